@@ -1,0 +1,42 @@
+"""Packaging. Metadata stands here; tools (ruff, mypy, pytest) are configured in pyproject.toml.
+
+The folder ``kernels/`` stands at the top of the repository because it stands alone: it imports
+NumPy, CuPy and Triton, and nothing of the package. It is installed as ``tinygrad_llm.kernels``,
+since a top-level package named ``kernels`` would collide with another one on PyPI.
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+GPU = ["triton>=3.6", "ml_dtypes>=0.5"]
+DEV = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.14", "mypy>=1.18"]
+
+setup(
+    name="tinygrad_llm",
+    version="0.1.0",
+    description="A GPT from tokenizer to chat on NumPy and CuPy, with nothing hidden.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["tinygrad_llm", "tinygrad_llm.*"]) + ["tinygrad_llm.kernels"],
+    package_dir={"tinygrad_llm.kernels": "kernels"},
+    package_data={"tinygrad_llm": ["py.typed", "**/*.json", "**/*.tsv", "**/*.html", "**/*.js",
+                                   "**/*.css", "**/*.txt"]},
+    install_requires=["numpy>=2.1", "tiktoken>=0.7", "safetensors>=0.4.5", "tqdm>=4.66",
+                      "threadpoolctl>=3.5"],
+    extras_require={
+        "cuda": ["cupy-cuda13x>=14", *GPU],
+        "cuda12": ["cupy-cuda12x>=14", *GPU],
+        "kernels": GPU,
+        "plot": ["matplotlib>=3.8"],
+        "tensorboard": ["tensorboard>=2.17"],
+        "hub": ["huggingface_hub>=0.30"],
+        "distributed": ["mpi4py>=4", "mpich>=4; sys_platform != 'win32'"],
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
+        "dev": [*DEV, "ml_dtypes>=0.5", "matplotlib>=3.8",
+                "triton>=3.6; sys_platform == 'linux' and platform_machine == 'x86_64'"],
+        "bench": ["torch>=2.6"],
+    },
+)
