@@ -1,0 +1,171 @@
+"""The backward walk.
+
+Nodes carry the clock time of their creation. An op's inputs exist before the op, so going through
+the nodes from the youngest to the oldest meets each node only after everything that used its
+result: a topological order, without searching for one, and without recursion. (Visiting nodes in
+plain depth-first order does not do: in ``b = a + a; c = b + b`` it would pass on b's gradient
+before the second contribution to it has arrived.)
+
+    pending[node] = sum of the gradients that have arrived at the node so far
+
+A node leaves the heap when all its contributions are in; then its ``backward`` turns the gradient
+of its output into the gradients of its inputs, and what it had saved is released.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.versions import clock, was_overwritten
+from tinygrad_llm.errors import GraphError
+
+FREED: Any = ("freed",)  # takes the place of a node's saved arrays after the walk
+
+
+def run_backward(root: Any, dy: Any, retain_graph: bool = False) -> None:
+    """Send the gradient ``dy`` from node ``root`` down to all leaves.
+
+    Args:
+        root: the node that made the tensor to differentiate.
+        dy: gradient with respect to that tensor, of its shape.
+        retain_graph: keep what the nodes saved, so that the walk can be repeated.
+
+    Raises:
+        GraphError: the graph was freed by an earlier walk, or a saved array was overwritten.
+    """
+    pending: dict[Any, Any] = {root: dy}
+    owned: set[Any] = set()  # nodes whose pending gradient is an array nobody else holds
+    heap = [(-root.time, root)]
+    while heap:
+        node = heappop(heap)[1]
+        dy = pending.pop(node)
+        owned.discard(node)
+        if node.hooks:
+            dy = _run_hooks(node, dy)
+        grads = _node_backward(node, dy)
+        for edge, grad in zip(node.edges, grads, strict=True):
+            if edge is None or grad is None:
+                continue
+            if edge.is_leaf_edge:
+                if edge._hooks is None:
+                    accumulate(edge, grad, node.fresh)
+                    continue
+                edge = _LeafNode(edge)  # hooks want the whole gradient, so collect it first
+            seen = pending.get(edge)
+            if edge.n_outputs > 1:  # node is one Output of it: keep the gradients side by side
+                if seen is None:
+                    seen = pending[edge] = [None] * edge.n_outputs
+                    heappush(heap, (-edge.time, edge))
+                seen[node.index] = grad
+                continue
+            if seen is None:
+                pending[edge] = grad
+                heappush(heap, (-edge.time, edge))
+            else:
+                pending[edge] = _add(seen, grad, edge in owned, node.fresh)
+                owned.add(edge)
+        if not retain_graph:
+            node.release()
+
+
+def _node_backward(node: Any, dy: Any) -> tuple[Any, ...]:
+    """The node's own ``backward``, with the checks that make a misuse visible."""
+    if node.saved is FREED:
+        raise GraphError(
+            f"backward: the graph at op {node.name!r} was already walked and freed. Call "
+            "backward(retain_graph=True) the first time, or compute the loss anew."
+        )
+    if node.time < clock.last_write:
+        _check_saved(node)
+    observer = state.observer
+    if observer is None:
+        grads = node.backward(dy) if node.n_outputs == 1 else node.backward(*dy)
+    else:
+        observer.before_backward(node, dy)
+        grads = node.backward(dy) if node.n_outputs == 1 else node.backward(*dy)
+        observer.after_backward(node, dy, grads if type(grads) is tuple else (grads,))
+    return grads if type(grads) is tuple else (grads,)
+
+
+def _check_saved(node: Any) -> None:
+    for array in node.saved:
+        if hasattr(array, "strides") and was_overwritten(array, node.time):
+            raise GraphError(
+                f"backward: op {node.name!r} saved an array of shape {array.shape} that was "
+                "overwritten before its gradient was computed. Write into a copy, or after "
+                "backward()."
+            )
+
+
+def _add(seen: Any, grad: Any, seen_is_ours: bool, grad_is_ours: bool) -> Any:
+    """The sum of two contributions, into whichever array nobody else can see."""
+    if seen_is_ours and seen.dtype == grad.dtype:
+        seen += grad
+        return seen
+    if grad_is_ours and seen.dtype == grad.dtype and grad.flags.writeable:
+        grad += seen
+        return grad
+    return seen + grad
+
+
+def accumulate(leaf: Any, grad: Any, fresh: bool) -> None:
+    """Add ``grad`` to ``leaf.grad``. ``fresh`` says that no one else holds the array ``grad``."""
+    buffer = leaf.grad_buffer
+    if leaf.grad is not None:
+        if grad is not leaf.grad:  # an op may have added into the buffer itself
+            leaf.grad += grad
+    elif buffer is not None:
+        if grad is not buffer:
+            buffer[...] = grad
+        leaf.grad = buffer
+    else:
+        own = fresh and grad.flags.writeable and grad.dtype == leaf.data.dtype
+        leaf.grad = grad if own else grad.astype(leaf.data.dtype)
+    if leaf.on_gradient is not None:
+        leaf.on_gradient(leaf)
+
+
+class _LeafNode:
+    """Stands for a leaf with hooks: older than every op, so its gradient is complete when met."""
+
+    __slots__ = ("leaf", "__weakref__")
+    time, hooks, edges, saved, fresh, name = 0, None, (), (), False, "leaf"
+    n_outputs, is_leaf_edge = 1, False
+
+    def __init__(self, leaf: Any) -> None:
+        self.leaf = leaf
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _LeafNode) and other.leaf is self.leaf
+
+    def __hash__(self) -> int:
+        return id(self.leaf)
+
+    def __lt__(self, other: object) -> bool:
+        return False  # equal times in the heap: any order will do
+
+    def backward(self, dy: Any) -> tuple[Any, ...]:
+        for hook in self.leaf._hooks:
+            changed = hook(dy)
+            dy = dy if changed is None else changed
+        accumulate(self.leaf, dy, fresh=False)
+        return ()
+
+    def release(self) -> None:
+        pass
+
+
+def _run_hooks(node: Any, dy: Any) -> Any:
+    for hook in list(node.hooks):
+        changed = hook(dy)
+        dy = dy if changed is None else changed
+    return dy
+
+
+def ones_like(x: Any) -> Any:
+    """The gradient of a scalar with respect to itself: 1, in the array module of ``x``."""
+    return np.ones((), x.dtype) if isinstance(x, np.ndarray) else x * 0 + 1

@@ -1,0 +1,187 @@
+"""One op: its forward and backward, and the node it leaves in the graph.
+
+An instance of a `Function` *is* the node of the graph; in the methods it is called ``ctx``.
+
+    class Tanh(Function):
+        def forward(ctx, x):          # arrays in, array out; ctx.xp is numpy or cupy
+            y = ctx.xp.tanh(x)
+            ctx.save(y)
+            return y
+
+        def backward(ctx, dy):        # the gradient of the output comes in as an argument ...
+            (y,) = ctx.saved
+            return dy * (1 - y * y)   # ... and one gradient per positional argument goes out
+
+A node points to the nodes that made its inputs, never the other way and never to its own output:
+no reference cycles, so a graph is gone the moment its last tensor is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tinygrad_llm.autograd.engine import FREED
+from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.tensor import Tensor, make_result
+from tinygrad_llm.autograd.versions import clock
+from tinygrad_llm.backend import Array, ArrayModule, array_module, device_of
+from tinygrad_llm.errors import DeviceError, GraphError
+
+Edge = Any  # a Function, a leaf Tensor, or None where no gradient goes
+
+
+class Function:
+    """Base of all ops: override ``forward`` and ``backward``, call ``apply``.
+
+    Attributes:
+        xp: the array module of the arguments.
+        needs: for each positional argument, whether its gradient is wanted.
+        requires_grad: whether any is; if not, nothing need be saved.
+        saved: what ``save`` was given.
+        edges: for each positional argument, where its gradient goes.
+        fresh: class attribute; True promises that ``backward`` returns new arrays that nobody
+            else holds, so that the engine may add into them instead of copying.
+    """
+
+    name: ClassVar[str] = ""
+    fresh: ClassVar[bool] = False
+    is_leaf_edge: ClassVar[bool] = False
+
+    xp: ArrayModule
+    needs: tuple[bool, ...]
+    requires_grad: bool = False
+    saved: tuple[Any, ...] = ()
+    edges: tuple[Edge, ...] = ()
+    time: int = 0
+    n_outputs: int = 1
+    hooks: list[Callable[[Array], Array | None]] | None = None
+    scope: str = ""  # path of the module that called the op; filled in only while traced
+
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if not cls.name or "name" not in cls.__dict__:
+            cls.name = cls.__name__.lower()
+
+    def save(self, *arrays: Any) -> None:
+        """Keep arrays (or scalars) for ``backward``; they are released after it."""
+        self.saved = arrays
+
+    def release(self) -> None:
+        """Forget what was saved; called after the node's ``backward``."""
+        self.saved = FREED
+        self.edges = ()
+
+    def gradient_target(self, index: int) -> tuple[Array | None, bool]:
+        """Where ``backward`` may put the gradient of argument ``index`` directly.
+
+        Parameters of an optimizer own a slice of one flat array for their gradient. An op that
+        writes there saves an allocation and a copy; it then returns the very same array.
+
+        Returns:
+            (array, accumulate): write into ``array``, or add to it where ``accumulate``.
+            ``(None, False)`` where there is no such array.
+        """
+        leaf = self.edges[index]
+        if leaf is None or not leaf.is_leaf_edge or leaf._hooks is not None:
+            return None, False
+        if leaf.grad is None:
+            return leaf.grad_buffer, False
+        return (leaf.grad, True) if leaf.grad is leaf.grad_buffer else (None, False)
+
+    @classmethod
+    def apply(cls, *args: Any, **kwargs: Any) -> Any:
+        """Run the op on Tensors (or arrays and scalars, taken as constants).
+
+        Returns:
+            A Tensor, or a tuple of Tensors where ``forward`` returns a tuple.
+
+        Raises:
+            DeviceError: the tensors live on different devices.
+        """
+        ctx = cls()
+        arrays, needs, first = [], [], None
+        recording = state.grad_enabled
+        for arg in args:
+            if isinstance(arg, Tensor):
+                data = arg.data
+                arrays.append(data)
+                needs.append(recording and arg.requires_grad)
+                if first is None:
+                    first = data
+                elif type(data) is not type(first):
+                    raise _device_error(cls.name, first, data)
+            else:
+                arrays.append(arg.item() if isinstance(arg, np.generic) else arg)
+                needs.append(False)
+        ctx.xp = np if type(first) is np.ndarray else array_module(first)
+        ctx.needs = tuple(needs)
+        ctx.requires_grad = True in needs
+        if state.observer is None:
+            out = ctx.forward(*arrays, **kwargs)
+        else:
+            out = _observed_forward(ctx, tuple(arrays), kwargs)
+        if not ctx.requires_grad:
+            if type(out) is tuple:
+                return tuple(make_result(o, None) for o in out)
+            return make_result(out, None)
+        return ctx._attach(args, out)
+
+    def _attach(self, args: tuple[Any, ...], out: Any) -> Any:
+        """Enter the node into the graph: its edges, its time, and the tensors it made."""
+        self.time = clock.next()
+        self.edges = tuple(
+            [
+                (arg._node or arg) if need else None
+                for arg, need in zip(args, self.needs, strict=True)
+            ]
+        )
+        if type(out) is not tuple:
+            return make_result(out, self)
+        self.n_outputs = len(out)
+        return tuple(make_result(o, Output(self, i)) for i, o in enumerate(out))
+
+
+class Output(Function):
+    """One of several results of an op: hands its gradient to its place among the op's ``dy``."""
+
+    def __init__(self, parent: Function, index: int) -> None:
+        self.index = index
+        self.edges = (parent,)
+        self.needs = (True,)
+        self.time = clock.next()
+        self.scope = parent.scope
+
+    def backward(self, dy: Array) -> Array:
+        return dy
+
+
+class Graphless(Function):
+    """Base of ops without a derivative (``argmax``): says so when one is asked for."""
+
+    def backward(self, *dy: Array) -> Any:
+        raise GraphError(
+            f"backward: op {self.name!r} has no derivative. Use .detach() before it if its result "
+            "is meant as a constant."
+        )
+
+
+def _observed_forward(ctx: Function, arrays: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    observer = state.observer
+    ctx.scope = ".".join(state.scopes)
+    observer.before_forward(ctx, arrays, kwargs)
+    out = ctx.forward(*arrays, **kwargs)
+    observer.after_forward(ctx, arrays, out)
+    return out
+
+
+def _device_error(name: str, a: Array, b: Array) -> DeviceError:
+    return DeviceError(
+        f"{name}: all tensors must be on one device, got {device_of(a)} and {device_of(b)}. "
+        "Move one with .to(device)."
+    )

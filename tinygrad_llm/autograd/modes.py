@@ -1,0 +1,119 @@
+"""Switches that change what an op does besides computing: record the graph, watch, measure."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import wraps
+from types import TracebackType
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class _State(threading.local):
+    """Per thread: is the graph recorded, and who watches the ops (anomaly mode, trace)."""
+
+    grad_enabled = True
+    observer: Any = None
+    scopes: tuple[str, ...] = ()  # names of the modules being called; kept only while observed
+
+
+state = _State()
+
+
+class _GradMode:
+    """Sets ``grad_enabled`` inside a ``with`` block or a decorated function."""
+
+    enabled: bool
+
+    def __init__(self) -> None:
+        self._before: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._before.append(state.grad_enabled)
+        state.grad_enabled = self.enabled
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        state.grad_enabled = self._before.pop()
+
+    def __call__(self, function: F) -> F:
+        @wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with type(self)():
+                return function(*args, **kwargs)
+
+        return wrapped  # type: ignore[return-value]
+
+
+class no_grad(_GradMode):
+    """Inside, ops record no graph: ``with tg.no_grad(): ...`` or ``@tg.no_grad()``."""
+
+    enabled = False
+
+
+class enable_grad(_GradMode):
+    """Inside, ops record the graph again, even within `no_grad`."""
+
+    enabled = True
+
+
+def is_grad_enabled() -> bool:
+    """True where ops record the graph."""
+    return state.grad_enabled
+
+
+class Observer:
+    """Base of what can watch every op: override one or more of the four methods.
+
+    Used as a context manager. Several may be nested; each then sees every op. When none is
+    active an op pays for one attribute look-up.
+    """
+
+    def before_forward(self, node: Any, arrays: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Called with the op's node and raw arguments."""
+
+    def after_forward(self, node: Any, arrays: tuple[Any, ...], out: Any) -> None:
+        """Called with the raw result: an array, or a tuple of arrays."""
+
+    def before_backward(self, node: Any, dy: Any) -> None:
+        """Called with the gradient that arrived at the node."""
+
+    def after_backward(self, node: Any, dy: Any, grads: tuple[Any, ...]) -> None:
+        """Called with the gradients that the node sends to its inputs."""
+
+    def __enter__(self) -> Any:
+        self._outer = state.observer
+        state.observer = self if self._outer is None else _Both(self._outer, self)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        state.observer = self._outer
+
+
+class _Both(Observer):
+    """Two observers, asked one after the other."""
+
+    def __init__(self, first: Observer, second: Observer) -> None:
+        self.first, self.second = first, second
+
+    def before_forward(self, node: Any, arrays: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.first.before_forward(node, arrays, kwargs)
+        self.second.before_forward(node, arrays, kwargs)
+
+    def after_forward(self, node: Any, arrays: tuple[Any, ...], out: Any) -> None:
+        self.second.after_forward(node, arrays, out)
+        self.first.after_forward(node, arrays, out)
+
+    def before_backward(self, node: Any, dy: Any) -> None:
+        self.first.before_backward(node, dy)
+        self.second.before_backward(node, dy)
+
+    def after_backward(self, node: Any, dy: Any, grads: tuple[Any, ...]) -> None:
+        self.second.after_backward(node, dy, grads)
+        self.first.after_backward(node, dy, grads)

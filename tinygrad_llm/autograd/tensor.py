@@ -1,0 +1,357 @@
+"""The Tensor: an array, its gradient, and the node that made it.
+
+Operators and methods hold no mathematics. Each looks its op up by name in the registry, so that
+``x.gelu()`` leads to ``ops/gelu.py`` and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd import engine
+from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.operators import Operators
+from tinygrad_llm.autograd.registry import EXTENSIONS, OPS
+from tinygrad_llm.autograd.versions import note_write
+from tinygrad_llm.backend import (
+    Array,
+    array_module,
+    device_of,
+    is_array,
+    module_for,
+    parse_device,
+    to_device,
+    to_numpy,
+)
+from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, default_float, is_float
+from tinygrad_llm.errors import DTypeError, GraphError, ShapeError
+
+class Tensor(Operators):
+    """An n-dimensional array that remembers how it was computed.
+
+    Attributes:
+        data: the numpy or cupy array.
+        grad: None, or an array of the same shape: the sum of the gradients that reached this leaf.
+        requires_grad: whether the backward pass computes a gradient here.
+        grad_buffer: a slice of an optimizer's flat gradient array to use for ``grad``, or None.
+        on_gradient: called after each contribution to ``grad``, or None.
+    """
+
+    __slots__ = (
+        "data", "grad", "requires_grad", "grad_buffer", "on_gradient", "_node", "_hooks",
+        "__weakref__",
+    )  # fmt: skip
+    is_leaf_edge = True
+    __array_priority__ = 1000  # numpy_array * tensor is left to Tensor.__rmul__
+    __array_ufunc__ = None
+
+    def __init__(
+        self,
+        data: Any,
+        dtype: DTypeLike | None = None,
+        device: str | None = None,
+        requires_grad: bool = False,
+    ) -> None:
+        self.data = _as_array(data, dtype, device)
+        self.grad: Array | None = None
+        self.grad_buffer: Array | None = None
+        self.on_gradient: Callable[[Tensor], None] | None = None
+        self._node: Any = None
+        self._hooks: list[Callable[[Array], Array | None]] | None = None
+        if requires_grad and not is_float(self.data.dtype):
+            raise DTypeError(
+                f"tensor: requires_grad needs a floating-point type, got {self.data.dtype}. "
+                "Pass dtype='float32', or leave requires_grad off for ids and indices."
+            )
+        self.requires_grad = requires_grad
+
+    # ---- what it is -------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.data.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the elements."""
+        return self.data.dtype
+
+    @property
+    def device(self) -> str:
+        """``"cpu"`` or ``"cuda:N"``."""
+        return device_of(self.data)
+
+    @property
+    def is_leaf(self) -> bool:
+        """True when no recorded op made this tensor."""
+        return self._node is None
+
+    def __len__(self) -> int:
+        if not self.data.ndim:
+            raise ShapeError("len: a tensor without axes has no length; use .item().")
+        return len(self.data)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        values = np.array2string(to_numpy(self.data), precision=4, threshold=60, prefix="tensor(")
+        made_by = f", made by {self._node.name}" if self._node is not None else ""
+        needs = ", requires_grad=True" if self.requires_grad and not made_by else ""
+        device = f", device={self.device!r}" if self.device != "cpu" else ""
+        return f"tensor({values}, dtype={self.dtype}{device}{needs}{made_by})"
+
+    # ---- gradients --------------------------------------------------------------------------
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
+        """Compute the gradient of this tensor with respect to every leaf it depends on.
+
+        Args:
+            gradient: gradient with respect to this tensor, of its shape; may be left out for a
+                scalar, where it is 1.
+            retain_graph: keep the graph for another call.
+
+        Raises:
+            GraphError: nothing here requires a gradient, the tensor is not a scalar and no
+                gradient is given, the graph was freed, or a saved array was overwritten.
+            ShapeError: the gradient has another shape than the tensor.
+        """
+        if not self.requires_grad:
+            raise GraphError(
+                "backward: this tensor does not depend on anything with requires_grad=True. "
+                "Set it on the parameters, and do not compute the loss inside no_grad()."
+            )
+        dy = self._seed_gradient(gradient)
+        if self._node is None:
+            engine.accumulate(self, dy, fresh=False)
+        else:
+            engine.run_backward(self._node, dy, retain_graph)
+
+    def _seed_gradient(self, gradient: Any) -> Array:
+        if gradient is None:
+            if self.data.size != 1:
+                raise GraphError(
+                    f"backward: only a scalar has a gradient of 1; this tensor has shape "
+                    f"{self.shape}. Reduce it with .sum() or .mean(), or pass gradient=."
+                )
+            return engine.ones_like(self.data.reshape(())).reshape(self.shape)
+        dy = gradient.data if isinstance(gradient, Tensor) else gradient
+        dy = array_module(self.data).asarray(dy, dtype=self.data.dtype)
+        if dy.shape != self.shape:
+            raise ShapeError(
+                f"backward: gradient must have the tensor's shape {self.shape}, got {dy.shape}."
+            )
+        return dy
+
+    def zero_grad(self) -> None:
+        """Forget the gradient: ``grad`` becomes None."""
+        self.grad = None
+
+    def detach(self) -> Tensor:
+        """The same array as a constant: no gradient flows through it."""
+        return make_result(self.data, None)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Switch the gradient of a leaf on or off; returns the tensor."""
+        if self._node is not None:
+            raise GraphError("requires_grad_: only for leaves; use .detach() on a result.")
+        if requires_grad and not is_float(self.data.dtype):
+            raise DTypeError(f"requires_grad_: needs a floating-point type, got {self.dtype}.")
+        self.requires_grad = requires_grad
+        return self
+
+    def register_hook(self, hook: Callable[[Array], Array | None]) -> Callable[[], None]:
+        """Call ``hook(gradient)`` when this tensor's gradient is complete.
+
+        The hook may return another gradient of the same shape to use instead.
+
+        Returns:
+            A function that removes the hook.
+        """
+        if not self.requires_grad:
+            raise GraphError("register_hook: this tensor has no gradient (requires_grad is off).")
+        owner, name = (self, "_hooks") if self._node is None else (self._node, "hooks")
+        hooks = [*(getattr(owner, name) or []), hook]
+        setattr(owner, name, hooks)
+
+        def remove() -> None:
+            left = [h for h in (getattr(owner, name) or []) if h is not hook]
+            setattr(owner, name, left or None)
+
+        return remove
+
+    def retain_grad(self) -> Tensor:
+        """Keep the gradient of an intermediate result in ``grad``, too; returns the tensor."""
+        if self._node is not None:
+            import weakref
+
+            me = weakref.ref(self)  # the node must not hold its own output
+
+            def keep(dy: Array) -> None:
+                tensor = me()
+                if tensor is not None:
+                    tensor.grad = dy.copy()
+
+            self.register_hook(keep)
+        return self
+
+    # ---- conversion -------------------------------------------------------------------------
+
+    def numpy(self) -> np.ndarray:
+        """The values as a NumPy array; shares memory on the CPU."""
+        return to_numpy(self.data)
+
+    def item(self) -> float | int | bool:
+        """The only element, as a Python number."""
+        if self.data.size != 1:
+            raise ShapeError(f"item: needs a tensor of one element, got shape {self.shape}.")
+        return self.data.item()
+
+    def tolist(self) -> Any:
+        """The values as nested lists."""
+        return self.data.tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(to_numpy(self.data), dtype=dtype, copy=copy)
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self.data.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.data.__dlpack_device__()
+
+    @property
+    def __cuda_array_interface__(self) -> Any:
+        return self.data.__cuda_array_interface__  # AttributeError on the CPU, as the protocol asks
+
+    def to(self, device_or_dtype: Any) -> Tensor:
+        """This tensor on another device or with another dtype; gradients flow through.
+
+        Raises:
+            DeviceError: the device is unknown or absent.
+            DTypeError: neither a device nor a dtype.
+        """
+        name = device_or_dtype
+        if isinstance(name, str) and name.partition(":")[0] in ("cpu", "cuda"):
+            parse_device(name)
+            return self if name == self.device else OPS["to_device"](self, device=name)
+        return self.astype(name)
+
+    def astype(self, dtype: DTypeLike) -> Tensor:
+        """This tensor with another dtype; gradients flow through between float types."""
+        dtype = as_dtype(dtype)
+        return self if dtype == self.dtype else OPS["cast"](self, dtype=dtype)
+
+    # ---- writing in place -------------------------------------------------------------------
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._refuse_recorded_write()
+        self.data[_raw_index(index)] = value.data if isinstance(value, Tensor) else value
+        note_write(self.data)
+
+    def copy_(self, value: Any) -> Tensor:
+        """Overwrite all elements; returns the tensor.
+
+        Raises:
+            GraphError: the write would have to be differentiated.
+        """
+        self[...] = value
+        return self
+
+    def _refuse_recorded_write(self) -> None:
+        if self.requires_grad and state.grad_enabled:
+            raise GraphError(
+                "assignment: writing into a tensor that requires a gradient is not recorded. Use "
+                "tg.functional.where or masked_fill, or write inside `with tg.no_grad():`."
+            )
+
+    def __getattr__(self, name: str) -> Any:
+        # Methods without a line of their own: those that a later layer adds, such as graph().
+        if name in EXTENSIONS:
+            return lambda *args, **kwargs: EXTENSIONS[name](self, *args, **kwargs)
+        raise AttributeError(f"Tensor has no attribute {name!r}")
+
+
+def make_result(data: Any, node: Any) -> Tensor:
+    """A Tensor around a computed array, without the checks of the constructor."""
+    out: Tensor = Tensor.__new__(Tensor)
+    out.data = np.asarray(data) if isinstance(data, np.generic) else data
+    out.grad = out.grad_buffer = out.on_gradient = out._hooks = None
+    out._node = node
+    out.requires_grad = node is not None
+    return out
+
+
+def _raw_index(index: Any) -> Any:
+    if isinstance(index, tuple):
+        return tuple(_raw_index(i) for i in index)
+    return index.data if isinstance(index, Tensor) else index
+
+
+def _as_array(data: Any, dtype: DTypeLike | None, device: str | None) -> Array:
+    """The array of a new tensor: Python floats become float32, arrays keep their type."""
+    if isinstance(data, Tensor):
+        data = data.data
+    target = None if dtype is None else as_dtype(dtype)
+    if not is_array(data):
+        data = np.asarray(data)
+        if data.dtype == np.float64 and target is None:
+            target = default_float()
+    if data.dtype.kind in "OSUc":
+        raise DTypeError(
+            f"tensor: expected numbers of equal nesting, got an array of type {data.dtype}."
+        )
+    if target is not None and data.dtype != target:
+        data = data.astype(target)
+    if device is None:
+        return data
+    module_for(device)
+    return to_device(data, device)
+
+
+def tensor(
+    data: Any,
+    dtype: DTypeLike | None = None,
+    device: str = "cpu",
+    requires_grad: bool = False,
+) -> Tensor:
+    """Make a Tensor from numbers, nested lists, an array or another Tensor.
+
+    Args:
+        data: the values; they are copied. (``Tensor(array)`` shares the array's memory.)
+        dtype: such as ``"float32"``; by default the array's own, and float32 for Python floats.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        requires_grad: whether ``backward`` computes a gradient here.
+
+    Raises:
+        DTypeError: not numbers, or an integer type together with ``requires_grad``.
+        DeviceError: the device is unknown or absent.
+    """
+    out = Tensor(data, dtype, device, requires_grad)
+    source = data.data if isinstance(data, Tensor) else data
+    if out.data is source or (isinstance(source, np.ndarray) and out.data.base is source):
+        out.data = out.data.copy()
+    return out

@@ -1,0 +1,112 @@
+"""The only place that knows NumPy from CuPy.
+
+Everything above works on "an array" and asks here for the module that belongs to it, usually
+called ``xp``. CuPy is imported when the first CUDA array is asked for, never before.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.errors import DeviceError
+
+Array = Any  # numpy.ndarray or cupy.ndarray
+ArrayModule = Any  # the module numpy or the module cupy
+
+
+def array_module(x: Array) -> ArrayModule:
+    """The module whose functions take ``x``: ``numpy`` or ``cupy``."""
+    if isinstance(x, (np.ndarray, np.generic)):
+        return np
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and isinstance(x, cupy.ndarray):
+        return cupy
+    return _registered_module(x)
+
+
+# A test registers a stand-in array class here, to prove that no op mixes NumPy into CUDA code.
+_STAND_INS: dict[type, ArrayModule] = {}
+
+
+def _registered_module(x: Array) -> ArrayModule:
+    return _STAND_INS.get(type(x), np)
+
+
+def is_array(x: object) -> bool:
+    """True for a NumPy or CuPy array (not for scalars, lists and Tensors)."""
+    if isinstance(x, np.ndarray):
+        return True
+    cupy = sys.modules.get("cupy")
+    return (cupy is not None and isinstance(x, cupy.ndarray)) or type(x) in _STAND_INS
+
+
+def parse_device(device: str) -> tuple[str, int]:
+    """``"cpu"`` -> ("cpu", 0); ``"cuda"`` -> ("cuda", current); ``"cuda:1"`` -> ("cuda", 1).
+
+    Raises:
+        DeviceError: the name is neither.
+    """
+    kind, _, index = str(device).partition(":")
+    if kind == "cpu" and not index:
+        return "cpu", 0
+    if kind == "cuda" and (not index or index.isdigit()):
+        return "cuda", int(index) if index else -1
+    raise DeviceError(f'device: expected "cpu", "cuda" or "cuda:N", got {device!r}.')
+
+
+def cuda_module() -> ArrayModule:
+    """CuPy, checked to have a GPU.
+
+    Raises:
+        DeviceError: CuPy is not installed, or it finds no GPU; says what to install.
+    """
+    try:
+        import cupy
+    except ImportError as error:
+        raise DeviceError(
+            'device "cuda" needs CuPy, which is not installed. '
+            "Install it with: pip install 'tinygrad_llm[cuda]' (CUDA 13) or 'tinygrad_llm[cuda12]'."
+        ) from error
+    if not cupy.cuda.is_available():
+        raise DeviceError(
+            'device "cuda": CuPy is installed but finds no usable GPU. Check `nvidia-smi`: the '
+            "driver may be missing or older than CuPy's CUDA version. Use device='cpu' meanwhile."
+        )
+    return cupy
+
+
+def module_for(device: str) -> ArrayModule:
+    """The array module of a device name; checks that the device exists."""
+    return np if parse_device(device)[0] == "cpu" else cuda_module()
+
+
+def device_of(x: Array) -> str:
+    """``"cpu"``, or ``"cuda:N"`` for a CuPy array on GPU N."""
+    if isinstance(x, (np.ndarray, np.generic)):
+        return "cpu"
+    device = getattr(x, "device", None)
+    return f"cuda:{device.id}" if hasattr(device, "id") else "cpu"
+
+
+def to_device(x: Array, device: str) -> Array:
+    """``x`` on ``device``: itself when it is there already, otherwise a copy.
+
+    Raises:
+        DeviceError: the device is unknown or absent.
+    """
+    kind, index = parse_device(device)
+    if kind == "cpu":
+        return x if isinstance(x, np.ndarray) else to_numpy(x)
+    cupy = cuda_module()
+    if index < 0:
+        return cupy.asarray(x)
+    with cupy.cuda.Device(index):
+        return cupy.asarray(x)
+
+
+def to_numpy(x: Array) -> np.ndarray:
+    """A NumPy array with the values of ``x``; copies only from a GPU."""
+    return x if isinstance(x, np.ndarray) else x.get() if hasattr(x, "get") else np.asarray(x)

@@ -1,0 +1,68 @@
+"""Data types: their names, which are floating point, and in which one sums are kept.
+
+bfloat16 has float32's range with 8 bits of precision. NumPy has no such type of its own; the
+package ``ml_dtypes`` registers one, and it is imported only when somebody asks for bfloat16.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.errors import DTypeError, MissingDependencyError
+
+FLOAT_NAMES = ("float16", "bfloat16", "float32", "float64")
+DTypeLike = Any
+
+
+def as_dtype(dtype: DTypeLike) -> np.dtype:
+    """Turn ``"float32"``, ``np.float32``, ``float`` or ``"bfloat16"`` into a NumPy dtype.
+
+    Raises:
+        DTypeError: the name is unknown.
+        MissingDependencyError: bfloat16 is asked for and ``ml_dtypes`` is not installed.
+    """
+    if isinstance(dtype, np.dtype):
+        return dtype
+    if dtype in ("bfloat16", "bf16"):
+        return _bfloat16()
+    try:
+        return np.dtype(dtype)
+    except TypeError:
+        raise DTypeError(
+            f"dtype: expected one of {', '.join(FLOAT_NAMES)} or an integer or bool type, "
+            f"got {dtype!r}."
+        ) from None
+
+
+def _bfloat16() -> np.dtype:
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise MissingDependencyError(
+            "dtype bfloat16 needs the package ml_dtypes: pip install ml_dtypes"
+        ) from None
+    return np.dtype(ml_dtypes.bfloat16)
+
+
+def is_float(dtype: np.dtype) -> bool:
+    """True for float16, bfloat16, float32 and float64."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
+def default_float() -> np.dtype:
+    """The type of a tensor made from Python floats: float32, as in PyTorch."""
+    return _FLOAT32
+
+
+def accumulate_dtype(dtype: np.dtype) -> np.dtype:
+    """The type in which sums and statistics over ``dtype`` are kept.
+
+    Half precision loses a sum after a few hundred terms (an ulp at 2048 is 2 in float16), so its
+    statistics are float32; wider types keep their own.
+    """
+    return _FLOAT32 if dtype.itemsize == 2 else dtype
+
+
+_FLOAT32 = np.dtype(np.float32)

@@ -1,0 +1,51 @@
+"""Files that are written whole or not at all, and the folder where downloads are kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash at any moment, sees the old one or the new one.
+
+    The bytes go to a temporary file beside it, are flushed to the disk, and the file is renamed.
+
+    Raises:
+        OSError: no room, no permission; the old file is untouched and the temporary one removed.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries, so that a rename survives a power loss (POSIX; else nothing)."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Where downloads are kept: ``cache_dir``, or ``$TINYGRAD_LLM_CACHE``, or the user's cache.
+
+    The user's cache is ``$XDG_CACHE_HOME/tinygrad_llm``, by default ``~/.cache/tinygrad_llm``.
+    """
+    if cache_dir is not None:
+        return Path(cache_dir)
+    named = os.environ.get("TINYGRAD_LLM_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tinygrad_llm"

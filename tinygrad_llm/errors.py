@@ -1,0 +1,78 @@
+"""Every exception that this package raises on purpose.
+
+One base class, so that ``except tg.errors.TinygradLLMError`` catches all of them. Each also derives
+from the built-in class a Python programmer would expect (a wrong shape is a ``ValueError``).
+
+A message answers five questions: which op or file, which argument, what was expected, what came,
+and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class TinygradLLMError(Exception):
+    """Base class of every error of this package."""
+
+
+class ShapeError(TinygradLLMError, ValueError):
+    """Arrays whose shapes do not fit together."""
+
+
+class DTypeError(TinygradLLMError, TypeError):
+    """A data type that an op cannot take, such as an integer tensor that requires a gradient."""
+
+
+class DeviceError(TinygradLLMError, RuntimeError):
+    """A device that is missing, or arrays that live on different devices."""
+
+
+class OutOfMemoryError(DeviceError, MemoryError):
+    """The device has no room for an array."""
+
+
+class GradientError(TinygradLLMError, ArithmeticError):
+    """A gradient check that failed: the derivative as written is not the derivative."""
+
+
+class GraphError(TinygradLLMError, RuntimeError):
+    """A misuse of the graph: walked twice, written into, or without anything to differentiate."""
+
+
+class NumericsError(TinygradLLMError, ArithmeticError):
+    """A NaN or an infinity where none belongs."""
+
+
+class IndexRangeError(TinygradLLMError, IndexError):
+    """A token id, class or index outside its range."""
+
+
+class ConfigError(TinygradLLMError, ValueError):
+    """A setting that makes no sense, alone or together with another."""
+
+
+class TokenizerError(TinygradLLMError, ValueError):
+    """Text or ids that a tokenizer cannot take, or a tokenizer file that is damaged."""
+
+
+class DataError(TinygradLLMError, ValueError):
+    """A data set that is missing, empty, damaged, or too small for what is asked of it."""
+
+
+class CheckpointError(TinygradLLMError, RuntimeError):
+    """A checkpoint that is missing, damaged, or made for another model."""
+
+
+class GenerationError(TinygradLLMError, ValueError):
+    """Sampling settings or prompts that cannot be used."""
+
+
+class KernelError(TinygradLLMError, RuntimeError):
+    """A Triton kernel was demanded and cannot run; the message says why."""
+
+
+class DistributedError(TinygradLLMError, RuntimeError):
+    """Processes of a distributed run that disagree, or one that is gone."""
+
+
+class MissingDependencyError(TinygradLLMError, ImportError):
+    """An optional library is not installed; the message says how to get it."""

@@ -1,0 +1,63 @@
+"""Broadcasting undone, and the sentences said about shapes that do not fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinygrad_llm.backend import Array
+from tinygrad_llm.errors import ShapeError
+
+
+def unbroadcast(dy: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:
+    """The gradient of a broadcast operand: ``dy`` summed over the axes that were repeated.
+
+    If y[i, j] = f(x[j]), each x[j] acts on every y[i, j], so dx[j] = sum over i of dy[i, j].
+
+    Args:
+        dy: gradient of the broadcast result's shape.
+        shape: the operand's shape.
+        dtype: the operand's dtype, where it may differ from that of ``dy``.
+
+    Returns:
+        array of the operand's shape and dtype.
+    """
+    if dy.shape != shape:
+        extra = dy.ndim - len(shape)
+        repeated = tuple(range(extra)) + tuple(
+            i + extra for i, n in enumerate(shape) if n == 1 and dy.shape[i + extra] != 1
+        )
+        dy = dy.sum(axis=repeated, keepdims=True).reshape(shape)
+    return dy if dtype is None or dy.dtype == dtype else dy.astype(dtype)
+
+
+def broadcast_error(op: str, a: Any, b: Any) -> ShapeError:
+    """The error for two operands that cannot be broadcast together."""
+    return ShapeError(
+        f"{op}: shapes {getattr(a, 'shape', ())} and {getattr(b, 'shape', ())} cannot be "
+        "broadcast. Aligned at the right, each pair of lengths must be equal or contain a 1."
+    )
+
+
+def normalize_axis(op: str, axis: int, ndim: int) -> int:
+    """``axis`` counted from the front.
+
+    Raises:
+        ShapeError: there is no such axis.
+    """
+    if not -ndim <= axis < ndim:
+        raise ShapeError(
+            f"{op}: axis {axis} does not exist in a tensor of {ndim} axes; expected "
+            f"{-ndim} .. {ndim - 1}."
+        )
+    return axis % ndim
+
+
+def normalize_axes(op: str, axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:
+    """One, several or all axes as a tuple counted from the front."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = tuple(normalize_axis(op, a, ndim) for a in axes)
+    if len(set(axes)) != len(axes):
+        raise ShapeError(f"{op}: axis {axis} names one axis twice.")
+    return axes

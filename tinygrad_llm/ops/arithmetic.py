@@ -1,0 +1,230 @@
+"""Sums, products, quotients and powers of two operands, element by element, with broadcasting.
+
+In all of them an operand that was repeated to fit the other gets the sum of the gradients of its
+copies (`unbroadcast`). A Python number is a constant and gets none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd import Function, register, sample, true_gradient
+from tinygrad_llm.backend import Array
+from tinygrad_llm.ops._shape import broadcast_error, unbroadcast
+
+
+def pairs(rng: np.random.Generator) -> list[Any]:
+    """Sample operands: equal shapes, unequal ranks, a repeated axis, a scalar, a constant."""
+    a = rng.uniform(0.5, 2.0, (2, 3, 4))
+    return [
+        sample(a, rng.uniform(0.5, 2.0, (2, 3, 4))),
+        sample(a, rng.uniform(0.5, 2.0, (4,)), label="unequal ranks"),
+        sample(rng.uniform(0.5, 2.0, (1, 4)), a, label="repeated axis"),
+        sample(a, rng.uniform(0.5, 2.0, ()), label="scalar tensor"),
+        sample(a, 1.5, label="constant"),
+    ]
+
+
+def one_copy_only(ctx: Any, dy: Array) -> Any:
+    """Mistake: a repeated operand gets the gradient of one copy instead of the sum of all."""
+    grads = true_gradient(ctx, dy)
+    return tuple(g if g is None else g * g.size / dy.size for g in grads)
+
+
+class Elementwise(Function):
+    """Base of the two-operand ops: remembers the operands' shapes for `unbroadcast`."""
+
+    def compute(self, ufunc: Callable[..., Array], a: Any, b: Any) -> Array:
+        """``ufunc(a, b)``, with a ShapeError where the shapes do not fit."""
+        if self.needs[0]:
+            self.a_like = a.shape, a.dtype
+        if self.needs[1]:
+            self.b_like = b.shape, b.dtype
+        try:
+            return ufunc(a, b)
+        except ValueError as error:
+            raise broadcast_error(self.name, a, b) from error
+
+
+@register("add", family="arithmetic", samples=pairs, wrong={"one copy only": one_copy_only})
+class Add(Elementwise):
+    """y = a + b
+
+    dy/da = 1 and dy/db = 1, so the gradient passes unchanged to both:
+
+        da = dy          db = dy
+
+    Shapes: a, b broadcastable; y their common shape.
+    """
+
+    def forward(ctx, a: Any, b: Any) -> Array:
+        return ctx.compute(ctx.xp.add, a, b)
+
+    def backward(ctx, dy: Array) -> Any:
+        da = unbroadcast(dy, *ctx.a_like) if ctx.needs[0] else None
+        db = unbroadcast(dy, *ctx.b_like) if ctx.needs[1] else None
+        return da, db
+
+
+def _wrong_sign(ctx: Any, dy: Array) -> Any:
+    da, db = true_gradient(ctx, dy)
+    return da if da is None or db is not None else -da, None if db is None else -db
+
+
+@register("subtract", family="arithmetic", samples=pairs, wrong={"sign": _wrong_sign})
+class Subtract(Elementwise):
+    """y = a - b
+
+    dy/da = 1 and dy/db = -1:
+
+        da = dy          db = -dy
+
+    Shapes: a, b broadcastable; y their common shape.
+    """
+
+    def forward(ctx, a: Any, b: Any) -> Array:
+        return ctx.compute(ctx.xp.subtract, a, b)
+
+    def backward(ctx, dy: Array) -> Any:
+        da = unbroadcast(dy, *ctx.a_like) if ctx.needs[0] else None
+        db = unbroadcast(-dy, *ctx.b_like) if ctx.needs[1] else None
+        return da, db
+
+
+@register(
+    "multiply",
+    family="arithmetic",
+    samples=pairs,
+    wrong={
+        "one copy only": one_copy_only,
+        "operands not exchanged": lambda ctx, dy: tuple(
+            None if like is None else unbroadcast(dy * x, *like)
+            for like, x in zip(ctx.likes(), ctx.saved, strict=True)
+        ),
+    },
+)
+class Multiply(Elementwise):
+    """y = a b
+
+    dy/da = b and dy/db = a: each operand's gradient is scaled by the *other* operand.
+
+        da = dy b          db = dy a
+
+    Shapes: a, b broadcastable; y their common shape.
+    """
+
+    def forward(ctx, a: Any, b: Any) -> Array:
+        ctx.save(a, b)
+        return ctx.compute(ctx.xp.multiply, a, b)
+
+    def backward(ctx, dy: Array) -> Any:
+        a, b = ctx.saved
+        da = unbroadcast(dy * b, *ctx.a_like) if ctx.needs[0] else None
+        db = unbroadcast(dy * a, *ctx.b_like) if ctx.needs[1] else None
+        return da, db
+
+    def likes(ctx) -> list[Any]:
+        """Shape and dtype of each operand that needs a gradient; None for the others."""
+        return [ctx.a_like if ctx.needs[0] else None, ctx.b_like if ctx.needs[1] else None]
+
+
+def _without_square(ctx: Any, dy: Array) -> Any:
+    a, b = ctx.saved
+    da = unbroadcast(dy / b, *ctx.a_like) if ctx.needs[0] and ctx.needs[1] else None
+    if not ctx.needs[1]:
+        return unbroadcast(dy * b, *ctx.a_like), None
+    return da, unbroadcast(-dy * a / b, *ctx.b_like)
+
+
+@register("divide", family="arithmetic", samples=pairs, wrong={"b not squared": _without_square})
+class Divide(Elementwise):
+    """y = a / b
+
+    dy/da = 1 / b and dy/db = -a / b^2:
+
+        da = dy / b          db = -dy a / b^2
+
+    Shapes: a, b broadcastable; y their common shape.
+    """
+
+    def forward(ctx, a: Any, b: Any) -> Array:
+        ctx.save(a, b)
+        return ctx.compute(ctx.xp.true_divide, a, b)
+
+    def backward(ctx, dy: Array) -> Any:
+        a, b = ctx.saved
+        da = unbroadcast(dy / b, *ctx.a_like) if ctx.needs[0] else None
+        db = unbroadcast(-dy * a / (b * b), *ctx.b_like) if ctx.needs[1] else None
+        return da, db
+
+
+@register(
+    "power",
+    family="arithmetic",
+    samples=lambda rng: [*pairs(rng), sample(2.0, rng.normal(size=(3,)), label="constant base")],
+    wrong={"one copy only": one_copy_only,
+           "exponent not lowered": lambda ctx, dy: tuple(
+               g if g is None else g * 1.5 for g in true_gradient(ctx, dy))},
+)  # fmt: skip
+class Power(Elementwise):
+    """y = a^b
+
+    From y = e^(b ln a): dy/da = b a^(b-1) and dy/db = a^b ln a.
+
+        da = dy b a^(b-1)          db = dy y ln a
+
+    The base must be positive where the exponent gets a gradient. An exponent 2 is computed as a
+    product: NumPy's general power is two hundred times slower.
+
+    Shapes: a, b broadcastable; y their common shape.
+    """
+
+    def forward(ctx, a: Any, b: Any) -> Array:
+        y = ctx.compute(_power(ctx.xp), a, b)
+        ctx.save(a, b, y if ctx.needs[1] else None)
+        return y
+
+    def backward(ctx, dy: Array) -> Any:
+        a, b, y = ctx.saved
+        da = db = None
+        if ctx.needs[0]:
+            da = unbroadcast(dy * b * _power(ctx.xp)(a, b - 1), *ctx.a_like)
+        if ctx.needs[1]:
+            db = unbroadcast(dy * y * ctx.xp.log(a), *ctx.b_like)
+        return da, db
+
+
+def _power(xp: Any) -> Callable[[Any, Any], Array]:
+    def power(a: Any, b: Any) -> Array:
+        if isinstance(b, (int, float)) and b in (1, 2, 3):
+            return a if b == 1 else a * a if b == 2 else a * a * a
+        return xp.power(a, b)
+
+    return power
+
+
+@register(
+    "negative",
+    family="arithmetic",
+    samples=lambda rng: [sample(rng.normal(size=(3, 4)))],
+    wrong={"sign": lambda ctx, dy: dy},
+    one_variable=True,
+)
+class Negative(Function):
+    """y = -x
+
+        dx = -dy
+
+    Shapes: x, y equal.
+    """
+
+    fresh = True
+
+    def forward(ctx, x: Array) -> Array:
+        return -x
+
+    def backward(ctx, dy: Array) -> Array:
+        return -dy

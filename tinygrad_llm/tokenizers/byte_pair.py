@@ -1,0 +1,123 @@
+"""Byte-pair encoding itself: learning the merges, and applying them.
+
+Source: Sennrich, Haddow, Birch, "Neural machine translation of rare words with subword units"
+(2016), on bytes as in GPT-2 (Radford et al. 2019). Start from single bytes. Again and again, join
+the pair of neighbours that is most frequent: the list of joined pairs is the tokenizer. To encode,
+join in the order in which the pairs were learned.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+
+from tinygrad_llm.tokenizers.byte_map import byte_order
+
+Pair = tuple[int, int]
+
+
+def byte_tokens() -> list[bytes]:
+    """The first 256 tokens, one for each byte, in GPT-2's order."""
+    return [bytes([b]) for b in byte_order()]
+
+
+def merge_piece(piece: bytes, ranks: Mapping[bytes, int]) -> list[int]:
+    """The token ids of one piece: the readable encoder.
+
+    Args:
+        piece: a piece of text as UTF-8.
+        ranks: each token's bytes -> its id. Ids grow in the order in which tokens were learned,
+            so the lowest id is the merge to do first.
+    """
+    parts = [bytes([b]) for b in piece]
+    while len(parts) > 1:
+        joined = [left + right for left, right in zip(parts, parts[1:], strict=False)]
+        best = min(joined, key=lambda token: ranks.get(token, len(ranks)))
+        if best not in ranks:
+            break
+        parts = _join_everywhere(parts, best)
+    return [ranks[part] for part in parts]
+
+
+def _join_everywhere(parts: list[bytes], token: bytes) -> list[bytes]:
+    merged: list[bytes] = []
+    i = 0
+    while i < len(parts):
+        if i + 1 < len(parts) and parts[i] + parts[i + 1] == token:
+            merged.append(token)
+            i += 2
+        else:
+            merged.append(parts[i])
+            i += 1
+    return merged
+
+
+def learn_merges(pieces: Mapping[bytes, int], n_merges: int) -> list[tuple[bytes, bytes]]:
+    """The ``n_merges`` most frequent merges, in order; fewer when no pair is left.
+
+    Counting all pairs again after each merge would take (merges x text). Instead the counts are
+    kept, and a merge updates those of the pieces in which it happens. Ties go to the pair with
+    the lower ids, so the result depends on the text alone.
+
+    Args:
+        pieces: each different piece of the text -> how often it occurs.
+    """
+    tokens = byte_tokens()
+    ids = {token: i for i, token in enumerate(tokens)}
+    words = [[ids[bytes([b])] for b in piece] for piece in pieces]
+    frequencies = list(pieces.values())
+    counts: Counter[Pair] = Counter()
+    where: defaultdict[Pair, set[int]] = defaultdict(set)  # pair -> indices of words with it
+    for index in range(len(words)):
+        _count(words[index], frequencies[index], index, counts, where)
+    heap = [(-count, pair) for pair, count in counts.items()]
+    heapq.heapify(heap)
+    merges: list[tuple[bytes, bytes]] = []
+    while len(merges) < n_merges and (pair := _most_frequent(heap, counts)) is not None:
+        new_id = len(tokens)
+        changed: set[Pair] = set()
+        for index in where.pop(pair):
+            old = words[index]
+            changed.update(_count(old, -frequencies[index], index, counts, where))
+            words[index] = _join_pair(old, pair, new_id)
+            changed.update(_count(words[index], frequencies[index], index, counts, where))
+        for other in changed:
+            heapq.heappush(heap, (-counts[other], other))
+        merges.append((tokens[pair[0]], tokens[pair[1]]))
+        tokens.append(tokens[pair[0]] + tokens[pair[1]])
+    return merges
+
+
+def _count(
+    word: list[int], frequency: int, index: int, counts: Counter[Pair],
+    where: defaultdict[Pair, set[int]],
+) -> Iterable[Pair]:
+    """Add ``frequency`` to the count of each pair of a word; returns the pairs."""
+    pairs = list(zip(word, word[1:], strict=False))
+    for pair in pairs:
+        counts[pair] += frequency
+        where[pair].add(index)
+    return pairs
+
+
+def _most_frequent(heap: list[tuple[int, Pair]], counts: Counter[Pair]) -> Pair | None:
+    """Take the pair with the highest count; entries whose count has changed since are skipped."""
+    while heap:
+        negative, pair = heapq.heappop(heap)
+        if counts[pair] == -negative and negative < 0:
+            return pair
+    return None
+
+
+def _join_pair(word: list[int], pair: Pair, new_id: int) -> list[int]:
+    joined: list[int] = []
+    i = 0
+    while i < len(word):
+        if word[i] == pair[0] and i + 1 < len(word) and word[i + 1] == pair[1]:
+            joined.append(new_id)
+            i += 2
+        else:
+            joined.append(word[i])
+            i += 1
+    return joined

@@ -1,0 +1,81 @@
+"""The file of a tokenizer: JSON that can be read, with a checksum that notices damage."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tinygrad_llm.backend.files import write_atomic
+from tinygrad_llm.errors import TokenizerError
+
+FILE_NAME = "tinygrad_llm_tokenizer.json"
+VERSION = 1
+
+
+def write(folder: Path, kind: str, content: Mapping[str, Any]) -> Path:
+    """Write a tokenizer's file into ``folder``, whole or not at all.
+
+    Raises:
+        TokenizerError: the folder cannot be written.
+    """
+    body = {"type": kind, "version": VERSION, **content}
+    text = json.dumps({"sha256": _checksum(body), **body}, ensure_ascii=False, indent=1)
+    path = folder / FILE_NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, (text + "\n").encode("utf-8"))
+    except OSError as error:
+        raise TokenizerError(f"{path}: cannot be written ({error}). Choose another folder.") from error
+    return path
+
+
+def find(folder: Path) -> Path:
+    """The tokenizer's file in a folder; a file is taken as it is.
+
+    Raises:
+        TokenizerError: there is none.
+    """
+    path = folder / FILE_NAME if folder.is_dir() else folder
+    if not path.is_file():
+        raise TokenizerError(
+            f"{path}: no tokenizer there. Expected a folder that tokenizer.save(folder) wrote "
+            f"(it holds {FILE_NAME})."
+        )
+    return path
+
+
+def read(path: Path) -> tuple[str, dict[str, Any]]:
+    """The type and content of a tokenizer's file.
+
+    Raises:
+        TokenizerError: unreadable, damaged, or of a version this package does not know.
+    """
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise TokenizerError(
+            f"{path}: not a readable tokenizer file ({error}). Save the tokenizer again."
+        ) from error
+    if not isinstance(body, dict) or not isinstance(body.get("type"), str):
+        raise TokenizerError(f'{path}: expected a JSON object with a "type". Save it again.')
+    if body.get("version") != VERSION:
+        raise TokenizerError(
+            f"{path}: version {body.get('version')!r}, this package reads version {VERSION}. "
+            "Update the package, or save the tokenizer again."
+        )
+    stored = body.pop("sha256", None)
+    if stored is not None and stored != _checksum(body):
+        raise TokenizerError(
+            f"{path}: the checksum does not fit the content; the file is damaged or was edited. "
+            'Save the tokenizer again, or remove the line "sha256" if the edit was meant.'
+        )
+    del body["version"]
+    return body.pop("type"), body
+
+
+def _checksum(body: Mapping[str, Any]) -> str:
+    canonical = json.dumps(body, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()

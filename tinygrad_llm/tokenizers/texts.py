@@ -1,0 +1,39 @@
+"""Checks that the tokenizers share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from tinygrad_llm.errors import TokenizerError
+
+
+def as_texts(texts: str | Iterable[str]) -> Iterator[str]:
+    """One string as a single text; otherwise each string of an iterable.
+
+    Raises:
+        TokenizerError: something in it is not a string.
+    """
+    for index, text in enumerate([texts] if isinstance(texts, str) else texts):
+        if not isinstance(text, str):
+            raise TokenizerError(
+                f"train: texts must be strings, but number {index} is a {type(text).__name__}. "
+                "Read files with encoding='utf-8'."
+            )
+        yield text
+
+
+def check_vocabulary(argument: str, tokens: Sequence[str], special: Sequence[str]) -> list[str]:
+    """Ordinary tokens and special ones as one list, in the order of their ids.
+
+    Raises:
+        TokenizerError: no ordinary token, a token that is no string, or one that comes twice.
+    """
+    if not tokens:
+        raise TokenizerError(f"{argument}: the vocabulary is empty. Was the training text empty?")
+    listed = [*tokens, *special]
+    if not all(isinstance(token, str) and token for token in listed):
+        raise TokenizerError(f"{argument}: every token must be a non-empty string.")
+    if len(set(listed)) < len(listed):
+        twice = sorted({token for token in listed if listed.count(token) > 1})
+        raise TokenizerError(f"{argument}: these tokens come more than once: {twice[:5]}.")
+    return listed
