@@ -1,0 +1,111 @@
+"""Pieces that several kernels share: random bits, the two-stage column sum, sizes of tiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import triton
+import triton.language as tl
+
+from ._runtime import array_module, cdiv, launch, next_power_of_2
+
+# ---------------------------------------------------------------- random bits
+# A counter-based generator: the bits of element i depend on the key and on i alone, so that the
+# backward pass draws the mask again instead of storing it, and so that NumPy, CuPy and Triton
+# agree. The mixing function is "lowbias32" by Chris Wellons (Prospecting for Hash Functions, 2018).
+
+
+@triton.jit
+def mix32(x):
+    x ^= x >> 16
+    x *= 0x7FEB352D
+    x ^= x >> 15
+    x *= 0x846CA68B
+    x ^= x >> 16
+    return x
+
+
+@triton.jit
+def random_bits(counter, k0, k1):
+    """32 random bits for each element of `counter` (uint32) under the key (k0, k1)."""
+    return mix32(mix32(counter ^ k0) + k1)
+
+
+@triton.jit
+def load_key(Key, k0, k1):
+    """The key as two uint32: from device memory where Key is given, else from the arguments."""
+    if Key is not None:
+        first, second = tl.load(Key), tl.load(Key + 1)
+    else:
+        first, second = k0, k1
+    return first.to(tl.uint32), second.to(tl.uint32)
+
+
+def split_key(key: Any) -> tuple[Any, int, int]:
+    """(Key array or None, k0, k1) as `load_key` takes them.
+
+    key: two Python integers of 32 bits, or a uint32 array (2,) on the device, which a CUDA graph
+        reads anew in each replay. Integers travel as signed 32-bit ones of the same bits.
+    """
+    if key is None:
+        return None, 0, 0
+    if hasattr(key, "dtype") and hasattr(key, "shape"):
+        return key.view("int32"), 0, 0
+    k0, k1 = ((int(k) & 0xFFFFFFFF) for k in key)
+    return None, _as_signed(k0), _as_signed(k1)
+
+
+def _as_signed(bits: int) -> int:
+    return bits - (1 << 32) if bits >= 1 << 31 else bits
+
+
+def dropout_threshold(p: float) -> int:
+    """An element is kept if its bits are at least this number (as signed 32-bit, see split_key)."""
+    return _as_signed(min(round(p * 2**32), 2**32 - 1))
+
+
+# ---------------------------------------------------------------- column sums, second stage
+# Sums over rows (a bias gradient) are taken in two stages: each program of the first stage walks
+# its share of the rows and writes one partial row; this kernel adds the partial rows. No atomics,
+# so that the result is the same in every run.
+
+
+@triton.jit
+def column_sum_kernel(
+    Partial,  # (P, N) float32
+    Out,  # (N,)
+    p,
+    n,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = columns < n
+    total = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for start in range(0, p, ROWS):
+        rows = start + tl.arange(0, ROWS)
+        mask = (rows < p)[:, None] & inside[None, :]
+        offset = rows.to(tl.int64)[:, None] * n + columns[None, :]
+        total += tl.load(Partial + offset, mask=mask, other=0.0)
+    tl.store(Out + columns, tl.sum(total, 0).to(Out.dtype.element_ty), mask=inside)
+
+
+def column_sum(partial: Any, like: Any) -> Any:
+    """Sum of `partial` (P, N) over its rows in float32, returned (N,) in the dtype of `like`."""
+    p, n = partial.shape
+    out = array_module(partial).empty(n, like.dtype)
+    columns = min(next_power_of_2(n), 64)
+    launch(column_sum_kernel, (cdiv(n, columns),), partial, out, p, n, ROWS=32, COLUMNS=columns)
+    return out
+
+
+def row_tile(n: int) -> tuple[int, int, int]:
+    """(rows, columns, warps) of a tile that holds whole rows of `n` elements.
+
+    Four short rows go together, so that a program has several loads in flight before it needs the
+    first; a long row has a program to itself, with more warps the longer it is.
+    """
+    columns = max(next_power_of_2(n), 16)
+    if columns <= 1024:
+        return 4, columns, 4
+    return 1, columns, min(32, columns // 512)

@@ -1,0 +1,249 @@
+"""launch(): one way to run a kernel, on NumPy arrays, on CuPy arrays, or on nothing at all.
+
+* NumPy arrays: Triton's interpreter, program by program on the CPU, with every memory access
+  checked (_interpreter.py). Slow, and exact enough to test arithmetic.
+* CuPy arrays: compiled and launched on CuPy's current stream (_driver.py). The first launch of a
+  specialization goes through Triton; later ones take a thin path that only gathers addresses.
+* inside ``compile_only(sm)``: compiled for that chip, nothing runs (compiling.py).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import shutil
+import sysconfig
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import KernelError
+
+OLDEST_CAPABILITY = 80  # bfloat16 arithmetic and asynchronous copies begin with sm_80
+
+_FUSION = {"enable_fp_fusion": True}  # a*b + c rounds once; Triton 3.10 turns the default off
+
+CompileLaunch = Callable[[Any, tuple[int, ...], tuple[Any, ...], dict[str, Any]], None]
+compile_launch: CompileLaunch | None = None  # set while compile_only() is entered
+
+_compiled: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int = 4,
+           num_stages: int = 3, **constants: Any) -> None:
+    """Run `kernel`, a function under ``@triton.jit``, once for every program of `grid`.
+
+    args: the kernel's run-time parameters in order: arrays, int, float, None. The first is an
+        array and decides where the kernel runs.
+    constants: its tl.constexpr parameters, by name
+    Raises KernelError where the kernel cannot run, with the reason.
+    """
+    if 0 in grid:
+        return
+    if compile_launch is not None:
+        options = dict(constants, num_warps=num_warps, num_stages=num_stages, **_FUSION)
+        compile_launch(kernel, grid, args, options)
+    elif isinstance(args[0], np.ndarray):
+        _interpret(kernel, grid, args, constants)
+    else:
+        _launch_on_gpu(kernel, grid, args, num_warps, num_stages, constants)
+
+
+class HostPointer:
+    """What Triton reads of a NumPy argument: an address and a dtype whose name it knows."""
+
+    __slots__ = ("array", "dtype")
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        self.dtype = array.dtype
+
+    def data_ptr(self) -> int:
+        return self.array.ctypes.data
+
+
+def _interpret(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...],
+               constants: dict[str, Any]) -> None:
+    from . import _interpreter
+    names = kernel.arg_names
+    arrays = [a for a in args if isinstance(a, np.ndarray)]
+    wrapped = [HostPointer(a) if isinstance(a, np.ndarray) else a for a in args]
+    for name, value in zip(names, args, strict=False):
+        if not (value is None or isinstance(value, (np.ndarray, int, float))):
+            raise KernelError(
+                f"kernel {kernel.__name__}: argument {name} is a {type(value).__name__} while the "
+                "first argument is a NumPy array; pass arrays of one device, int, float or None")
+    arguments = dict(zip(names, wrapped, strict=False), **constants)
+    missing = [name for name in names if name not in arguments]
+    if missing:
+        raise KernelError(f"kernel {kernel.__name__}: no value for {', '.join(missing)}")
+    _interpreter.run(kernel.fn, grid, arguments, frozenset(constants), arrays)
+
+
+def _launch_on_gpu(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], num_warps: int,
+                   num_stages: int, constants: dict[str, Any]) -> None:
+    """The thin path: everything that Triton specializes on makes the key, the rest is addresses."""
+    array_type, current_device, current_stream = _cupy_calls()
+    device = current_device()
+    key: list[Any] = [id(kernel), device, num_warps, num_stages, *constants.items()]
+    values: list[Any] = []
+    for a in args:
+        kind = type(a)
+        if kind is array_type:
+            memory = a.data
+            address = memory.ptr
+            if memory.device_id != device and address:
+                raise _wrong_device(kernel, args, device)
+            key.append((a.dtype.num, address & 15 == 0))
+            values.append(address)
+        else:
+            # Triton compiles anew for 1, for multiples of 16 and for 64-bit integers
+            key.append((a == 1, a & 15 == 0, -2**31 <= a < 2**31) if kind is int else kind)
+            values.append(a)
+    hit = _compiled.get(tuple(key))
+    if hit is None:
+        _first_launch(kernel, grid, args, num_warps, num_stages, constants, tuple(key))
+        return
+    run, function, metadata, tail, _ = hit
+    x, y, z = (*grid, 1, 1)[:3]
+    run(x, y, z, current_stream().ptr, function, metadata, None, None, None, *values, *tail)
+
+
+def _first_launch(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], num_warps: int,
+                  num_stages: int, constants: dict[str, Any], key: tuple[Any, ...]) -> None:
+    reason = why_not()
+    if reason is not None:
+        raise KernelError(f"kernel {kernel.__name__}: {reason}")
+    from . import _driver
+    array_type = _cupy_calls()[0]
+    for a in args:
+        if not (a is None or isinstance(a, (array_type, int, float))):
+            raise KernelError(
+                f"kernel {kernel.__name__}: an argument is a {type(a).__name__} while the first "
+                "is a CuPy array; move it with cupy.asarray")
+    wrapped = [_driver.Pointer(a) if isinstance(a, array_type) else a for a in args]
+    try:
+        with _driver.active_driver():
+            compiled = kernel[grid](*wrapped, num_warps=num_warps, num_stages=num_stages,
+                                    **_FUSION, **constants)
+    except Exception as error:
+        raise KernelError(f"kernel {kernel.__name__}: {_explain(error)}") from error
+    if compiled.metadata.global_scratch_size == 0:  # scratch is handed out by Triton's own path
+        tail = tuple(constants[name] for name in kernel.arg_names[len(args):])
+        _compiled[key] = (compiled.run, compiled.function, compiled.packed_metadata, tail, kernel)
+
+
+@functools.cache
+def _cupy_calls() -> tuple[type, Callable[[], int], Callable[[], Any]]:
+    try:
+        import cupy
+    except ImportError as error:
+        raise KernelError(_install_hint("CuPy is not installed", "cuda")) from error
+    return cupy.ndarray, cupy.cuda.runtime.getDevice, cupy.cuda.get_current_stream
+
+
+def _wrong_device(kernel: Any, args: tuple[Any, ...], device: int) -> KernelError:
+    found = sorted({a.data.device_id for a in args if hasattr(a, "data")})
+    return KernelError(
+        f"kernel {kernel.__name__}: the current CUDA device is {device}, the arrays are on "
+        f"{', '.join(map(str, found))}; enter `with cupy.cuda.Device(n):` of the arrays")
+
+
+def _explain(error: Exception) -> str:
+    """The cause of a failed first launch in a sentence with a way out."""
+    text = f"{type(error).__name__}: {error}"
+    for mark, hint in (
+        ("C compiler", "Triton needs gcc or clang once per kernel; install one or set CC"),
+        ("Python.h", "Triton needs Python's headers; install python3-dev of this Python"),
+        ("libcuda", "the CUDA driver library libcuda.so.1 was not found; install the NVIDIA "
+                    "driver or set TRITON_LIBCUDA_PATH to its folder"),
+        ("out of resource", "the tile is too large for this chip; pass a smaller configuration"),
+        ("OutOfResources", "the tile is too large for this chip; pass a smaller configuration"),
+    ):
+        if mark.lower() in text.lower():
+            return f"{hint} ({text.splitlines()[0]})"
+    return text
+
+
+def _install_hint(problem: str, extra: str) -> str:
+    return f"{problem}; install it with: pip install 'tinygrad_llm[{extra}]'"
+
+
+@functools.cache
+def why_not() -> str | None:
+    """The reason why kernels cannot run on a GPU here, or None where they can."""
+    try:
+        import triton  # noqa: F401
+    except ImportError:
+        return _install_hint("Triton is not installed", "kernels")
+    try:
+        import cupy
+    except ImportError:
+        return _install_hint("CuPy is not installed", "cuda")
+    if os.environ.get("TRITON_INTERPRET", "0") not in {"", "0"}:
+        return "TRITON_INTERPRET is set, so nothing is compiled; unset it before the first import"
+    try:
+        capability = int(cupy.cuda.Device().compute_capability)
+    except Exception as error:
+        return f"no usable CUDA GPU: {error}; check nvidia-smi, the driver and CuPy's CUDA version"
+    if capability < OLDEST_CAPABILITY:
+        return (f"the GPU has compute capability {capability / 10}, the kernels need "
+                f"{OLDEST_CAPABILITY / 10} (A100 or RTX 30 and newer); use the array code")
+    return _missing_toolchain()
+
+
+def is_host(array: Any) -> bool:
+    """Whether `array` lives in host memory; None stands for an array on a GPU."""
+    return isinstance(array, np.ndarray)
+
+
+def why_not_host() -> str | None:
+    """The reason why kernels cannot be interpreted on NumPy arrays, or None where they can."""
+    if importlib.util.find_spec("triton") is None:
+        return _install_hint("Triton is not installed", "kernels")
+    return None
+
+
+def _missing_toolchain() -> str | None:
+    """Triton builds a small C module at the first launch: what it needs and does not find."""
+    compiler = os.environ.get("CC") or "gcc"
+    if shutil.which(compiler) is None and shutil.which("clang") is None:
+        return "no C compiler found, Triton needs gcc or clang; install one or set CC"
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    if not header.exists():
+        return f"{header} is missing, Triton needs Python's headers; install python3-dev"
+    return None
+
+
+def array_module(array: Any) -> Any:
+    """numpy or cupy, whichever `array` belongs to."""
+    if isinstance(array, np.ndarray):
+        return np
+    import cupy
+    return cupy
+
+
+@functools.cache
+def _multiprocessors(device: int) -> int:
+    import cupy
+    return int(cupy.cuda.Device(device).attributes["MultiProcessorCount"])
+
+
+def program_count(array: Any, per_multiprocessor: int = 2) -> int:
+    """How many programs fill the device of `array`; three in the interpreter."""
+    if compile_launch is not None or isinstance(array, np.ndarray):
+        return 3
+    return _multiprocessors(array.data.device_id) * per_multiprocessor
+
+
+def cdiv(a: int, b: int) -> int:
+    """a / b rounded up."""
+    return -(-a // b)
+
+
+def next_power_of_2(n: int) -> int:
+    """The smallest power of two that is at least `n`; Triton's blocks have such sizes."""
+    return 1 << max(n - 1, 0).bit_length()

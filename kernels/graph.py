@@ -1,0 +1,77 @@
+"""CUDA graphs: record a fixed sequence of launches once, replay it with a single call.
+
+A launch from Python costs microseconds; a step of a small model is hundreds of launches. A graph
+replays them all at once. What it needs: the same shapes and addresses every time, and everything
+that changes (learning rate, step, random key) in device memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ._runtime import why_not
+from .errors import KernelError
+
+
+class CapturedGraph:
+    """A recorded sequence of launches; `result` is what the function returned while recording."""
+
+    def __init__(self, graph: Any, stream: Any, pool: Any, result: Any) -> None:
+        self.result = result
+        self._graph = graph
+        self._stream = stream
+        self._pool = pool  # replays write to the addresses recorded, so the memory must stay
+
+    def replay(self) -> Any:
+        """Run the launches again, in order with CuPy's current stream; returns `result`."""
+        import cupy
+        current = cupy.cuda.get_current_stream()
+        self._stream.wait_event(current.record())
+        self._graph.launch(self._stream)
+        current.wait_event(self._stream.record())
+        return self.result
+
+
+def capture(fn: Callable[[], Any], warmup: int = 2) -> CapturedGraph:
+    """Record the launches of `fn` into a CUDA graph.
+
+    `fn` runs `warmup` times first, so that everything is compiled and every library has its
+    workspace; it must not copy to the host or read a result. Arrays it allocates come from a
+    memory pool of the graph's own and are overwritten by each replay.
+    Raises KernelError without a GPU, and where `fn` does something that cannot be recorded.
+    """
+    if (reason := why_not()) is not None:
+        raise KernelError(f"capture: {reason}")
+    import cupy
+    stream = cupy.cuda.Stream(non_blocking=True)
+    pool = cupy.cuda.MemoryPool()
+    stream.wait_event(cupy.cuda.get_current_stream().record())
+    with stream, cupy.cuda.using_allocator(pool.malloc):
+        for _ in range(warmup):
+            fn()
+        stream.synchronize()
+        result, graph = _record(fn, stream)
+    cupy.cuda.get_current_stream().wait_event(stream.record())
+    return CapturedGraph(graph, stream, pool, result)
+
+
+def _record(fn: Callable[[], Any], stream: Any) -> tuple[Any, Any]:
+    stream.begin_capture()
+    try:
+        result = fn()
+    except Exception as error:
+        _abandon(stream)
+        raise KernelError(
+            f"capture: {error}; a graph cannot record copies to the host, reading a result, or a "
+            "first compilation") from error
+    return result, stream.end_capture()
+
+
+def _abandon(stream: Any) -> None:
+    """End a recording that failed, so that the stream can be used again."""
+    import cupy
+    try:
+        stream.end_capture()
+    except cupy.cuda.runtime.CUDARuntimeError:  # the failed call has ended it already
+        return

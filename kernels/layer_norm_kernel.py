@@ -1,0 +1,231 @@
+"""Layer normalization over the last axis, plain and with the residual addition fused in.
+
+    s = x + residual                                   (add_layer_norm only)
+    xhat = (s - mean(s)) * rstd,   rstd = 1 / sqrt(var(s) + eps)
+    y = xhat * weight + bias
+
+    wdy = weight * dy
+    ds = rstd * (wdy - mean(wdy) - xhat * mean(wdy * xhat))    (+ what reaches s directly)
+    dw = sum over rows of dy * xhat,   db = sum over rows of dy
+
+Mean and variance are taken in float32 in two passes over registers, not as E[x^2] - E[x]^2, which
+cancels. dw and db are summed in two stages: every program of the first keeps its running sums in
+registers, spread like the tile itself, and adds across rows once at its end.
+
+References: Ba, Kiros and Hinton, "Layer Normalization" (2016); Triton's tutorial 05.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import triton
+import triton.language as tl
+
+from ._checks import (
+    as_rows,
+    checked_by,
+    contiguous,
+    output,
+    require_float,
+    require_row,
+    require_same_device,
+    require_shape,
+)
+from ._common import column_sum, row_tile
+from ._runtime import array_module, cdiv, launch, program_count
+
+
+@triton.jit
+def layer_norm_forward_kernel(
+    X,  # (M, N) input, rows x_stride apart
+    Residual,  # (M, N) added to the input, rows residual_stride apart; None without
+    S,  # (M, N) the sum, written where Residual is given; else None
+    W,  # (N,) weight or None
+    B,  # (N,) bias or None
+    Y,  # (M, N) output
+    Mean,  # (M,) float32, kept for the backward pass
+    Rstd,  # (M,) float32, kept for the backward pass
+    m,
+    n,
+    x_stride,
+    residual_stride,
+    eps,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,  # at least n
+):
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, COLUMNS)
+    row_inside, inside = rows < m, columns < n
+    mask = row_inside[:, None] & inside[None, :]  # (ROWS, COLUMNS)
+    row, column = rows.to(tl.int64)[:, None], columns[None, :]
+    x = tl.load(X + row * x_stride + column, mask=mask, other=0.0).to(tl.float32)
+    if Residual is not None:
+        x += tl.load(Residual + row * residual_stride + column, mask=mask, other=0.0).to(tl.float32)
+        rounded = x.to(S.dtype.element_ty)  # normalize what the next layer will read
+        tl.store(S + row * n + column, rounded, mask=mask)
+        x = rounded.to(tl.float32)
+    mean = tl.sum(x, 1) / n  # (ROWS,)
+    centered = tl.where(mask, x - mean[:, None], 0.0)
+    rstd = 1.0 / tl.sqrt(tl.sum(centered * centered, 1) / n + eps)
+    tl.store(Mean + rows, mean, mask=row_inside)
+    tl.store(Rstd + rows, rstd, mask=row_inside)
+    y = centered * rstd[:, None]
+    if W is not None:
+        y *= tl.load(W + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+    if B is not None:
+        y += tl.load(B + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+    tl.store(Y + row * n + column, y.to(Y.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def layer_norm_backward_kernel(
+    DY,  # (M, N) gradient of y, rows dy_stride apart
+    DS,  # (M, N) gradient that reaches the normalized sum directly; None without
+    X,  # (M, N) what was normalized, rows x_stride apart
+    W,  # (N,) weight or None
+    Mean,  # (M,) float32
+    Rstd,  # (M,) float32
+    DX,  # (M, N) gradient of the input
+    PartialDW,  # (programs, N) float32
+    PartialDB,  # (programs, N) float32
+    m,
+    n,
+    dy_stride,
+    ds_stride,
+    x_stride,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    program, programs = tl.program_id(0), tl.num_programs(0)
+    columns = tl.arange(0, COLUMNS)
+    inside, column = columns < n, columns[None, :]
+    if W is not None:
+        w = tl.load(W + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+    dw = tl.zeros([ROWS, COLUMNS], tl.float32)
+    db = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for first in range(program * ROWS, m, programs * ROWS):
+        rows = first + tl.arange(0, ROWS)
+        row_inside = rows < m
+        mask = row_inside[:, None] & inside[None, :]
+        row = rows.to(tl.int64)[:, None]
+        dy = tl.load(DY + row * dy_stride + column, mask=mask, other=0.0).to(tl.float32)
+        x = tl.load(X + row * x_stride + column, mask=mask, other=0.0).to(tl.float32)
+        mean = tl.load(Mean + rows, mask=row_inside, other=0.0)[:, None]
+        rstd = tl.load(Rstd + rows, mask=row_inside, other=0.0)[:, None]
+        xhat = tl.where(mask, (x - mean) * rstd, 0.0)
+        dw += dy * xhat
+        db += dy
+        if W is not None:
+            wdy = w * dy
+        else:
+            wdy = dy
+        projection = tl.sum(wdy * xhat, 1)[:, None] / n
+        dx = rstd * (wdy - tl.sum(wdy, 1)[:, None] / n - xhat * projection)
+        if DS is not None:
+            dx += tl.load(DS + row * ds_stride + column, mask=mask, other=0.0).to(tl.float32)
+        tl.store(DX + row * n + column, dx.to(DX.dtype.element_ty), mask=mask)
+    offset = program.to(tl.int64) * n + columns
+    tl.store(PartialDW + offset, tl.sum(dw, 0), mask=inside)
+    tl.store(PartialDB + offset, tl.sum(db, 0), mask=inside)
+
+
+def _check_forward(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
+                   out: Any = None) -> None:
+    _check_rows("layer_norm", x, weight, bias)
+
+
+def _check_rows(kernel: str, x: Any, weight: Any, bias: Any = None) -> None:
+    require_float(kernel, x=x, weight=weight, bias=bias)
+    require_same_device(kernel, x, weight=weight, bias=bias)
+    require_row(kernel, x.shape[-1])
+    require_shape(kernel, x.shape[-1:], weight=weight, bias=bias)
+
+
+@checked_by(_check_forward)
+def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
+               out: Any = None) -> tuple[Any, Any, Any]:
+    """Normalize the last axis: (y, mean, rstd).
+
+    x: (..., N), N at most 32768; weight, bias: (N,) or None; out: where to write y
+    Returns y (..., N) in the dtype of x; mean and rstd (M,) float32, M = product of the other axes.
+    """
+    _check_forward(x, weight, bias)
+    y = output(out, "layer_norm", x.shape, x)
+    mean, rstd = _forward(x, None, None, weight, bias, y, eps)
+    return y, mean, rstd
+
+
+def _check_add(x: Any, residual: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
+               out: Any = None) -> None:
+    _check_rows("add_layer_norm", x, weight, bias)
+    require_float("add_layer_norm", residual=residual)
+    require_same_device("add_layer_norm", x, residual=residual)
+    require_shape("add_layer_norm", x.shape, residual=residual)
+
+
+@checked_by(_check_add)
+def add_layer_norm(x: Any, residual: Any, weight: Any = None, bias: Any = None,
+                   eps: float = 1e-5, out: Any = None) -> tuple[Any, Any, Any, Any]:
+    """s = x + residual and y = layer_norm(s) in one pass: (s, y, mean, rstd).
+
+    x, residual: (..., N) of one shape; s and y have the dtype of residual
+    """
+    _check_add(x, residual, weight, bias)
+    y = output(out, "add_layer_norm", x.shape, residual)
+    s = output(None, "add_layer_norm", x.shape, residual)
+    mean, rstd = _forward(x, residual, s, weight, bias, y, eps)
+    return s, y, mean, rstd
+
+
+def _forward(x: Any, residual: Any, s: Any, weight: Any, bias: Any, y: Any,
+             eps: float) -> tuple[Any, Any]:
+    x2, x_stride = as_rows(x)
+    residual2, residual_stride = as_rows(residual) if residual is not None else (None, 0)
+    m, n = x2.shape
+    xp = array_module(x)
+    mean, rstd = xp.empty(m, "float32"), xp.empty(m, "float32")
+    rows, columns, warps = row_tile(n)
+    if x.size:
+        launch(layer_norm_forward_kernel, (cdiv(m, rows),), x2, residual2, s, contiguous(weight),
+               contiguous(bias), y, mean, rstd, m, n, x_stride, residual_stride, float(eps),
+               ROWS=rows, COLUMNS=columns, num_warps=warps)
+    return mean, rstd
+
+
+def _check_backward(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, ds: Any = None,
+                    out: Any = None) -> None:
+    _check_rows("layer_norm_backward", x, weight)
+    require_float("layer_norm_backward", dy=dy, ds=ds)
+    require_same_device("layer_norm_backward", x, dy=dy, ds=ds, mean=mean, rstd=rstd)
+    require_shape("layer_norm_backward", x.shape, dy=dy, ds=ds)
+    m = x.size // max(x.shape[-1], 1)
+    require_shape("layer_norm_backward", (m,), mean=mean, rstd=rstd)
+
+
+@checked_by(_check_backward)
+def layer_norm_backward(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, ds: Any = None,
+                        out: Any = None) -> tuple[Any, Any, Any]:
+    """(dx, dw, db) of layer_norm; of add_layer_norm with x = s and ds = the gradient of s.
+
+    dy, x, ds: (..., N); mean, rstd: (M,) as the forward pass returned them
+    Returns dx (..., N) in the dtype of x (for add_layer_norm it is the gradient of both addends),
+    dw and db (N,) in the dtype of weight, of x where weight is None.
+    """
+    _check_backward(dy, x, weight, mean, rstd, ds)
+    dx = output(out, "layer_norm_backward", x.shape, x)
+    parameter = x if weight is None else weight
+    x2, x_stride = as_rows(x)
+    dy2, dy_stride = as_rows(dy)
+    ds2, ds_stride = as_rows(ds) if ds is not None else (None, 0)
+    m, n = x2.shape
+    rows, columns, warps = row_tile(n)
+    programs = min(program_count(x), cdiv(m, rows))
+    xp = array_module(x)
+    partial = xp.empty((2, programs, n), "float32")  # dw and db
+    if not x.size:
+        return dx, xp.zeros(n, parameter.dtype), xp.zeros(n, parameter.dtype)
+    launch(layer_norm_backward_kernel, (programs,), dy2, ds2, x2, contiguous(weight), mean, rstd,
+           dx, partial[0], partial[1], m, n, dy_stride, ds_stride, x_stride,
+           ROWS=rows, COLUMNS=columns, num_warps=warps, num_stages=1)
+    return dx, column_sum(partial[0], parameter), column_sum(partial[1], parameter)

@@ -1,0 +1,124 @@
+"""Softmax over the last axis: the smallest complete kernel of this folder, to learn from.
+
+    y_j = exp(x_j - max x) / sum_k exp(x_k - max x)
+    dx_j = y_j * (dy_j - sum_k dy_k y_k)
+
+The row is read once, stays in registers and is written once, which is the whole point of fusing:
+array code reads and writes memory for every step between.
+
+References: Milakov and Gimelshein, "Online normalizer calculation for softmax" (2018), section 2
+(the safe softmax); Triton's tutorial 02, "Fused Softmax".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import triton
+import triton.language as tl
+
+from ._checks import (
+    as_rows,
+    checked_by,
+    output,
+    require_float,
+    require_row,
+    require_same_device,
+    require_shape,
+)
+from ._common import row_tile
+from ._runtime import cdiv, launch
+
+MAX_COLUMNS = 65536  # the vocabulary of GPT-2 fits
+
+
+@triton.jit
+def softmax_forward_kernel(
+    X,  # (M, N) input, rows x_stride apart
+    Y,  # (M, N) output, contiguous
+    m,
+    n,
+    x_stride,
+    ROWS: tl.constexpr,  # rows of a tile
+    COLUMNS: tl.constexpr,  # columns of a tile, at least n
+):
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, COLUMNS)
+    mask = (rows < m)[:, None] & (columns < n)[None, :]  # (ROWS, COLUMNS)
+    row = rows.to(tl.int64)[:, None]
+    x = tl.load(X + row * x_stride + columns[None, :], mask=mask, other=-float("inf"))
+    x = x.to(tl.float32)
+    exponential = tl.exp(x - tl.max(x, 1)[:, None])
+    y = exponential / tl.sum(exponential, 1)[:, None]
+    tl.store(Y + row * n + columns[None, :], y.to(Y.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def softmax_backward_kernel(
+    DY,  # (M, N) gradient of the output, rows dy_stride apart
+    Y,  # (M, N) output of the forward pass, rows y_stride apart
+    DX,  # (M, N) gradient of the input, contiguous
+    m,
+    n,
+    dy_stride,
+    y_stride,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, COLUMNS)
+    mask = (rows < m)[:, None] & (columns < n)[None, :]  # (ROWS, COLUMNS)
+    row = rows.to(tl.int64)[:, None]
+    dy = tl.load(DY + row * dy_stride + columns[None, :], mask=mask, other=0.0).to(tl.float32)
+    y = tl.load(Y + row * y_stride + columns[None, :], mask=mask, other=0.0).to(tl.float32)
+    dx = y * (dy - tl.sum(dy * y, 1)[:, None])
+    tl.store(DX + row * n + columns[None, :], dx.to(DX.dtype.element_ty), mask=mask)
+
+
+def _check_forward(x: Any, out: Any = None) -> None:
+    require_float("softmax", x=x)
+    if x.ndim:
+        require_row("softmax", x.shape[-1], MAX_COLUMNS)
+
+
+@checked_by(_check_forward)
+def softmax(x: Any, out: Any = None) -> Any:
+    """Softmax over the last axis.
+
+    x: (..., N), N at most 65536; out: C-contiguous array of the same shape and dtype
+    Returns y (..., N). A row of nothing but -inf gives NaN, as in PyTorch.
+    """
+    _check_forward(x)
+    y = output(out, "softmax", x.shape, x)
+    if not x.size:
+        return y
+    x2, x_stride = as_rows(x if x.ndim else x.reshape(1))
+    m, n = x2.shape
+    rows, columns, warps = row_tile(n)
+    launch(softmax_forward_kernel, (cdiv(m, rows),), x2, y, m, n, x_stride,
+           ROWS=rows, COLUMNS=columns, num_warps=warps)
+    return y
+
+
+def _check_backward(dy: Any, y: Any, out: Any = None) -> None:
+    require_float("softmax_backward", dy=dy, y=y)
+    require_same_device("softmax_backward", dy, y=y)
+    require_shape("softmax_backward", dy.shape, y=y)
+    if y.ndim:
+        require_row("softmax_backward", y.shape[-1], MAX_COLUMNS)
+
+
+@checked_by(_check_backward)
+def softmax_backward(dy: Any, y: Any, out: Any = None) -> Any:
+    """dx (..., N) from dy and the forward pass's y; all of one shape."""
+    _check_backward(dy, y)
+    dx = output(out, "softmax_backward", y.shape, y)
+    if not y.size:
+        return dx
+    dy2, dy_stride = as_rows(dy if dy.ndim else dy.reshape(1))
+    y2, y_stride = as_rows(y if y.ndim else y.reshape(1))
+    m, n = y2.shape
+    rows, columns, warps = row_tile(n)
+    launch(softmax_backward_kernel, (cdiv(m, rows),), dy2, y2, dx, m, n, dy_stride, y_stride,
+           ROWS=rows, COLUMNS=columns, num_warps=warps)
+    return dx

@@ -1,0 +1,131 @@
+"""Timing a kernel on a GPU, and choosing a configuration by timing with the choice kept on disk.
+
+TINYGRAD_LLM_AUTOTUNE=1 allows timing; without it a kernel takes the choice that lies on disk for
+its GPU, or its default. TINYGRAD_LLM_KERNEL_CACHE names the folder, ~/.cache/tinygrad_llm/kernels
+if unset.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import statistics
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import KernelError
+
+FLUSH_BYTES = 256 << 20  # written before every run, so that no input waits in the L2 cache
+Config = dict[str, int]
+
+
+def do_bench(fn: Callable[[], Any], *, warmup_ms: float = 25.0, measure_ms: float = 100.0,
+             quantiles: Sequence[float] = (0.5, 0.2, 0.8)) -> list[float]:
+    """Milliseconds that `fn` takes on CuPy's current stream, at each of `quantiles`.
+
+    Every run is timed by two events of its own, after the L2 cache was overwritten.
+    Raises KernelError without a GPU.
+    """
+    from ._runtime import why_not
+    if (reason := why_not()) is not None:
+        raise KernelError(f"do_bench: {reason}")
+    import cupy
+    flush = cupy.empty(FLUSH_BYTES, dtype="int8")
+    fn()  # compiles
+    estimate = statistics.median(_time_once(fn, flush) for _ in range(5))
+    for _ in range(max(1, math.ceil(warmup_ms / max(estimate, 1e-3)))):
+        fn()
+    repeats = max(5, math.ceil(measure_ms / max(estimate, 1e-2)))
+    times = sorted(_time_once(fn, flush) for _ in range(repeats))
+    return [quantile(times, q) for q in quantiles]
+
+
+def _time_once(fn: Callable[[], Any], flush: Any) -> float:
+    import cupy
+    start, end = cupy.cuda.Event(), cupy.cuda.Event()
+    flush.fill(0)
+    start.record()
+    fn()
+    end.record()
+    end.synchronize()
+    return float(cupy.cuda.get_elapsed_time(start, end))
+
+
+def quantile(ordered: Sequence[float], q: float) -> float:
+    """The q-quantile of ascending numbers, interpolated between neighbours."""
+    if not 0.0 <= q <= 1.0:
+        raise KernelError(f"quantile: q must be in [0, 1], got {q}")
+    position = q * (len(ordered) - 1)
+    low = math.floor(position)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
+
+
+def choose(kernel: str, key: tuple[Any, ...], candidates: Sequence[Config], default: Config,
+           run: Callable[[Config], Any], bench: Callable[..., list[float]] = do_bench) -> Config:
+    """The configuration for `kernel` at `key`: from memory, from disk, by timing, or `default`.
+
+    key: what the best choice depends on: head size, dtype, a size rounded to a power of two
+    run: launches the kernel with a configuration; it must not read what it writes
+    A candidate that does not compile or needs more than the chip has is passed over.
+    """
+    stored = _load(_cache_file())
+    name = f"{kernel} {json.dumps(key)}"
+    if name in stored:
+        return dict(stored[name])
+    if os.environ.get("TINYGRAD_LLM_AUTOTUNE", "0") in {"", "0"}:
+        return default
+    timed: list[tuple[float, int]] = []
+    for index, config in enumerate(candidates):
+        try:
+            timed.append((bench(functools.partial(run, config))[0], index))
+        except KernelError:
+            continue
+    best = dict(candidates[min(timed)[1]]) if timed else default
+    stored[name] = best
+    _save(_cache_file(), stored)
+    return best
+
+
+def cache_folder() -> Path:
+    """Where choices are kept."""
+    named = os.environ.get("TINYGRAD_LLM_KERNEL_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "tinygrad_llm" / "kernels"
+
+
+@functools.cache
+def _machine() -> str:
+    """GPU and Triton version: a choice made for one is none for another."""
+    import cupy
+    import triton
+    name = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode()
+    return "".join(c if c.isalnum() else "-" for c in f"{name} triton {triton.__version__}")
+
+
+def _cache_file() -> Path:
+    return cache_folder() / f"{_machine()}.json"
+
+
+_in_memory: dict[Path, dict[str, Config]] = {}
+
+
+def _load(path: Path) -> dict[str, Config]:
+    if path not in _in_memory:
+        try:
+            _in_memory[path] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # no file yet, or a damaged one: timing writes a new one
+            _in_memory[path] = {}
+    return _in_memory[path]
+
+
+def _save(path: Path, choices: dict[str, Config]) -> None:
+    """Write to a temporary name and rename, so that a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False,
+                                     encoding="utf-8") as file:
+        json.dump(choices, file, indent=1, sort_keys=True)
+    os.replace(file.name, path)

@@ -1,0 +1,56 @@
+"""Every kernel test runs in the interpreter on NumPy arrays and, with -m gpu, on a GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("triton", reason="kernels need Triton")
+ml_dtypes = pytest.importorskip("ml_dtypes", reason="bfloat16 arrays need ml_dtypes")
+
+DTYPES = {"float32": np.dtype("float32"), "float16": np.dtype("float16"),
+          "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+# Largest accepted ||out - reference|| / ||reference||: a few roundings of the output's dtype.
+TOLERANCE = {"float32": 3e-6, "float16": 1e-3, "bfloat16": 8e-3}
+
+
+class Device:
+    """Where a test runs: moves arrays there and back, and draws them."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.rng = np.random.default_rng(1)
+
+    def put(self, array: np.ndarray | None) -> Any:
+        if array is None or self.name == "cpu":
+            return array
+        import cupy
+        return cupy.asarray(array)
+
+    @staticmethod
+    def get(array: Any) -> np.ndarray:
+        return array.get() if hasattr(array, "get") else array
+
+    def normal(self, shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
+        return self.rng.standard_normal(shape).astype(DTYPES[dtype])
+
+    def check(self, actual: Any, expected: np.ndarray, dtype: str, factor: float = 1.0) -> None:
+        """`actual` has the right shape and dtype and lies within rounding of `expected`."""
+        actual = self.get(actual)
+        assert actual.shape == expected.shape
+        assert actual.dtype == DTYPES[dtype]
+        difference = actual.astype(np.float64) - expected
+        error = np.linalg.norm(difference) / max(np.linalg.norm(expected), 1e-30)
+        assert error <= factor * TOLERANCE[dtype], f"relative error {error:.2e}"
+
+
+@pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> Device:
+    return Device(request.param)
+
+
+@pytest.fixture(params=list(DTYPES))
+def dtype(request: pytest.FixtureRequest) -> str:
+    return request.param
