@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash at any moment, sees the old one or the new one.
+@contextmanager
+def open_atomic(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that appears under its name only when the block ends without an error.
 
     The bytes go to a temporary file beside it, are flushed to the disk, and the file is renamed.
+    A reader, or a crash at any moment, sees the old file or the new one.
 
     Raises:
         OSError: no room, no permission; the old file is untouched and the temporary one removed.
@@ -17,7 +22,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -25,6 +30,16 @@ def write_atomic(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file of the given content, whole or not at all: see `open_atomic`.
+
+    Raises:
+        OSError: no room, no permission; the old file is untouched.
+    """
+    with open_atomic(path) as file:
+        file.write(content)
 
 
 def sync_folder(folder: Path) -> None:
