@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 
 from tinygrad_llm.tokenizers.byte_map import byte_order
 
@@ -69,36 +69,35 @@ def learn_merges(pieces: Mapping[bytes, int], n_merges: int) -> list[tuple[bytes
     frequencies = list(pieces.values())
     counts: Counter[Pair] = Counter()
     where: defaultdict[Pair, set[int]] = defaultdict(set)  # pair -> indices of words with it
-    for index in range(len(words)):
-        _count(words[index], frequencies[index], index, counts, where)
+    for index, word in enumerate(words):
+        for pair in _pairs(word):
+            counts[pair] += frequencies[index]
+            where[pair].add(index)
     heap = [(-count, pair) for pair, count in counts.items()]
     heapq.heapify(heap)
     merges: list[tuple[bytes, bytes]] = []
-    while len(merges) < n_merges and (pair := _most_frequent(heap, counts)) is not None:
+    while len(merges) < n_merges and (best := _most_frequent(heap, counts)) is not None:
         new_id = len(tokens)
         changed: set[Pair] = set()
-        for index in where.pop(pair):
-            old = words[index]
-            changed.update(_count(old, -frequencies[index], index, counts, where))
-            words[index] = _join_pair(old, pair, new_id)
-            changed.update(_count(words[index], frequencies[index], index, counts, where))
-        for other in changed:
-            heapq.heappush(heap, (-counts[other], other))
-        merges.append((tokens[pair[0]], tokens[pair[1]]))
-        tokens.append(tokens[pair[0]] + tokens[pair[1]])
+        for index in where.pop(best):
+            for pair in _pairs(words[index]):
+                counts[pair] -= frequencies[index]
+                changed.add(pair)
+            words[index] = _join_pair(words[index], best, new_id)
+            for pair in _pairs(words[index]):
+                counts[pair] += frequencies[index]
+                where[pair].add(index)
+                changed.add(pair)
+        for pair in changed:
+            heapq.heappush(heap, (-counts[pair], pair))
+        left, right = tokens[best[0]], tokens[best[1]]
+        merges.append((left, right))
+        tokens.append(left + right)
     return merges
 
 
-def _count(
-    word: list[int], frequency: int, index: int, counts: Counter[Pair],
-    where: defaultdict[Pair, set[int]],
-) -> Iterable[Pair]:
-    """Add ``frequency`` to the count of each pair of a word; returns the pairs."""
-    pairs = list(zip(word, word[1:], strict=False))
-    for pair in pairs:
-        counts[pair] += frequency
-        where[pair].add(index)
-    return pairs
+def _pairs(word: list[int]) -> Iterator[Pair]:
+    return zip(word, word[1:], strict=False)
 
 
 def _most_frequent(heap: list[tuple[int, Pair]], counts: Counter[Pair]) -> Pair | None:

@@ -34,9 +34,7 @@ class CharTokenizer(Tokenizer):
             raise TokenizerError("characters: each must be a string of length 1.")
 
     @classmethod
-    def train(
-        cls, texts: str | Iterable[str], special_tokens: Sequence[str] = ()
-    ) -> CharTokenizer:
+    def train(cls, texts: str | Iterable[str], special_tokens: Sequence[str] = ()) -> CharTokenizer:
         """A tokenizer whose vocabulary is the sorted set of the characters of the texts.
 
         Raises:

@@ -28,7 +28,9 @@ def write(folder: Path, kind: str, content: Mapping[str, Any]) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(path, (text + "\n").encode("utf-8"))
     except OSError as error:
-        raise TokenizerError(f"{path}: cannot be written ({error}). Choose another folder.") from error
+        raise TokenizerError(
+            f"{path}: cannot be written ({error}). Choose another folder."
+        ) from error
     return path
 
 

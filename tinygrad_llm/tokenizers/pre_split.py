@@ -16,9 +16,7 @@ import re
 import unicodedata
 from functools import cache
 
-GPT2_PATTERN = (
-    r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
-)
+GPT2_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
 # Unicode's White_Space. Python's \s has U+001C to U+001F besides, which Unicode does not count.
 WHITE_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -49,8 +47,7 @@ def split_pieces(text: str) -> list[str]:
 
 @cache
 def _pattern() -> re.Pattern[str]:
-    letter, number = _character_class("L", NEWER_LETTERS), _character_class("N", NEWER_NUMBERS)
-    space = WHITE_SPACE
+    letter, number, space = character_classes().values()
     return re.compile(
         "'s|'t|'re|'ve|'m|'ll|'d"
         f"| ?[{letter}]+| ?[{number}]+| ?[^{space}{letter}{number}]+"
@@ -58,8 +55,17 @@ def _pattern() -> re.Pattern[str]:
     )
 
 
+def character_classes() -> dict[str, str]:
+    """The insides of ``[...]`` for letters, numbers and white space."""
+    return {
+        "letter": _character_class("L", NEWER_LETTERS),
+        "number": _character_class("N", NEWER_NUMBERS),
+        "space": WHITE_SPACE,
+    }
+
+
 def _character_class(category: str, newer: str) -> str:
-    """The inside of ``[...]`` for a general category of Unicode, such as "L" for letters."""
+    """The characters of a general category of Unicode, such as "L" for letters, as ranges."""
     codes = {c for c in range(0x110000) if unicodedata.category(chr(c))[0] == category}
     for span in newer.split():
         low, _, high = span.partition("-")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Literal, Union
+from typing import Literal
 
 from tinygrad_llm.errors import TokenizerError
 
 END_OF_TEXT = "<|endoftext|>"
 UNKNOWN = "<|unk|>"
 
-SpecialSet = Union[Literal["all"], Collection[str]]
+SpecialSet = Literal["all"] | Collection[str]
 
 
 def resolve(

@@ -1,0 +1,112 @@
+"""One file from the internet: with a progress bar, resumed, checked, and kept in a cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinygrad_llm.errors import DataError
+
+_CHUNK = 1 << 20
+_TIMEOUT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file with a known content.
+
+    Attributes:
+        name: the file's name in the cache folder.
+        url: where it can be had.
+        sha256: checksum of its content, in hexadecimal.
+    """
+
+    name: str
+    url: str
+    sha256: str
+
+
+def fetch(remote: RemoteFile, folder: Path, progress: bool = True) -> Path:
+    """The path of the file in ``folder``, downloaded if it is not there yet.
+
+    A download that was cut off goes on where it stopped. Nothing under the final name is ever
+    incomplete: the bytes are collected in ``NAME.part``, checked, and renamed.
+
+    Raises:
+        DataError: no network, or the content is not the expected one; says which file to put
+            where by hand.
+    """
+    path = folder / remote.name
+    if path.is_file():
+        if sha256_of(path) == remote.sha256:
+            return path
+        raise DataError(
+            f"{path}: the content is not that of {remote.name} (its sha256 differs; expected "
+            f"{remote.sha256}). The file is damaged: delete it, and it is downloaded again."
+        )
+    partial = folder / f"{remote.name}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _download(remote, partial, progress)
+        digest = sha256_of(partial)
+    except (OSError, urllib.error.URLError, ValueError) as error:
+        raise DataError(
+            f"{remote.name}: cannot be downloaded from {remote.url} ({error}). Without a network, "
+            f"get the file elsewhere and put it at {path}"
+        ) from error
+    if digest != remote.sha256:
+        partial.unlink()
+        raise DataError(
+            f"{remote.name}: what {remote.url} sent has sha256 {digest}, expected {remote.sha256}. "
+            f"Try again, or put the right file at {path}"
+        )
+    os.replace(partial, path)
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal; reads it in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _download(remote: RemoteFile, partial: Path, progress: bool) -> None:
+    have = partial.stat().st_size if partial.is_file() else 0
+    request = urllib.request.Request(remote.url, headers={"User-Agent": "tinygrad_llm"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing is left to send: the part is whole, or too long
+            return
+        raise
+    with response:
+        resumed = have > 0 and response.status == 206
+        _copy(response, partial, remote.name, have if resumed else 0, progress)
+
+
+def _copy(response: Any, partial: Path, name: str, have: int, progress: bool) -> None:
+    from tqdm import tqdm
+
+    length = response.headers.get("Content-Length")
+    total = have + int(length) if length else None
+    with (
+        open(partial, "ab" if have else "wb") as file,
+        tqdm(
+            total=total, initial=have, unit="B", unit_scale=True, desc=name, disable=not progress
+        ) as bar,
+    ):
+        while chunk := response.read(_CHUNK):
+            file.write(chunk)
+            bar.update(len(chunk))
+    if total is not None and partial.stat().st_size < total:
+        raise OSError(f"the connection broke after {partial.stat().st_size} of {total} bytes")
