@@ -1,0 +1,81 @@
+"""A GPT from tokenizer to chat on NumPy and CuPy, with nothing hidden.
+
+    import tinygrad_llm as tg
+
+    x = tg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    (x.exp() / x.exp().sum()).log()[2].backward()
+    x.grad                                   # how the last log-probability depends on each logit
+
+This project is not part of tinygrad. What needs more than NumPy is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tinygrad_llm import errors, functional
+from tinygrad_llm.autograd import (
+    Function,
+    Tensor,
+    enable_grad,
+    is_grad_enabled,
+    no_grad,
+    register,
+    sample,
+    tensor,
+)
+from tinygrad_llm.autograd.anomaly import detect_anomaly
+from tinygrad_llm.autograd.checkpoint import checkpoint
+from tinygrad_llm.autograd.gradcheck import gradcheck
+from tinygrad_llm.backend.random import Generator, default_generator, manual_seed
+
+if TYPE_CHECKING:
+    from tinygrad_llm import (
+        data,
+        explain,
+        finetuning,
+        nn,
+        optim,
+        pretrained,
+        tokenizers,
+        training,
+    )
+    from tinygrad_llm.autograd.trace import trace
+    from tinygrad_llm.explain.explorer import explore
+    from tinygrad_llm.training.generate import generate
+
+__version__ = "0.1.0"
+
+_SUBPACKAGES = (
+    "backend", "data", "explain", "finetuning", "kernels", "nn", "optim", "pretrained",
+    "tokenizers", "training",
+)  # fmt: skip
+# name here -> (module, name there): imported when first asked for, to keep `import` short.
+_LAZY = {
+    "trace": ("tinygrad_llm.autograd.trace", "trace"),
+    "generate": ("tinygrad_llm.training.generate", "generate"),
+    "explore": ("tinygrad_llm.explain.explorer", "explore"),
+}
+
+__all__ = [
+    "Function", "Generator", "Tensor", "checkpoint", "data", "default_generator",
+    "detect_anomaly", "enable_grad", "errors", "explain", "explore", "finetuning", "functional",
+    "generate", "gradcheck", "is_grad_enabled", "kernels", "manual_seed", "nn", "no_grad",
+    "optim", "pretrained", "register", "sample", "tensor", "tokenizers", "trace", "training",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"tinygrad_llm.{name}")
+    if name in _LAZY:
+        module, attribute = _LAZY[name]
+        value = getattr(importlib.import_module(module), attribute)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'tinygrad_llm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_SUBPACKAGES, "__version__"])

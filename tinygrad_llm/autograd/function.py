@@ -33,6 +33,13 @@ from tinygrad_llm.errors import DeviceError, GraphError
 Edge = Any  # a Function, a leaf Tensor, or None where no gradient goes
 
 
+def _no_backward(ctx: Function, *dy: Array) -> Any:
+    raise GraphError(
+        f"backward: op {ctx.name!r} has no backward, so no gradient can pass through it. Define "
+        "backward(ctx, dy) in its class, or take its result as a constant with .detach()."
+    )
+
+
 class Function:
     """Base of all ops: override ``forward`` and ``backward``, call ``apply``.
 
@@ -61,7 +68,7 @@ class Function:
     scope: str = ""  # path of the module that called the op; filled in only while traced
 
     forward: Callable[..., Any]
-    backward: Callable[..., Any]
+    backward: Callable[..., Any] = _no_backward
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -159,16 +166,6 @@ class Output(Function):
 
     def backward(self, dy: Array) -> Array:
         return dy
-
-
-class Graphless(Function):
-    """Base of ops without a derivative (``argmax``): says so when one is asked for."""
-
-    def backward(self, *dy: Array) -> Any:
-        raise GraphError(
-            f"backward: op {self.name!r} has no derivative. Use .detach() before it if its result "
-            "is meant as a constant."
-        )
 
 
 def _observed_forward(ctx: Function, arrays: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

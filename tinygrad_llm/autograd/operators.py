@@ -135,6 +135,14 @@ class Operators:
         """Hyperbolic tangent."""
         return OPS["tanh"](self)
 
+    def sin(self) -> Tensor:
+        """Sine."""
+        return OPS["sin"](self)
+
+    def cos(self) -> Tensor:
+        """Cosine."""
+        return OPS["cos"](self)
+
     def sigmoid(self) -> Tensor:
         """Logistic function, 1 / (1 + e^-x)."""
         return OPS["sigmoid"](self)

@@ -29,6 +29,7 @@ from tinygrad_llm.backend import (
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, default_float, is_float
 from tinygrad_llm.errors import DTypeError, GraphError, ShapeError
 
+
 class Tensor(Operators):
     """An n-dimensional array that remembers how it was computed.
 

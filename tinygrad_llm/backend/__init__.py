@@ -87,8 +87,8 @@ def device_of(x: Array) -> str:
     """``"cpu"``, or ``"cuda:N"`` for a CuPy array on GPU N."""
     if isinstance(x, (np.ndarray, np.generic)):
         return "cpu"
-    device = getattr(x, "device", None)
-    return f"cuda:{device.id}" if hasattr(device, "id") else "cpu"
+    number = getattr(getattr(x, "device", None), "id", None)
+    return "cpu" if number is None else f"cuda:{number}"
 
 
 def to_device(x: Array, device: str) -> Array:

@@ -3,6 +3,24 @@
 Importing this package enters all of them into the registry.
 """
 
-from tinygrad_llm.ops import arithmetic
+from tinygrad_llm.ops import (
+    arithmetic,
+    compare,
+    convert,
+    elementwise,
+    matmul,
+    reduce,
+    select,
+    shape,
+)
 
-__all__ = ["arithmetic"]
+__all__ = [
+    "arithmetic",
+    "compare",
+    "convert",
+    "elementwise",
+    "matmul",
+    "reduce",
+    "select",
+    "shape",
+]

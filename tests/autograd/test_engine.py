@@ -1,0 +1,305 @@
+"""The backward walk and its misuses."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_llm as tg
+from tinygrad_llm.autograd.checkpoint import checkpoint
+
+
+def leaf(*shape, seed=0):
+    return tg.Tensor(np.random.default_rng(seed).normal(size=shape), requires_grad=True)
+
+
+def test_a_reused_tensor_gets_the_sum_of_its_contributions():
+    a = tg.tensor(3.0, requires_grad=True)
+    b = a + a
+    c = b + b  # depth-first order would pass on b's gradient too early
+    c.backward()
+    assert a.grad == 4.0
+
+
+def test_diamond():
+    x = tg.tensor(2.0, requires_grad=True)
+    y = x * x
+    (y * y + y.exp() * y).backward()
+    y0 = 4.0
+    assert x.grad == pytest.approx((2 * y0 + np.exp(y0) * (y0 + 1)) * 4.0, rel=1e-6)
+
+
+def test_second_backward_is_refused():
+    x = leaf(3)
+    loss = (x * x).sum()
+    loss.backward()
+    with pytest.raises(tg.errors.GraphError, match="retain_graph"):
+        loss.backward()
+
+
+def test_retain_graph_allows_a_second_walk():
+    x = leaf(3)
+    loss = (x * x).sum()
+    loss.backward(retain_graph=True)
+    loss.backward()
+    np.testing.assert_allclose(x.grad, 4 * x.data)
+
+
+def test_gradients_accumulate_into_leaves():
+    x = leaf(3)
+    for _ in range(2):
+        (x * x).sum().backward()
+    np.testing.assert_allclose(x.grad, 4 * x.data)
+    x.zero_grad()
+    assert x.grad is None
+
+
+def test_leaves_that_share_a_gradient_do_not_share_its_memory():
+    x, y = leaf(3), leaf(3, seed=1)
+    for _ in range(2):
+        (x + y).backward(np.ones(3))
+    np.testing.assert_array_equal(x.grad, 2.0)
+    np.testing.assert_array_equal(y.grad, 2.0)
+
+
+def test_the_passed_gradient_is_not_kept():
+    x, dy = leaf(3), np.ones(3)
+    x.backward(dy)
+    (x + 0).backward(dy)
+    dy[...] = 7
+    np.testing.assert_array_equal(x.grad, 2.0)
+
+
+@pytest.mark.parametrize("walk", [True, False])
+def test_a_chain_of_50_000_ops(walk):
+    x = tg.tensor(1.0, requires_grad=True)
+    y = x
+    for _ in range(50_000):
+        y = y + 0.5
+    if walk:
+        y.backward()
+        assert x.grad == 1.0
+    del y  # and taking the chain down must not recurse either
+
+
+def test_dropping_the_loss_frees_the_graph_at_once():
+    gc.disable()  # reference counting alone must do it
+    try:
+        x = leaf(3)
+        hidden = x.exp()
+        loss = (hidden * hidden).sum()
+        node = weakref.ref(hidden._node)
+        array = weakref.ref(hidden.data)
+        del hidden, loss
+        assert node() is None
+        assert array() is None
+    finally:
+        gc.enable()
+
+
+def test_backward_frees_saved_arrays_as_it_goes():
+    x = leaf(3)
+    y = x.exp()
+    z = y.exp()
+    loss = z.sum()
+    saved = weakref.ref(y.data)
+    del y
+    node = z._node
+    loss.backward()
+    del z
+    assert saved() is None
+    assert node.edges == ()
+
+
+def test_saved_array_overwritten_is_refused():
+    x = leaf(3)
+    y = x.exp()
+    with tg.no_grad():
+        y[0] = 5.0
+    with pytest.raises(tg.errors.GraphError, match="overwritten"):
+        y.sum().backward()
+
+
+def test_write_through_a_view_is_noticed():
+    x = leaf(4)
+    y = x.exp()
+    view = y.detach().reshape(2, 2)
+    view[0, 0] = 1.0
+    with pytest.raises(tg.errors.GraphError, match="'exp'"):
+        y.sum().backward()
+
+
+def test_write_into_what_nobody_needs_is_allowed():
+    x = leaf(3)
+    y = x + 1.0
+    with tg.no_grad():
+        y[0] = 5.0
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad, 1.0)
+
+
+def test_recorded_write_is_refused():
+    x = leaf(3)
+    with pytest.raises(tg.errors.GraphError, match="where"):
+        x[0] = 1.0
+
+
+def test_only_scalars_start_without_a_gradient():
+    with pytest.raises(tg.errors.GraphError, match=r"shape \(3,\)"):
+        leaf(3).exp().backward()
+
+
+def test_gradient_of_the_wrong_shape():
+    with pytest.raises(tg.errors.ShapeError, match=r"\(3,\), got \(2,\)"):
+        leaf(3).exp().backward(np.ones(2))
+
+
+def test_nothing_to_differentiate():
+    with pytest.raises(tg.errors.GraphError, match="requires_grad"):
+        tg.tensor([1.0]).sum().backward()
+
+
+def test_integer_cannot_require_a_gradient():
+    with pytest.raises(tg.errors.DTypeError, match="floating-point"):
+        tg.tensor([1, 2], requires_grad=True)
+
+
+def test_op_without_backward_names_itself():
+    class Mystery(tg.Function):
+        def forward(ctx, x):
+            return x + 1
+
+    with pytest.raises(tg.errors.GraphError, match="'mystery' has no backward"):
+        Mystery.apply(leaf(2)).sum().backward()
+
+
+def test_no_grad_and_detach():
+    x = leaf(3)
+    with tg.no_grad():
+        y = x * x
+        with tg.enable_grad():
+            z = x * x
+    assert not y.requires_grad
+    assert z.requires_grad
+    (x.detach() * x).sum().backward()
+    np.testing.assert_allclose(x.grad, x.data)
+
+
+def test_hooks_see_and_change_the_whole_gradient():
+    x = leaf(3)
+    seen = []
+    remove = x.register_hook(lambda g: seen.append(g.copy()))
+    y = x.exp()
+    y.register_hook(lambda g: 2 * g)
+    (y + x + x).sum().backward()
+    np.testing.assert_allclose(seen[0], 2 * np.exp(x.data) + 2)
+    assert len(seen) == 1  # three contributions, one call
+    remove()
+    x.zero_grad()
+    (x * 2.0).sum().backward()
+    assert len(seen) == 1
+
+
+def test_retain_grad():
+    x = leaf(3)
+    y = x.exp().retain_grad()
+    (y * y).sum().backward()
+    np.testing.assert_allclose(y.grad, 2 * y.data)
+
+
+def test_several_outputs_and_unused_ones():
+    x = leaf(6)
+    a, b, c = x.split(3)
+    (a * 2.0 + c).sum().backward()
+    np.testing.assert_array_equal(x.grad, [2, 2, 0, 0, 1, 1])
+
+
+def test_checkpoint_gives_the_same_gradients_and_saves_memory():
+    w = leaf(4, 4)
+
+    def block(x):
+        return ((x @ w).tanh() @ w).tanh()
+
+    grads = []
+    for run in (block, lambda x: checkpoint(block, x)):
+        x = leaf(2, 4, seed=1)
+        run(run(x)).sum().backward()
+        grads.append((x.grad, w.grad))
+        w.zero_grad()
+    for plain, again in zip(*grads, strict=True):
+        np.testing.assert_array_equal(plain, again)
+
+
+def test_anomaly_names_the_first_op_and_its_ranges():
+    x = tg.tensor([0.0, 1.0], requires_grad=True)
+    with np.errstate(all="ignore"), tg.detect_anomaly():
+        with pytest.raises(tg.errors.NumericsError, match=r"forward of op 'log'.*range \[0, 1\]"):
+            (x.log() * 0.0).sum()
+        with pytest.raises(tg.errors.NumericsError, match="backward of op 'sqrt'"):
+            x.sqrt().sum().backward()
+
+
+def test_anomaly_allows_a_mask_of_minus_infinity():
+    x = leaf(2, 2)
+    with tg.detect_anomaly():
+        x.masked_fill(np.eye(2, dtype=bool), -np.inf).exp().sum().backward()
+    assert np.isfinite(x.grad).all()
+
+
+def test_anomaly_sees_plain_numpy_writes():
+    x = leaf(3)
+    with tg.detect_anomaly():
+        y = x.exp()
+        y.data[0] = 9.0
+        with pytest.raises(tg.errors.GraphError, match="overwritten"):
+            y.sum().backward()
+
+
+SHAPES = [(2, 3, 4), (4,), (1, 4), (), (3, 1), (2, 1, 1)]
+
+
+@given(st.sampled_from(SHAPES), st.sampled_from(SHAPES), st.sampled_from(["+", "-", "*", "/"]))
+def test_broadcasting_between_unequal_ranks(left, right, operator):
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform(1, 2, left), rng.uniform(1, 2, right)
+
+    def f(a, b):
+        return {"+": a + b, "-": a - b, "*": a * b, "/": a / b}[operator]
+
+    tg.gradcheck(f, [np.asarray(a), np.asarray(b)])
+
+
+def test_shapes_that_do_not_fit_are_named():
+    with pytest.raises(tg.errors.ShapeError, match=r"add: shapes \(2, 3\) and \(4,\)"):
+        leaf(2, 3) + leaf(4)
+
+
+def test_scalars_do_not_widen():
+    x = tg.tensor([1.0, 2.0])
+    for y in (x * 2, 2.0 * x, x + np.float64(1), x / np.float64(3), 1 - x, x**2):
+        assert y.dtype == np.float32
+
+
+def test_numpy_array_on_the_left():
+    x = leaf(3)
+    y = np.ones(3) * x
+    assert isinstance(y, tg.Tensor)
+
+
+def test_tensor_copies_and_keeps_numpy_types():
+    a = np.ones(3)
+    t = tg.tensor(a)
+    a[0] = 5
+    assert t.dtype == np.float64
+    assert t.data[0] == 1.0
+    assert tg.tensor([1.0]).dtype == np.float32
+    assert tg.tensor([1]).dtype == np.int64
+
+
+def test_dlpack_and_array_protocols():
+    t = tg.tensor([1.0, 2.0])
+    np.testing.assert_array_equal(np.from_dlpack(t), t.data)
+    np.testing.assert_array_equal(np.asarray(t), t.data)

@@ -1,0 +1,92 @@
+"""Trade time for memory: forget what a stretch of the network saved, compute it again backwards.
+
+Source: Chen, Xu, Zhang, Guestrin, "Training deep nets with sublinear memory cost", 2016.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd.function import Function
+from tinygrad_llm.autograd.modes import enable_grad, no_grad, state
+from tinygrad_llm.autograd.tensor import Tensor, make_result
+from tinygrad_llm.backend import Array, array_module
+from tinygrad_llm.backend.random import default_generator
+
+_CPU = np.zeros(())
+
+
+def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
+    """``function(*args)``, of which only the arguments are kept for the backward pass.
+
+    The backward pass calls the function again, with the random state of the first call, so that
+    dropout drops the same elements. Parameters that the function uses get their gradients too.
+
+    Args:
+        function: takes the arguments, returns a Tensor or a tuple of Tensors.
+        args: Tensors and anything else.
+
+    Returns:
+        what the function returns.
+    """
+    if not state.grad_enabled:
+        return function(*args)
+    # A scalar that requires a gradient makes the walk come by, for the parameters used inside.
+    like = next((a.data for a in args if isinstance(a, Tensor)), _CPU)
+    trigger = Tensor(array_module(like).zeros(()), requires_grad=True)
+    return _Checkpoint.apply(_Call(function, args), trigger, *args)
+
+
+class _Call:
+    """What is needed to call the function a second time just as the first."""
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.function = function
+        self.is_tensor = [isinstance(a, Tensor) for a in args]
+        self.random_state = default_generator().state()
+
+
+class _Checkpoint(Function):
+    """y = f(x), saving only x; see `checkpoint`."""
+
+    name = "checkpoint"
+    def forward(ctx, call: _Call, trigger: Array, *args: Any) -> Any:
+        ctx.call, ctx.args = call, args
+        ctx.save(*[a for a, is_tensor in zip(args, call.is_tensor, strict=True) if is_tensor])
+        inputs = [
+            make_result(a, None) if t else a for a, t in zip(args, call.is_tensor, strict=True)
+        ]
+        with no_grad():
+            out = call.function(*inputs)
+        return tuple(o.data for o in out) if isinstance(out, tuple) else out.data
+
+    def backward(ctx, *dys: Array | None) -> Any:
+        inputs = [
+            Tensor(a, requires_grad=need) if t else a
+            for a, t, need in zip(ctx.args, ctx.call.is_tensor, ctx.needs[2:], strict=True)
+        ]
+        generator = default_generator()
+        now = generator.state()
+        generator.set_state(ctx.call.random_state)
+        with enable_grad():
+            out = ctx.call.function(*inputs)
+        generator.set_state(now)
+        _backward_all(out if isinstance(out, tuple) else (out,), dys)
+        return (None, None, *(x.grad if isinstance(x, Tensor) else None for x in inputs))
+
+    def release(ctx) -> None:
+        super().release()
+        ctx.args = ()
+
+
+def _backward_all(outs: tuple[Any, ...], dys: tuple[Array | None, ...]) -> None:
+    """One walk from several results: the gradient of sum_k <y_k, dy_k> arrives at y_k as dy_k."""
+    pairs = [(o, dy) for o, dy in zip(outs, dys, strict=True) if dy is not None and o.requires_grad]
+    if len(pairs) == 1:
+        pairs[0][0].backward(pairs[0][1])
+    elif pairs:
+        terms = [(o * make_result(dy, None)).sum() for o, dy in pairs]
+        sum(terms[1:], terms[0]).backward()

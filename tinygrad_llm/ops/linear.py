@@ -1,0 +1,107 @@
+"""The affine map y = x W^T + b, the layer that holds nearly all of a GPT's parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd import Function, register, sample, true_gradient
+from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.errors import ShapeError
+
+
+def linear_forward(xp: ArrayModule, x: Array, weight: Array, bias: Array | None) -> Array:
+    """y = x W^T + b for rows x (N, in), weight (out, in), bias (out,)."""
+    y = xp.matmul(x, weight.T)  # (N, out)
+    if bias is not None:
+        y += bias
+    return y
+
+
+def linear_backward(
+    xp: ArrayModule, dy: Array, x: Array, weight: Array, needs: tuple[bool, bool, bool]
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients of x (N, in), weight (out, in) and bias (out,) from dy (N, out)."""
+    dx = xp.matmul(dy, weight) if needs[0] else None  # (N, in)
+    dw = xp.matmul(dy.T, x) if needs[1] else None  # (out, in)
+    db = dy.sum(axis=0, dtype=dy.dtype) if needs[2] else None  # (out,)
+    return dx, dw, db
+
+
+def samples(rng: np.random.Generator) -> list[Any]:
+    """Rows of one and of several axes, with and without bias, out larger and smaller than in."""
+    return [
+        sample(rng.normal(size=(2, 3, 5)), rng.normal(size=(4, 5)), rng.normal(size=(4,))),
+        sample(rng.normal(size=(7, 3)), rng.normal(size=(6, 3)), None, label="no bias"),
+        sample(rng.normal(size=(3,)), rng.normal(size=(1, 3)), rng.normal(size=(1,)),
+               label="one row"),
+    ]  # fmt: skip
+
+
+def _mean_bias(ctx: Any, dy: Array) -> Any:
+    dx, dw, db = true_gradient(ctx, dy)
+    return dx, dw * 1.5 if db is None else dw, None if db is None else db / 7
+
+
+@register(
+    "linear",
+    family="layers",
+    samples=samples,
+    composed=lambda x, weight, bias=None: (
+        x @ weight.transpose() if bias is None else x @ weight.transpose() + bias
+    ),
+    wrong={
+        "bias averaged instead of summed": _mean_bias,
+        "no gradient to the input": lambda ctx, dy: (
+            None, *true_gradient(ctx, dy)[1:]),
+    },
+)  # fmt: skip
+class Linear(Function):
+    """y = x W^T + b
+
+    Written out: y[n, o] = sum over i of x[n, i] W[o, i] + b[o]. So
+
+        dy[n, o] / dx[n, i] = W[o, i]      ->   dx = dy W        (sum over o)
+        dy[n, o] / dW[o, i] = x[n, i]      ->   dW = dy^T x      (sum over n)
+        dy[n, o] / db[o]    = 1            ->   db = sum over n of dy
+
+    Each gradient is again a matrix product: the backward pass costs twice the forward pass.
+
+    Shapes: x (..., in), W (out, in), b (out,) or None; y (..., out). All leading axes are rows.
+    Source: Rumelhart, Hinton & Williams, "Learning representations by back-propagating errors",
+    1986; the layout (out, in) is PyTorch's.
+    """
+
+    fresh = True
+
+    def forward(ctx, x: Array, weight: Array, bias: Array | None = None) -> Array:
+        check_linear_shapes("linear", x, weight, bias)
+        if ctx.requires_grad:
+            ctx.save(x, weight)
+        rows = x.reshape(-1, x.shape[-1])  # (N, in)
+        y = linear_forward(ctx.xp, rows, weight, bias)
+        return y.reshape(*x.shape[:-1], weight.shape[0])
+
+    def backward(ctx, dy: Array) -> Any:
+        x, weight = ctx.saved
+        n_args = len(ctx.needs)
+        needs = (*ctx.needs, False)[:3]
+        dx, dw, db = linear_backward(
+            ctx.xp, dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1]), weight, needs
+        )
+        return (None if dx is None else dx.reshape(x.shape), dw, db)[:n_args]
+
+
+def check_linear_shapes(op: str, x: Array, weight: Array, bias: Array | None) -> None:
+    """Raise a ShapeError unless x (..., in), weight (out, in) and bias (out,) fit together."""
+    if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
+        raise ShapeError(
+            f"{op}: x of shape {x.shape} and weight of shape {weight.shape} do not fit. Expected "
+            "x (..., in) and weight (out, in) with equal `in`."
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ShapeError(
+            f"{op}: bias must have shape {weight.shape[:1]}, one number per output, "
+            f"got {bias.shape}."
+        )

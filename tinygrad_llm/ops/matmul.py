@@ -1,0 +1,89 @@
+"""The matrix product, for any batch shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd import Function, register, sample, true_gradient
+from tinygrad_llm.backend import Array
+from tinygrad_llm.errors import ShapeError
+from tinygrad_llm.ops._shape import unbroadcast
+
+
+def _products(rng: np.random.Generator) -> list[Any]:
+    n = rng.normal
+    return [
+        sample(n(size=(3, 4)), n(size=(4, 2))),
+        sample(n(size=(2, 3, 4)), n(size=(2, 4, 5)), label="batch"),
+        sample(n(size=(2, 1, 3, 4)), n(size=(5, 4, 2)), label="broadcast batch"),
+        sample(n(size=(2, 3, 4)), n(size=(4, 2)), label="one matrix for all"),
+        sample(n(size=(4,)), n(size=(4,)), label="vector vector"),
+        sample(n(size=(3, 4)), n(size=(4,)), label="matrix vector"),
+        sample(n(size=(4,)), n(size=(2, 4, 3)), label="vector batch"),
+    ]
+
+
+def _exchanged(ctx: Any, dy: Array) -> Any:
+    """Mistake: factors summed where they should be multiplied out in order (a transpose lost)."""
+    da, db = true_gradient(ctx, dy)
+    return da.reshape(-1)[::-1].reshape(da.shape), db
+
+
+@register("matmul", family="linear algebra", samples=_products, wrong={"order": _exchanged})
+class MatMul(Function):
+    """Y = A B,   Y_ij = sum_k A_ik B_kj
+
+    A_ik acts on the whole row i of Y, through B_kj:
+
+        dA_ik = sum_j dY_ij B_kj        dA = dY B^T
+        dB_kj = sum_i A_ik dY_ij        dB = A^T dY
+
+    A mnemonic: the shapes leave only one way to multiply. Axes before the last two are a batch,
+    broadcast like NumPy's; a repeated operand gets the sum over its copies. A vector on the left
+    is a row (1, n), on the right a column (n, 1), and its axis is taken away again afterwards.
+
+    Shapes: (..., I, K) @ (..., K, J) -> (..., I, J).
+    Source: Goodfellow, Bengio, Courville, "Deep Learning", 2016, section 6.5.6.
+    """
+
+    def forward(ctx, a: Array, b: Array) -> Array:
+        _check(a, b)
+        ctx.save(a, b)
+        return ctx.xp.matmul(a, b)
+
+    def backward(ctx, dy: Array) -> Any:
+        a, b = ctx.saved
+        ctx_a, ctx_b = a.shape, b.shape
+        a2 = a[None, :] if a.ndim == 1 else a  # (..., I, K)
+        b2 = b[:, None] if b.ndim == 1 else b  # (..., K, J)
+        if b.ndim == 1:
+            dy = dy[..., None]
+        if a.ndim == 1:
+            dy = dy[..., None, :]  # (..., I, J)
+        da = db = None
+        if ctx.needs[0]:
+            da = unbroadcast(ctx.xp.matmul(dy, b2.swapaxes(-1, -2)), a2.shape, a.dtype)
+            da = da.reshape(ctx_a)
+        if ctx.needs[1]:
+            db = unbroadcast(ctx.xp.matmul(a2.swapaxes(-1, -2), dy), b2.shape, b.dtype)
+            db = db.reshape(ctx_b)
+        return da, db
+
+
+def _check(a: Any, b: Any) -> None:
+    if not getattr(a, "ndim", 0) or not getattr(b, "ndim", 0):
+        raise ShapeError("matmul: a scalar cannot be matrix-multiplied; use *.")
+    rows = b.shape[-2] if b.ndim > 1 else b.shape[0]
+    if a.shape[-1] != rows:
+        raise ShapeError(
+            f"matmul: the last axis of {a.shape} ({a.shape[-1]}) must equal the "
+            f"{'second to last' if b.ndim > 1 else 'only'} axis of {b.shape} ({rows})."
+        )
+    try:
+        np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except ValueError:
+        raise ShapeError(
+            f"matmul: the batch axes of {a.shape} and {b.shape} cannot be broadcast."
+        ) from None

@@ -1,0 +1,107 @@
+"""Choosing between two tensors, element by element."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd import Function, Tensor, register, sample
+from tinygrad_llm.backend import Array
+from tinygrad_llm.errors import DTypeError
+from tinygrad_llm.ops._shape import broadcast_error, unbroadcast
+
+
+def _as_mask(op: str, xp: Any, mask: Any) -> Array:
+    mask = xp.asarray(mask.data if isinstance(mask, Tensor) else mask)
+    if mask.dtype.kind != "b":
+        raise DTypeError(
+            f"{op}: the mask must be boolean, got {mask.dtype}. Compare something: mask != 0."
+        )
+    return mask
+
+
+def _choices(rng: np.random.Generator) -> list[Any]:
+    mask = rng.random((3, 4)) < 0.5
+    a, b = rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
+    return [
+        sample(mask, a, b),
+        sample(mask, a, rng.normal(size=(4,)), label="broadcast"),
+        sample(mask, a, 0.0, label="constant"),
+    ]
+
+
+@register(
+    "where", family="selection", samples=_choices,
+    wrong={"both get all": lambda ctx, dy: (
+        None, *(unbroadcast(dy, *like) if like else None for like in (ctx.a_like, ctx.b_like)))},
+)  # fmt: skip
+class Where(Function):
+    """y = a where the condition is true, b elsewhere
+
+    The branch that was not taken had no influence and gets zero:
+
+        da = dy [cond]          db = dy [not cond]
+
+    The zeros are written, not multiplied: an infinite gradient of the other branch cannot turn
+    into 0 * inf = NaN.
+
+    Shapes: cond, a, b broadcastable.
+    """
+
+    fresh = True
+    a_like: Any = None
+    b_like: Any = None
+
+    def forward(ctx, cond: Any, a: Any, b: Any) -> Array:
+        cond = _as_mask("where", ctx.xp, cond)
+        ctx.save(cond)
+        if ctx.needs[1]:
+            ctx.a_like = a.shape, a.dtype
+        if ctx.needs[2]:
+            ctx.b_like = b.shape, b.dtype
+        try:
+            return ctx.xp.where(cond, a, b)
+        except ValueError as error:
+            raise broadcast_error("where", a, b) from error
+
+    def backward(ctx, dy: Array) -> Any:
+        (cond,) = ctx.saved
+        where, zero = ctx.xp.where, dy.dtype.type(0)
+        da = unbroadcast(where(cond, dy, zero), *ctx.a_like) if ctx.needs[1] else None
+        db = unbroadcast(where(cond, zero, dy), *ctx.b_like) if ctx.needs[2] else None
+        return None, da, db
+
+
+def _masks(rng: np.random.Generator) -> list[Any]:
+    x = rng.normal(size=(2, 4, 4))
+    causal = np.triu(np.ones((4, 4), dtype=bool), 1)
+    return [sample(x, mask=causal, value=-1.5), sample(x, mask=x > 0, value=0.0)]
+
+
+@register(
+    "masked_fill", family="selection", samples=_masks,
+    wrong={"gradient through the filled": lambda ctx, dy: dy},
+)  # fmt: skip
+class MaskedFill(Function):
+    """y = value where the mask is true, x elsewhere
+
+        dx = dy [not mask]
+
+    Shapes: mask broadcastable to x; y as x. With value = -inf before a softmax the masked
+    elements get probability 0: the causal mask of attention.
+    """
+
+    fresh = True
+
+    def forward(ctx, x: Array, mask: Any, value: float) -> Array:
+        mask = _as_mask("masked_fill", ctx.xp, mask)
+        ctx.save(mask)
+        try:
+            return ctx.xp.where(ctx.xp.broadcast_to(mask, x.shape), x.dtype.type(value), x)
+        except ValueError as error:
+            raise broadcast_error("masked_fill", x, mask) from error
+
+    def backward(ctx, dy: Array) -> Array:
+        (mask,) = ctx.saved
+        return ctx.xp.where(mask, dy.dtype.type(0), dy)

@@ -1,0 +1,287 @@
+"""Ops that move elements without changing them. Backwards each element's gradient moves back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
+from tinygrad_llm.backend import Array, is_array
+from tinygrad_llm.errors import IndexRangeError, ShapeError
+from tinygrad_llm.ops._shape import broadcast_error, normalize_axis, unbroadcast
+
+
+def _cube(rng: np.random.Generator) -> Array:
+    return rng.normal(size=(2, 3, 4))
+
+
+def reversed_elements(ctx: Any, dy: Array) -> Any:
+    """Mistake: the gradient comes back in another order than the elements left."""
+    grads = true_gradient(ctx, dy)
+    if not isinstance(grads, tuple):
+        return grads.reshape(-1)[::-1].reshape(grads.shape)
+    return tuple(g if g is None else g.reshape(-1)[::-1].reshape(g.shape) for g in grads)
+
+
+@register(
+    "reshape", family="shape", wrong={"order": reversed_elements},
+    samples=lambda rng: [sample(_cube(rng), shape=(6, -1))],
+)  # fmt: skip
+class Reshape(Function):
+    """y = the elements of x, in C order, in another shape
+
+        dx = dy in the shape of x
+
+    Shapes: as given; one length may be -1 and follows from the others.
+    """
+
+    def forward(ctx, x: Array, shape: tuple[int, ...]) -> Array:
+        ctx.shape = x.shape
+        try:
+            return x.reshape(shape)
+        except ValueError as error:
+            raise ShapeError(
+                f"reshape: {x.size} elements of shape {x.shape} do not fill shape {shape}."
+            ) from error
+
+    def backward(ctx, dy: Array) -> Array:
+        return dy.reshape(ctx.shape)
+
+
+@register(
+    "transpose", family="shape", wrong={"order": reversed_elements},
+    samples=lambda rng: [sample(_cube(rng), axes=(1, 2, 0)), sample(_cube(rng), label="reversed")],
+)  # fmt: skip
+class Transpose(Function):
+    """y = x with its axes in the order given: axis i of y is axis axes[i] of x
+
+        dx = dy with the inverse permutation
+
+    Shapes: y.shape[i] = x.shape[axes[i]]; without axes, all reversed.
+    """
+
+    def forward(ctx, x: Array, axes: tuple[int, ...] | None = None) -> Array:
+        axes = tuple(range(x.ndim))[::-1] if axes is None else axes
+        axes = tuple(normalize_axis("transpose", a, x.ndim) for a in axes)
+        if sorted(axes) != list(range(x.ndim)):
+            raise ShapeError(
+                f"transpose: expected a permutation of all {x.ndim} axes of shape {x.shape}, got "
+                f"{axes}. To exchange two axes use swapaxes."
+            )
+        ctx.inverse = tuple(axes.index(i) for i in range(x.ndim))
+        return x.transpose(axes)
+
+    def backward(ctx, dy: Array) -> Array:
+        return dy.transpose(ctx.inverse)
+
+
+@register(
+    "swapaxes", family="shape", wrong={"order": reversed_elements},
+    samples=lambda rng: [sample(_cube(rng), axis1=0, axis2=-1)],
+)  # fmt: skip
+class SwapAxes(Function):
+    """y = x with two axes exchanged
+
+        dx = dy with the same two exchanged back
+
+    Shapes: as x, with the two lengths exchanged.
+    """
+
+    def forward(ctx, x: Array, axis1: int, axis2: int) -> Array:
+        ctx.pair = tuple(normalize_axis("swapaxes", a, x.ndim) for a in (axis1, axis2))
+        return x.swapaxes(*ctx.pair)
+
+    def backward(ctx, dy: Array) -> Array:
+        return dy.swapaxes(*ctx.pair)
+
+
+@register(
+    "broadcast_to", family="shape",
+    samples=lambda rng: [sample(rng.normal(size=(3, 1)), shape=(2, 3, 4))],
+    wrong={"mean in place of sum": lambda ctx, dy: true_gradient(ctx, dy) / 8},
+)  # fmt: skip
+class BroadcastTo(Function):
+    """y = x repeated to a larger shape, without a copy
+
+        dx = the sum of dy over all copies
+
+    Shapes: x broadcastable to the shape given.
+    """
+
+    def forward(ctx, x: Array, shape: tuple[int, ...]) -> Array:
+        ctx.shape = x.shape
+        try:
+            return ctx.xp.broadcast_to(x, shape)
+        except ValueError as error:
+            raise broadcast_error("broadcast_to", x, ctx.xp.empty(shape, bool)) from error
+
+    def backward(ctx, dy: Array) -> Array:
+        return unbroadcast(dy, ctx.shape)
+
+
+def _index_samples(rng: np.random.Generator) -> list[Any]:
+    x = _cube(rng)
+    return [
+        sample(x, index=1),
+        sample(x, index=(slice(None), slice(0, 3, 2)), label="slices"),
+        sample(x, index=(..., None, -1), label="new axis"),
+        sample(x, index=np.array([0, 1, 1, 1]), label="repeated index"),
+        sample(x, index=x > 0, label="mask"),
+        sample(x, index=(np.array([0, 1]), slice(None), np.array([3, 3])), label="two arrays"),
+    ]
+
+
+def _last_copy_only(ctx: Any, dy: Array) -> Array:
+    dx = np.zeros(ctx.shape, dy.dtype)
+    dx[ctx.index] = dy if isinstance(ctx.index, np.ndarray) and ctx.index.size == 4 else 2 * dy
+    return dx
+
+
+@register(
+    "getitem", family="shape", samples=_index_samples,
+    wrong={"last copy only": _last_copy_only},
+)  # fmt: skip
+class GetItem(Function):
+    """y = x[index]: numbers, slices, None, ..., boolean masks, integer arrays, as in NumPy
+
+    Each element of y is one element of x. An element that was taken several times gets the sum
+    (np.add.at), one that was not taken gets zero:
+
+        dx = 0;  dx[index] += dy
+
+    Shapes: as in NumPy.
+    """
+
+    fresh = True
+
+    def forward(ctx, x: Array, index: Any) -> Array:
+        ctx.shape, ctx.index = x.shape, _plain(index)
+        try:
+            return x[ctx.index]
+        except IndexError as error:
+            raise IndexRangeError(f"indexing: shape {x.shape}: {error}.") from error
+
+    def backward(ctx, dy: Array) -> Array:
+        dx = ctx.xp.zeros(ctx.shape, dy.dtype)
+        if _takes_each_once(ctx.index):
+            dx[ctx.index] = dy
+        else:
+            ctx.xp.add.at(dx, ctx.index, dy)
+        return dx
+
+
+def _plain(index: Any) -> Any:
+    if isinstance(index, tuple):
+        return tuple(_plain(i) for i in index)
+    if isinstance(index, Tensor):
+        return index.data
+    return np.asarray(index) if isinstance(index, list) else index
+
+
+def _takes_each_once(index: Any) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    return not any(is_array(i) and i.dtype.kind != "b" for i in parts)
+
+
+def _join_samples(rng: np.random.Generator) -> list[Any]:
+    a, b = rng.normal(size=(2, 3)), rng.normal(size=(2, 3))
+    return [sample(a, b), sample(a, b, axis=-1, label="last axis")]
+
+
+def _unequal(rng: np.random.Generator) -> list[Any]:
+    a, b = rng.normal(size=(2, 3)), rng.normal(size=(2, 1))
+    return [*_join_samples(rng), sample(a, b, axis=1, label="unequal lengths")]
+
+
+def _one_step_off(ctx: Any, dy: Array) -> Any:
+    """Mistake: each part is read one place too far along the axis."""
+    return true_gradient(ctx, ctx.xp.roll(dy, 1, axis=ctx.axis))
+
+
+@register(
+    "concatenate", family="shape", wrong={"one step off": _one_step_off},
+    samples=_unequal,
+)  # fmt: skip
+class Concatenate(Function):
+    """y = tensors one behind the other along an axis
+
+    Each tensor gets the stretch of dy that is its own:
+
+        dx_k = dy[..., start_k : start_k + n_k, ...]
+
+    Shapes: equal except along the axis.
+    """
+
+    def forward(ctx, *xs: Array, axis: int = 0) -> Array:
+        if not xs:
+            raise ShapeError("concatenate: needs at least one tensor.")
+        ctx.axis = normalize_axis("concatenate", axis, xs[0].ndim)
+        ctx.lengths = [x.shape[ctx.axis] if x.ndim else 0 for x in xs]
+        try:
+            return ctx.xp.concatenate(xs, axis=ctx.axis)
+        except ValueError as error:
+            raise ShapeError(
+                f"concatenate: shapes {[x.shape for x in xs]} differ in another axis than {axis}."
+            ) from error
+
+    def backward(ctx, dy: Array) -> Any:
+        starts = np.cumsum(ctx.lengths)[:-1].tolist()
+        return tuple(ctx.xp.split(dy, starts, axis=ctx.axis))
+
+
+@register("stack", family="shape", wrong={"one step off": _one_step_off}, samples=_join_samples)
+class Stack(Function):
+    """y = tensors side by side along a new axis
+
+        dx_k = dy at position k of the new axis
+
+    Shapes: all equal; y has one axis more.
+    """
+
+    def forward(ctx, *xs: Array, axis: int = 0) -> Array:
+        if not xs or any(x.shape != xs[0].shape for x in xs):
+            raise ShapeError(
+                f"stack: needs tensors of one shape, got shapes {[x.shape for x in xs]}."
+            )
+        ctx.axis = normalize_axis("stack", axis, xs[0].ndim + 1)
+        return ctx.xp.stack(xs, axis=ctx.axis)
+
+    def backward(ctx, dy: Array) -> Any:
+        return tuple(ctx.xp.moveaxis(dy, ctx.axis, 0))
+
+
+def _parts_exchanged(ctx: Any, *dys: Any) -> Array:
+    return true_gradient(ctx, *dys[::-1])
+
+
+@register(
+    "split", family="shape", wrong={"parts exchanged": _parts_exchanged},
+    samples=lambda rng: [sample(rng.normal(size=(2, 6)), sections=3)],
+)  # fmt: skip
+class Split(Function):
+    """y_1, ..., y_n = equal parts of x along an axis (views, no copy)
+
+        dx = dy_1, ..., dy_n one behind the other; zeros for a part that was not used
+
+    Shapes: the axis must be divisible by the number of sections.
+    """
+
+    fresh = True
+
+    def forward(ctx, x: Array, sections: int, axis: int = -1) -> tuple[Array, ...]:
+        ctx.axis = normalize_axis("split", axis, x.ndim)
+        length = x.shape[ctx.axis]
+        if sections < 1 or length % sections:
+            raise ShapeError(
+                f"split: axis {axis} of shape {x.shape} has length {length}, which is not "
+                f"divisible into {sections} equal parts."
+            )
+        parts = tuple(ctx.xp.split(x, sections, axis=ctx.axis))
+        ctx.part = parts[0].shape
+        return parts
+
+    def backward(ctx, *dys: Array | None) -> Array:
+        like = next(dy for dy in dys if dy is not None)
+        zeros = ctx.xp.zeros(ctx.part, like.dtype)
+        return ctx.xp.concatenate([zeros if dy is None else dy for dy in dys], axis=ctx.axis)
