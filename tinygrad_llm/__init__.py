@@ -31,10 +31,11 @@ from tinygrad_llm.autograd.gradcheck import gradcheck
 from tinygrad_llm.backend.random import Generator, default_generator, manual_seed
 
 if TYPE_CHECKING:
-    from tinygrad_llm import (
+    from tinygrad_llm import (  # type: ignore[attr-defined]
         data,
         explain,
         finetuning,
+        kernels,
         nn,
         optim,
         pretrained,

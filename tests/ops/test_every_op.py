@@ -1,4 +1,4 @@
-"""One helper for all ops: it walks the registry, so a new op is tested without anyone remembering."""
+"""One helper for all ops: it walks the registry, so no new op can be forgotten."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from tinygrad_llm.autograd import REGISTRY, Function, Tensor, enable_grad, no_gr
 from tinygrad_llm.autograd.gradcheck import gradcheck
 from tinygrad_llm.backend.dtypes import is_float
 from tinygrad_llm.errors import GradientError
+from tinygrad_llm.explain.proof import differentiable_call
 
 CASES = [
     pytest.param(op, s, id=f"{op.name}-{s.label or i}")
@@ -16,31 +17,9 @@ CASES = [
 ]
 
 
-def differentiable(s):
-    """Positions of the arguments that the check varies."""
-    return [
-        i
-        for i, a in enumerate(s.args)
-        if isinstance(a, np.ndarray) and is_float(a.dtype) and i not in s.constant
-    ]
-
-
-def call(function, s):
-    """A function of the differentiable arguments alone."""
-    places = differentiable(s)
-
-    def run(*tensors):
-        args = list(s.args)
-        for i, t in zip(places, tensors, strict=True):
-            args[i] = t
-        return function(*args, **s.kwargs)
-
-    return run, [s.args[i] for i in places]
-
-
 @pytest.mark.parametrize(("op", "s"), CASES)
 def test_gradient_is_the_slope(op, s):
-    run, inputs = call(op.function.apply, s)
+    run, inputs = differentiable_call(op.function.apply, s)
     report = gradcheck(run, inputs)
     assert report.error < 1e-6
     assert len(report.entries) == len(inputs) > 0
@@ -52,7 +31,7 @@ def test_every_planted_wrong_gradient_is_caught(op):
         broken = type("Broken", (op.function,), {"backward": wrong, "name": op.name})
         caught = 0
         for s in op.samples(np.random.default_rng(7)):
-            run, inputs = call(broken.apply, s)
+            run, inputs = differentiable_call(broken.apply, s)
             try:
                 gradcheck(run, inputs)
             except GradientError:
@@ -68,7 +47,7 @@ def test_a_gradient_wrong_by_a_thousandth_is_caught(op, s):
         return tuple(None if g is None else g * 1.001 for g in grads)
 
     broken = type("Broken", (op.function,), {"backward": backward, "name": op.name})
-    run, inputs = call(broken.apply, s)
+    run, inputs = differentiable_call(broken.apply, s)
     with pytest.raises(GradientError):
         gradcheck(run, inputs)
 
@@ -79,7 +58,7 @@ def float_results(out):
 
 @pytest.mark.parametrize(("op", "s"), CASES)
 def test_float32_stays_float32_and_is_close(op, s):
-    run, inputs = call(op.function.apply, s)
+    run, inputs = differentiable_call(op.function.apply, s)
     if op.name == "cast":
         pytest.skip("changes the type on purpose")
     narrow = [Tensor(x.astype(np.float32), requires_grad=True) for x in inputs]
@@ -97,7 +76,7 @@ def test_float32_stays_float32_and_is_close(op, s):
 
 @pytest.mark.parametrize(("op", "s"), CASES)
 def test_memory_layout_does_not_matter(op, s):
-    run, inputs = call(op.function.apply, s)
+    run, inputs = differentiable_call(op.function.apply, s)
 
     def strided(x):
         if not x.ndim:
@@ -118,7 +97,7 @@ def test_memory_layout_does_not_matter(op, s):
 
 @pytest.mark.parametrize(("op", "s"), CASES)
 def test_inputs_are_not_written_into(op, s):
-    run, inputs = call(op.function.apply, s)
+    run, inputs = differentiable_call(op.function.apply, s)
     tensors = [Tensor(x.copy(), requires_grad=True) for x in inputs]
     outs = float_results(run(*tensors))
     dys = [np.ones(o.shape) for o in outs]
@@ -136,7 +115,7 @@ COMPOSED = [c for c in CASES if c.values[0].composed is not None]
 def test_fused_equals_composed(op, s):
     results = []
     for function in (op.function.apply, op.composed):
-        run, inputs = call(function, s)
+        run, inputs = differentiable_call(function, s)
         tensors = [Tensor(x.copy(), requires_grad=True) for x in inputs]
         with enable_grad():
             outs = float_results(run(*tensors))
@@ -149,7 +128,7 @@ def test_fused_equals_composed(op, s):
 @pytest.mark.parametrize("op", REGISTRY.values(), ids=lambda op: op.name)
 def test_without_grad_nothing_is_recorded(op):
     s = op.samples(np.random.default_rng(7))[0]
-    run, inputs = call(op.function.apply, s)
+    run, inputs = differentiable_call(op.function.apply, s)
     with no_grad():
         out = run(*[Tensor(x, requires_grad=True) for x in inputs])
     assert all(o.is_leaf and not o.requires_grad for o in float_results(out))

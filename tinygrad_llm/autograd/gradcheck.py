@@ -78,8 +78,9 @@ class Report:
         width = max([len(e.name) for e in self.entries] + [5])
         lines = [f"{'input':<{width}}  {'shape':<16} {'checked':>7} {'worst error':>12}"]
         for e in self.entries:
-            verdict = "ok" if e.passed else f"WRONG at {e.where}: {e.analytic:.9g} != {e.numeric:.9g}"
-            lines.append(f"{e.name:<{width}}  {e.shape!s:<16} {e.checked:>7} {e.error:>12.2e}  {verdict}")
+            wrong = f"WRONG at {e.where}: {e.analytic:.9g} != {e.numeric:.9g}"
+            row = f"{e.name:<{width}}  {e.shape!s:<16} {e.checked:>7} {e.error:>12.2e}"
+            lines.append(f"{row}  {'ok' if e.passed else wrong}")
         return "\n".join(lines)
 
 
@@ -124,7 +125,9 @@ def gradcheck(
     finally:
         restore()
     if raise_error and not report.passed:
-        raise GradientError(f"gradcheck: the derivative is not the slope of the function.\n{report}")
+        raise GradientError(
+            f"gradcheck: the derivative is not the slope of the function.\n{report}"
+        )
     return report
 
 
@@ -203,7 +206,9 @@ class _Reduced:
         outs = list(out) if isinstance(out, (tuple, list)) else [out]
         if self.weights is None:
             rng = np.random.default_rng(1)
-            self.weights = [rng.uniform(0.5, 1.5, o.shape) * rng.choice([-1, 1], o.shape) for o in outs]
+            self.weights = [
+                rng.uniform(0.5, 1.5, o.shape) * rng.choice([-1, 1], o.shape) for o in outs
+            ]
         return outs
 
     def __call__(self) -> Any:
@@ -259,7 +264,8 @@ def _compare(
         error = abs(analytic - numeric) / scale
         entry.checked += 1
         if not error <= entry.error:  # also true for NaN
-            entry.error, entry.where, entry.analytic, entry.numeric = error, where, analytic, numeric
+            entry.error, entry.where = error, where
+            entry.analytic, entry.numeric = analytic, numeric
     entry.passed = entry.error <= rtol
     return entry
 

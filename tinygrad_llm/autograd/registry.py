@@ -54,8 +54,9 @@ class Op:
         family: the heading under which lists show it, such as ``"normalization"``.
         function: the class with ``forward`` and ``backward``.
         samples: makes argument lists for checks from a NumPy generator.
-        wrong: typical mistakes: name -> a ``backward(ctx, dy)`` with that mistake, every one of which
-            the check must catch. It runs on a subclass of the op; `true_gradient` gives the right one.
+        wrong: typical mistakes: name -> a ``backward(ctx, dy)`` with that mistake, each of which
+            the check must catch. It runs on a subclass of the op; `true_gradient` gives the
+            right gradient.
         composed: the same function written with simpler Tensor ops, for reading and comparison.
         one_variable: a scalar function of one variable, which `explain` can plot.
         kernel: name of the Triton kernel's module under ``tinygrad_llm.kernels``, if there is one.

@@ -91,7 +91,8 @@ class Trace(Observer):
         """Write the op down."""
         seconds = self._timer.stop(out)
         outs = out if type(out) is tuple else (out,)
-        names = argument_names(type(node))
+        kind: Any = type(node)
+        names = argument_names(kind)
         inputs, options = self._inputs(names, arrays)
         saved = [a for a in node.saved if is_array(a)]
         record = OpRecord(

@@ -1,0 +1,82 @@
+"""The arrows of docs/architecture.md: a layer imports only what stands left of it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "tinygrad_llm"
+LAYERS = [
+    ["errors"],
+    ["backend"],
+    ["autograd"],
+    ["ops"],
+    ["functional"],
+    ["nn"],
+    ["optim", "tokenizers", "data", "pretrained"],
+    ["training"],
+    ["finetuning"],
+    ["explain"],
+    ["__main__", "__init__"],
+]
+RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
+# One file may know the kernels, and imports them lazily.
+KERNEL_IMPORTERS = {PACKAGE / "ops" / "_dispatch.py"}
+ALLOWED_IN_KERNELS = {"numpy", "cupy", "cupy_backends", "triton", "ml_dtypes", "tinygrad_llm"}
+
+
+def imports(path):
+    """Absolute names of all modules that a file imports, at any depth."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (a.name for a in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            if node.module == "tinygrad_llm":
+                yield from (f"tinygrad_llm.{a.name}" for a in node.names)
+            else:
+                yield node.module
+
+
+def layer_of(path):
+    part = path.relative_to(PACKAGE).parts[0]
+    return part.removesuffix(".py")
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_arrow_points_back(path):
+    mine = layer_of(path)
+    if mine in ("__init__", "__main__"):
+        return
+    for name in imports(path):
+        if not name.startswith("tinygrad_llm."):
+            continue
+        theirs = name.split(".")[1]
+        if theirs == "kernels":
+            assert path in KERNEL_IMPORTERS or mine == "explain", f"{path} imports {name}"
+        elif theirs in RANK and theirs != mine:
+            assert RANK[theirs] < RANK[mine], f"{path} imports {name}"
+
+
+def test_kernels_stand_alone():
+    for path in sorted((ROOT / "kernels").rglob("*.py")):
+        for name in imports(path):
+            top = name.split(".")[0]
+            assert top != "torch", path
+            if top == "tinygrad_llm":
+                assert name.startswith("tinygrad_llm.kernels"), f"{path} imports {name}"
+
+
+def test_no_peer_framework_and_no_pickle_in_the_product():
+    for path in [*FILES, *(ROOT / "kernels").rglob("*.py"), *(ROOT / "examples").rglob("*.py")]:
+        forbidden = {"torch", "tensorflow", "jax", "pickle"}
+        assert not forbidden & {n.split(".")[0] for n in imports(path)}, path
+
+
+def test_files_are_short():
+    """The aim is 300 lines; a file over 400 is two files."""
+    for path in [*FILES, *(ROOT / "kernels").rglob("*.py")]:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path

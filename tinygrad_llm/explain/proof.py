@@ -1,0 +1,171 @@
+"""``python -m tinygrad_llm gradcheck``: every gradient proven in one table.
+
+Three parts. First every op of the registry against finite differences, on all its samples, and
+with each of its planted mistakes, which must be caught. Then every parameter of a real small GPT:
+the same modules, tied weights, dropout with a fixed seed, loss over chunks of rows. At the end one
+line and the exit status.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm import ops  # noqa: F401  (fills the registry)
+from tinygrad_llm.autograd.gradcheck import RTOL, Report, gradcheck
+from tinygrad_llm.autograd.registry import REGISTRY, Op, Sample
+from tinygrad_llm.backend.dtypes import is_float
+from tinygrad_llm.backend.random import default_generator, manual_seed
+
+
+@dataclass
+class OpProof:
+    """What the check of one op showed.
+
+    Attributes:
+        name, family: of the op.
+        samples: how many calls were checked.
+        slopes: how many slopes were compared.
+        error: worst relative error of all.
+        planted, caught: how many wrong gradients were planted, and how many were caught.
+    """
+
+    name: str
+    family: str
+    samples: int
+    slopes: int
+    error: float
+    planted: int
+    caught: int
+
+    @property
+    def passed(self) -> bool:
+        """All slopes agree, and every planted mistake was caught."""
+        return self.error <= RTOL and self.caught == self.planted
+
+
+def differentiable_call(
+    function: Callable[..., Any], s: Sample
+) -> tuple[Callable[..., Any], list[np.ndarray]]:
+    """A sample as a function of its differentiable arguments alone, and those arguments."""
+    places = [
+        i
+        for i, a in enumerate(s.args)
+        if isinstance(a, np.ndarray) and is_float(a.dtype) and i not in s.constant
+    ]
+
+    def run(*tensors: Any) -> Any:
+        args = list(s.args)
+        for i, t in zip(places, tensors, strict=True):
+            args[i] = t
+        return function(*args, **s.kwargs)
+
+    return run, [s.args[i] for i in places]
+
+
+def check_op(op: Op, seed: int = 0) -> OpProof:
+    """Check one op on all its samples, and its planted mistakes."""
+    apply = op.function.apply  # type: ignore[attr-defined]
+    reports = [
+        gradcheck(*differentiable_call(apply, s), raise_error=False)
+        for s in op.samples(np.random.default_rng(seed))
+    ]
+    return OpProof(
+        op.name,
+        op.family,
+        len(reports),
+        sum(e.checked for r in reports for e in r.entries),
+        max(r.error for r in reports),
+        len(op.wrong),
+        sum(_is_caught(op, wrong, seed) for wrong in op.wrong.values()),
+    )
+
+
+def _is_caught(op: Op, wrong: Callable[..., Any], seed: int) -> bool:
+    """Whether any sample shows that this wrong ``backward`` is wrong."""
+    broken: Any = type("Broken", (op.function,), {"backward": wrong, "name": op.name})
+    return any(
+        not gradcheck(*differentiable_call(broken.apply, s), raise_error=False)
+        for s in op.samples(np.random.default_rng(seed))
+    )
+
+
+def check_gpt(max_elements: int = 24, seed: int = 0) -> Report:
+    """Check every parameter of a small GPT: tied head, dropout on, two blocks.
+
+    Args:
+        max_elements: elements compared per parameter, besides the random directions.
+        seed: of weights, ids and dropout.
+    """
+    from tinygrad_llm.nn import GPT, GPTConfig
+
+    before = default_generator().state()
+    manual_seed(seed)
+    config = GPTConfig(
+        vocab_size=13, context_length=6, n_layer=2, n_head=2, n_embd=8, dropout=0.1
+    )
+    model = GPT(config)
+    for _, p in model.named_parameters():  # GPT-2's 0.02 makes slopes too small to compare well
+        p.data = p.data + default_generator().normal(p.shape, 0.2)
+    rng = np.random.default_rng(seed)
+    ids, targets = rng.integers(0, 13, (2, 2, 6))
+    targets[0, 1] = -100
+    loss = _Loss(model, ids, targets)
+    try:
+        return gradcheck(loss, [], max_elements=max_elements, raise_error=False)
+    finally:
+        default_generator().set_state(before)
+
+
+class _Loss:
+    """The loss of a model on one batch, with the model's parameters."""
+
+    def __init__(self, model: Any, ids: np.ndarray, targets: np.ndarray) -> None:
+        self.model, self.ids, self.targets = model, ids, targets
+        self.named_parameters = model.named_parameters
+
+    def __call__(self) -> Any:
+        return self.model.loss(self.ids, self.targets)
+
+
+def op_lines(proofs: list[OpProof]) -> Iterator[str]:
+    """The table of the ops."""
+    yield f"{'op':<30}{'family':<18}{'samples':>8}{'slopes':>8}{'worst error':>13}{'caught':>9}"
+    for p in proofs:
+        row = f"{p.name:<30}{p.family:<18}{p.samples:>8}{p.slopes:>8}{p.error:>13.2e}"
+        yield f"{row}{f'{p.caught}/{p.planted}':>9}  {'pass' if p.passed else 'FAIL'}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print both tables; 0 when everything passed, 1 otherwise."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tinygrad_llm gradcheck",
+        description="Check every op and every parameter of a small GPT against finite differences.",
+    )
+    parser.add_argument("ops", nargs="*", metavar="OP", help="only these ops (default: all)")
+    parser.add_argument("--no-gpt", action="store_true", help="leave the GPT out")
+    args = parser.parse_args(argv)
+    from tinygrad_llm.autograd.registry import get_op
+
+    start = time.perf_counter()
+    chosen = [get_op(name) for name in args.ops] or list(REGISTRY.values())
+    proofs = [check_op(op) for op in chosen]
+    print("\n".join(op_lines(proofs)))
+    ok = all(p.passed for p in proofs)
+    worst = max(p.error for p in proofs)
+    if not args.no_gpt and not args.ops:
+        report = check_gpt()
+        print(f"\nA GPT of 2 blocks, tied head, dropout 0.1, every parameter:\n{report}")
+        ok, worst = ok and report.passed, max(worst, report.error)
+    planted, caught = sum(p.planted for p in proofs), sum(p.caught for p in proofs)
+    print(
+        f"\n{'PASS' if ok else 'FAIL'}: {len(proofs)} ops, worst relative error {worst:.1e} "
+        f"(limit {RTOL:.0e}), {caught} of {planted} planted mistakes caught, "
+        f"{time.perf_counter() - start:.1f} s."
+    )
+    return 0 if ok else 1
