@@ -12,21 +12,13 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import engine
+from tinygrad_llm.autograd.arrays import as_array, plain_index
 from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.autograd.operators import Operators
 from tinygrad_llm.autograd.registry import EXTENSIONS, OPS
 from tinygrad_llm.autograd.versions import note_write
-from tinygrad_llm.backend import (
-    Array,
-    array_module,
-    device_of,
-    is_array,
-    module_for,
-    parse_device,
-    to_device,
-    to_numpy,
-)
-from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, default_float, is_float
+from tinygrad_llm.backend import Array, array_module, device_of, parse_device, to_numpy
+from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, is_float
 from tinygrad_llm.errors import DTypeError, GraphError, ShapeError
 
 
@@ -56,7 +48,7 @@ class Tensor(Operators):
         device: str | None = None,
         requires_grad: bool = False,
     ) -> None:
-        self.data = _as_array(data, dtype, device)
+        self.data = as_array(data, dtype, device)
         self.grad: Array | None = None
         self.grad_buffer: Array | None = None
         self.on_gradient: Callable[[Tensor], None] | None = None
@@ -270,7 +262,7 @@ class Tensor(Operators):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self._refuse_recorded_write()
-        self.data[_raw_index(index)] = value.data if isinstance(value, Tensor) else value
+        self.data[plain_index(index)] = value.data if isinstance(value, Tensor) else value
         note_write(self.data)
 
     def copy_(self, value: Any) -> Tensor:
@@ -304,33 +296,6 @@ def make_result(data: Any, node: Any) -> Tensor:
     out._node = node
     out.requires_grad = node is not None
     return out
-
-
-def _raw_index(index: Any) -> Any:
-    if isinstance(index, tuple):
-        return tuple(_raw_index(i) for i in index)
-    return index.data if isinstance(index, Tensor) else index
-
-
-def _as_array(data: Any, dtype: DTypeLike | None, device: str | None) -> Array:
-    """The array of a new tensor: Python floats become float32, arrays keep their type."""
-    if isinstance(data, Tensor):
-        data = data.data
-    target = None if dtype is None else as_dtype(dtype)
-    if not is_array(data):
-        data = np.asarray(data)
-        if data.dtype == np.float64 and target is None:
-            target = default_float()
-    if data.dtype.kind in "OSUc":
-        raise DTypeError(
-            f"tensor: expected numbers of equal nesting, got an array of type {data.dtype}."
-        )
-    if target is not None and data.dtype != target:
-        data = data.astype(target)
-    if device is None:
-        return data
-    module_for(device)
-    return to_device(data, device)
 
 
 def tensor(

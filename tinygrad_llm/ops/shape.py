@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
+from tinygrad_llm.autograd import Function, register, sample, true_gradient
+from tinygrad_llm.autograd.arrays import plain_index
 from tinygrad_llm.backend import Array, is_array
 from tinygrad_llm.errors import IndexRangeError, ShapeError
 from tinygrad_llm.ops._shape import broadcast_error, normalize_axis, unbroadcast
@@ -156,7 +157,7 @@ class GetItem(Function):
     fresh = True
 
     def forward(ctx, x: Array, index: Any) -> Array:
-        ctx.shape, ctx.index = x.shape, _plain(index)
+        ctx.shape, ctx.index = x.shape, plain_index(index)
         try:
             return x[ctx.index]
         except IndexError as error:
@@ -169,14 +170,6 @@ class GetItem(Function):
         else:
             ctx.xp.add.at(dx, ctx.index, dy)
         return dx
-
-
-def _plain(index: Any) -> Any:
-    if isinstance(index, tuple):
-        return tuple(_plain(i) for i in index)
-    if isinstance(index, Tensor):
-        return index.data
-    return np.asarray(index) if isinstance(index, list) else index
 
 
 def _takes_each_once(index: Any) -> bool:

@@ -1,0 +1,52 @@
+"""What users pass, turned into the arrays that ops work on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.backend import Array, is_array, module_for, to_device
+from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, default_float
+from tinygrad_llm.errors import DTypeError
+
+
+def as_array(data: Any, dtype: DTypeLike | None = None, device: str | None = None) -> Array:
+    """The array of a new tensor: Python floats become float32, arrays keep their type.
+
+    Raises:
+        DTypeError: text, objects, complex numbers, or lists of unequal lengths.
+        DeviceError: the device is unknown or absent.
+    """
+    data = getattr(data, "data", data) if hasattr(data, "is_leaf_edge") else data
+    target = None if dtype is None else as_dtype(dtype)
+    if not is_array(data):
+        data = _from_lists(data)
+        if data.dtype == np.float64 and target is None:
+            target = default_float()
+    if data.dtype.kind in "OSUc":
+        raise DTypeError(f"tensor: expected numbers, got an array of type {data.dtype}.")
+    if target is not None and data.dtype != target:
+        data = data.astype(target)
+    if device is None:
+        return data
+    module_for(device)
+    return to_device(data, device)
+
+
+def _from_lists(data: Any) -> np.ndarray:
+    try:
+        return np.asarray(data)
+    except ValueError as error:
+        raise DTypeError(
+            f"tensor: expected numbers nested to equal lengths, got {data!r:.60} ({error})."
+        ) from error
+
+
+def plain_index(index: Any) -> Any:
+    """An index with arrays in place of Tensors and lists."""
+    if isinstance(index, tuple):
+        return tuple(plain_index(i) for i in index)
+    if hasattr(index, "is_leaf_edge"):
+        return index.data
+    return np.asarray(index) if isinstance(index, list) else index
