@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import triton
 import triton.language as tl
 
@@ -55,6 +56,16 @@ def split_key(key: Any) -> tuple[Any, int, int]:
     return None, _as_signed(k0), _as_signed(k1)
 
 
+def split_scalar(value: Any) -> tuple[Any, float]:
+    """(array or None, number): a value given as a number, or in device memory as one element.
+
+    A CUDA graph reads device memory anew in each replay, while a number is recorded with it.
+    """
+    if isinstance(value, (int, float, np.generic)):
+        return None, float(value)
+    return value, 0.0
+
+
 def _as_signed(bits: int) -> int:
     return bits - (1 << 32) if bits >= 1 << 31 else bits
 
@@ -72,7 +83,7 @@ def dropout_threshold(p: float) -> int:
 
 @triton.jit
 def column_sum_kernel(
-    Partial,  # (P, N) float32
+    Partial,  # (P, N)
     Out,  # (N,)
     p,
     n,
@@ -86,7 +97,7 @@ def column_sum_kernel(
         rows = start + tl.arange(0, ROWS)
         mask = (rows < p)[:, None] & inside[None, :]
         offset = rows.to(tl.int64)[:, None] * n + columns[None, :]
-        total += tl.load(Partial + offset, mask=mask, other=0.0)
+        total += tl.load(Partial + offset, mask=mask, other=0.0).to(tl.float32)
     tl.store(Out + columns, tl.sum(total, 0).to(Out.dtype.element_ty), mask=inside)
 
 

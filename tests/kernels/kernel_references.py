@@ -43,3 +43,59 @@ def layer_norm_backward(dy, x, weight, eps=1e-5):
         dx[i] = (dys[i] * w) @ jacobian
         xhats[i] = centered / std
     return dx.reshape(x.shape), (dys * xhats).sum(0), dys.sum(0)
+
+
+def gelu(x, bias, approximate):
+    """y and dy/dz; the derivative by central differences, not by the formula of the kernel."""
+    x, bias = double(x, bias)
+    z = x if bias is None else x + bias
+
+    def value(z):
+        if approximate == "tanh":
+            return 0.5 * z * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3)))
+        return 0.5 * z * (1 + np.vectorize(math.erf)(z / math.sqrt(2)))
+
+    step = 1e-5
+    return value(z), (value(z + step) - value(z - step)) / (2 * step)
+
+
+def random_bits(key, counters):
+    """The generator of INTERFACES, in Python integers without any array arithmetic."""
+    def mix(x):
+        x ^= x >> 16
+        x = x * 0x7FEB352D & 0xFFFFFFFF
+        x ^= x >> 15
+        x = x * 0x846CA68B & 0xFFFFFFFF
+        return x ^ x >> 16
+
+    bits = [mix(mix(int(c) & 0xFFFFFFFF ^ key[0]) + key[1] & 0xFFFFFFFF) for c in counters]
+    return np.array(bits, np.uint64)
+
+
+def keep(key, counters, p):
+    counters = np.asarray(counters)
+    bits = random_bits(key, counters.ravel()).reshape(counters.shape)
+    return bits >= min(round(p * 2**32), 2**32 - 1)
+
+
+def cross_entropy(logits, targets, ignore_index=-100):
+    """(losses, d losses / d logits), row by row."""
+    logits, = double(logits)
+    v = logits.shape[-1]
+    rows, flat = logits.reshape(-1, v), np.asarray(targets).ravel()
+    losses, dx = np.zeros(len(rows)), np.zeros_like(rows)
+    for i, (row, target) in enumerate(zip(rows, flat, strict=True)):
+        if target != ignore_index:
+            losses[i] = row.max() + math.log(np.exp(row - row.max()).sum()) - row[target]
+            dx[i] = softmax(row)
+            dx[i, target] -= 1
+    return losses, dx.reshape(logits.shape)
+
+
+def adamw(p, g, m, v, lr, step, betas, eps, weight_decay, decays):
+    """One step in float64; `decays` says for each element whether it decays."""
+    p, g, m, v = double(p, g, m, v)
+    m = betas[0] * m + (1 - betas[0]) * g
+    v = betas[1] * v + (1 - betas[1]) * g**2
+    update = (m / (1 - betas[0]**step)) / (np.sqrt(v / (1 - betas[1]**step)) + eps)
+    return p - lr * (update + weight_decay * decays * p), m, v

@@ -1,0 +1,207 @@
+"""Softmax cross-entropy of rows of logits against integer targets.
+
+    lse = log sum_j exp x_j,   loss = lse - x_target,   dx_j = (exp(x_j - lse) - [j = target]) dloss
+
+A row of a vocabulary does not fit in registers, so the row is read in blocks with a running
+maximum and a running sum. The gradient may be written over the logits: each element is read before
+it is written, by the program that owns the row. Of the second reading most comes from the L2 cache.
+
+A target equal to ignore_index gives loss 0 and gradient 0. Any other target outside [0, V) gives
+NaN, since a kernel cannot raise an error.
+
+References: Milakov and Gimelshein, "Online normalizer calculation for softmax" (2018), algorithm 3;
+Hsu et al., "Liger Kernel" (2024), section 3.2, for the gradient in place of the logits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import triton
+import triton.language as tl
+
+from ._checks import (
+    as_rows,
+    checked_by,
+    contiguous,
+    output,
+    require_float,
+    require_integer,
+    require_same_device,
+    require_shape,
+)
+from ._common import split_scalar
+from ._runtime import array_module, cdiv, launch, next_power_of_2
+from .errors import KernelError
+
+MAX_BLOCK = 4096
+
+
+@triton.jit
+def row_logsumexp(Row, v, BLOCK: tl.constexpr):
+    """log sum exp of the `v` elements at `Row`, in float32."""
+    highest = tl.full([], -float("inf"), tl.float32)
+    total = tl.zeros([], tl.float32)
+    for start in range(0, v, BLOCK):
+        columns = start + tl.arange(0, BLOCK)
+        x = tl.load(Row + columns, mask=columns < v, other=-float("inf")).to(tl.float32)
+        higher = tl.maximum(highest, tl.max(x, 0))
+        # exp(-inf - -inf) would be NaN while only -inf has come by
+        reference = tl.where(higher == -float("inf"), 0.0, higher)
+        total = total * tl.exp(highest - reference) + tl.sum(tl.exp(x - reference), 0)
+        highest = higher
+    return highest + tl.log(total)
+
+
+@triton.jit
+def store_gradient(Row, Out, columns, v, lse, target, dloss):
+    """Write (softmax - one hot) * dloss for `columns` of a row."""
+    inside = columns < v
+    x = tl.load(Row + columns, mask=inside, other=0.0).to(tl.float32)
+    gradient = (tl.exp(x - lse) - tl.where(columns == target, 1.0, 0.0)) * dloss
+    gradient = tl.where(dloss == 0.0, 0.0, gradient)  # an ignored row may hold anything
+    tl.store(Out + columns, gradient.to(Out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def cross_entropy_forward_kernel(
+    X,  # (M, V) logits, rows x_stride apart
+    Targets,  # (M,) integers
+    Loss,  # (M,) float32
+    Lse,  # (M,) float32
+    DX,  # (M, V) gradient, rows dx_stride apart, may be X; None: losses only
+    Scale,  # (1,) float32 dloss of every row in device memory, or None
+    scale,  # dloss of every row where Scale is None
+    v,
+    x_stride,
+    dx_stride,
+    ignore_index,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    Row = X + row * x_stride
+    lse = row_logsumexp(Row, v, BLOCK)
+    target = tl.load(Targets + row).to(tl.int64)
+    ignored = target == ignore_index
+    known = (target >= 0) & (target < v)
+    x_target = tl.load(Row + target, mask=known, other=float("nan")).to(tl.float32)
+    tl.store(Loss + row, tl.where(ignored, 0.0, lse - x_target))
+    tl.store(Lse + row, lse)
+    if DX is not None:
+        dloss = scale
+        if Scale is not None:
+            dloss = tl.load(Scale)
+        dloss = tl.where(ignored, 0.0, tl.where(known, dloss, float("nan")))
+        tl.debug_barrier()  # x_target must be read before any thread writes over it
+        for start in range(0, v, BLOCK):
+            columns = start + tl.arange(0, BLOCK)
+            store_gradient(Row, DX + row * dx_stride, columns, v, lse, target, dloss)
+
+
+@triton.jit
+def cross_entropy_backward_kernel(
+    X,  # (M, V) logits, rows x_stride apart
+    Targets,  # (M,) integers
+    Lse,  # (M,) float32
+    DLoss,  # (M,) float32, or (1,) with dloss_stride 0
+    DX,  # (M, V) gradient, rows dx_stride apart, may be X
+    v,
+    x_stride,
+    dx_stride,
+    dloss_stride,
+    ignore_index,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    target = tl.load(Targets + row).to(tl.int64)
+    known = (target >= 0) & (target < v)
+    dloss = tl.where(known, tl.load(DLoss + row * dloss_stride), float("nan"))
+    dloss = tl.where(target == ignore_index, 0.0, dloss)
+    lse = tl.load(Lse + row)
+    store_gradient(X + row * x_stride, DX + row * dx_stride, columns, v, lse, target, dloss)
+
+
+def _check(logits: Any, targets: Any, ignore_index: int = -100) -> None:
+    _check_arguments("cross_entropy", logits, targets)
+
+
+def _check_arguments(kernel: str, logits: Any, targets: Any, **rows: Any) -> None:
+    require_float(kernel, logits=logits)
+    require_integer(kernel, targets=targets)
+    require_same_device(kernel, logits, targets=targets, **rows)
+    if logits.ndim < 1 or logits.shape[-1] == 0:
+        raise KernelError(f"{kernel}: logits must have at least one class, got {logits.shape}")
+    require_shape(kernel, logits.shape[:-1], targets=targets)
+
+
+@checked_by(_check)
+def cross_entropy(logits: Any, targets: Any, ignore_index: int = -100) -> tuple[Any, Any]:
+    """Loss of each row: (losses, lse), both (M,) float32.
+
+    logits: (..., V); targets: (...,) int32 or int64; M is the product of the leading axes
+    """
+    _check(logits, targets)
+    return _forward(logits, targets, None, None, 0.0, ignore_index)
+
+
+def _check_with_gradient(logits: Any, targets: Any, scale: Any = 1.0, ignore_index: int = -100,
+                         out: Any = None) -> None:
+    _check_arguments("cross_entropy_with_gradient", logits, targets)
+
+
+@checked_by(_check_with_gradient)
+def cross_entropy_with_gradient(logits: Any, targets: Any, scale: Any = 1.0,
+                                ignore_index: int = -100, out: Any = None) -> tuple[Any, Any]:
+    """Loss of each row and, in the same launch, the gradient: (losses, dlogits).
+
+    scale: what every row's gradient is multiplied by, 1 / number of counted rows for a mean loss;
+        a float or a float32 array of one element on the device
+    out: where the gradient goes; None writes it over the logits, which must be C-contiguous then
+    """
+    _check_with_gradient(logits, targets)
+    dx = output(logits if out is None else out, "cross_entropy_with_gradient", logits.shape, logits)
+    losses, _ = _forward(logits, targets, dx, *split_scalar(scale), ignore_index)
+    return losses, dx
+
+
+def _forward(logits: Any, targets: Any, dx: Any, scale_array: Any, scale: float,
+             ignore_index: int) -> tuple[Any, Any]:
+    x2, x_stride = as_rows(logits)
+    m, v = x2.shape
+    xp = array_module(logits)
+    losses, lse = xp.empty(m, "float32"), xp.empty(m, "float32")
+    block = min(next_power_of_2(v), MAX_BLOCK)
+    launch(cross_entropy_forward_kernel, (m,), x2, contiguous(targets), losses, lse, dx,
+           scale_array, scale, v, x_stride, v, ignore_index,
+           BLOCK=block, num_warps=8 if block >= 2048 else 4, num_stages=2)
+    return losses, lse
+
+
+def _check_backward(logits: Any, targets: Any, lse: Any, dloss: Any, ignore_index: int = -100,
+                    out: Any = None) -> None:
+    _check_arguments("cross_entropy_backward", logits, targets, lse=lse, dloss=dloss)
+    m = logits.size // logits.shape[-1]
+    require_shape("cross_entropy_backward", (m,), lse=lse)
+    if dloss.size not in {1, m}:
+        raise KernelError(f"cross_entropy_backward: dloss must have 1 or {m} elements, "
+                          f"got {dloss.size}")
+
+
+@checked_by(_check_backward)
+def cross_entropy_backward(logits: Any, targets: Any, lse: Any, dloss: Any,
+                           ignore_index: int = -100, out: Any = None) -> Any:
+    """dlogits (..., V) from the forward pass's lse.
+
+    dloss: float32 gradient of each row's loss (M,), or one for all rows; out may be logits
+    """
+    _check_backward(logits, targets, lse, dloss)
+    dx = output(out, "cross_entropy_backward", logits.shape, logits)
+    x2, x_stride = as_rows(logits)
+    m, v = x2.shape
+    block = min(next_power_of_2(v), MAX_BLOCK)
+    dloss = contiguous(dloss.astype("float32", copy=False))
+    launch(cross_entropy_backward_kernel, (m, cdiv(v, block)), x2, contiguous(targets), lse, dloss,
+           dx, v, x_stride, v, int(dloss.size == m and m > 1), ignore_index,
+           BLOCK=block, num_warps=8 if block >= 2048 else 4)
+    return dx

@@ -1,0 +1,72 @@
+"""Dropout whose mask is never stored: forward and backward draw the same bits again.
+
+    keep_i = bits(key, i) >= p * 2^32,   y_i = keep_i x_i / (1 - p),   dx_i = keep_i dy_i / (1 - p)
+
+The bits depend on the key and on the element's index alone (_common.random_bits), so that one key
+gives the same mask on NumPy, CuPy and here.
+
+References: Srivastava et al., "Dropout" (2014); Salmon et al., "Parallel random numbers: as easy as
+1, 2, 3" (2011) for generators that map a counter to bits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import triton
+import triton.language as tl
+
+from ._checks import checked_by, contiguous, output, require_dropout, require_float
+from ._common import dropout_threshold, load_key, random_bits, split_key
+from ._runtime import cdiv, launch
+
+BLOCK = 4096
+
+
+@triton.jit(do_not_specialize=["k0", "k1", "threshold"])
+def dropout_kernel(
+    X,  # (n,) input, or the gradient of the output
+    Y,  # (n,)
+    Key,  # (2,) int32 in device memory, or None
+    k0,
+    k1,
+    threshold,  # p * 2^32 as the signed integer of the same 32 bits
+    scale,  # 1 / (1 - p)
+    n,
+    BLOCK: tl.constexpr,
+):
+    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = index < n
+    first, second = load_key(Key, k0, k1)
+    keep = random_bits(index.to(tl.uint32), first, second) >= threshold.to(tl.uint32)
+    x = tl.load(X + index, mask=mask, other=0.0).to(tl.float32)
+    y = tl.where(keep, x * scale, 0.0)
+    tl.store(Y + index, y.to(Y.dtype.element_ty), mask=mask)
+
+
+def _check(x: Any, p: float, key: Any, out: Any = None) -> None:
+    require_float("dropout", x=x)
+    require_dropout("dropout", p, key)
+
+
+@checked_by(_check)
+def dropout(x: Any, p: float, key: Any, out: Any = None) -> Any:
+    """Zero each element with probability `p` and scale the others by 1 / (1 - p).
+
+    x: any shape; p in [0, 1)
+    key: two 32-bit integers, or a uint32 array (2,) on the device of x
+    Returns y of the shape and dtype of x. The element's number in C order is its counter.
+    """
+    _check(x, p, key)
+    y = output(out, "dropout", x.shape, x)
+    device_key, k0, k1 = split_key(key)
+    n = x.size
+    launch(dropout_kernel, (cdiv(n, BLOCK),), contiguous(x), y, device_key, k0, k1,
+           dropout_threshold(p), 1.0 / (1.0 - p), n, BLOCK=BLOCK)
+    return y
+
+
+@checked_by(_check)
+def dropout_backward(dy: Any, p: float, key: Any, out: Any = None) -> Any:
+    """dx of dropout: the same mask and the same scale applied to dy."""
+    return dropout(dy, p, key, out)

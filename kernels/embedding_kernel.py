@@ -1,0 +1,169 @@
+"""Embedding: gather rows of a table, and add gradients back to them.
+
+    y_i = W[ids_i],     dW_v = sum over i with ids_i = v of dy_i
+
+An id may occur thousands of times, so the backward pass is a sum over rows that are scattered. Two
+ways: float32 atomics, whose order and so whose last bits change from run to run; or sorting the ids
+first, so that equal ids stand together and one program adds them in a fixed order. The default is
+the second. An id outside the table gives NaN in the forward pass and is left out in the backward.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import triton
+import triton.language as tl
+
+from ._checks import (
+    checked_by,
+    contiguous,
+    output,
+    require_float,
+    require_integer,
+    require_same_device,
+    require_shape,
+)
+from ._runtime import array_module, cdiv, launch, next_power_of_2
+from .errors import KernelError
+
+GATHER_ROWS, SUM_ROWS, MAX_COLUMNS = 4, 16, 1024
+
+
+@triton.jit
+def embedding_forward_kernel(
+    Ids,  # (M,) integers
+    W,  # (V, C)
+    Y,  # (M, C)
+    m,
+    v,
+    c,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    ids = tl.load(Ids + rows, mask=rows < m, other=0).to(tl.int64)[:, None]
+    mask = (rows < m)[:, None] & (columns < c)[None, :]  # (ROWS, COLUMNS)
+    known = mask & (ids >= 0) & (ids < v)
+    w = tl.load(W + ids * c + columns[None, :], mask=known, other=float("nan"))
+    tl.store(Y + rows.to(tl.int64)[:, None] * c + columns[None, :], w, mask=mask)
+
+
+@triton.jit
+def embedding_backward_kernel(
+    DY,  # (M, C)
+    Sorted,  # (M,) the ids in ascending order
+    Order,  # (M,) where each of them stood before sorting
+    DW,  # (V, C), added to
+    m,
+    v,
+    c,
+    ROWS: tl.constexpr,  # rows added at a time
+    COLUMNS: tl.constexpr,
+):
+    start = tl.program_id(0)
+    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = columns < c
+    token = tl.load(Sorted + start).to(tl.int64)
+    before = tl.load(Sorted + start - 1, mask=start > 0, other=-1).to(tl.int64)
+    if (token != before) & (token >= 0) & (token < v):  # the first of its run of equal ids
+        total = tl.zeros([COLUMNS], tl.float32)
+        position = start
+        while position < m:
+            rows = position + tl.arange(0, ROWS)
+            ids = tl.load(Sorted + rows, mask=rows < m, other=-1).to(tl.int64)
+            same = ids == token
+            source = tl.load(Order + rows, mask=same, other=0).to(tl.int64)[:, None]
+            dy = tl.load(DY + source * c + columns[None, :],
+                         mask=same[:, None] & inside[None, :], other=0.0)
+            total += tl.sum(dy.to(tl.float32), 0)
+            run_ended = tl.sum(same.to(tl.int32), 0) < ROWS
+            position = tl.where(run_ended, m, position + ROWS)
+        Row = DW + token * c + columns
+        total += tl.load(Row, mask=inside, other=0.0).to(tl.float32)
+        tl.store(Row, total.to(DW.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def embedding_atomic_kernel(
+    DY,  # (M, C)
+    Ids,  # (M,) integers
+    DW,  # (V, C) float32, added to
+    m,
+    v,
+    c,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    ids = tl.load(Ids + rows, mask=rows < m, other=-1).to(tl.int64)[:, None]
+    known = (ids >= 0) & (ids < v) & (columns < c)[None, :]
+    offset = rows.to(tl.int64)[:, None] * c + columns[None, :]
+    dy = tl.load(DY + offset, mask=known, other=0.0).to(tl.float32)
+    tl.atomic_add(DW + ids * c + columns[None, :], dy, mask=known)
+
+
+def _check(ids: Any, weight: Any, out: Any = None) -> None:
+    require_integer("embedding", ids=ids)
+    require_float("embedding", weight=weight)
+    require_same_device("embedding", ids, weight=weight)
+    if weight.ndim != 2:
+        raise KernelError(f"embedding: weight must have shape (V, C), got {weight.shape}")
+
+
+@checked_by(_check)
+def embedding(ids: Any, weight: Any, out: Any = None) -> Any:
+    """Rows of `weight` by number.
+
+    ids: (...,) int32 or int64; weight: (V, C)
+    Returns y (..., C) in the dtype of weight; an id outside [0, V) gives a row of NaN.
+    """
+    _check(ids, weight)
+    v, c = weight.shape
+    y = output(out, "embedding", (*ids.shape, c), weight)
+    m, columns = ids.size, min(next_power_of_2(c), MAX_COLUMNS)
+    launch(embedding_forward_kernel, (cdiv(m, GATHER_ROWS), cdiv(c, columns)), contiguous(ids),
+           contiguous(weight), y, m, v, c, ROWS=GATHER_ROWS, COLUMNS=columns)
+    return y
+
+
+def _check_backward(dy: Any, ids: Any, vocab_size: int, deterministic: bool = True,
+                    out: Any = None) -> None:
+    name = "embedding_backward"
+    require_float(name, dy=dy)
+    require_integer(name, ids=ids)
+    require_same_device(name, dy, ids=ids)
+    if dy.ndim < 1:
+        raise KernelError(f"{name}: dy must have shape (..., C), got {dy.shape}")
+    require_shape(name, dy.shape[:-1], ids=ids)
+    if out is not None and not deterministic and str(out.dtype) != "float32":
+        raise KernelError(f"{name}: atomics add onto float32, out is {out.dtype}; "
+                          "pass deterministic=True")
+
+
+@checked_by(_check_backward)
+def embedding_backward(dy: Any, ids: Any, vocab_size: int, deterministic: bool = True,
+                       out: Any = None) -> Any:
+    """dw (V, C): each row of dy added to the row of its id.
+
+    dy: (..., C); ids: (...,)
+    deterministic: the same bits in every run, by sorting the ids; False uses float32 atomics
+    out: an array (V, C) to add onto; by default zeros in float32
+    """
+    _check_backward(dy, ids, vocab_size, deterministic, out)
+    c = dy.shape[-1]
+    xp = array_module(dy)
+    dw = xp.zeros((vocab_size, c), "float32") if out is None else output(
+        out, "embedding_backward", (vocab_size, c), out)
+    m, columns = ids.size, min(next_power_of_2(c), MAX_COLUMNS)
+    dy, flat = contiguous(dy), contiguous(ids).reshape(-1)
+    if deterministic:
+        order = xp.argsort(flat, kind="stable")
+        launch(embedding_backward_kernel, (m, cdiv(c, columns)), dy, flat[order], order, dw,
+               m, vocab_size, c, ROWS=SUM_ROWS, COLUMNS=columns, num_stages=2)
+    else:
+        launch(embedding_atomic_kernel, (cdiv(m, GATHER_ROWS), cdiv(c, columns)), dy, flat, dw,
+               m, vocab_size, c, ROWS=GATHER_ROWS, COLUMNS=columns)
+    return dw

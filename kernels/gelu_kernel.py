@@ -1,0 +1,184 @@
+"""GELU with the bias of the linear layer before it added in the same pass.
+
+    z = x + bias
+    tanh form (GPT-2):  y = z * sigmoid(2 u),  u = sqrt(2/pi) (z + 0.044715 z^3)
+                        since (1 + tanh u) / 2 = sigmoid(2 u)
+                        dy/dz = s + 2 z s (1 - s) u',  s = sigmoid(2 u)
+    erf form:           y = z Phi(z),  dy/dz = Phi(z) + z phi(z)
+    dx = dy * dy/dz,    db = sum over rows of dx
+
+Reference: Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016), section 2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import triton
+import triton.language as tl
+
+from ._checks import (
+    as_rows,
+    checked_by,
+    contiguous,
+    output,
+    require_float,
+    require_same_device,
+    require_shape,
+)
+from ._common import column_sum
+from ._runtime import array_module, cdiv, launch, next_power_of_2, program_count
+from .errors import KernelError
+
+FORMS = {"tanh": True, "none": False}
+ELEMENTS = 4096  # of a tile
+
+SQRT_2_OVER_PI = tl.constexpr(0.7978845608028654)
+CUBIC = tl.constexpr(0.044715)
+SQRT_HALF = tl.constexpr(0.7071067811865476)
+INV_SQRT_2PI = tl.constexpr(0.3989422804014327)
+
+
+@triton.jit
+def gelu(z, TANH: tl.constexpr):
+    if TANH:
+        return z * tl.sigmoid((z + z * z * z * CUBIC) * SQRT_2_OVER_PI * 2.0)
+    else:
+        return 0.5 * z * (1.0 + tl.math.erf(z * SQRT_HALF))
+
+
+@triton.jit
+def gelu_derivative(z, TANH: tl.constexpr):
+    if TANH:
+        s = tl.sigmoid((z + z * z * z * CUBIC) * SQRT_2_OVER_PI * 2.0)
+        du = (z * z * CUBIC * 3.0 + 1.0) * SQRT_2_OVER_PI
+        return s + 2.0 * z * s * (1.0 - s) * du
+    else:
+        cdf = 0.5 * (1.0 + tl.math.erf(z * SQRT_HALF))
+        return cdf + z * tl.exp(z * z * -0.5) * INV_SQRT_2PI
+
+
+@triton.jit
+def bias_gelu_forward_kernel(
+    X,  # (M, N) rows x_stride apart
+    B,  # (N,) bias or None
+    Y,  # (M, N)
+    m,
+    n,
+    x_stride,
+    TANH: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside, column = columns < n, columns[None, :]
+    mask = (rows < m)[:, None] & inside[None, :]  # (ROWS, COLUMNS)
+    row = rows.to(tl.int64)[:, None]
+    z = tl.load(X + row * x_stride + column, mask=mask, other=0.0).to(tl.float32)
+    if B is not None:
+        z += tl.load(B + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+    tl.store(Y + row * n + column, gelu(z, TANH).to(Y.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def bias_gelu_backward_kernel(
+    DY,  # (M, N) rows dy_stride apart
+    X,  # (M, N) rows x_stride apart
+    B,  # (N,) bias or None
+    DX,  # (M, N)
+    PartialDB,  # (programs, N) float32; None without bias
+    m,
+    n,
+    dy_stride,
+    x_stride,
+    TANH: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+):
+    program, programs = tl.program_id(0), tl.num_programs(0)
+    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside, column = columns < n, columns[None, :]
+    if B is not None:
+        b = tl.load(B + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+        db = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for first in range(program * ROWS, m, programs * ROWS):
+        rows = first + tl.arange(0, ROWS)
+        mask = (rows < m)[:, None] & inside[None, :]
+        row = rows.to(tl.int64)[:, None]
+        z = tl.load(X + row * x_stride + column, mask=mask, other=0.0).to(tl.float32)
+        dy = tl.load(DY + row * dy_stride + column, mask=mask, other=0.0).to(tl.float32)
+        if B is not None:
+            z += b
+        dx = dy * gelu_derivative(z, TANH)
+        if B is not None:
+            db += dx
+        tl.store(DX + row * n + column, dx.to(DX.dtype.element_ty), mask=mask)
+    if B is not None:
+        tl.store(PartialDB + program.to(tl.int64) * n + columns, tl.sum(db, 0), mask=inside)
+
+
+def _tile(n: int) -> tuple[int, int]:
+    columns = min(next_power_of_2(n), 1024)
+    return max(1, min(ELEMENTS // columns, 16)), columns
+
+
+def _check(x: Any, bias: Any = None, approximate: str = "tanh", out: Any = None) -> None:
+    _check_arguments("bias_gelu", x, bias, approximate)
+
+
+def _check_arguments(kernel: str, x: Any, bias: Any, approximate: str) -> None:
+    require_float(kernel, x=x, bias=bias)
+    require_same_device(kernel, x, bias=bias)
+    require_shape(kernel, x.shape[-1:], bias=bias)
+    if approximate not in FORMS:
+        raise KernelError(f"{kernel}: approximate must be 'tanh' or 'none', got {approximate!r}")
+
+
+@checked_by(_check)
+def bias_gelu(x: Any, bias: Any = None, approximate: str = "tanh", out: Any = None) -> Any:
+    """GELU of x + bias.
+
+    x: (..., N); bias: (N,) or None; approximate: "tanh" as in GPT-2, or "none" for the erf form
+    Returns y (..., N) in the dtype of x.
+    """
+    _check(x, bias, approximate)
+    y = output(out, "bias_gelu", x.shape, x)
+    if not x.size:
+        return y
+    x2, x_stride = as_rows(x)
+    m, n = x2.shape
+    rows, columns = _tile(n)
+    launch(bias_gelu_forward_kernel, (cdiv(m, rows), cdiv(n, columns)), x2, contiguous(bias), y,
+           m, n, x_stride, TANH=FORMS[approximate], ROWS=rows, COLUMNS=columns)
+    return y
+
+
+def _check_backward(dy: Any, x: Any, bias: Any = None, approximate: str = "tanh",
+                    out: Any = None) -> None:
+    _check_arguments("bias_gelu_backward", x, bias, approximate)
+    require_float("bias_gelu_backward", dy=dy)
+    require_same_device("bias_gelu_backward", x, dy=dy)
+    require_shape("bias_gelu_backward", x.shape, dy=dy)
+
+
+@checked_by(_check_backward)
+def bias_gelu_backward(dy: Any, x: Any, bias: Any = None, approximate: str = "tanh",
+                       out: Any = None) -> tuple[Any, Any]:
+    """(dx, db) of bias_gelu; db (N,) in the dtype of bias, None where bias is None."""
+    _check_backward(dy, x, bias, approximate)
+    dx = output(out, "bias_gelu_backward", x.shape, x)
+    xp = array_module(x)
+    if not x.size:
+        return dx, None if bias is None else xp.zeros(bias.shape, bias.dtype)
+    x2, x_stride = as_rows(x)
+    dy2, dy_stride = as_rows(dy)
+    m, n = x2.shape
+    rows, columns = _tile(n)
+    blocks = cdiv(n, columns)
+    programs = min(cdiv(program_count(x, 8), blocks), cdiv(m, rows))
+    partial = None if bias is None else xp.empty((programs, n), "float32")
+    launch(bias_gelu_backward_kernel, (programs, blocks), dy2, x2, contiguous(bias), dx, partial,
+           m, n, dy_stride, x_stride, TANH=FORMS[approximate], ROWS=rows, COLUMNS=columns,
+           num_stages=1)
+    return dx, None if bias is None else column_sum(partial, bias)

@@ -1,0 +1,117 @@
+"""Matrix products through cuBLAS with float32 accumulation, on CuPy arrays; NumPy for reference.
+
+CuPy's own `@` lacks three things a training step needs: low precision in and float32 out, adding
+onto the output (beta = 1), and batches of float16 or bfloat16 on tensor cores. ``cublasGemmEx`` has
+them. cuBLAS counts in columns, CuPy in rows: C = A B in rows is C^T = B^T A^T in columns, hence the
+swapped operands below.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ._checks import checked_by, require_float, require_same_device
+from ._runtime import array_module
+from .errors import KernelError
+
+# cudaDataType_t, cublasComputeType_t and cublasGemmAlgo_t in CUDA's library_types.h, cublas_api.h
+_CUDA_TYPE = {"float32": 0, "float16": 2, "bfloat16": 14}
+_COMPUTE_FLOAT32, _COMPUTE_TF32, _DEFAULT_ALGORITHM = 68, 77, -1
+_ONE, _ZERO = np.array(1, np.float32), np.array(0, np.float32)
+
+
+def _check(a: Any, b: Any, out: Any = None, *, transpose_a: bool = False,
+           transpose_b: bool = False, accumulate: bool = False, tf32: bool = False) -> None:
+    require_float("matmul", a=a, b=b, out=out)
+    require_same_device("matmul", a, b=b, out=out)
+    if a.dtype != b.dtype:
+        raise KernelError(f"matmul: a is {a.dtype} and b is {b.dtype}; convert one of them")
+    if a.ndim < 2 or a.ndim != b.ndim or a.shape[:-2] != b.shape[:-2]:
+        raise KernelError(f"matmul: a {a.shape} and b {b.shape} must both be matrices, or batches "
+                          "of them with equal leading axes")
+    inner_a = a.shape[-2] if transpose_a else a.shape[-1]
+    inner_b = b.shape[-1] if transpose_b else b.shape[-2]
+    if inner_a != inner_b:
+        raise KernelError(f"matmul: a {a.shape} and b {b.shape} do not fit: {inner_a} columns of "
+                          f"op(a) against {inner_b} rows of op(b)")
+    if accumulate and out is None:
+        raise KernelError("matmul: accumulate=True adds onto out, which is missing")
+    _check_out(a, b, out, transpose_a, transpose_b)
+
+
+def _check_out(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool) -> None:
+    shape = _product_shape(a, b, transpose_a, transpose_b)
+    if out is None:
+        return
+    if out.shape != shape or out.dtype not in {a.dtype, np.dtype("float32")}:
+        raise KernelError(f"matmul: out must have shape {shape} and dtype {a.dtype} or float32, "
+                          f"got {out.shape} and {out.dtype}")
+    if not out.flags.c_contiguous:
+        raise KernelError("matmul: out must be C-contiguous; pass a contiguous buffer")
+
+
+def _product_shape(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> tuple[int, ...]:
+    rows = a.shape[-1] if transpose_a else a.shape[-2]
+    columns = b.shape[-2] if transpose_b else b.shape[-1]
+    return (*a.shape[:-2], rows, columns)
+
+
+@checked_by(_check)
+def matmul(a: Any, b: Any, out: Any = None, *, transpose_a: bool = False,
+           transpose_b: bool = False, accumulate: bool = False, tf32: bool = False) -> Any:
+    """op(a) @ op(b), added onto `out` where `accumulate`; sums are float32 whatever the dtype.
+
+    a: (..., M, K) or (..., K, M) with transpose_a; b: (..., K, N) or (..., N, K) with transpose_b;
+        one dtype of float32, float16, bfloat16; equal leading axes
+    out: (..., M, N) in the dtype of a or float32; tf32: float32 inputs rounded to 10 bits, faster
+    """
+    _check(a, b, out, transpose_a=transpose_a, transpose_b=transpose_b, accumulate=accumulate)
+    xp = array_module(a)
+    if out is None:
+        out = xp.empty(_product_shape(a, b, transpose_a, transpose_b), a.dtype)
+    if not out.size:
+        return out
+    if not a.size:  # an inner axis of length 0: a sum of nothing
+        if not accumulate:
+            out.fill(0)
+        return out
+    if xp is np:
+        return _on_host(a, b, out, transpose_a, transpose_b, accumulate)
+    return _on_gpu(a, b, out, transpose_a, transpose_b, accumulate, tf32)
+
+
+def _on_host(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool,
+             accumulate: bool) -> Any:
+    a32, b32 = a.astype(np.float32, copy=False), b.astype(np.float32, copy=False)
+    product = (a32.swapaxes(-1, -2) if transpose_a else a32) @ (
+        b32.swapaxes(-1, -2) if transpose_b else b32)
+    if accumulate:
+        product = product + out.astype(np.float32, copy=False)
+    out[...] = product.astype(out.dtype, copy=False)
+    return out
+
+
+def _on_gpu(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool, accumulate: bool,
+            tf32: bool) -> Any:
+    import cupy
+    from cupy_backends.cuda.libs import cublas
+    a, b = cupy.ascontiguousarray(a), cupy.ascontiguousarray(b)
+    m, n = out.shape[-2:]
+    k = a.shape[-2] if transpose_a else a.shape[-1]
+    sizes = (int(transpose_b), int(transpose_a), n, m, k, _ONE.ctypes.data)
+    first = (b.data.ptr, _CUDA_TYPE[b.dtype.name], k if transpose_b else n)
+    second = (a.data.ptr, _CUDA_TYPE[a.dtype.name], m if transpose_a else k)
+    result = (out.data.ptr, _CUDA_TYPE[out.dtype.name], n)
+    beta = (_ONE if accumulate else _ZERO).ctypes.data
+    compute = _COMPUTE_TF32 if tf32 else _COMPUTE_FLOAT32
+    handle = cupy.cuda.Device().cublas_handle
+    batch = out.size // (m * n)
+    if batch == 1:
+        cublas.gemmEx(handle, *sizes, *first, *second, beta, *result, compute, _DEFAULT_ALGORITHM)
+    else:
+        cublas.gemmStridedBatchedEx(
+            handle, *sizes, *first, n * k, *second, m * k, beta, *result, m * n, batch, compute,
+            _DEFAULT_ALGORITHM)
+    return out
