@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,20 @@ class RemoteFile:
         name: the file's name in the cache folder.
         url: where it can be had.
         sha256: checksum of its content, in hexadecimal.
+        also: checksums of other copies that are as good (say, with a newline at the end).
+        zip_member: the file's name within the zip archive that the address gives; empty if the
+            address gives the file itself. The checksum is that of the file, not of the archive.
     """
 
     name: str
     url: str
     sha256: str
+    also: tuple[str, ...] = ()
+    zip_member: str = ""
+
+    def accepts(self, path: Path) -> bool:
+        """Whether the content of a file is the expected one."""
+        return sha256_of(path) in (self.sha256, *self.also)
 
 
 def fetch(remote: RemoteFile, folder: Path, progress: bool = True) -> Path:
@@ -43,7 +54,7 @@ def fetch(remote: RemoteFile, folder: Path, progress: bool = True) -> Path:
     """
     path = folder / remote.name
     if path.is_file():
-        if sha256_of(path) == remote.sha256:
+        if remote.accepts(path):
             return path
         raise DataError(
             f"{path}: the content is not that of {remote.name} (its sha256 differs; expected "
@@ -53,17 +64,19 @@ def fetch(remote: RemoteFile, folder: Path, progress: bool = True) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _download(remote, partial, progress)
-        digest = sha256_of(partial)
-    except (OSError, urllib.error.URLError, ValueError) as error:
+        if remote.zip_member:
+            _unpack(partial, remote.zip_member)
+        accepted = remote.accepts(partial)
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise DataError(
             f"{remote.name}: cannot be downloaded from {remote.url} ({error}). Without a network, "
             f"get the file elsewhere and put it at {path}"
         ) from error
-    if digest != remote.sha256:
+    if not accepted:
         partial.unlink()
         raise DataError(
-            f"{remote.name}: what {remote.url} sent has sha256 {digest}, expected {remote.sha256}. "
-            f"Try again, or put the right file at {path}"
+            f"{remote.name}: what {remote.url} sent is not the expected file (its sha256 is not "
+            f"{remote.sha256}). Try again, or put the right file at {path}"
         )
     os.replace(partial, path)
     return path
@@ -76,6 +89,17 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _unpack(archive: Path, member: str) -> None:
+    """Replace a zip archive by one file out of it."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            content = opened.read(member)
+    except (KeyError, zipfile.BadZipFile) as error:
+        archive.unlink()  # otherwise the next try would only continue it
+        raise OSError(f"no {member} in the archive: {error}") from error
+    archive.write_bytes(content)
 
 
 def _download(remote: RemoteFile, partial: Path, progress: bool) -> None:

@@ -1,0 +1,22 @@
+"""Data: texts to pretrain on, and labelled sets to fine-tune on.
+
+corpora          documents by name, from files and folders
+sliding_window   documents -> tokens -> windows of inputs and targets
+loader           windows -> batches, in an order that can be saved and continued
+"""
+
+from __future__ import annotations
+
+from tinygrad_llm.data import corpora
+from tinygrad_llm.data.documents import Document
+from tinygrad_llm.data.loader import BatchLoader
+from tinygrad_llm.data.sliding_window import TokenDataset, encode_documents, split_ids
+
+__all__ = [
+    "BatchLoader",
+    "Document",
+    "TokenDataset",
+    "corpora",
+    "encode_documents",
+    "split_ids",
+]
