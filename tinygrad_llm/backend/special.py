@@ -44,7 +44,8 @@ def erf(xp: ArrayModule, x: Array) -> Array:
 
         return device_erf(x)
     size = xp.minimum(xp.abs(x), 30.0)  # erf is 1 long before; avoids an overflow of size**2
-    near = x * _ratio(x * x, _NEAR_NUMERATOR, _NEAR_DENOMINATOR) if x.size else x
+    inner = xp.minimum(size, _NEAR)
+    near = xp.copysign(inner * _ratio(inner * inner, _NEAR_NUMERATOR, _NEAR_DENOMINATOR), x)
     middle = xp.maximum(size, _NEAR)
     far = xp.maximum(size, _MIDDLE)
     inverse = 1.0 / (far * far)

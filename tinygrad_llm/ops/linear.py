@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ def linear_forward(xp: ArrayModule, x: Array, weight: Array, bias: Array | None)
 
 
 def linear_backward(
-    xp: ArrayModule, dy: Array, x: Array, weight: Array, needs: tuple[bool, bool, bool]
+    xp: ArrayModule, dy: Array, x: Array, weight: Array, needs: Sequence[bool]
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Gradients of x (N, in), weight (out, in) and bias (out,) from dy (N, out)."""
     dx = xp.matmul(dy, weight) if needs[0] else None  # (N, in)
@@ -39,9 +40,11 @@ def samples(rng: np.random.Generator) -> list[Any]:
     ]  # fmt: skip
 
 
-def _mean_bias(ctx: Any, dy: Array) -> Any:
+def _mean_over_rows(ctx: Any, dy: Array) -> Any:
+    """Mistake: the sum over the rows, which share W and b, became a mean (and was then halved)."""
     dx, dw, db = true_gradient(ctx, dy)
-    return dx, dw * 1.5 if db is None else dw, None if db is None else db / 7
+    n = 2 * dy.size // dy.shape[-1]
+    return dx, dw / n, None if db is None else db / n
 
 
 @register(
@@ -52,9 +55,9 @@ def _mean_bias(ctx: Any, dy: Array) -> Any:
         x @ weight.transpose() if bias is None else x @ weight.transpose() + bias
     ),
     wrong={
-        "bias averaged instead of summed": _mean_bias,
-        "no gradient to the input": lambda ctx, dy: (
-            None, *true_gradient(ctx, dy)[1:]),
+        "mean over rows": _mean_over_rows,
+        "counted twice": lambda ctx, dy: (
+            true_gradient(ctx, dy)[0] * 2, *true_gradient(ctx, dy)[1:]),
     },
 )  # fmt: skip
 class Linear(Function):

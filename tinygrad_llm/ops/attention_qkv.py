@@ -1,0 +1,109 @@
+"""Causal self-attention on the packed q, k, v as one linear layer gives them: GPT's own form."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
+from tinygrad_llm.backend import Array
+from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.backend.random import Key, default_generator
+from tinygrad_llm.errors import ShapeError
+from tinygrad_llm.ops.attention import (
+    Settings,
+    attention_backward,
+    attention_composed,
+    attention_forward,
+)
+from tinygrad_llm.ops.dropout import check_probability
+
+
+def heads(packed: Array, n_parts: int, n_head: int) -> list[Array]:
+    """The ``n_parts`` parts of packed (B, T, n_parts C), each as a view (B, H, T, D)."""
+    b, t, width = packed.shape
+    parts = packed.reshape(b, t, n_parts, n_head, width // (n_parts * n_head))
+    return [parts[:, :, i].swapaxes(1, 2) for i in range(n_parts)]
+
+
+def attention_qkv_composed(
+    qkv: Tensor, n_head: int, causal: bool = True, dropout_p: float = 0.0, key: Key | None = None
+) -> Tensor:
+    """Split, attend, put the heads back side by side: in small ops."""
+    b, t, width = qkv.shape
+    parts = qkv.reshape(b, t, 3, n_head, width // 3 // n_head).transpose(2, 0, 3, 1, 4)
+    y = attention_composed(parts[0], parts[1], parts[2], causal, dropout_p=dropout_p, key=key)
+    return y.transpose(0, 2, 1, 3).reshape(b, t, width // 3)
+
+
+def _k_and_v_exchanged(ctx: Any, dy: Array) -> Any:
+    dqkv = true_gradient(ctx, dy)
+    c = dqkv.shape[-1] // 3
+    return np.concatenate([dqkv[..., :c], dqkv[..., 2 * c :], dqkv[..., c : 2 * c]], axis=-1)
+
+
+@register(
+    "attention_qkv",
+    family="attention",
+    samples=lambda rng: [
+        sample(rng.normal(size=(2, 5, 24)), n_head=2, label="causal"),
+        sample(rng.normal(size=(1, 4, 9)), n_head=3, causal=False, label="heads of size 1"),
+        sample(rng.normal(size=(2, 3, 12)), n_head=1, dropout_p=0.4, key=(3, 4), label="dropout"),
+    ],
+    wrong={"k and v exchanged": _k_and_v_exchanged},
+    composed=attention_qkv_composed,
+    kernel="attention",
+)
+class AttentionQKV(Function):
+    """y = the heads' scaled_dot_product_attention(q, k, v), side by side; [q k v] packed in one
+
+    Head h owns columns h D .. (h+1) D - 1 of each of q, k and v. Splitting and joining move
+    numbers and compute nothing, so the derivative is that of `ScaledDotProductAttention`, read
+    from and written to the same places:
+
+        dqkv = [dq dk dv]
+
+    Instead of moving anything, the heads are strided views of the packed arrays.
+
+    Shapes: qkv (B, T, 3C) with C = H D; y (B, T, C).
+    Source: Vaswani et al., "Attention Is All You Need", 2017, section 3.2.2; the packing is
+    that of GPT-2's c_attn.
+    """
+
+    fresh = True
+
+    def forward(
+        ctx, qkv: Array, n_head: int, causal: bool = True, dropout_p: float = 0.0,
+        key: Key | None = None,
+    ) -> Array:  # fmt: skip
+        if qkv.ndim != 3 or n_head < 1 or qkv.shape[-1] % (3 * n_head):
+            raise ShapeError(
+                f"attention_qkv: qkv must be (B, T, 3 C) with C divisible by n_head={n_head}, "
+                f"got {qkv.shape}."
+            )
+        b, t, width = qkv.shape
+        p = check_probability("attention_qkv", dropout_p)
+        if p and key is None:
+            key = default_generator().next_key()
+        scale = 1 / math.sqrt(width // 3 // n_head)
+        ctx.settings = Settings(scale, causal, dropout_p=p, key=key or (0, 0))
+        ctx.n_head, ctx.dtype = n_head, qkv.dtype
+        qkv = qkv.astype(accumulate_dtype(qkv.dtype), copy=False)
+        y = ctx.xp.empty((b, t, width // 3), qkv.dtype)
+        q, k, v = heads(qkv, 3, n_head)
+        logsum = attention_forward(ctx.xp, q, k, v, ctx.settings, heads(y, 1, n_head)[0])
+        if ctx.requires_grad:
+            ctx.save(qkv, y, logsum)
+        return y.astype(ctx.dtype, copy=False)
+
+    def backward(ctx, dy: Array) -> Any:
+        qkv, y, logsum = ctx.saved
+        dqkv = ctx.xp.empty(qkv.shape, qkv.dtype)
+        dy = dy.astype(qkv.dtype, copy=False)
+        q, k, v = heads(qkv, 3, ctx.n_head)
+        dq, dk, dv = heads(dqkv, 3, ctx.n_head)
+        dy4, y4 = heads(dy, 1, ctx.n_head)[0], heads(y, 1, ctx.n_head)[0]  # (B, H, T, D)
+        attention_backward(ctx.xp, dy4, q, k, v, y4, logsum, ctx.settings, dq, dk, dv)
+        return dqkv.astype(ctx.dtype, copy=False)

@@ -1,0 +1,100 @@
+"""The Gaussian error linear unit, the nonlinearity between the two halves of a feed-forward."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
+from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.backend.special import erf
+from tinygrad_llm.errors import ConfigError
+
+C0 = math.sqrt(2.0 / math.pi)
+C1 = 0.044715
+
+
+def gelu_tanh_forward(xp: ArrayModule, x: Array) -> tuple[Array, Array]:
+    """y = x/2 (1 + tanh u), u = C0 (x + C1 x^3); also its derivative at x, which shares tanh u."""
+    x2 = x * x
+    t = xp.tanh(x * (C0 + C0 * C1 * x2))
+    slope = 0.5 * (1 + t + x * (1 - t * t) * (C0 + 3 * C0 * C1 * x2))
+    return 0.5 * x * (1 + t), slope
+
+
+def gelu_erf_forward(xp: ArrayModule, x: Array) -> tuple[Array, Array]:
+    """y = x F(x) with F the normal distribution function; also its derivative F(x) + x F'(x)."""
+    probability = 0.5 * (1 + erf(xp, x * math.sqrt(0.5)))
+    density = xp.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+    return x * probability, probability + x * density
+
+
+FORMS = {"tanh": gelu_tanh_forward, "none": gelu_erf_forward}
+
+
+def gelu_composed(x: Tensor, approximate: str = "tanh") -> Tensor:
+    """The formula in small ops, each with a derivative of its own."""
+    if approximate == "none":
+        from tinygrad_llm.ops.erf import Erf
+
+        return x * 0.5 * (1.0 + Erf.apply(x * math.sqrt(0.5)))
+    return x * 0.5 * (1.0 + ((x + x * x * x * C1) * C0).tanh())
+
+
+@register(
+    "gelu",
+    family="activation",
+    samples=lambda rng: [
+        sample(rng.normal(size=(3, 5)) * 2),
+        sample(rng.normal(size=(2, 7)) * 2, approximate="none", label="exact"),
+        sample(np.array([-30.0, -0.5, 0.0, 0.5, 30.0]), label="far out"),
+    ],
+    wrong={
+        "product rule forgotten": lambda ctx, dy: dy * (ctx.saved[0] > 0.5),
+        "sigmoid form's derivative": lambda ctx, dy: true_gradient(ctx, dy) + 1e-3 * dy,
+    },
+    composed=gelu_composed,
+    one_variable=True,
+    kernel="gelu",
+)
+class Gelu(Function):
+    """y = x F(x), where F(x) = (1 + erf(x / sqrt 2)) / 2 is the normal distribution function
+
+    GPT-2 uses the approximation by tanh, with c0 = sqrt(2 / pi) and c1 = 0.044715:
+
+        u = c0 (x + c1 x^3)             y = x/2 (1 + tanh u)
+
+    Product and chain rule, with tanh' u = 1 - tanh^2 u and u' = c0 (1 + 3 c1 x^2):
+
+        dx = dy [ (1 + tanh u) / 2 + x/2 (1 - tanh^2 u) u' ]
+
+    and for the exact form, F' being the normal density:
+
+        dx = dy [ F(x) + x e^(-x^2/2) / sqrt(2 pi) ]
+
+    Everything in the brackets is known in the forward pass, so it is computed there, where
+    tanh u is at hand, and kept instead of x: the backward pass is one multiplication.
+
+    Shapes: x any, y the same.
+    Source: Hendrycks & Gimpel, "Gaussian Error Linear Units (GELUs)", 2016, section 2.
+    """
+
+    fresh = True
+
+    def forward(ctx, x: Array, approximate: str = "tanh") -> Array:
+        form = FORMS.get(approximate)
+        if form is None:
+            raise ConfigError(
+                f'gelu: approximate must be "tanh" or "none" (exact), got {approximate!r}.'
+            )
+        y, slope = form(ctx.xp, x.astype(accumulate_dtype(x.dtype), copy=False))
+        if ctx.requires_grad:
+            ctx.save(slope.astype(x.dtype, copy=False))
+        return y.astype(x.dtype, copy=False)
+
+    def backward(ctx, dy: Array) -> Any:
+        (slope,) = ctx.saved
+        return dy * slope

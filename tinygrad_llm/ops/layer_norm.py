@@ -1,0 +1,207 @@
+"""Layer normalization, alone and together with the residual addition before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
+from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.errors import ShapeError
+
+
+def layer_norm_forward(
+    xp: ArrayModule, x: Array, weight: Array | None, bias: Array | None, eps: float
+) -> tuple[Array, Array, Array]:
+    """y, and what the derivative needs: n = (x - mean) / std and r = 1 / std. Rows x (N, C)."""
+    n = x - x.mean(axis=-1, keepdims=True)  # (N, C)
+    r = 1 / xp.sqrt((n * n).mean(axis=-1, keepdims=True) + eps)  # (N, 1)
+    n *= r
+    y = n if weight is None else n * weight
+    return (y if bias is None else y + bias), n, r
+
+
+def layer_norm_backward(
+    xp: ArrayModule, dy: Array, n: Array, r: Array, weight: Array | None
+) -> tuple[Array, Array, Array]:
+    """Gradients of x (N, C), weight (C,) and bias (C,) from dy (N, C)."""
+    dn = dy if weight is None else dy * weight
+    dx = dn - dn.mean(axis=-1, keepdims=True) - n * (dn * n).mean(axis=-1, keepdims=True)
+    dx *= r
+    return dx, (dy * n).sum(axis=0), dy.sum(axis=0)
+
+
+def layer_norm_composed(x: Tensor, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+    """The formula in small ops."""
+    n = (x - x.mean(axis=-1, keepdims=True)) / (
+        x.var(axis=-1, keepdims=True, correction=0) + eps
+    ).sqrt()
+    y = n if weight is None else n * weight
+    return y if bias is None else y + bias
+
+
+def add_layer_norm_composed(
+    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5
+) -> tuple[Tensor, Tensor]:
+    """The two steps one after the other."""
+    s = x + residual
+    return s, layer_norm_composed(s, weight, bias, eps)
+
+
+class Normalization(Function):
+    """Base of the two ops: rows, precision and checks."""
+
+    fresh = True
+
+    def normalize(self, x: Array, weight: Any, bias: Any, eps: float) -> Array:
+        check_affine(self.name, x, weight, bias)
+        work = accumulate_dtype(x.dtype)
+        rows = x.reshape(-1, x.shape[-1]).astype(work, copy=False)  # (N, C)
+        y, n, r = layer_norm_forward(self.xp, rows, weight, bias, eps)
+        if self.requires_grad:
+            self.save(n.astype(x.dtype, copy=False), r, weight)
+        return y.astype(x.dtype, copy=False).reshape(x.shape)
+
+    def gradients(self, dy: Array) -> tuple[Array, Array, Array]:
+        """dx, dweight, dbias."""
+        n, r, weight = self.saved
+        rows = dy.reshape(n.shape).astype(r.dtype, copy=False)  # (N, C)
+        dx, dweight, dbias = layer_norm_backward(
+            self.xp, rows, n.astype(r.dtype, copy=False), r, weight
+        )
+        kind = dy.dtype if weight is None else weight.dtype
+        dx = dx.astype(dy.dtype, copy=False).reshape(dy.shape)
+        return dx, dweight.astype(kind, copy=False), dbias.astype(kind, copy=False)
+
+
+def check_affine(op: str, x: Array, weight: Array | None, bias: Array | None) -> None:
+    """Raise a ShapeError unless weight and bias have the length of the last axis of x."""
+    for name, p in (("weight", weight), ("bias", bias)):
+        if p is not None and p.shape != x.shape[-1:]:
+            raise ShapeError(
+                f"{op}: {name} must have the length of the last axis of x, shape "
+                f"{x.shape[-1:]}, got {p.shape}."
+            )
+
+
+def _without_mean_term(ctx: Any, dy: Array) -> Any:
+    n, r, weight = ctx.saved
+    dn = (dy if weight is None else dy * weight).reshape(n.shape)
+    dx = (dn - n * (dn * n).mean(axis=-1, keepdims=True)) * r
+    return dx.reshape(dy.shape), *true_gradient(ctx, dy)[1:]
+
+
+def _statistics_as_constants(ctx: Any, dy: Array) -> Any:
+    n, r, weight = ctx.saved
+    dn = (dy if weight is None else dy * weight).reshape(n.shape)
+    return (dn * r).reshape(dy.shape), *true_gradient(ctx, dy)[1:]
+
+
+def _norm_samples(rng: np.random.Generator) -> list[Any]:
+    normal = rng.normal
+    return [
+        sample(normal(size=(2, 3, 5)), normal(size=(5,)), normal(size=(5,))),
+        sample(normal(size=(4, 7)), None, None, label="no weight, no bias"),
+        sample(normal(size=(3, 6)) + 50, normal(size=(6,)), None, eps=1e-3, label="far from 0"),
+    ]
+
+
+@register(
+    "layer_norm",
+    family="normalization",
+    samples=_norm_samples,
+    wrong={
+        "mean term forgotten": _without_mean_term,
+        "mean and std as constants": _statistics_as_constants,
+    },
+    composed=layer_norm_composed,
+    kernel="layer_norm",
+)
+class LayerNorm(Normalization):
+    """n = (x - m) r,   m = mean x,   r = 1 / sqrt(var x + eps),   y = n g + b   (each row alone)
+
+    x_j acts on every n_i: directly, through the mean, and through the deviation. With
+    dm / dx_j = 1/C and dr / dx_j = -r^2 n_j / C (since dvar / dx_j = 2 (x_j - m) / C):
+
+        dn_i / dx_j = r (d_ij - 1/C - n_i n_j / C)
+
+    With dn = dy g, summed over i:
+
+        dx = r (dn - mean(dn) - n mean(dn n))        dg = sum dy n      db = sum dy   (over rows)
+
+    So dx is dn without its parts along the vector of ones and along n: the two directions in
+    which x can move without changing y.
+
+    Shapes: x (..., C), g and b (C,) or None; y (..., C).
+    Source: Ba, Kiros & Hinton, "Layer Normalization", 2016, section 3.
+    """
+
+    def forward(ctx, x: Array, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Array:
+        return ctx.normalize(x, weight, bias, eps)
+
+    def backward(ctx, dy: Array) -> Any:
+        dx, dweight, dbias = ctx.gradients(dy)
+        wanted = zip((dx, dweight, dbias), ctx.needs, strict=False)
+        return tuple(g if need else None for g, need in wanted)
+
+
+def _residual_forgotten(ctx: Any, ds: Array | None, dy: Array | None) -> Any:
+    gradients = true_gradient(ctx, ds, dy)
+    return gradients[0], gradients[0] * 0, *gradients[2:]
+
+
+def _sum_gradient_lost(ctx: Any, ds: Array | None, dy: Array | None) -> Any:
+    return true_gradient(ctx, None if ds is None else ds * 0, dy)
+
+
+@register(
+    "add_layer_norm",
+    family="normalization",
+    samples=lambda rng: [
+        sample(*rng.normal(size=(2, 2, 3, 5)), *rng.normal(size=(2, 5))),
+        sample(*rng.normal(size=(2, 1, 7)), *rng.normal(size=(2, 7)), label="one row"),
+    ],
+    wrong={
+        "residual branch forgotten": _residual_forgotten,
+        "gradient of the sum lost": _sum_gradient_lost,
+    },
+    composed=add_layer_norm_composed,
+    kernel="layer_norm",
+)
+class AddLayerNorm(Normalization):
+    """s = x + residual,   y = layer_norm(s)   (two results)
+
+    s goes on along the residual path and collects a gradient ds there; another comes back
+    through the normalization (see `LayerNorm`). Both x and residual get their sum, for s
+    depends on each with derivative 1:
+
+        dx = dresidual = ds + layer_norm'(dy)
+
+    Shapes: x, residual, s, y (..., C); weight, bias (C,).
+    Source: Ba, Kiros & Hinton 2016; the pre-norm arrangement: Radford et al., "Language Models
+    are Unsupervised Multitask Learners" (GPT-2), 2019, section 2.3.
+    """
+
+    fresh = False  # x and residual get the same array
+
+    def forward(
+        ctx, x: Array, residual: Array, weight: Array, bias: Array, eps: float = 1e-5
+    ) -> tuple[Array, Array]:
+        if x.shape != residual.shape:
+            raise ShapeError(
+                f"add_layer_norm: x and residual must have one shape, got {x.shape} and "
+                f"{residual.shape}."
+            )
+        s = x + residual
+        return s, ctx.normalize(s, weight, bias, eps)
+
+    def backward(ctx, ds: Array | None, dy: Array | None) -> Any:
+        if dy is None:
+            return ds, ds, None, None
+        dx, dweight, dbias = ctx.gradients(dy)
+        if ds is not None:
+            dx += ds
+        wanted = zip((dx, dx, dweight, dbias), ctx.needs, strict=False)
+        return tuple(g if need else None for g, need in wanted)

@@ -1,0 +1,148 @@
+"""The last layer and the loss in one op, so that the logits of a batch never exist at once.
+
+GPT-2's vocabulary has 50,257 entries: the logits of 8 x 1024 tokens are 1.6 GB, their gradient
+again as much. Here they are computed some rows at a time, turned into loss and gradients, and
+forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
+from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.ops.cross_entropy import (
+    cross_entropy_backward,
+    cross_entropy_composed,
+    cross_entropy_forward,
+    flatten_targets,
+)
+from tinygrad_llm.ops.linear import check_linear_shapes, linear_backward, linear_forward
+
+LOGITS_AT_ONCE = 256 * 50257  # elements: 51 MB in float32
+
+
+def linear_cross_entropy_forward(
+    xp: ArrayModule, x: Array, weight: Array, bias: Array | None, targets: Array, counted: Array,
+    chunk_rows: int, needs: Sequence[bool],
+) -> tuple[Array, Array | None, Array | None, Array | None]:  # fmt: skip
+    """The mean loss, and its gradients of x (N, C), weight (V, C) and bias (V,)."""
+    dx = xp.empty_like(x) if needs[0] else None  # (N, C)
+    dweight = xp.zeros_like(weight) if needs[1] else None  # (V, C)
+    dbias = xp.zeros_like(bias) if needs[2] else None  # (V,)
+    loss = xp.zeros((), x.dtype)
+    per_row = xp.broadcast_to(1 / xp.maximum(counted.sum(), 1).astype(x.dtype), targets.shape)
+    for start in range(0, len(x), chunk_rows):
+        rows = slice(start, start + chunk_rows)
+        logits = linear_forward(xp, x[rows], weight, bias)  # (n, V)
+        losses, p = cross_entropy_forward(xp, logits, targets[rows], counted[rows])
+        loss = loss + losses.sum() * per_row[0]
+        if not any(needs):
+            continue
+        dlogits = cross_entropy_backward(xp, per_row[rows], p, targets[rows], counted[rows])
+        parts = linear_backward(xp, dlogits, x[rows], weight, needs)
+        if dx is not None:
+            dx[rows] = parts[0]
+        if dweight is not None:
+            dweight += parts[1]
+        if dbias is not None:
+            dbias += parts[2]
+    return loss, dx, dweight, dbias
+
+
+def linear_cross_entropy_composed(
+    x: Tensor, weight: Tensor, targets: Any, bias: Tensor | None = None,
+    ignore_index: int = -100, chunk_rows: int | None = None,
+) -> Tensor:  # fmt: skip
+    """All logits, then the loss."""
+    logits = x @ weight.transpose()
+    return cross_entropy_composed(logits if bias is None else logits + bias, targets, ignore_index)
+
+
+def _samples(rng: np.random.Generator) -> list[Any]:
+    n = rng.normal
+    targets = np.array([[1, 4, -100], [0, 0, 2]])
+    return [
+        sample(n(size=(5, 3)), n(size=(4, 3)), np.array([0, 3, 3, 1, 2]), chunk_rows=2,
+               label="uneven chunks"),
+        sample(n(size=(2, 3, 4)), n(size=(5, 4)), targets, label="ignored target"),
+        sample(n(size=(2, 3, 4)), n(size=(5, 4)), targets, n(size=(5,)), chunk_rows=1,
+               label="bias"),
+    ]  # fmt: skip
+
+
+def _last_chunk_only(ctx: Any, dy: Array) -> Any:
+    dx, dweight, *rest = true_gradient(ctx, dy)
+    return dx, dweight / 2, *rest
+
+
+@register(
+    "linear_cross_entropy",
+    family="loss",
+    samples=_samples,
+    wrong={
+        "mean taken per chunk": lambda ctx, dy: (
+            true_gradient(ctx, dy)[0] * 2, *true_gradient(ctx, dy)[1:]),
+        "a chunk lost": _last_chunk_only,
+    },
+    composed=linear_cross_entropy_composed,
+    kernel="linear_cross_entropy",
+)  # fmt: skip
+class LinearCrossEntropy(Function):
+    """loss = cross_entropy(x W^T + b, targets), some rows at a time
+
+    With z = x W^T + b, dz = (softmax(z) - onehot) / N (see `CrossEntropy`) and (see `Linear`)
+
+        dx = dz W          dW = dz^T x          db = sum over rows of dz
+
+    dz depends on nothing that comes later: the loss is the end of the network, and whatever
+    scales it scales the gradients alike. So the gradients are computed in the forward pass,
+    chunk by chunk while the logits are at hand, and the backward pass multiplies them by dy.
+    dW is the sum of the chunks' shares.
+
+    Shapes: x (..., C), W (V, C), targets (...), b (V,) or None; a scalar.
+    Source: the chunking is that of Hsu et al., "Liger Kernel: Efficient Triton Kernels for LLM
+    Training", 2024, section 3.2 (FusedLinearCrossEntropy).
+    """
+
+    fresh = True
+
+    def forward(
+        ctx, x: Array, weight: Array, targets: Any, bias: Array | None = None,
+        ignore_index: int = -100, chunk_rows: int | None = None,
+    ) -> Array:  # fmt: skip
+        check_linear_shapes("linear_cross_entropy", x, weight, bias)
+        v, c = weight.shape
+        ids, counted = flatten_targets(
+            "linear_cross_entropy", ctx.xp, x.shape[:-1], targets, v, ignore_index
+        )
+        chunk_rows = max(1, LOGITS_AT_ONCE // v) if chunk_rows is None else chunk_rows
+        if chunk_rows < 1:
+            raise ConfigError(
+                f"linear_cross_entropy: chunk_rows must be at least 1, got {chunk_rows}."
+            )
+        work = accumulate_dtype(x.dtype)
+        x2, w, b = (
+            None if a is None else a.astype(work, copy=False)
+            for a in (x.reshape(-1, c), weight, bias)
+        )
+        needs = (ctx.needs[0], ctx.needs[1], len(ctx.needs) > 3 and ctx.needs[3])
+        loss, *gradients = linear_cross_entropy_forward(
+            ctx.xp, x2, w, b, ids, counted, chunk_rows, needs
+        )
+        ctx.like = x.shape, x.dtype
+        ctx.save(*gradients)
+        return loss
+
+    def backward(ctx, dy: Array) -> Any:
+        shape, dtype = ctx.like
+        dx, dweight, dbias = (
+            None if g is None else (g * dy).astype(dtype, copy=False) for g in ctx.saved
+        )
+        dx = None if dx is None else dx.reshape(shape)
+        return (dx, dweight, None, dbias)[: len(ctx.needs)]
