@@ -1,0 +1,29 @@
+"""Looking inside: what an op does, what happened to a gradient, pictures of a model.
+
+    tg.explain("gelu")                 # formula, derivation, source, numbers, live check, plot
+    tg.explore(trace, "step.html")     # a page on which a real training step can be walked through
+    loss.graph().save("graph.svg")     # the recorded graph
+
+`tg.explain` is this package, and it can be called like a function.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+from tinygrad_llm.explain.op_list import OpList
+from tinygrad_llm.explain.op_page import Explanation, explain
+
+__all__ = ["Explanation", "OpList", "explain"]
+
+
+class _CallablePackage(ModuleType):
+    """Lets ``tg.explain(...)`` be a call while ``tg.explain.pictures`` is still a module."""
+
+    def __call__(self, name: str | None = None) -> Any:
+        return explain(name)
+
+
+sys.modules[__name__].__class__ = _CallablePackage

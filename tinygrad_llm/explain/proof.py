@@ -49,15 +49,20 @@ class OpProof:
         return self.error <= RTOL and self.caught == self.planted
 
 
-def differentiable_call(
-    function: Callable[..., Any], s: Sample
-) -> tuple[Callable[..., Any], list[np.ndarray]]:
-    """A sample as a function of its differentiable arguments alone, and those arguments."""
-    places = [
+def differentiable(s: Sample) -> list[int]:
+    """Positions of the arguments that get a gradient."""
+    return [
         i
         for i, a in enumerate(s.args)
         if isinstance(a, np.ndarray) and is_float(a.dtype) and i not in s.constant
     ]
+
+
+def differentiable_call(
+    function: Callable[..., Any], s: Sample
+) -> tuple[Callable[..., Any], list[np.ndarray]]:
+    """A sample as a function of its differentiable arguments alone, and those arguments."""
+    places = differentiable(s)
 
     def run(*tensors: Any) -> Any:
         args = list(s.args)
@@ -82,11 +87,11 @@ def check_op(op: Op, seed: int = 0) -> OpProof:
         sum(e.checked for r in reports for e in r.entries),
         max(r.error for r in reports),
         len(op.wrong),
-        sum(_is_caught(op, wrong, seed) for wrong in op.wrong.values()),
+        sum(is_caught(op, wrong, seed) for wrong in op.wrong.values()),
     )
 
 
-def _is_caught(op: Op, wrong: Callable[..., Any], seed: int) -> bool:
+def is_caught(op: Op, wrong: Callable[..., Any], seed: int = 0) -> bool:
     """Whether any sample shows that this wrong ``backward`` is wrong."""
     broken: Any = type("Broken", (op.function,), {"backward": wrong, "name": op.name})
     return any(

@@ -1,0 +1,114 @@
+"""`explain` works for every op, from the op's own code, and its checks are alive."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+import tinygrad_llm as tg
+from tinygrad_llm.autograd.registry import REGISTRY, Op
+from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.explain.command import main
+from tinygrad_llm.explain.curve import curves, svg_plot, text_plot
+from tinygrad_llm.explain.op_call import live_check
+from tinygrad_llm.explain.op_page import Explanation, split_docstring
+
+OPS = pytest.mark.parametrize("op", REGISTRY.values(), ids=lambda op: op.name)
+
+
+@OPS
+def test_every_op(op):
+    page = tg.explain(op.name)
+    text = str(page)
+    assert op.doc.partition("\n")[0] in text
+    for method in ("forward", "backward"):
+        first = inspect.getsource(getattr(op.function, method)).strip().splitlines()[0]
+        assert first in text
+    titles = [s.title for s in page.sections]
+    assert {"Formula", "Shapes", "Forward", "Backward", "Example"} <= set(titles)
+    assert ("Plot" in titles) == op.one_variable
+    check = next(s.text for s in page.sections if s.title.startswith("Gradient check"))
+    assert "WRONG" not in check
+    assert "MISSED" not in check
+    assert op.doc.partition("\n")[0].split("  ")[0] in page._repr_markdown_()
+    assert ("<svg" in page._repr_html_()) == op.one_variable
+
+
+@OPS
+def test_the_example_agrees_with_a_slope_taken_by_hand(op):
+    line = str(tg.explain(op.name)).partition("By hand")[2].partition("\n")[2].splitlines()[0]
+    slope, gradient = (float(part.rpartition("=")[2]) for part in line.split("     "))
+    assert gradient == pytest.approx(slope, abs=1e-5)
+
+
+def test_helpers_are_shown_and_checks_are_not():
+    text = str(tg.explain("layer_norm"))
+    assert "def layer_norm_backward" in text
+    assert "def check_affine" not in text
+    assert "def gelu_tanh_forward" in str(tg.explain("gelu")), "found through the table of forms"
+    assert "def unbroadcast" in str(tg.explain("add"))
+
+
+def test_kernel_source_is_shown():
+    page = tg.explain("softmax")
+    kernel = page.sections[-1]
+    assert kernel.title == "Triton kernel: kernels/softmax_kernel.py"
+    assert "@triton.jit" in kernel.text
+
+
+def test_a_wrong_backward_is_reported():
+    right = REGISTRY["tanh"]
+    broken = type("Broken", (right.function,), {"backward": lambda ctx, dy: dy, "name": "tanh"})
+    not_wrong = {"right one": right.function.backward}
+    text = live_check(Op("tanh", "test", broken, right.samples, not_wrong))
+    assert "WRONG" in text
+    assert "MISSED" in text
+
+
+def test_unknown_name_names_the_nearest():
+    with pytest.raises(ConfigError, match="Did you mean .*softmax"):
+        tg.explain("sofmax")
+
+
+def test_list_by_family():
+    listing = tg.explain()
+    text = str(listing)
+    for op in REGISTRY.values():
+        assert op.name in text
+        assert op.family in text
+    assert "| `softmax` |" in listing._repr_markdown_()
+
+
+def test_curve_is_the_op_and_its_slope():
+    f, slope = curves(REGISTRY["sigmoid"])
+    np.testing.assert_allclose(f.y, 1 / (1 + np.exp(-f.x)))
+    np.testing.assert_allclose(np.gradient(f.y, f.x)[1:-1], slope.y[1:-1], atol=1e-4)
+
+
+def test_curve_leaves_out_where_a_function_is_not_defined():
+    f, slope = curves(REGISTRY["log"])
+    assert np.isnan(f.y[f.x < 0]).all()
+    assert np.isnan(slope.y[f.x < 0]).all()
+    assert "nan" not in svg_plot([f, slope]).lower()
+    assert "nan" not in text_plot([f, slope]).lower()
+
+
+def test_docstring_parts():
+    parts = split_docstring("y = x\n\nWhy.\n\nShapes: x (3,)\nany.\nSource: a book.")
+    assert parts == ("y = x", "Why.", "x (3,) any.", "a book.")
+
+
+def test_command(capsys, tmp_path):
+    assert main(["exp"]) == 0
+    assert "y = e^x" in capsys.readouterr().out
+    assert main([]) == 0
+    assert "elementwise" in capsys.readouterr().out
+    assert main(["ex"]) == 2
+    assert "Did you mean exp" in capsys.readouterr().err
+    assert main(["exp", "--html", str(tmp_path / "exp.html")]) == 0
+    assert "<svg" in (tmp_path / "exp.html").read_text(encoding="utf-8")
+
+
+def test_explain_is_a_package_and_a_function():
+    assert isinstance(tg.explain("exp"), Explanation)
+    assert tg.explain.op_page.Explanation is Explanation

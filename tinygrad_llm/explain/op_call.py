@@ -1,0 +1,124 @@
+"""Calling an op on its registered samples: a worked example and the live gradient check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.gradcheck import gradcheck
+from tinygrad_llm.autograd.registry import Op, Sample
+from tinygrad_llm.autograd.trace import argument_names
+from tinygrad_llm.backend.dtypes import is_float
+from tinygrad_llm.explain.proof import differentiable, differentiable_call, is_caught
+
+
+def worked_example(op: Op) -> str:
+    """One call with numbers: arguments, result, arriving and leaving gradients, one slope."""
+    sample = _rounded(op.samples(np.random.default_rng(0))[0])
+    run, inputs = differentiable_call(_apply(op), sample)
+    tensors = [Tensor(x, requires_grad=True) for x in inputs]
+    outs = run(*tensors)
+    outs = outs if isinstance(outs, tuple) else (outs,)
+    names = [_argument(op, i) for i in range(len(sample.args))]
+    lines = [_show(n, a) for n, a in zip(names, sample.args, strict=True)]
+    call = ", ".join([*names, *[f"{k}={v!r}" for k, v in sample.kwargs.items()]])
+    results = ["y"] if len(outs) == 1 else [f"y{i}" for i in range(len(outs))]
+    lines += [f"\n{', '.join(results)} = {op.name}({call})"]
+    lines += [_show(n, o.data) for n, o in zip(results, outs, strict=True)]
+    if not any(o.requires_grad for o in outs):
+        return "\n".join([*lines, "\nNo gradient: the result is a constant for backward."])
+    dys = _arriving(outs)
+    _walk(outs, dys)
+    lines += ["\narriving:"] + [_show(f"d{n}", dy) for n, dy in zip(results, dys, strict=True)]
+    lines += ["\nleaving:"]
+    places = differentiable(sample)
+    lines += [_show(f"d{names[i]}", t.grad) for i, t in zip(places, tensors, strict=True)]
+    return "\n".join([*lines, "", _one_slope(run, tensors, dys, f"d{names[places[0]]}")])
+
+
+def _apply(op: Op) -> Callable[..., Any]:
+    return op.function.apply  # type: ignore[attr-defined]
+
+
+def _rounded(sample: Sample) -> Sample:
+    """The sample with two decimals, to be followed by hand."""
+    args = tuple(
+        np.round(a, 2) if isinstance(a, np.ndarray) and is_float(a.dtype) else a
+        for a in sample.args
+    )
+    return Sample(args, sample.kwargs, sample.label, sample.constant)
+
+
+def _argument(op: Op, position: int) -> str:
+    names: tuple[str, ...] = argument_names(op.function)
+    if names and names[-1].startswith("*") and position >= len(names) - 1:
+        return f"{names[-1][1:]}{position - len(names) + 1}"
+    return names[position]
+
+
+def _show(name: str, value: Any) -> str:
+    if not isinstance(value, np.ndarray):
+        return f"{name} = {value!r}"
+    text = np.array2string(
+        value, precision=4, suppress_small=True, threshold=64, edgeitems=2, separator=", "
+    )
+    return f"{name} {value.shape} =\n{text}" if value.ndim else f"{name} = {text}"
+
+
+def _arriving(outs: tuple[Tensor, ...]) -> list[np.ndarray]:
+    rng = np.random.default_rng(1)
+    return [np.asarray(np.round(rng.uniform(-1, 1, o.shape), 1)) for o in outs]
+
+
+def _walk(outs: tuple[Tensor, ...], dys: list[np.ndarray]) -> None:
+    """One backward walk with ``dys`` arriving at the results."""
+    total: Any = 0.0
+    for out, dy in zip(outs, dys, strict=True):
+        if out.requires_grad:
+            total = (out * Tensor(dy.astype(out.dtype))).sum() + total
+    total.backward()
+
+
+def _one_slope(
+    run: Callable[..., Any], tensors: list[Tensor], dys: list[np.ndarray], name: str
+) -> str:
+    """The gradient's largest element next to the slope that the function really has there."""
+    x = tensors[0]
+    where = np.unravel_index(int(np.abs(x.numpy() * 0 + x.grad).argmax()), x.shape)
+    home, h = x.data, 1e-5
+
+    def total(step: float) -> float:
+        x.data = home.copy()
+        x.data[where] += step
+        outs = run(*tensors)
+        outs = outs if isinstance(outs, tuple) else (outs,)
+        return float(sum((o.data * dy).sum() for o, dy in zip(outs, dys, strict=True)))
+
+    slope = (total(h) - total(-h)) / (2 * h)
+    x.data = home
+    index = "".join(f"[{int(i)}]" for i in where)
+    gradient = float(np.asarray(x.grad)[where])
+    return (
+        f"By hand, with L = sum(dy y) and h = {h:g}:\n"
+        f"[L(x + h) - L(x - h)] / 2h = {slope:.8f}     {name}{index} = {gradient:.8f}"
+    )
+
+
+def live_check(op: Op) -> str:
+    """Finite differences on every sample, and whether each planted mistake is noticed."""
+    lines = ["worst relative error against finite differences in float64:"]
+    for i, sample in enumerate(op.samples(np.random.default_rng(7))):
+        run, inputs = differentiable_call(_apply(op), sample)
+        shapes = ", ".join(str(x.shape) for x in inputs)
+        report = gradcheck(run, inputs, raise_error=False)
+        error = f"{report.error:8.1e}  {'ok' if report.passed else 'WRONG'}"
+        label = sample.label or f"sample {i}"
+        lines.append(f"  {label:<22} {error:<15} {shapes}")
+    lines.append("planted mistakes (the check must catch each):")
+    for name, wrong in op.wrong.items():
+        lines.append(f"  {name:<34} {'caught' if is_caught(op, wrong) else 'MISSED'}")
+    return "\n".join(lines)
+
