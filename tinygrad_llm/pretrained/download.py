@@ -1,0 +1,131 @@
+"""GPT-2's weights by name: from a folder that has them, from the cache, or from the network."""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from tinygrad_llm.backend.download import RemoteFile, fetch
+from tinygrad_llm.backend.files import cache_folder
+from tinygrad_llm.errors import CheckpointError, DataError
+from tinygrad_llm.nn import GPTConfig
+from tinygrad_llm.pretrained.config_file import CONFIG_NAME, write_config
+from tinygrad_llm.pretrained.sources import WEIGHTS_NAME
+
+# n_layer, n_head, n_embd; 124M, 355M, 774M and 1,558M parameters. Source: Radford et al. 2019,
+# table 2, with the head counts of the published hparams.json.
+SIZES = {
+    "gpt2": (12, 12, 768),
+    "gpt2-medium": (24, 16, 1024),
+    "gpt2-large": (36, 20, 1280),
+    "gpt2-xl": (48, 25, 1600),
+}
+_ENDPOINT = "https://huggingface.co"  # or $HF_ENDPOINT, as for huggingface_hub
+_OWNER = "openai-community"
+_TIMEOUT_SECONDS = 30.0
+
+
+def gpt2_config(name: str) -> GPTConfig:
+    """The configuration of one of OpenAI's GPT-2 models, with its dropout of 0.1.
+
+    Raises:
+        CheckpointError: there is no such model.
+    """
+    if name not in SIZES:
+        raise CheckpointError(
+            f"{name!r}: no folder of this name, and no known model; known are {', '.join(SIZES)}."
+        )
+    n_layer, n_head, n_embd = SIZES[name]
+    return GPTConfig(50257, 1024, n_layer, n_head, n_embd, dropout=0.1)
+
+
+def model_folder(
+    name: str, cache_dir: str | os.PathLike[str] | None = None, progress: bool = True
+) -> Path:
+    """The folder with a GPT-2 model's files, which are downloaded if they are not there yet.
+
+    With ``huggingface_hub`` installed its cache is used, so a model that transformers has fetched
+    is not fetched again. Otherwise the file goes to this package's cache (see
+    `backend.files.cache_folder`): with progress, resumed where it stopped, checked by SHA-256.
+
+    Args:
+        name: ``"gpt2"``, ``"gpt2-medium"``, ``"gpt2-large"`` or ``"gpt2-xl"``.
+        cache_dir: another cache folder.
+        progress: show a bar.
+
+    Raises:
+        CheckpointError: an unknown name, or no network; names the files and where to put them.
+    """
+    config = gpt2_config(name)
+    folder = cache_folder(cache_dir) / name
+    if (folder / WEIGHTS_NAME).is_file():
+        if not (folder / CONFIG_NAME).is_file():
+            write_config(folder, config)
+        return folder
+    hub = _hub() if cache_dir is None else None
+    try:
+        if hub is not None:
+            return _from_hub(hub, name)
+        folder.mkdir(parents=True, exist_ok=True)
+        url = f"{_endpoint()}/{_OWNER}/{name}/resolve/main/{WEIGHTS_NAME}"
+        fetch(RemoteFile(WEIGHTS_NAME, url, published_sha256(url)), folder, progress)
+    except (DataError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{name}: the weights cannot be downloaded ({error}). Without a network, put "
+            f"{WEIGHTS_NAME} (from {_ENDPOINT}/{_OWNER}/{name}) into {folder}, or give "
+            "from_pretrained a folder: one of transformers, or OpenAI's with model.ckpt.* and "
+            "hparams.json."
+        ) from error
+    write_config(folder, config)
+    return folder
+
+
+def published_sha256(url: str) -> str:
+    """The checksum that the server states for a large file, before it redirects to its storage.
+
+    Raises:
+        DataError: the server states none.
+        OSError: there is no connection.
+    """
+    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "tinygrad_llm"})
+    opener = urllib.request.build_opener(_NoRedirect)
+    try:
+        with opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
+            headers = response.headers
+    except urllib.error.HTTPError as answer:
+        answer.close()
+        if not 300 <= answer.code < 400:
+            raise
+        headers = answer.headers
+    checksum = (headers.get("X-Linked-ETag") or "").strip('"')
+    if len(checksum) != 64:
+        raise DataError(f"{url}: the server states no SHA-256, so the file could not be checked")
+    return checksum
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Leaves a redirection to the caller."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", _ENDPOINT).rstrip("/")
+
+
+def _hub() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError:
+        return None
+    return huggingface_hub
+
+
+def _from_hub(hub: Any, name: str) -> Path:
+    """Through the hub's own client; it raises subclasses of OSError and ValueError."""
+    names = [CONFIG_NAME, WEIGHTS_NAME]
+    return Path(hub.snapshot_download(f"{_OWNER}/{name}", allow_patterns=names))

@@ -1,0 +1,191 @@
+"""A model as a folder: ``config.json`` and ``model.safetensors``, which transformers opens too."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.backend import Array, parse_device, to_device
+from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, is_float
+from tinygrad_llm.errors import CheckpointError, DTypeError
+from tinygrad_llm.nn import GPT, GPTConfig, init
+from tinygrad_llm.pretrained.config_file import read_config, write_config
+from tinygrad_llm.pretrained.gpt2_layout import PREFIX, Place, is_ignored, places
+from tinygrad_llm.pretrained.safetensors_file import write_safetensors
+from tinygrad_llm.pretrained.sources import WEIGHTS_NAME, WeightSource, open_source
+
+_SHOWN = 10  # names listed per kind of mistake; the rest is counted
+
+
+def save_model(
+    model: GPT,
+    folder: str | os.PathLike[str],
+    extra_config: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a model so that `load_model` and transformers' AutoModelForCausalLM can read it.
+
+    Each file is written under a temporary name, flushed and renamed.
+
+    Args:
+        model: a GPT; its parameters keep their type, and the file's bits are theirs.
+        folder: made if need be.
+        extra_config: entries to add to ``config.json``, such as ``{"eos_token_id": 7}``.
+
+    Returns:
+        the folder.
+
+    Raises:
+        CheckpointError: a file cannot be written, or the model is no plain GPT.
+    """
+    folder = Path(folder)
+    tensors = gpt2_tensors(model)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be made ({error.strerror}).") from error
+    write_safetensors(folder / WEIGHTS_NAME, tensors, {"format": "pt"})
+    write_config(folder, model.config, extra_config)
+    return folder
+
+
+def gpt2_tensors(model: GPT) -> dict[str, Array]:
+    """A model's parameters under GPT-2's names and in its layout; views where possible.
+
+    Raises:
+        CheckpointError: parameters that GPT-2 has not, as a LoRA layer brings them.
+    """
+    config = model.config
+    parameters = {name: p.data for name, p in model.named_parameters()}
+    wanted = _places(config)
+    strangers = set(parameters) ^ {place.ours for place in wanted}
+    if strangers:
+        raise CheckpointError(
+            f"save_model: {', '.join(sorted(strangers)[:4])}: the model is no plain GPT, and GPT-2's "
+            "layout has no place for it. Merge LoRA layers and take off added heads first."
+        )
+    tensors = {}
+    for place in wanted:
+        array = parameters[place.ours]
+        tensors[place.theirs] = array.T if place.transposed else array
+    if not config.qkv_bias:  # transformers insists on the bias; zeros change nothing
+        weight = parameters["token_embedding.weight"]
+        zeros = np.zeros(3 * config.n_embd, weight.dtype)
+        for layer in range(config.n_layer):
+            tensors[f"{PREFIX}h.{layer}.attn.c_attn.bias"] = zeros
+    return tensors
+
+
+def load_model(
+    folder: str | os.PathLike[str], device: str = "cpu", dtype: DTypeLike | None = None
+) -> GPT:
+    """Read a model from a folder: of this project, of transformers (GPT-2), or of OpenAI.
+
+    The files are memory-mapped and copied tensor by tensor, after every name and shape was
+    checked. Names that the model does not know give a warning; a missing or misshaped tensor is
+    an error, and there is no half-loaded model.
+
+    Args:
+        folder: with ``config.json`` and ``model.safetensors`` (or its index and parts), or with
+            ``hparams.json`` and ``model.ckpt.*``.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        dtype: of the parameters; by default that of the file, but float32 for half precision.
+
+    Returns:
+        the model, in evaluation mode.
+
+    Raises:
+        CheckpointError: files are missing, damaged, or do not fit together.
+        DeviceError: the device is unknown or absent.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: there is no such folder.")
+    parse_device(device)
+    config = read_config(folder)
+    source = open_source(folder)
+    target = None if dtype is None else _float_type(dtype)
+    check_weights(source, config, folder)
+    with init.no_init():
+        model = GPT(config)
+    parameters = dict(model.named_parameters())
+    for place in _places(config):
+        stored = source.read(place.theirs)
+        array = _own_copy(stored.T if place.transposed else stored, target)
+        source.release(place.theirs)
+        parameters[place.ours].replace_data(to_device(array, device))
+    return model.eval()
+
+
+def check_weights(source: WeightSource, config: GPTConfig, folder: Path) -> None:
+    """Compare the names and shapes of a source with what a model of this configuration has.
+
+    Warns:
+        UserWarning: names that the model does not know.
+
+    Raises:
+        CheckpointError: names are missing or shapes differ; all of them are in the message.
+    """
+    wanted = {place.theirs: expected_shape(place, config) for place in _places(config)}
+    missing = [name for name in wanted if name not in source]
+    misshaped = [
+        f"{name}: expected {shape}, got {source.shape(name)}"
+        for name, shape in wanted.items()
+        if name in source and source.shape(name) != shape
+    ]
+    tied, qkv_bias = config.tie_weights, config.qkv_bias
+    unexpected = [n for n in source if n not in wanted and not is_ignored(n, tied, qkv_bias)]
+    kinds = (("missing", missing), ("wrong shape", misshaped), ("unexpected", unexpected))
+    report = "".join(f"\n  {kind} ({len(names)}): {_few(names)}" for kind, names in kinds if names)
+    if missing or misshaped:
+        raise CheckpointError(
+            f"{folder}: the weights do not belong to a GPT of this configuration; nothing was "
+            f"loaded.{report}\n  Check that config.json and the weights are of one model."
+        )
+    if unexpected:
+        warnings.warn(f"{folder}: names unknown to GPT were passed over.{report}", stacklevel=3)
+
+
+def expected_shape(place: Place, config: GPTConfig) -> tuple[int, ...]:
+    """The shape that a tensor has in the file."""
+    c = config.n_embd
+    rows = {
+        "token_embedding": config.vocab_size,
+        "head": config.vocab_size,
+        "position_embedding": config.context_length,
+        "qkv": 3 * c,
+        "expand": 4 * c,
+    }
+    layer, kind = place.ours.split(".")[-2:]
+    out = rows.get(layer, c)
+    if kind == "bias" or "norm" in layer:
+        return (out,)
+    width = 4 * c if layer == "project" else c
+    return (width, out) if place.transposed else (out, width)
+
+
+def _places(config: GPTConfig) -> list[Place]:
+    return places(config.n_layer, config.tie_weights, config.qkv_bias)
+
+
+def _few(names: list[str]) -> str:
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _own_copy(stored: np.ndarray, target: np.dtype | None) -> np.ndarray:
+    """A writable array in C order, of the wanted type."""
+    if target is None:
+        target = np.dtype(np.float32) if stored.dtype.itemsize == 2 else stored.dtype
+    return np.array(stored, dtype=target.newbyteorder("="), order="C")
+
+
+def _float_type(dtype: DTypeLike) -> np.dtype:
+    found = as_dtype(dtype)
+    if not is_float(found):
+        raise DTypeError(f"load_model: dtype must be a floating-point type, got {found}.")
+    return found
