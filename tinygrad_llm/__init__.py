@@ -24,6 +24,7 @@ from tinygrad_llm.autograd import (
     register,
     sample,
     tensor,
+    use_kernels,
 )
 from tinygrad_llm.autograd.anomaly import detect_anomaly
 from tinygrad_llm.autograd.checkpoint import checkpoint
@@ -64,6 +65,7 @@ __all__ = [
     "detect_anomaly", "enable_grad", "errors", "explain", "explore", "finetuning", "functional",
     "generate", "gradcheck", "is_grad_enabled", "kernels", "manual_seed", "nn", "no_grad",
     "optim", "pretrained", "register", "sample", "tensor", "tokenizers", "trace", "training",
+    "use_kernels",
 ]  # fmt: skip
 
 

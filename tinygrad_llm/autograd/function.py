@@ -49,6 +49,9 @@ class Function:
         requires_grad: whether any is; if not, nothing need be saved.
         saved: what ``save`` was given.
         edges: for each positional argument, where its gradient goes.
+        ran: class attribute: what computes it, "array code" or the name of a kernel.
+        kernel_twin: class attribute: the same op by a Triton kernel, if there is one; its
+            ``choose`` decides between the two (ops/_dispatch.py).
         fresh: class attribute; True promises that ``backward`` returns new arrays that nobody
             else holds, so that the engine may add into them instead of copying.
     """
@@ -56,6 +59,8 @@ class Function:
     name: ClassVar[str] = ""
     fresh: ClassVar[bool] = False
     is_leaf_edge: ClassVar[bool] = False
+    ran: ClassVar[str] = "array code"
+    kernel_twin: ClassVar[Any] = None
 
     xp: ArrayModule
     needs: tuple[bool, ...]
@@ -111,7 +116,6 @@ class Function:
         Raises:
             DeviceError: the tensors live on different devices.
         """
-        ctx = cls()
         arrays, needs, first = [], [], None
         recording = state.grad_enabled
         for arg in args:
@@ -126,6 +130,11 @@ class Function:
             else:
                 arrays.append(arg.item() if isinstance(arg, np.generic) else arg)
                 needs.append(False)
+        twin = cls.kernel_twin
+        if twin is None or (type(first) is np.ndarray and state.kernels != "force"):
+            ctx = cls()
+        else:
+            ctx = twin.choose(cls, arrays, kwargs)()
         ctx.xp = np if type(first) is np.ndarray else array_module(first)
         ctx.needs = tuple(needs)
         ctx.requires_grad = True in needs

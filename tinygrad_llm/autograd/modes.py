@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from functools import wraps
 from types import TracebackType
 from typing import Any, TypeVar
+
+from tinygrad_llm.errors import ConfigError
+
+KERNEL_MODES = ("auto", "off", "force")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -16,6 +21,7 @@ class _State(threading.local):
 
     grad_enabled = True
     observer: Any = None
+    kernels = os.environ.get("TINYGRAD_LLM_KERNELS", "auto")  # see use_kernels
     scopes: tuple[str, ...] = ()  # names of the modules being called; kept only while observed
 
 
@@ -66,6 +72,32 @@ class enable_grad(_GradMode):
 def is_grad_enabled() -> bool:
     """True where ops record the graph."""
     return state.grad_enabled
+
+
+class use_kernels:
+    """Choose between Triton kernels and array code: ``with tg.use_kernels("off"): ...``
+
+    Args:
+        mode: ``"auto"``: a kernel where the arrays are on a GPU and the kernel takes them;
+            ``"off"``: array code everywhere; ``"force"``: a kernel wherever an op has one, on
+            NumPy arrays in Triton's interpreter, and an error where it cannot run. The environment
+            variable TINYGRAD_LLM_KERNELS sets the mode at the start.
+
+    Raises:
+        ConfigError: another mode.
+    """
+
+    def __init__(self, mode: str) -> None:
+        if mode not in KERNEL_MODES:
+            raise ConfigError(f"use_kernels: expected one of {KERNEL_MODES}, got {mode!r}.")
+        self.mode = mode
+
+    def __enter__(self) -> None:
+        self._before = state.kernels
+        state.kernels = self.mode
+
+    def __exit__(self, *exc_info: object) -> None:
+        state.kernels = self._before
 
 
 class Observer:

@@ -1,0 +1,69 @@
+"""Each kernel twin against its op's array code, in Triton's interpreter; on a GPU where one is."""
+
+import numpy as np
+import pytest
+
+import tinygrad_llm as tg
+from tinygrad_llm.autograd import REGISTRY, Tensor
+from tinygrad_llm.backend.dtypes import is_float
+from tinygrad_llm.explain.proof import differentiable_call
+
+pytest.importorskip("triton")
+
+CASES = [
+    pytest.param(op, s, id=f"{op.name}-{s.label or i}")
+    for op in REGISTRY.values()
+    if op.function.kernel_twin is not None
+    for i, s in enumerate(op.samples(np.random.default_rng(3)))
+]
+
+
+def results(op, s, mode, device="cpu"):
+    run, inputs = differentiable_call(op.function.apply, s)
+    tensors = [Tensor(x.astype(np.float32), device=device, requires_grad=True) for x in inputs]
+    with tg.use_kernels(mode):
+        outs = run(*tensors)
+        outs = [o for o in (outs if isinstance(outs, tuple) else (outs,)) if is_float(o.dtype)]
+        (sum(((o * o).sum() for o in outs[1:]), (outs[0] * outs[0]).sum())).backward()
+    ran = {o._node.ran for o in outs} if outs[0]._node else set()
+    grads = [tg.tensor(t.grad).numpy() for t in tensors]
+    return [o.numpy() for o in outs] + grads, ran
+
+
+@pytest.mark.parametrize(("op", "s"), CASES)
+def test_twin_equals_array_code(op, s):
+    plain, _ = results(op, s, "off")
+    try:
+        forced, ran = results(op, s, "force")
+    except tg.errors.KernelError as reason:
+        pytest.skip(str(reason))  # the twin refuses with a sentence; the op then uses array code
+    for a, b in zip(plain, forced, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("op", "s"), CASES)
+def test_twin_equals_array_code_on_a_gpu(op, s):
+    plain, _ = results(op, s, "off")
+    on_gpu, _ = results(op, s, "auto", device="cuda")
+    for a, b in zip(plain, on_gpu, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+
+
+def test_refusals_say_why():
+    x = Tensor(np.ones((2, 3)), requires_grad=True)
+    with tg.use_kernels("force"), pytest.raises(tg.errors.KernelError, match="float64"):
+        tg.functional.softmax(x)
+
+
+def test_decisions_are_noted():
+    from tinygrad_llm import kernels
+
+    with tg.use_kernels("force"):
+        tg.functional.softmax(Tensor(np.ones((2, 3), np.float32)))
+    assert "softmax" in str(kernels.explain_dispatch())
+
+
+def test_unknown_mode():
+    with pytest.raises(tg.errors.ConfigError, match="auto"):
+        tg.use_kernels("maybe")

@@ -1,0 +1,81 @@
+"""Array code or kernel? The decision, its reason, and the only door to ``tinygrad_llm.kernels``.
+
+An op whose hot path has a Triton kernel gets a *twin*: a subclass with the same arguments that
+calls the kernel (``ops/on_gpu/``). The op's own file stays the readable one, and what the twin is
+tested against. `Function.apply` asks the twin's ``choose`` when the arrays are on a GPU, or when
+``tg.use_kernels("force")`` runs the kernels in Triton's interpreter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+from tinygrad_llm.autograd import Function
+from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.backend import is_array
+from tinygrad_llm.errors import KernelError
+
+F = TypeVar("F", bound=type)
+
+
+def kernels() -> Any:
+    """The package of kernels, imported when the first one is wanted."""
+    import tinygrad_llm.kernels as package
+
+    return package
+
+
+class KernelTwin:
+    """Mixin of the twins: says whether the kernel takes a call, and leaves a note of it."""
+
+    ran: ClassVar[str] = "triton"
+
+    @classmethod
+    def refusal(cls, arrays: list[Any], kwargs: dict[str, Any]) -> str | None:
+        """Why the kernel cannot take these arguments, or None."""
+        return _only_kernel_floats(arrays)
+
+    @classmethod
+    def choose(cls, plain: type[Function], arrays: list[Any], kwargs: dict[str, Any]) -> Any:
+        """This class, or ``plain`` where array code must do.
+
+        Raises:
+            KernelError: mode "force", and the kernel cannot run.
+        """
+        if state.kernels == "off":
+            return plain
+        package = kernels()
+        reason = package.why_not(next(a for a in arrays if is_array(a)))
+        reason = reason or cls.refusal(arrays, kwargs)
+        package.note_dispatch(plain.name, "array code" if reason else cls.ran, reason or "")
+        if reason is None:
+            return cls
+        if state.kernels == "force":
+            raise KernelError(f"{plain.name}: a kernel was demanded and cannot run: {reason}")
+        return plain
+
+
+def _only_kernel_floats(arrays: list[Any]) -> str | None:
+    for array in arrays:
+        if is_array(array) and array.dtype.name == "float64":
+            return "kernels compute in float32; float64 arrays take the array code"
+        if is_array(array) and not array.size and array.dtype.kind == "f":
+            return "an array is empty; there is nothing to launch"
+    return None
+
+
+def twin_of(plain: type[Function]) -> Callable[[F], F]:
+    """Class decorator: make a class the kernel twin of an op."""
+
+    def attach(twin: F) -> F:
+        twin.name = plain.name  # type: ignore[attr-defined]
+        plain.kernel_twin = twin
+        return twin
+
+    return attach
+
+
+def why_not(refusal: str | None) -> str | None:
+    """A refusal without the kernel's name in front, which the caller adds."""
+    return refusal and refusal.partition(": ")[2] or refusal
