@@ -1,0 +1,41 @@
+"""Checks of constructor arguments, shared by the layers."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+from tinygrad_llm.errors import ConfigError
+
+
+def check_size(owner: str, name: str, value: Any) -> int:
+    """The value as an int.
+
+    Raises:
+        ConfigError: it is not a positive integer.
+    """
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_integer or value < 1:
+        raise ConfigError(f"{owner}: {name} must be a positive integer, got {value!r}.")
+    return int(value)
+
+
+def check_probability(owner: str, name: str, value: Any) -> float:
+    """The value as a float.
+
+    Raises:
+        ConfigError: it is not a number of [0, 1).
+    """
+    if not isinstance(value, numbers.Real) or not 0 <= float(value) < 1:
+        raise ConfigError(f"{owner}: {name} must be at least 0 and less than 1, got {value!r}.")
+    return float(value)
+
+
+def check_heads(owner: str, n_embd: int, n_head: int) -> None:
+    """Raise a ConfigError unless the width can be cut into equal heads."""
+    if n_embd % n_head:
+        near = [h for h in range(1, n_embd + 1) if n_embd % h == 0 and abs(h - n_head) <= n_head]
+        raise ConfigError(
+            f"{owner}: n_embd must be a multiple of n_head, got n_embd={n_embd} and "
+            f"n_head={n_head}. For this n_embd, n_head can be {', '.join(map(str, near))}."
+        )

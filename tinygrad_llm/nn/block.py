@@ -1,0 +1,55 @@
+"""The transformer block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.backend.random import Generator
+from tinygrad_llm.nn.attention import MultiHeadAttention
+from tinygrad_llm.nn.feed_forward import FeedForward
+from tinygrad_llm.nn.kv_cache import LayerCache
+from tinygrad_llm.nn.module import Module
+from tinygrad_llm.nn.norm import LayerNorm
+
+
+class TransformerBlock(Module):
+    """Attention, then the feed-forward network, each added to the residual stream (pre-norm).
+
+        s = x + attention(norm1(x))
+        y = s + feed_forward(norm2(s))
+
+    Args:
+        n_embd: width C, a multiple of n_head.
+        n_head: number of attention heads.
+        dropout: on attention weights and on both results, in training.
+        qkv_bias: give the attention's qkv projection a bias, as GPT-2 does.
+        causal: a position sees only itself and those before it.
+        generator: source of the initial values.
+
+    Source: Radford et al., "Language models are unsupervised multitask learners", 2019, sec. 2.3;
+    Xiong et al., "On layer normalization in the transformer architecture", 2020.
+
+    Raises:
+        ConfigError: as `MultiHeadAttention`.
+    """
+
+    def __init__(
+        self,
+        n_embd: int,
+        n_head: int,
+        dropout: float = 0.0,
+        qkv_bias: bool = True,
+        causal: bool = True,
+        generator: Generator | None = None,
+    ) -> None:
+        self.norm1 = LayerNorm(n_embd)
+        self.attention = MultiHeadAttention(n_embd, n_head, dropout, qkv_bias, causal, generator)
+        self.norm2 = LayerNorm(n_embd)
+        self.feed_forward = FeedForward(n_embd, dropout, generator=generator)
+
+    def forward(self, x: Any, mask: Any = None, cache: LayerCache | None = None) -> Tensor:
+        """x (B, T, C) -> (B, T, C); mask and cache as in `MultiHeadAttention`."""
+        attended = self.attention(self.norm1(x), mask=mask, cache=cache)  # (B, T, C)
+        s, normed = self.norm2.add(x, attended)  # s = x + attended, and norm2(s): one pass
+        return s + self.feed_forward(normed)

@@ -1,0 +1,94 @@
+"""The numbers that describe a GPT."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any
+
+from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.nn._checks import check_heads, check_probability, check_size
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """Size and kind of a GPT.
+
+    Attributes:
+        vocab_size: number of tokens V.
+        context_length: the most positions T the model can see at once.
+        n_layer: number of transformer blocks.
+        n_head: attention heads H per block.
+        n_embd: width C of the residual stream, a multiple of n_head.
+        dropout: probability of dropping an element in training, 0 for none.
+        qkv_bias: give queries, keys and values a bias, as GPT-2 does.
+        tie_weights: use the token embedding as the output layer too, as GPT-2 does.
+
+    Raises:
+        ConfigError: a value makes no sense, alone or together with another.
+    """
+
+    vocab_size: int
+    context_length: int
+    n_layer: int
+    n_head: int
+    n_embd: int
+    dropout: float = 0.0
+    qkv_bias: bool = True
+    tie_weights: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "context_length", "n_layer", "n_head", "n_embd"):
+            object.__setattr__(self, name, check_size("GPTConfig", name, getattr(self, name)))
+        check_heads("GPTConfig", self.n_embd, self.n_head)
+        dropout = check_probability("GPTConfig", "dropout", self.dropout)
+        object.__setattr__(self, "dropout", dropout)
+        for name in ("qkv_bias", "tie_weights"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(
+                    f"GPTConfig: {name} must be True or False, got {getattr(self, name)!r}."
+                )
+
+    @property
+    def head_size(self) -> int:
+        """Width D of an attention head."""
+        return self.n_embd // self.n_head
+
+    def to_dict(self) -> dict[str, Any]:
+        """All values by name, in JSON's types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> GPTConfig:
+        """A configuration from what `to_dict` returned.
+
+        Raises:
+            ConfigError: a name is unknown or missing, or a value makes no sense.
+        """
+        known = [f.name for f in fields(cls)]
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise ConfigError(
+                    f"GPTConfig: there is no setting {name!r}.{hint} All: {', '.join(known)}."
+                )
+        missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in values]
+        if missing:
+            raise ConfigError(f"GPTConfig: missing settings: {', '.join(missing)}.")
+        return cls(**values)
+
+
+def num_parameters_of(config: GPTConfig) -> int:
+    """Number of parameters of ``GPT(config)``, without building it.
+
+        embeddings     V C + T C
+        each block     12 C^2 + 10 C, and 3 C for the qkv bias
+        final norm     2 C
+        untied head    V C
+    """
+    v, t, c = config.vocab_size, config.context_length, config.n_embd
+    block = 12 * c * c + 10 * c + (3 * c if config.qkv_bias else 0)
+    head = 0 if config.tie_weights else v * c
+    return v * c + t * c + config.n_layer * block + 2 * c + head

@@ -1,0 +1,228 @@
+"""GPT: embeddings, a stack of transformer blocks, and the output layer."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from tinygrad_llm import functional as F
+from tinygrad_llm.autograd import Tensor, no_grad
+from tinygrad_llm.autograd.checkpoint import checkpoint
+from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.backend import Array, array_module, module_for
+from tinygrad_llm.backend.random import Generator
+from tinygrad_llm.errors import ConfigError, ShapeError
+from tinygrad_llm.nn import init
+from tinygrad_llm.nn._ids import as_ids, check_positions
+from tinygrad_llm.nn._pretrained_hook import call_pretrained
+from tinygrad_llm.nn.block import TransformerBlock
+from tinygrad_llm.nn.config import GPTConfig
+from tinygrad_llm.nn.containers import ModuleList
+from tinygrad_llm.nn.dropout import Dropout
+from tinygrad_llm.nn.embedding import Embedding
+from tinygrad_llm.nn.kv_cache import KVCache
+from tinygrad_llm.nn.linear import Linear
+from tinygrad_llm.nn.module import Module
+from tinygrad_llm.nn.norm import LayerNorm
+
+
+class GPT(Module):
+    """A decoder-only transformer language model with GPT-2's architecture.
+
+        x      = dropout(token_embedding[ids] + position_embedding[0 .. T-1])
+        x      = block(x)                                      n_layer times
+        logits = final_norm(x) W^T        W: token_embedding when tied, else the head's weight
+
+    Args:
+        config: its size and kind.
+        generator: source of the initial values; by default the one of `tg.manual_seed`.
+
+    Attributes:
+        config: as given.
+        checkpoint_blocks: set to True to keep only each block's input for the backward pass and
+            compute the block again there: less memory, about a third more time.
+
+    Source: Radford et al., "Language models are unsupervised multitask learners", 2019.
+    """
+
+    def __init__(self, config: GPTConfig, generator: Generator | None = None) -> None:
+        if not isinstance(config, GPTConfig):
+            raise ConfigError(
+                f"GPT: expected a GPTConfig, got {type(config).__name__}. Write "
+                "GPT(GPTConfig(vocab_size=..., context_length=..., ...))."
+            )
+        self.config = config
+        self.checkpoint_blocks = False
+        c = config.n_embd
+        with init.no_init():  # the values follow below, all in one place
+            self.token_embedding = Embedding(config.vocab_size, c)
+            self.position_embedding = Embedding(config.context_length, c)
+            self.dropout = Dropout(config.dropout)
+            self.blocks = ModuleList(
+                TransformerBlock(c, config.n_head, config.dropout, config.qkv_bias)
+                for _ in range(config.n_layer)
+            )
+            self.final_norm = LayerNorm(c)
+            self.head = None if config.tie_weights else Linear(c, config.vocab_size, bias=False)
+        if not init.is_skipping():
+            init.gpt2(self, config.n_layer, generator)
+
+    # ---- forward -----------------------------------------------------------------------------
+
+    def forward(
+        self, ids: Any, cache: KVCache | None = None, positions: Any = None, mask: Any = None
+    ) -> Tensor:
+        """Scores of the next token at every position.
+
+        Args:
+            ids: integers (B, T): array, nested list or Tensor.
+            cache, positions, mask: as in `hidden`.
+
+        Returns:
+            logits (B, T, V)
+        """
+        return self.logits(self.hidden(ids, cache, positions, mask))
+
+    def loss(self, ids: Any, targets: Any, ignore_index: int = -100) -> Tensor:
+        """Mean cross-entropy of the targets, without ever holding all logits.
+
+        Args:
+            ids: integers (B, T).
+            targets: integers (B, T), the ids of the next tokens; positions with
+                ``ignore_index`` do not count.
+
+        Returns:
+            scalar
+
+        Raises:
+            ShapeError: targets have another shape than ids.
+            IndexRangeError: an id or target is out of range.
+        """
+        ids = as_ids("GPT", "ids", ids)
+        targets = as_ids("GPT.loss", "targets", targets)
+        if ids.shape != targets.shape:
+            raise ShapeError(
+                f"GPT.loss: targets must have the shape of ids, {ids.shape}, got {targets.shape}."
+            )
+        hidden = self.hidden(ids)  # (B, T, C)
+        if type(self.head) in (Linear, type(None)):
+            weight = self._output_weight()
+            return F.linear_cross_entropy(hidden, weight, targets, ignore_index=ignore_index)
+        return F.cross_entropy(self.logits(hidden), targets, ignore_index)
+
+    def hidden(
+        self, ids: Any, cache: KVCache | None = None, positions: Any = None, mask: Any = None
+    ) -> Tensor:
+        """The residual stream after the last norm: what the output layer sees.
+
+        Args:
+            ids: integers (B, T); with a cache only the new ones.
+            cache: keys and values of earlier positions, to which those of ``ids`` are added.
+                With a cache no gradient is computed.
+            positions: position numbers (T,) or (B, T); by default they follow on the cache's.
+            mask: boolean, False hides a key: (B, S) for all S positions so far, or
+                broadcastable to (B, H, T, S). By default the cache's padding is hidden.
+
+        Returns:
+            (B, T, C)
+
+        Raises:
+            ShapeError: ids have not two axes, or reach beyond ``context_length``.
+            IndexRangeError: an id is not in 0 .. vocab_size - 1.
+        """
+        ids = as_ids("GPT", "ids", ids)
+        if cache is None:
+            return self._run_blocks(ids, None, positions, mask)
+        with no_grad():
+            return self._run_blocks(ids, cache, positions, mask)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The output layer: hidden (..., C) -> logits (..., V)."""
+        if self.head is not None:
+            return self.head(hidden)
+        return F.linear(hidden, self.token_embedding.weight)
+
+    def _run_blocks(
+        self, ids: Array, cache: KVCache | None, positions: Any, mask: Any
+    ) -> Tensor:
+        n_new = ids.shape[1]
+        positions = self._positions(n_new, cache, positions)  # (T,) or (B, T)
+        if mask is None:
+            mask = None if cache is None else cache.mask(n_new)
+        else:
+            mask = _as_mask(mask, self.device)
+        x = self.token_embedding(ids) + self.position_embedding(positions)  # (B, T, C)
+        x = self.dropout(x)
+        recompute = self.checkpoint_blocks and cache is None and state.grad_enabled
+        for i, block in enumerate(self.blocks):
+            if recompute:
+                x = checkpoint(block, x, mask)
+            else:
+                x = block(x, mask, None if cache is None else cache.layers[i])
+        return self.final_norm(x)
+
+    def _positions(self, n_new: int, cache: KVCache | None, given: Any) -> Array:
+        xp = array_module(self.token_embedding.weight.data)
+        limit = self.config.context_length
+        if given is not None:
+            given = given.data if isinstance(given, Tensor) else given
+            positions = xp.asarray(given)
+            check_positions(positions, limit)
+            return positions
+        end = n_new + (0 if cache is None else cache.length)
+        shift = 0 if cache is None or cache.padding is None else int(cache.padding.min())
+        if end - shift > limit:
+            raise ShapeError(
+                f"GPT: {end - shift} positions are more than context_length={limit}. Give the "
+                f"last {limit} tokens only (ids[:, -{limit}:]), or build a model with a longer "
+                "context."
+            )
+        return xp.arange(n_new) if cache is None else cache.positions(n_new)
+
+    def _output_weight(self) -> Tensor:
+        return self.token_embedding.weight if self.head is None else self.head.weight
+
+    # ---- generation, saving, loading ---------------------------------------------------------
+
+    def new_cache(
+        self, batch: int, max_length: int | None = None, padding: Any = None
+    ) -> KVCache:
+        """An empty cache of keys and values for this model.
+
+        Args:
+            batch: number of rows.
+            max_length: columns to make room for, by default ``context_length``.
+            padding: number of padded columns on the left of each row, or None.
+        """
+        weight = self.token_embedding.weight
+        return KVCache(
+            self.config.n_layer, batch, self.config.n_head,
+            max_length or self.config.context_length, self.config.head_size,
+            weight.dtype, weight.device, padding,
+        )  # fmt: skip
+
+    @classmethod
+    def from_pretrained(
+        cls, folder_or_name: str | os.PathLike[str], device: str = "cpu", **options: Any
+    ) -> GPT:
+        """Read a model: a folder of `save_pretrained`, of transformers, or a name like "gpt2".
+
+        Raises:
+            CheckpointError: there is no such model, or its files are damaged.
+        """
+        return call_pretrained("load", folder_or_name, device=device, **options)
+
+    def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
+        """Write config.json and model.safetensors so that transformers can open the folder."""
+        call_pretrained("save", self, folder, **options)
+
+
+def _as_mask(mask: Any, device: str) -> Array:
+    """A boolean array that broadcasts to (B, H, T, S)."""
+    array = module_for(device).asarray(mask.data if isinstance(mask, Tensor) else mask)
+    if array.dtype != bool or array.ndim not in (2, 4):
+        raise ShapeError(
+            "GPT: mask must be boolean of shape (B, S) or (B, H, T, S), got "
+            f"{array.dtype} of shape {array.shape}."
+        )
+    return array[:, None, None, :] if array.ndim == 2 else array

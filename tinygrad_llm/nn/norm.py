@@ -1,0 +1,43 @@
+"""Layer normalization."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinygrad_llm import functional as F
+from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.nn import init
+from tinygrad_llm.nn._checks import check_size
+from tinygrad_llm.nn.module import Module
+from tinygrad_llm.nn.parameter import Parameter
+
+
+class LayerNorm(Module):
+    """y = (x - mean) / sqrt(variance + eps) * weight + bias, for each row of the last axis.
+
+    Parameters: ``weight`` (C,), ones at first, and ``bias`` (C,), zeros.
+
+    Args:
+        normalized_shape: the length C of the last axis.
+        eps: keeps the root away from zero.
+        bias: without it, ``bias`` is None.
+
+    Source: Ba, Kiros & Hinton, "Layer normalization", 2016.
+
+    Raises:
+        ConfigError: the size is not a positive integer.
+    """
+
+    def __init__(self, normalized_shape: int, eps: float = 1e-5, bias: bool = True) -> None:
+        self.size = check_size("LayerNorm", "normalized_shape", normalized_shape)
+        self.eps = eps
+        self.weight = Parameter(init.full((self.size,), 1.0))
+        self.bias = Parameter(init.full((self.size,), 0.0)) if bias else None
+
+    def forward(self, x: Any) -> Tensor:
+        """x (..., C) -> (..., C)."""
+        return F.layer_norm(x, self.weight, self.bias, self.eps)
+
+    def add(self, x: Any, residual: Any) -> tuple[Tensor, Tensor]:
+        """s = x + residual and y = self(s) in one pass over memory; returns (s, y)."""
+        return F.add_layer_norm(x, residual, self.weight, self.bias, self.eps)
