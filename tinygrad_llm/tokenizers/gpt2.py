@@ -87,8 +87,8 @@ def from_gpt2_files(folder: Path) -> BPETokenizer:
 def _build(encoder: Path, merges: Path, added: Path | None = None) -> BPETokenizer:
     try:
         lines, ids = gpt2_files.parse(encoder.read_bytes(), merges.read_bytes(), str(encoder))
-        if added is not None and added.is_file():
-            ids |= json.loads(added.read_text(encoding="utf-8"))
+        more = json.loads(added.read_bytes()) if added is not None and added.is_file() else {}
+        ids |= more
     except (OSError, ValueError, TypeError) as error:
         if isinstance(error, TokenizerError):
             raise
@@ -96,15 +96,26 @@ def _build(encoder: Path, merges: Path, added: Path | None = None) -> BPETokeniz
     plain = BPETokenizer(parse_merges(lines))
     ordinary = gpt2_files.visible_ids(plain.ranks)
     special = sorted(ids.keys() - ordinary.keys(), key=lambda name: ids[name])
+    for name in special:
+        if name not in more and not name.startswith(("<", "[")):
+            raise TokenizerError(
+                f"{merges}: no merge makes the token {name!r} of {encoder.name}, and it does not "
+                "look like a special token (<...> or [...]). The file of merges is cut off."
+            )
     tokenizer = plain.with_special_tokens(special)
-    expected = ordinary | tokenizer.special_tokens
+    _check_ids(encoder, ids, ordinary | tokenizer.special_tokens)
+    return tokenizer
+
+
+def _check_ids(encoder: Path, ids: dict[str, int], expected: dict[str, int]) -> None:
+    """The file numbers its tokens as GPT-2 does: bytes, merges, special tokens."""
     if ids != expected:
         wrong = next(name for name in expected if ids.get(name) != expected[name])
         raise TokenizerError(
             f"{encoder}: token {wrong!r} has id {ids.get(wrong)}, expected {expected[wrong]} from "
-            f"{merges.name}. The two files do not belong together, or are not in GPT-2's order."
+            "the merges beside it. The two files do not belong together, or are not in GPT-2's "
+            "order."
         )
-    return tokenizer
 
 
 def _tiktoken_caches() -> list[Path]:
