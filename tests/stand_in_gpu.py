@@ -1,0 +1,208 @@
+"""A stand-in for CuPy on machines without a GPU.
+
+`DeviceArray` holds a NumPy array, behaves like a CuPy array, and refuses what CuPy refuses: NumPy
+functions on it, and NumPy arrays mixed into its arithmetic. So code that forgets which module its
+arrays belong to fails here as it would on a GPU. Every step that would make the host wait for the
+GPU (``item``, ``float``, ``bool``, ``get``) is counted.
+"""
+
+import contextlib
+import operator
+
+import numpy as np
+
+from tinygrad_llm import backend
+
+SYNCHRONIZATIONS = []
+
+
+def _waits(what):
+    SYNCHRONIZATIONS.append(what)
+
+
+class _Device:
+    id = 0
+
+
+class _Pointer:
+    def __init__(self, ptr):
+        self.ptr = ptr
+
+
+class DeviceArray:
+    """What looks like an array in GPU memory."""
+
+    __array_priority__ = 100
+    device = _Device()
+
+    def __init__(self, host):
+        self.host = host
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError("implicit conversion to a NumPy array is not allowed; use .get()")
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        raise TypeError(f"numpy.{ufunc.__name__} was called on an array of the GPU")
+
+    def __array_function__(self, func, types, args, kwargs):
+        raise TypeError(f"numpy.{func.__name__} was called on an array of the GPU")
+
+    @property
+    def data(self):
+        return _Pointer(self.host.__array_interface__["data"][0])
+
+    @property
+    def T(self):
+        return DeviceArray(self.host.T)
+
+    def __getattr__(self, name):
+        value = getattr(self.host, name)
+        if callable(value):
+            return lambda *args, **kwargs: _wrap(value(*_unwrap(args), **_unwrap(kwargs)))
+        return value  # shape, dtype, strides, flags ...
+
+    def get(self):
+        _waits("get")
+        return self.host.copy()
+
+    def item(self):
+        _waits("item")
+        return self.host.item()
+
+    def tolist(self):
+        _waits("tolist")
+        return self.host.tolist()
+
+    def __float__(self):
+        _waits("float")
+        return float(self.host)
+
+    def __int__(self):
+        _waits("int")
+        return int(self.host)
+
+    def __bool__(self):
+        _waits("bool")
+        return bool(self.host)
+
+    def __index__(self):
+        _waits("index")
+        return self.host.__index__()
+
+    def __len__(self):
+        return len(self.host)
+
+    def __getitem__(self, index):
+        return _wrap(self.host[_unwrap(index, indexing=True)])
+
+    def __setitem__(self, index, value):
+        self.host[_unwrap(index, indexing=True)] = _unwrap(value)
+
+
+def _operator(name):
+    function = getattr(operator, name, None)
+
+    def forward(self, other):
+        return _wrap(function(self.host, _unwrap(other)))
+
+    def backward(self, other):
+        return _wrap(function(_unwrap(other), self.host))
+
+    def in_place(self, other):
+        self.host = getattr(operator, f"i{name}")(self.host, _unwrap(other))
+        return self
+
+    return forward, backward, in_place
+
+
+for _name in "add sub mul truediv floordiv mod pow matmul and_ or_ xor lshift rshift".split():
+    _bare = _name.rstrip("_")
+    for _prefix, _method in zip(("", "r", "i"), _operator(_name), strict=True):
+        setattr(DeviceArray, f"__{_prefix}{_bare}__", _method)
+for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
+    setattr(DeviceArray, f"__{_name}__", _operator(_name)[0])
+DeviceArray.__neg__ = lambda self: _wrap(-self.host)
+DeviceArray.__invert__ = lambda self: _wrap(~self.host)
+DeviceArray.__abs__ = lambda self: _wrap(abs(self.host))
+DeviceArray.__hash__ = object.__hash__
+
+
+def _wrap(value):
+    if isinstance(value, (np.ndarray, np.generic)):
+        return DeviceArray(np.asarray(value))
+    if isinstance(value, (tuple, list)) and any(isinstance(v, np.ndarray) for v in value):
+        return type(value)(_wrap(v) for v in value)
+    return value
+
+
+def _unwrap(value, indexing=False):
+    if isinstance(value, DeviceArray):
+        return value.host
+    if isinstance(value, np.ndarray):
+        if indexing or value.ndim == 0:
+            return value
+        raise TypeError("a NumPy array was mixed into the arithmetic of GPU arrays")
+    if isinstance(value, (tuple, list)):
+        return type(value)(_unwrap(v, indexing) for v in value)
+    if isinstance(value, dict):
+        return {k: _unwrap(v) for k, v in value.items()}
+    return value
+
+
+class _Cuda:
+    """``cupy.cuda``: one device."""
+
+    @staticmethod
+    @contextlib.contextmanager
+    def Device(index):
+        yield index
+
+
+class _Module:
+    """The functions: NumPy's own, with arrays unwrapped on the way in and wrapped on the way out."""
+
+    ndarray = DeviceArray
+    __name__ = "stand_in"
+    cuda = _Cuda
+
+    def asarray(self, x, dtype=None, **kwargs):
+        host = x.host if isinstance(x, DeviceArray) else np.array(x)  # host to device copies
+        return DeviceArray(np.asarray(host, dtype=dtype))
+
+    array = asarray
+
+    def __getattr__(self, name):
+        value = getattr(np, name)
+        if isinstance(value, np.ufunc):
+            return _Ufunc(value)
+        if isinstance(value, type) or not callable(value):
+            return value  # float32, inf, newaxis
+        return lambda *args, **kwargs: _wrap(value(*_unwrap(args), **_unwrap(kwargs)))
+
+
+class _Ufunc:
+    def __init__(self, ufunc):
+        self.ufunc = ufunc
+
+    def __call__(self, *args, **kwargs):
+        out = kwargs.get("out", args[self.ufunc.nin] if len(args) > self.ufunc.nin else None)
+        result = self.ufunc(*_unwrap(args), **_unwrap(kwargs))
+        return out if out is not None and not isinstance(out, tuple) else _wrap(result)
+
+    def at(self, a, indices, b=None):
+        self.ufunc.at(a.host, _unwrap(indices, indexing=True), _unwrap(b))
+
+    def reduce(self, *args, **kwargs):
+        return _wrap(self.ufunc.reduce(*_unwrap(args), **_unwrap(kwargs)))
+
+
+MODULE = _Module()
+
+
+@contextlib.contextmanager
+def stand_in_gpu(monkeypatch):
+    """Inside, ``device="cuda"`` is the stand-in; yields the list of synchronizations."""
+    monkeypatch.setitem(backend._STAND_INS, DeviceArray, MODULE)
+    monkeypatch.setattr(backend, "cuda_module", lambda: MODULE)
+    SYNCHRONIZATIONS.clear()
+    yield SYNCHRONIZATIONS
