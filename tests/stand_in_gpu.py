@@ -159,7 +159,7 @@ class _Cuda:
 
 
 class _Module:
-    """The functions: NumPy's own, with arrays unwrapped on the way in and wrapped on the way out."""
+    """NumPy's functions, with arrays unwrapped on the way in and wrapped on the way out."""
 
     ndarray = DeviceArray
     __name__ = "stand_in"
