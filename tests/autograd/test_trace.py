@@ -156,6 +156,16 @@ def test_scope_is_the_module_path():
     assert "0.weight" in [leaf.name for leaf in t.leaves]
 
 
+def test_leaves_take_the_names_of_the_model():
+    config = tg.nn.GPTConfig(vocab_size=5, context_length=4, n_layer=1, n_head=1, n_embd=4)
+    model = tg.nn.GPT(config)
+    with trace() as t:
+        model.loss([[0, 1, 2, 3]], [[1, 2, 3, 4]]).backward()
+    assert "token_embedding.weight" in [leaf.name for leaf in t.leaves], "by its first use"
+    t.name_leaves(model)
+    assert sorted(leaf.name for leaf in t.leaves) == sorted(n for n, _ in model.named_parameters())
+
+
 def test_table():
     with trace() as t:
         _, _, loss = step()

@@ -181,16 +181,23 @@ class Trace(Observer):
             i.source = None if made_by is None else made_by.index
 
     def _leaf(self, leaf: Any, record: OpRecord, argument: str) -> int:
-        """Number of a leaf; named after the first module that used it."""
-        if id(leaf) not in self._leaf_index:
-            index = self._leaf_index[id(leaf)] = len(self.leaves)
-            name = f"{record.scope}.{argument}" if record.scope else argument
-            if any(other.name == name for other in self.leaves):
-                name = f"{name} ({index})"
+        """Number of a leaf. The first op that used it names it, unless the model does."""
+        index = self._leaf_index.setdefault(id(leaf), len(self.leaves))
+        if index == len(self.leaves):
             value = None if self._values is None else self._values.copy(leaf.data)
             shape, dtype, _ = _fields(leaf.data)
-            self.leaves.append(LeafRecord(index, name, shape, dtype, leaf, value=value))
-        return self._leaf_index[id(leaf)]
+            self.leaves.append(LeafRecord(index, "", shape, dtype, leaf, value=value))
+        entry = self.leaves[index]
+        if record.index <= entry.named_by:
+            entry.name = f"{record.scope}.{argument}" if record.scope else argument
+            entry.named_by = record.index
+        return index
+
+    def name_leaves(self, model: Any) -> None:
+        """Call the leaves what ``model.named_parameters()`` calls them."""
+        names = {id(p): name for name, p in model.named_parameters()}
+        for leaf in self.leaves:
+            leaf.name = names.get(id(leaf.tensor), leaf.name)
 
     def _deliver(self, record: OpRecord, i: Input, gradient: Any) -> None:
         contribution = Contribution(record.index, i.name, i.output, gradient)

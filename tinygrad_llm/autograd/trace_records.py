@@ -95,3 +95,4 @@ class LeafRecord:
     tensor: Any
     arrived: list[Contribution] = field(default_factory=list)
     value: Any = None  # NumPy array where the trace keeps values
+    named_by: float = float("inf")  # index of the op after whose module and argument it is called
