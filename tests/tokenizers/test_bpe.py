@@ -13,10 +13,15 @@ from hypothesis import strategies as st
 
 from tinygrad_llm import tokenizers
 from tinygrad_llm.errors import TokenizerError
-from tinygrad_llm.tokenizers import BPETokenizer, StreamDecoder
+from tinygrad_llm.tokenizers import BPETokenizer, StreamDecoder, pre_split
 from tinygrad_llm.tokenizers.byte_map import BYTE_TO_CHARACTER, from_visible, to_visible
 from tinygrad_llm.tokenizers.byte_pair import byte_tokens, learn_merges
-from tinygrad_llm.tokenizers.pre_split import GPT2_PATTERN, character_classes, split_pieces
+from tinygrad_llm.tokenizers.pre_split import (
+    GPT2_PATTERN,
+    character_classes,
+    cut_long_spaces,
+    split_pieces,
+)
 
 EOT = "<|endoftext|>"
 TEXT = """It's the end of the world as we know it, and we'll feel fine: the weather was fine, the
@@ -174,6 +179,22 @@ def test_every_code_point_has_the_class_that_tiktoken_gives_it(name: str, ours: 
     )
     theirs = bytes(oracle.encode_ordinary(every)).decode("utf-8")
     assert "".join(re.findall(f"[{character_classes()[ours]}]", every)) == theirs
+
+
+@given(st.lists(st.sampled_from([" ", "\n", "   ", "\u3000" * 4, "\x1c", "a", "1"]), max_size=9))
+def test_cutting_long_spaces_changes_nothing(parts: list[str]) -> None:
+    text = "".join(parts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pre_split, "LONG_SPACE", 3)
+        cut = cut_long_spaces(text)
+    assert "".join(cut) == text
+    assert [piece for part in cut for piece in split_pieces(part)] == split_pieces(text)
+
+
+@pytest.mark.parametrize("run", [" ", "\n", "a", "^", "'"])
+def test_a_run_of_a_million(trained: BPETokenizer, run: str) -> None:
+    text = run * 1_000_000 + "x"
+    assert trained.decode(trained.encode(text)) == text
 
 
 def test_pre_split_examples() -> None:

@@ -14,7 +14,7 @@ from tinygrad_llm.tokenizers import gpt2_files, special
 from tinygrad_llm.tokenizers.base import Tokenizer
 from tinygrad_llm.tokenizers.byte_map import from_visible, to_visible
 from tinygrad_llm.tokenizers.byte_pair import byte_tokens, learn_merges, merge_piece
-from tinygrad_llm.tokenizers.pre_split import GPT2_PATTERN, split_pieces
+from tinygrad_llm.tokenizers.pre_split import FAST_PATTERN, cut_long_spaces, split_pieces
 from tinygrad_llm.tokenizers.texts import as_texts
 
 Merge = tuple[bytes, bytes]
@@ -100,12 +100,16 @@ class BPETokenizer(Tokenizer):
         except ImportError:
             return None
         return tiktoken.Encoding(
-            "tinygrad_llm", pat_str=GPT2_PATTERN, mergeable_ranks=self.ranks, special_tokens={}
+            "tinygrad_llm", pat_str=FAST_PATTERN, mergeable_ranks=self.ranks, special_tokens={}
         )
 
     def encode_ordinary(self, text: str) -> list[int]:
-        fast = self._fast
-        return self._ordinary_readable(text) if fast is None else fast.encode_ordinary(text)
+        if self._fast is None:
+            return self._ordinary_readable(text)
+        ids: list[int] = []
+        for part in cut_long_spaces(text):
+            ids.extend(self._fast.encode_ordinary(part))
+        return ids
 
     def encode_readable(
         self,

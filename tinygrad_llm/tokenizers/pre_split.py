@@ -16,10 +16,15 @@ import re
 import unicodedata
 from functools import cache
 
-GPT2_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+# The same for tiktoken: "++" never gives back what it took, so long runs need no stack.
+FAST_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 
 # Unicode's White_Space. Python's \s has U+001C to U+001F besides, which Unicode does not count.
 WHITE_SPACE = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+
+LONG_SPACE = 20_000
 
 # What Unicode 14 to 16 added, since an older Python knows these characters as unassigned while
 # tiktoken knows them. (Python 3.10 has Unicode 13, Python 3.14 has Unicode 16.)
@@ -43,6 +48,21 @@ NEWER_NUMBERS = """
 def split_pieces(text: str) -> list[str]:
     """The pieces of a text; joined they are the text."""
     return _pattern().findall(text)
+
+
+def cut_long_spaces(text: str) -> list[str]:
+    """The text in parts that encode on their own to the same ids; most texts are one part.
+
+    tiktoken overflows its stack on a million spaces before a word, so long white space becomes a
+    part of its own: all of it but the last character, which belongs to the word.
+    """
+    if len(text) < LONG_SPACE:
+        return [text]
+    cuts = [0]
+    for run in re.finditer(f"[{WHITE_SPACE}]{{{LONG_SPACE},}}", text):
+        cuts.extend([run.start(), run.end() - (run.end() < len(text))])
+    cuts.append(len(text))
+    return [text[a:b] for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
 
 
 @cache
