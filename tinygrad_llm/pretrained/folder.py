@@ -65,8 +65,8 @@ def gpt2_tensors(model: GPT) -> dict[str, Array]:
     strangers = set(parameters) ^ {place.ours for place in wanted}
     if strangers:
         raise CheckpointError(
-            f"save_model: {', '.join(sorted(strangers)[:4])}: the model is no plain GPT, and GPT-2's "
-            "layout has no place for it. Merge LoRA layers and take off added heads first."
+            f"save_model: GPT-2's layout has no place for {_few(sorted(strangers))}; the model is "
+            "no plain GPT. Fold LoRA layers in (nn.remove_lora) and take off added heads first."
         )
     tensors = {}
     for place in wanted:

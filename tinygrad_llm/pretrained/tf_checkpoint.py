@@ -29,8 +29,10 @@ from tinygrad_llm.pretrained.crc32c import crc32c, unmask
 from tinygrad_llm.pretrained.gpt2_layout import from_openai
 from tinygrad_llm.pretrained.tf_table import damaged, read_table, read_varint
 
-_DTYPES = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i4"), 9: np.dtype("<i8"),
-           19: np.dtype("<f2")}  # fmt: skip
+_DTYPES: dict[int, np.dtype] = {
+    1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i4"), 9: np.dtype("<i8"),
+    19: np.dtype("<f2"),
+}  # fmt: skip
 _BIG_ENDIAN = 1
 
 
@@ -148,7 +150,7 @@ def parse_record(data: bytes, source: str) -> dict[int, list[Any]]:
 def _open_shards(index: Path, count: int) -> list[np.ndarray]:
     """The data files beside an index, mapped into memory as bytes."""
     stem = str(index).removesuffix(".index")
-    shards = []
+    shards: list[np.ndarray] = []
     for number in range(count):
         path = Path(f"{stem}.data-{number:05d}-of-{count:05d}")
         try:

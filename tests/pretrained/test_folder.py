@@ -1,0 +1,205 @@
+"""Models from folders as Hugging Face lays them out, and back; nothing half-loaded."""
+
+import json
+
+import numpy as np
+import pytest
+from gpt2_oracle import HPARAMS, logits64, random_weights, safetensors_bytes, write_folder
+
+import tinygrad_llm as tg
+from tinygrad_llm import errors, nn
+from tinygrad_llm.pretrained import gpt2_tensors, load_model, save_model
+
+IDS = [3, 14, 15, 9, 26, 5, 30]
+
+
+def _logits(folder, **options):
+    return nn.GPT.from_pretrained(folder, **options)([IDS]).numpy()[0]
+
+
+def _prefixed(weights):
+    return {f"transformer.{name}": array for name, array in weights.items()}
+
+
+@pytest.mark.parametrize("prefixed", [True, False])
+def test_logits_are_those_of_an_independent_forward_pass(tmp_path, prefixed):
+    weights = random_weights()
+    write_folder(tmp_path, _prefixed(weights) if prefixed else weights)
+    np.testing.assert_allclose(_logits(tmp_path), logits64(weights, IDS), rtol=1e-4, atol=1e-4)
+    in_float64 = _logits(tmp_path, dtype="float64")
+    np.testing.assert_allclose(in_float64, logits64(weights, IDS), rtol=1e-10, atol=1e-10)
+
+
+def test_buffers_and_the_redundant_head_are_passed_over(tmp_path):
+    weights = random_weights()
+    extra = {
+        "transformer.h.0.attn.bias": np.ones((1, 1, 12, 12), np.float32),
+        "transformer.h.1.attn.masked_bias": np.array(-1e4, np.float32),
+        "lm_head.weight": weights["wte.weight"],
+    }
+    write_folder(tmp_path, {**_prefixed(weights), **extra})
+    np.testing.assert_allclose(_logits(tmp_path), logits64(weights, IDS), rtol=1e-4, atol=1e-4)
+
+
+def test_untied_head_is_used(tmp_path):
+    weights = random_weights()
+    head = np.zeros_like(weights["wte.weight"])
+    write_folder(
+        tmp_path, {**_prefixed(weights), "lm_head.weight": head}, tie_word_embeddings=False
+    )
+    assert not _logits(tmp_path).any()
+
+
+def test_sharded_files(tmp_path):
+    weights = random_weights()
+    write_folder(tmp_path, {})
+    (tmp_path / "model.safetensors").unlink()
+    names = sorted(weights)
+    parts = {"model-00001-of-00002.safetensors": names[:9],
+             "model-00002-of-00002.safetensors": names[9:]}  # fmt: skip
+    for file, held in parts.items():
+        (tmp_path / file).write_bytes(safetensors_bytes({n: weights[n] for n in held}))
+    index = {n: file for file, held in parts.items() for n in held}
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text(json.dumps({"metadata": {}, "weight_map": index}), encoding="utf-8")
+    np.testing.assert_allclose(_logits(tmp_path), logits64(weights, IDS), rtol=1e-4, atol=1e-4)
+
+    index[names[0]] = "model-00002-of-00002.safetensors"
+    path.write_text(json.dumps({"weight_map": index}), encoding="utf-8")
+    with pytest.raises(errors.CheckpointError, match="says that .* is in model-00002"):
+        load_model(tmp_path)
+    path.write_text(json.dumps({"weight_map": {names[0]: "../secret"}}), encoding="utf-8")
+    with pytest.raises(errors.CheckpointError, match="weight_map"):
+        load_model(tmp_path)
+    path.write_text(json.dumps({"weight_map": {names[0]: "gone"}}), encoding="utf-8")
+    with pytest.raises(errors.CheckpointError, match=r"gone: cannot be read"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("qkv_bias", [True, False])
+def test_round_trip_is_bit_equal(tmp_path, tied, qkv_bias):
+    tg.manual_seed(3)
+    config = nn.GPTConfig(29, 6, 3, 3, 12, dropout=0.2, qkv_bias=qkv_bias, tie_weights=tied)
+    model = nn.GPT(config)
+    model.save_pretrained(tmp_path / "made" / "here")
+    again = nn.GPT.from_pretrained(tmp_path / "made" / "here")
+    assert again.config == config
+    assert not again.training
+    wanted, got = model.state_dict(), again.state_dict()
+    assert list(wanted) == list(got)
+    for name, value in wanted.items():
+        assert value.numpy().tobytes() == got[name].numpy().tobytes(), name
+        assert got[name].data.flags.c_contiguous
+        assert got[name].data.flags.writeable
+    first = (tmp_path / "made/here/model.safetensors").read_bytes()
+    again.save_pretrained(tmp_path / "second")
+    assert (tmp_path / "second/model.safetensors").read_bytes() == first
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
+def test_other_precisions(tmp_path, kind):
+    model = nn.GPT(nn.GPTConfig(29, 6, 1, 2, 8)).to(kind)
+    save_model(model, tmp_path)
+    default = load_model(tmp_path).token_embedding.weight.dtype
+    assert default == ("float64" if kind == "float64" else "float32")
+    same = load_model(tmp_path, dtype=kind)
+    for name, value in model.state_dict().items():
+        assert value.numpy().tobytes() == same.state_dict()[name].numpy().tobytes()
+    with pytest.raises(errors.DTypeError, match="int64"):
+        load_model(tmp_path, dtype="int64")
+
+
+def test_a_trained_model_can_go_on_training(tmp_path):
+    write_folder(tmp_path, random_weights())
+    model = nn.GPT.from_pretrained(tmp_path).train()
+    model.loss([IDS[:-1]], [IDS[1:]]).backward()
+    assert all(np.abs(p.grad).sum() > 0 for p in model.parameters())
+
+
+def test_report_names_everything_that_is_wrong(tmp_path):
+    weights = random_weights()
+    del weights["h.1.ln_2.bias"]
+    weights["wpe.weight"] = weights["wpe.weight"][:5]
+    weights["h.0.attn.c_attn.weight"] = weights["h.0.attn.c_attn.weight"].T.copy()
+    weights["h.0.surprise"] = np.ones(1, np.float32)
+    write_folder(tmp_path, weights)
+    with pytest.raises(errors.CheckpointError) as caught:
+        load_model(tmp_path)
+    message = str(caught.value)
+    assert "missing (1): transformer.h.1.ln_2.bias" in message
+    assert "transformer.wpe.weight: expected (12, 8), got (5, 8)" in message
+    assert "transformer.h.0.attn.c_attn.weight: expected (8, 24), got (24, 8)" in message
+    assert "unexpected (1): transformer.h.0.surprise" in message
+
+
+def test_unknown_names_alone_are_a_warning(tmp_path):
+    weights = random_weights()
+    write_folder(tmp_path, {**weights, "score.weight": np.ones((2, 8), np.float32)})
+    with pytest.warns(UserWarning, match="score.weight"):
+        assert load_model(tmp_path).config.n_layer == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "llama"}, "'llama'"),
+        ({"activation_function": "relu"}, "relu"),
+        ({"layer_norm_epsilon": 1e-6}, "1e-06"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
+        ({"n_inner": 99}, "n_inner"),
+        ({"n_head": 3}, "n_head"),
+        ({"n_embd": "wide"}, "n_inner|n_embd"),
+        ({"n_embd": None}, "config.json"),
+    ],
+)
+def test_other_architectures_are_refused(tmp_path, change, message):
+    write_folder(tmp_path, random_weights(), **change)
+    with pytest.raises(errors.CheckpointError, match=message):
+        load_model(tmp_path)
+
+
+def test_folders_without_what_is_needed(tmp_path):
+    with pytest.raises(errors.CheckpointError, match="no such folder"):
+        load_model(tmp_path / "nowhere")
+    with pytest.raises(errors.CheckpointError, match=r"config\.json"):
+        load_model(tmp_path)
+    write_folder(tmp_path, random_weights())
+    (tmp_path / "model.safetensors").rename(tmp_path / "model.safetensors.part")
+    with pytest.raises(errors.CheckpointError, match="unfinished"):
+        load_model(tmp_path)
+    (tmp_path / "model.safetensors.part").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(errors.CheckpointError, match="pickle"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_text('{"n_embd": 3}', encoding="utf-8")
+    with pytest.raises(errors.CheckpointError, match="'vocab_size' is missing"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(errors.CheckpointError, match="no JSON"):
+        load_model(tmp_path)
+
+
+def test_only_a_plain_gpt_is_saved(tmp_path):
+    model = nn.GPT(nn.GPTConfig(29, 6, 1, 2, 8))
+    nn.apply_lora(model, 2)
+    with pytest.raises(errors.CheckpointError, match="lora_a"):
+        save_model(model, tmp_path)
+    nn.remove_lora(model)
+    assert (save_model(model, tmp_path) / "model.safetensors").is_file()
+
+
+def test_extra_config_and_end_of_text(tmp_path):
+    model = nn.GPT(nn.GPTConfig(29, 6, 1, 2, 8))
+    save_model(model, tmp_path, {"eos_token_id": 7})
+    content = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert content["eos_token_id"] == 7
+    assert content["bos_token_id"] is None
+    assert content["architectures"] == ["GPT2LMHeadModel"]
+
+
+def test_layout_is_hugging_faces(tmp_path):
+    write_folder(tmp_path, _prefixed(random_weights()))
+    tensors = gpt2_tensors(load_model(tmp_path))
+    for name, array in random_weights().items():
+        assert np.array_equal(tensors[f"transformer.{name}"], array), name
+    assert HPARAMS["n_layer"] * 12 + 4 == len(tensors)
