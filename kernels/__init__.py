@@ -36,7 +36,7 @@ _HOME = {
     "linear_cross_entropy_kernel": ("linear_cross_entropy",),
     "embedding_kernel": ("embedding", "embedding_backward"),
     "attention_kernel": ("attention", "attention_qkv"),
-    "attention_backward_kernel": ("attention_backward", "attention_qkv_backward"),
+    "attention_gradients": ("attention_backward", "attention_qkv_backward"),
     "attention_decode_kernel": ("attention_decode",),
     "adamw_kernel": ("adamw",),
     "grad_norm_kernel": ("grad_norm", "clip_factor", "scale_in_place"),

@@ -28,6 +28,12 @@ _FUSION = {"enable_fp_fusion": True}  # a*b + c rounds once; Triton 3.10 turns t
 
 CompileLaunch = Callable[[Any, tuple[int, ...], tuple[Any, ...], dict[str, Any]], None]
 compile_launch: CompileLaunch | None = None  # set while compile_only() is entered
+compile_chip = 90  # what it compiles for
+
+# Largest shared memory of one program in bytes (CUDA C++ Programming Guide, table of technical
+# specifications per compute capability).
+SHARED_MEMORY = {80: 163 << 10, 86: 99 << 10, 87: 163 << 10, 89: 99 << 10, 90: 227 << 10,
+                 100: 227 << 10, 103: 227 << 10, 120: 99 << 10}
 
 _compiled: dict[tuple[Any, ...], tuple[Any, ...]] = {}
 
@@ -237,6 +243,19 @@ def program_count(array: Any, per_multiprocessor: int = 2) -> int:
     if compile_launch is not None or isinstance(array, np.ndarray):
         return 3
     return _multiprocessors(array.data.device_id) * per_multiprocessor
+
+
+def shared_memory_limit(array: Any) -> int:
+    """Bytes of shared memory that one program may use on the chip of `array`."""
+    if isinstance(array, np.ndarray):
+        return SHARED_MEMORY[compile_chip]
+    return _device_shared_memory(array.data.device_id)
+
+
+@functools.cache
+def _device_shared_memory(device: int) -> int:
+    import cupy
+    return int(cupy.cuda.Device(device).attributes["MaxSharedMemoryPerBlockOptin"])
 
 
 def cdiv(a: int, b: int) -> int:

@@ -28,11 +28,6 @@ from triton.backends.compiler import GPUTarget
 from . import _runtime
 from .errors import KernelError
 
-# Largest shared memory of one program in bytes (CUDA C++ Programming Guide, table of technical
-# specifications per compute capability).
-SHARED_MEMORY = {80: 163 << 10, 86: 99 << 10, 89: 99 << 10, 90: 227 << 10, 100: 227 << 10,
-                 103: 227 << 10, 120: 99 << 10}
-
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
@@ -49,7 +44,7 @@ class Resources:
     @property
     def fits(self) -> bool:
         """No spills, and the shared memory of the chip suffices."""
-        return self.stack == 0 and self.shared <= SHARED_MEMORY.get(self.chip, 99 << 10)
+        return self.stack == 0 and self.shared <= _runtime.SHARED_MEMORY[self.chip]
 
 
 class _Driver:
@@ -83,6 +78,9 @@ def compile_only(chip: int) -> Iterator[list[Any]]:
     if type(_runtime_probe).__name__ != "JITFunction":
         raise KernelError("compile_only: TRITON_INTERPRET is set, so that Triton compiles nothing; "
                           "unset it before the first import")
+    if chip not in _runtime.SHARED_MEMORY:
+        raise KernelError(f"compile_only: unknown chip {chip}; known are "
+                          f"{', '.join(map(str, _runtime.SHARED_MEMORY))} (90 stands for sm_90)")
     compiled: list[Any] = []
 
     def compile_launch(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...],
@@ -90,15 +88,14 @@ def compile_only(chip: int) -> Iterator[list[Any]]:
         wrapped = [_Pointer(a) if isinstance(a, np.ndarray) else a for a in args]
         compiled.append(kernel.run(*wrapped, grid=grid, warmup=True, **options))
 
-    before, config = _runtime.compile_launch, triton.runtime.driver
-    driver_before = config._active
+    config = triton.runtime.driver
+    before = _runtime.compile_launch, _runtime.compile_chip, config._active
     config.set_active(_Driver(chip))
-    _runtime.compile_launch = compile_launch
+    _runtime.compile_launch, _runtime.compile_chip = compile_launch, chip
     try:
         yield compiled
     finally:
-        _runtime.compile_launch = before
-        config._active = driver_before
+        _runtime.compile_launch, _runtime.compile_chip, config._active = before
 
 
 @triton.jit

@@ -73,10 +73,10 @@ def choose(kernel: str, key: tuple[Any, ...], candidates: Sequence[Config], defa
     run: launches the kernel with a configuration; it must not read what it writes
     A candidate that does not compile or needs more than the chip has is passed over.
     """
-    stored = _load(_cache_file())
-    name = f"{kernel} {json.dumps(key)}"
+    stored = _load(_cache_file(os.environ.get("TINYGRAD_LLM_KERNEL_CACHE")))
+    name = f"{kernel} {key}"
     if name in stored:
-        return dict(stored[name])
+        return stored[name]
     if os.environ.get("TINYGRAD_LLM_AUTOTUNE", "0") in {"", "0"}:
         return default
     timed: list[tuple[float, int]] = []
@@ -87,14 +87,8 @@ def choose(kernel: str, key: tuple[Any, ...], candidates: Sequence[Config], defa
             continue
     best = dict(candidates[min(timed)[1]]) if timed else default
     stored[name] = best
-    _save(_cache_file(), stored)
+    _save(_cache_file(os.environ.get("TINYGRAD_LLM_KERNEL_CACHE")), stored)
     return best
-
-
-def cache_folder() -> Path:
-    """Where choices are kept."""
-    named = os.environ.get("TINYGRAD_LLM_KERNEL_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "tinygrad_llm" / "kernels"
 
 
 @functools.cache
@@ -106,8 +100,10 @@ def _machine() -> str:
     return "".join(c if c.isalnum() else "-" for c in f"{name} triton {triton.__version__}")
 
 
-def _cache_file() -> Path:
-    return cache_folder() / f"{_machine()}.json"
+@functools.cache
+def _cache_file(folder: str | None) -> Path:
+    home = Path(folder) if folder else Path.home() / ".cache" / "tinygrad_llm" / "kernels"
+    return home / f"{_machine()}.json"
 
 
 _in_memory: dict[Path, dict[str, Config]] = {}

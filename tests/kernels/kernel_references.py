@@ -99,3 +99,25 @@ def adamw(p, g, m, v, lr, step, betas, eps, weight_decay, decays):
     v = betas[1] * v + (1 - betas[1]) * g**2
     update = (m / (1 - betas[0]**step)) / (np.sqrt(v / (1 - betas[1]**step)) + eps)
     return p - lr * (update + weight_decay * decays * p), m, v
+
+
+def attention(q, k, v, do, causal=False, scale=None, keep=None, p=0.0):
+    """(o, dq, dk, dv, lse) with whole matrices; keep (B, H, T, S) is the dropout mask."""
+    q, k, v, do = double(q, k, v, do)
+    t, s, d = q.shape[2], k.shape[2], q.shape[3]
+    scale = d**-0.5 if scale is None else scale
+    scores = scale * q @ k.swapaxes(-1, -2)
+    if causal:
+        scores = np.where(np.arange(s) <= np.arange(t)[:, None] + s - t, scores, -np.inf)
+    highest = scores.max(-1, keepdims=True, initial=-1e300)
+    e = np.exp(scores - highest)
+    total = e.sum(-1, keepdims=True)
+    probability = e / np.where(total == 0, 1, total)
+    factor = 1.0 if keep is None else keep / (1 - p)
+    o = (probability * factor) @ v
+    dv = (probability * factor).swapaxes(-1, -2) @ do
+    dp = do @ v.swapaxes(-1, -2) * factor
+    ds = probability * (dp - (dp * probability).sum(-1, keepdims=True))
+    with np.errstate(divide="ignore"):
+        lse = np.where(total == 0, -np.inf, highest + np.log(total))[..., 0]
+    return o, scale * ds @ k, scale * ds.swapaxes(-1, -2) @ q, dv, lse

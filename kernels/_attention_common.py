@@ -1,0 +1,147 @@
+"""What the attention kernels share: tiles of a head, dropout bits, views of packed q, k and v."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import triton
+import triton.language as tl
+
+from ._checks import require_dropout, require_float, require_same_device
+from ._common import random_bits
+from ._runtime import array_module, next_power_of_2, shared_memory_limit
+from .errors import KernelError
+from .tuning import Config
+
+LOG2_E = math.log2(math.e)
+MAX_HEAD = 256
+MAX_OFFSET = 2**31 - 1  # offsets inside a head are 32-bit
+
+
+@triton.jit
+def tile(Head, rows, dims, stride, n, D: tl.constexpr, BLOCK_D: tl.constexpr,
+         MASKED: tl.constexpr):
+    """Rows of a head as (rows, BLOCK_D); zeros past row n (where MASKED) and past column D."""
+    pointers = Head + rows[:, None] * stride + dims[None, :]
+    if MASKED:
+        return tl.load(pointers, mask=(rows < n)[:, None] & (dims < D)[None, :], other=0.0)
+    elif D != BLOCK_D:
+        return tl.load(pointers, mask=(dims < D)[None, :], other=0.0)
+    else:
+        return tl.load(pointers)
+
+
+@triton.jit
+def store_tile(Head, rows, dims, stride, n, value, D: tl.constexpr):
+    """Write (rows, BLOCK_D) back, rows below n and columns below D."""
+    pointers = Head + rows[:, None] * stride + dims[None, :]
+    mask = (rows < n)[:, None] & (dims < D)[None, :]
+    tl.store(pointers, value.to(Head.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def row_counters(lane, rows, t, s):
+    """The dropout counter of each query's first key: (lane T + row) S, lane = b H + h, mod 2^32."""
+    return (lane.to(tl.uint32) * t.to(tl.uint32) + rows.to(tl.uint32)) * s.to(tl.uint32)
+
+
+@triton.jit
+def keep_mask(counters, columns, first, second, threshold):
+    """(rows, columns) whether dropout keeps an element; see _common.random_bits."""
+    bits = random_bits(counters[:, None] + columns.to(tl.uint32)[None, :], first, second)
+    return bits >= threshold.to(tl.uint32)
+
+
+def check_attention(kernel: str, q: Any, k: Any, v: Any, scale: float | None = None,
+                    dropout_p: float = 0.0, key: Any = None) -> None:
+    """q (B, H, T, D) fits k and v (B, H, S, D) and the kernels' limits."""
+    require_float(kernel, q=q, k=k, v=v)
+    require_same_device(kernel, q, k=k, v=v)
+    if q.ndim != 4 or k.ndim != 4 or k.shape != v.shape:
+        raise KernelError(f"{kernel}: q must be (B, H, T, D), k and v (B, H, S, D) of one shape, "
+                          f"got {q.shape}, {k.shape}, {v.shape}")
+    if (*q.shape[:2], q.shape[3]) != (*k.shape[:2], k.shape[3]):
+        raise KernelError(f"{kernel}: q {q.shape} and k {k.shape} must agree in batch, heads and "
+                          "head size")
+    if not q.dtype == k.dtype == v.dtype:
+        raise KernelError(f"{kernel}: q, k and v must have one dtype, got {q.dtype}, {k.dtype}, "
+                          f"{v.dtype}")
+    _check_head(kernel, q.shape[3])
+    if scale is not None and not scale > 0:
+        raise KernelError(f"{kernel}: scale must be positive, got {scale}")
+    require_dropout(kernel, dropout_p, key)
+    for name, array in (("q", q), ("k", k), ("v", v)):
+        if array.shape[2] * abs(array.strides[2]) // array.itemsize > MAX_OFFSET:
+            raise KernelError(f"{kernel}: a head of {name} spans more than 2^31 elements; pass a "
+                              "contiguous array")
+
+
+def _check_head(kernel: str, d: int) -> None:
+    if not 1 <= d <= MAX_HEAD:
+        raise KernelError(f"{kernel}: head size must be 1 to {MAX_HEAD}, got {d}; use the array "
+                          "code")
+
+
+def check_qkv(kernel: str, qkv: Any, n_head: int, dropout_p: float = 0.0, key: Any = None) -> None:
+    """qkv (B, T, 3 C) can be split into n_head heads."""
+    require_float(kernel, qkv=qkv)
+    if qkv.ndim != 3 or n_head < 1 or qkv.shape[2] % (3 * n_head) or not qkv.shape[2]:
+        raise KernelError(f"{kernel}: qkv must have shape (B, T, 3 C) with C a multiple of n_head="
+                          f"{n_head}, got {qkv.shape}")
+    _check_head(kernel, qkv.shape[2] // (3 * n_head))
+    require_dropout(kernel, dropout_p, key)
+
+
+def split_heads(qkv: Any, n_head: int) -> tuple[Any, Any, Any]:
+    """q, k and v (B, H, T, D) as views of packed (B, T, 3 C); nothing is copied."""
+    b, t, width = qkv.shape
+    parts = qkv.reshape(b, t, 3, n_head, width // (3 * n_head)).transpose(2, 0, 3, 1, 4)
+    return parts[0], parts[1], parts[2]
+
+
+def as_heads(x: Any, n_head: int) -> Any:
+    """(B, T, C) as a view (B, H, T, D)."""
+    b, t, c = x.shape
+    return x.reshape(b, t, n_head, c // n_head).transpose(0, 2, 1, 3)
+
+
+def unit_last_stride(array: Any) -> Any:
+    """`array` itself where its last axis is contiguous, otherwise a contiguous copy."""
+    if array.strides[-1] == array.itemsize:
+        return array
+    return array_module(array).ascontiguousarray(array)
+
+
+def element_strides(array: Any) -> tuple[int, int, int]:
+    """Strides of batch, head and row in elements."""
+    batch, head, row, _ = array.strides
+    size = array.itemsize
+    return batch // size, head // size, row // size
+
+
+def block_d(d: int) -> int:
+    """Width of a tile for head size d: a power of two that the matrix units take."""
+    return max(16, next_power_of_2(d))
+
+
+def fitting(candidates: list[Config], q: Any, tiles: str) -> list[Config]:
+    """The candidates whose tiles fit in the shared memory of the chip.
+
+    tiles: "rows" where BLOCK_M rows stay and two tiles of BLOCK_N rows pass by in num_stages
+        copies; "keys" the other way round with two resident tiles
+    """
+    row_bytes = block_d(q.shape[3]) * q.itemsize
+    limit = shared_memory_limit(q)
+
+    def fits(c: Config) -> bool:
+        resident, passing = (c["BLOCK_M"], c["BLOCK_N"]) if tiles == "rows" else (
+            c["BLOCK_N"], c["BLOCK_M"])
+        return (2 * resident + 2 * c["num_stages"] * passing) * row_bytes <= limit
+
+    return [c for c in candidates if fits(c)] or [candidates[-1]]
+
+
+def config(block_m: int, block_n: int, num_warps: int, num_stages: int) -> Config:
+    return {"BLOCK_M": block_m, "BLOCK_N": block_n, "num_warps": num_warps,
+            "num_stages": num_stages}
