@@ -10,13 +10,17 @@ from __future__ import annotations
 from tinygrad_llm.data import corpora
 from tinygrad_llm.data.documents import Document
 from tinygrad_llm.data.loader import BatchLoader
+from tinygrad_llm.data.shards import TokenShards
 from tinygrad_llm.data.sliding_window import TokenDataset, encode_documents, split_ids
+from tinygrad_llm.data.tokenizing import tokenize_files
 
 __all__ = [
     "BatchLoader",
     "Document",
     "TokenDataset",
+    "TokenShards",
     "corpora",
     "encode_documents",
     "split_ids",
+    "tokenize_files",
 ]

@@ -75,12 +75,12 @@ def split_ids(ids: Ids, validation_fraction: float = 0.1, context_length: int = 
     One piece, since windows drawn at random would overlap and leak into each other.
 
     Args:
-        ids: array (n_tokens,).
+        ids: array (n_tokens,) or `shards.TokenShards`.
         validation_fraction: part held out, between 0 and 1.
         context_length: each part must hold at least one window of this length and its target.
 
     Returns:
-        two views of ``ids``.
+        two views of ``ids``; nothing is copied.
 
     Raises:
         ConfigError: the fraction is not between 0 and 1.
@@ -91,7 +91,8 @@ def split_ids(ids: Ids, validation_fraction: float = 0.1, context_length: int = 
             f"validation_fraction: expected a number between 0 and 1, got {validation_fraction}."
         )
     cut = len(ids) - round(len(ids) * validation_fraction)
-    train, validation = ids[:cut], ids[cut:]
+    view = getattr(ids, "part", None)  # a slice of TokenShards would be read into memory
+    train, validation = (view(0, cut), view(cut, len(ids))) if view else (ids[:cut], ids[cut:])
     for name, part in (("training", train), ("validation", validation)):
         if len(part) <= context_length:
             raise DataError(
