@@ -1,0 +1,95 @@
+"""Train a GPT on text.
+
+    python examples/train_gpt.py                                 the Python manual, two minutes
+    python examples/train_gpt.py --preset tiny                   a few seconds, to try
+    python examples/train_gpt.py --data my_novel.txt --tokenizer char
+    python examples/train_gpt.py --preset char --data tiny-shakespeare
+    python examples/train_gpt.py --out runs/pydoc-bpe --resume   go on after Ctrl-C
+
+Prints the validation loss beside what counting tokens and pairs of tokens would achieve, shows
+what the model writes, saves checkpoints that Hugging Face transformers can open, and says at the
+end what to do next.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from tinygrad_llm.errors import TinygradLLMError
+from tinygrad_llm.training.assemble import make_trainer
+from tinygrad_llm.training.baselines import counting_baselines
+from tinygrad_llm.training.flags import add_settings, add_sources, chosen_settings, describe, parse
+from tinygrad_llm.training.samples import sample_text
+from tinygrad_llm.training.session import open_session
+from tinygrad_llm.training.summary import summarize, try_loss_curve
+from tinygrad_llm.training.watchers import make_callbacks
+
+PROGRAM = "python examples/train_gpt.py"
+EXIT_CODES = {"Ctrl-C": 130, "SIGTERM": 143}  # as a shell expects them
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All flags."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    group = parser.add_argument_group("what to do")
+    group.add_argument(
+        "--resume", action="store_true", help="go on from the newest intact checkpoint in --out"
+    )
+    group.add_argument(
+        "--overwrite", action="store_true", help="replace an earlier run in --out"
+    )
+    add_sources(parser)
+    add_settings(parser)
+    return parser
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Run the training that the flags describe; returns the exit status."""
+    chosen = chosen_settings(arguments)
+    session = open_session(chosen, arguments.resume, arguments.overwrite)
+    config, folder = session.config, session.run.path
+    print(f"Settings ({folder}/config.toml):\n{describe(config)}\n")
+
+    text = session.load_text()
+    counted = counting_baselines(text.train, text.validation, text.tokenizer.vocab_size)
+    levels = {"unigram entropy": counted.unigram, "bigram entropy": counted.bigram}
+    print(f"Text: {text.described}")
+    print(
+        f"Loss of who only knows how frequent each token is: {counted.unigram:.3f}; "
+        f"of who also knows the token before: {counted.bigram:.3f}."
+    )
+
+    model = session.load_model(text)
+    print(f"Model: {model.num_parameters():,} parameters, {text.tokenizer.vocab_size} tokens.\n")
+    watchers = make_callbacks(config, text.tokenizer, levels, folder)
+    trainer = make_trainer(config, text, model, session.run, session.state, watchers)
+    result = trainer.fit()
+
+    problem = try_loss_curve(folder, levels) if config.plot else None
+    length = 2 * config.sample_tokens
+    sample = sample_text(model, text.tokenizer, config.prompt, length, config.seed)
+    print(f"\n--- the model writes ---\n{sample}\n---")
+    print(summarize(result, folder, config.steps, levels, PROGRAM))
+    if problem:
+        print(problem)
+    return EXIT_CODES.get(result.stopped_by or "", 0)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the flags and train; an error becomes one sentence and status 2."""
+    try:
+        return train(parse(build_parser(), argv))
+    except TinygradLLMError as error:
+        print(f"train_gpt.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped at once. Go on from the last checkpoint with --resume.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""What can be told about a run while it goes on.
+
+    class Bell(Callback):
+        def on_evaluation(self, trainer, record):
+            print("\\a", record["validation_loss"])
+
+    Trainer(..., callbacks=[Bell()])
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinygrad_llm.training.trainer import StepReport, Trainer
+
+Record = dict[str, Any]
+
+
+class Callback:
+    """Base class: override what should be listened to. Each gets the trainer first."""
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Before the first step of this call of ``fit``."""
+
+    def on_step(self, trainer: Trainer, report: StepReport) -> None:
+        """After each step, before logging and evaluation."""
+
+    def on_log(self, trainer: Trainer, record: Record, timing: Record) -> None:
+        """When lines were written to the logs."""
+
+    def on_evaluation(self, trainer: Trainer, record: Record) -> None:
+        """After an evaluation; the record holds "validation_loss" and so on."""
+
+    def after_step(self, trainer: Trainer, report: StepReport) -> None:
+        """After a step's logging and evaluation, before its checkpoint."""
+
+    def on_checkpoint(self, trainer: Trainer, folder: Path) -> None:
+        """When a checkpoint is complete."""
+
+    def on_end(self, trainer: Trainer, result: Any) -> None:
+        """At the end of ``fit``, also after an error."""

@@ -1,0 +1,79 @@
+"""Settings in files: TOML (and YAML where PyYAML is installed) in, TOML out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tinygrad_llm.errors import ConfigError, MissingDependencyError
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """The table of settings in a ``.toml``, ``.yaml`` or ``.yml`` file.
+
+    Settings may stand in sections, such as ``[model]``; the sections' names do not matter.
+
+    Raises:
+        ConfigError: no such file, or it cannot be parsed, or one setting stands there twice.
+        MissingDependencyError: the format needs a package that is not installed.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--config {path}: cannot be read ({error}).") from error
+    table = _parse_yaml(path, text) if path.suffix in (".yaml", ".yml") else _parse_toml(path, text)
+    settings: dict[str, Any] = {}
+    for key, value in table.items():
+        inner = value if isinstance(value, dict) else {key: value}
+        twice = sorted(set(inner) & set(settings))
+        if twice:
+            raise ConfigError(f"--config {path}: {twice[0]} stands there twice. Remove one.")
+        settings.update(inner)
+    return settings
+
+
+def _parse_toml(path: Path, text: str) -> dict[str, Any]:
+    try:
+        import tomllib
+    except ImportError:  # Python 3.10
+        try:
+            import tomli as tomllib  # type: ignore[no-redef, unused-ignore]
+        except ImportError:
+            raise MissingDependencyError(
+                f"--config {path}: Python 3.10 cannot read TOML by itself: pip install tomli "
+                "(Python 3.11 and newer can)."
+            ) from None
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"--config {path}: is not valid TOML: {error}.") from error
+
+
+def _parse_yaml(path: Path, text: str) -> dict[str, Any]:
+    try:
+        import yaml
+    except ImportError:
+        raise MissingDependencyError(
+            f"--config {path}: reading YAML needs PyYAML: pip install pyyaml. TOML needs nothing."
+        ) from None
+    try:
+        table = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--config {path}: is not valid YAML: {error}.") from error
+    if not isinstance(table, dict):
+        raise ConfigError(f"--config {path}: expected lines such as `steps: 1000`.")
+    return table
+
+
+def to_toml(groups: Mapping[str, Mapping[str, Any]]) -> str:
+    """Settings as TOML text, a section per group. Values: strings, numbers, booleans, lists."""
+    lines = []
+    for group, settings in groups.items():
+        lines.append(f"[{group}]")
+        # JSON's spelling of these types is TOML's, too.
+        lines += [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+        lines.append("")
+    return "\n".join(lines)

@@ -1,0 +1,122 @@
+"""Validation: the loss on text that is never trained on, always the same windows of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from tinygrad_llm.autograd import no_grad
+from tinygrad_llm.data.sliding_window import TokenDataset
+from tinygrad_llm.nn import GPT
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model is worth on some text.
+
+    Attributes:
+        loss: mean cross-entropy in nats per token.
+        tokens: how many tokens were predicted.
+        bits_per_byte: the same loss per byte of UTF-8 text, so that models with different
+            tokenizers compare; NaN where the tokenizer is not known. The bits spent on
+            ``<|endoftext|>`` count, its bytes do not exist.
+    """
+
+    loss: float
+    tokens: int
+    bits_per_byte: float = math.nan
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss): as uncertain as a choice among so many equally likely tokens."""
+        return math.exp(min(self.loss, 700.0))
+
+    def to_dict(self) -> dict[str, float]:
+        """The figures by name, for the log."""
+        values = {"loss": self.loss, "perplexity": self.perplexity}
+        return values if math.isnan(self.bits_per_byte) else {
+            **values, "bits_per_byte": self.bits_per_byte
+        }  # fmt: skip
+
+
+class ByteTokenizer(Protocol):
+    """What is needed of a tokenizer here."""
+
+    special_tokens: dict[str, int]
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    def token_bytes(self, token_id: int, first: bool = False) -> bytes: ...
+
+
+def bytes_per_token(tokenizer: ByteTokenizer) -> np.ndarray:
+    """The number of UTF-8 bytes of each token (V,); 0 for special tokens."""
+    special = set(tokenizer.special_tokens.values())
+    lengths = [
+        0 if i in special else len(tokenizer.token_bytes(i)) for i in range(tokenizer.vocab_size)
+    ]
+    return np.array(lengths, np.int64)
+
+
+class Evaluator:
+    """Measures a model on fixed windows of a text.
+
+    Args:
+        ids: the validation tokens (N,).
+        context_length: T, tokens in a window.
+        batch_size: windows computed at once.
+        max_tokens: look at no more tokens than this, evenly spread over the text; 0 for all.
+        token_bytes: bytes of each token (V,), see `bytes_per_token`; None leaves bits per byte
+            out.
+
+    Raises:
+        DataError: the text is shorter than a window.
+    """
+
+    def __init__(
+        self,
+        ids: Any,
+        context_length: int,
+        batch_size: int,
+        max_tokens: int = 0,
+        token_bytes: np.ndarray | None = None,
+    ) -> None:
+        self.dataset = TokenDataset(ids, context_length)
+        self.batch_size = batch_size
+        self.token_bytes = token_bytes
+        n = len(self.dataset)
+        wanted = min(n, max(1, max_tokens // context_length)) if max_tokens else n
+        self.windows = np.unique(np.linspace(0, n - 1, wanted).round().astype(np.int64))
+
+    def __call__(self, model: GPT) -> Evaluation:
+        """Loss, perplexity and bits per byte; the model is in evaluation mode meanwhile."""
+        was_training = model.training
+        model.eval()
+        nats, tokens, n_bytes = 0.0, 0, 0
+        with no_grad():
+            for inputs, targets in self._batches():
+                nats += float(model.loss(inputs, targets).item()) * targets.size
+                tokens += targets.size
+                if self.token_bytes is not None:
+                    n_bytes += int(self.token_bytes[targets].sum())
+        model.train(was_training)
+        bits = nats / math.log(2) / n_bytes if n_bytes else math.nan
+        return Evaluation(nats / tokens, tokens, bits)
+
+    def _batches(self) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+        for first in range(0, len(self.windows), self.batch_size):
+            chosen = self.windows[first : first + self.batch_size].tolist()
+            pairs = [self.dataset[i] for i in chosen]
+            yield np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
+
+
+def as_metrics(result: Evaluation | Mapping[str, float]) -> dict[str, float]:
+    """An evaluation, or a table with at least ``loss``, as a plain table of numbers."""
+    if isinstance(result, Evaluation):
+        return result.to_dict()
+    return {name: float(value) for name, value in result.items()}

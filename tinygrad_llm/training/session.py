@@ -1,0 +1,110 @@
+"""Beginning a run, or going on with one: the settings, the folder, the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinygrad_llm import tokenizers
+from tinygrad_llm.backend.files import write_atomic
+from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.nn import GPT
+from tinygrad_llm.tokenizers import Tokenizer
+from tinygrad_llm.training.assemble import changed_versions, make_model
+from tinygrad_llm.training.config import TrainConfig
+from tinygrad_llm.training.flags import as_toml, differences
+from tinygrad_llm.training.run_folder import RunFolder, clear_run
+from tinygrad_llm.training.text import TokenText, load_text, short_name
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run that is about to begin or to go on.
+
+    Attributes:
+        config: its settings.
+        run: its folder.
+        checkpoint: the folder of the checkpoint to go on from, or None for a new run.
+        state: that checkpoint's state, or None.
+    """
+
+    config: TrainConfig
+    run: RunFolder
+    checkpoint: Path | None
+    state: Mapping[str, Any] | None
+
+    def load_text(self) -> TokenText:
+        """The tokenized text; a resumed run keeps its tokenizer."""
+        return load_text(self.config, self._saved_tokenizer())
+
+    def load_model(self, text: TokenText) -> GPT:
+        """The model: new, or as it was."""
+        return make_model(self.config, text.tokenizer.vocab_size, self.checkpoint)
+
+    def _saved_tokenizer(self) -> Tokenizer | None:
+        return None if self.checkpoint is None else tokenizers.load(self.checkpoint)
+
+
+def open_session(
+    chosen: Mapping[str, Any], resume: bool, overwrite: bool, report: Report = print
+) -> Session:
+    """Open the run's folder, and find out where it stands.
+
+    Args:
+        chosen: settings that were given, see `flags.chosen_settings`.
+        resume: go on from the newest intact checkpoint; begin where there is none.
+        overwrite: remove an earlier run from the folder first.
+        report: is told what should be known.
+
+    Raises:
+        ConfigError: the folder holds a run and neither flag is given; or settings that do not fit.
+        CheckpointError: there are checkpoints, and none is intact.
+    """
+    out = Path(chosen.get("out") or default_folder(chosen))
+    chosen = {**chosen, "out": str(out)}
+    config = TrainConfig.from_dict(chosen)
+    run = RunFolder(out, config.keep)
+    if overwrite:
+        clear_run(out)
+        run.checkpoints.mkdir(exist_ok=True)
+    if run.steps() and not resume:
+        run.close()
+        raise ConfigError(
+            f"{out}: holds a run already. Go on with it (--resume), choose another folder "
+            "(--out FOLDER), or replace it (--overwrite)."
+        )
+    found = run.load_newest(report) if resume else None
+    if found is not None:
+        checkpoint, state = found
+        config = _resumed_config(state, chosen, report)
+        run.keep = config.keep
+        report(f"Going on after step {state['step']}, from {checkpoint}.")
+        session = Session(config, run, checkpoint, state)
+    else:
+        if resume:
+            report(f"{out}: no checkpoint yet; beginning.")
+        session = Session(config, run, None, None)
+    write_atomic(out / "config.toml", as_toml(config).encode("utf-8"))
+    return session
+
+
+def default_folder(chosen: Mapping[str, Any]) -> str:
+    """``runs/DATA-TOKENIZER``."""
+    config = TrainConfig.from_dict(chosen)
+    return f"runs/{short_name(config.data)}-{Path(config.tokenizer).name}"
+
+
+def _resumed_config(
+    state: Mapping[str, Any], chosen: Mapping[str, Any], report: Report
+) -> TrainConfig:
+    """The run's own settings, changed where others were given; says what that means."""
+    before = TrainConfig.from_dict(state["config"], "checkpoint")
+    for sentence in differences(before, chosen):
+        report(f"  changed: {sentence}")
+    for sentence in changed_versions(state["versions"]):
+        report(f"  changed: {sentence}")
+    return TrainConfig.from_dict({**before.to_dict(), **chosen})

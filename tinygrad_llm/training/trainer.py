@@ -1,0 +1,272 @@
+"""The training loop.
+
+    for each step:
+        for each micro-batch:  loss = compute_loss(batch);  loss.backward()
+        clip the gradient;  set the learning rate;  optimizer.step()
+        log;  evaluate;  save a checkpoint                    each when it is due
+
+Every part is a method, to be overridden in a subclass, and every event is told to callbacks. What
+happens between two steps is complete before the next begins, and the state at that moment is all
+there is: a run that goes on from a checkpoint computes the same bits as one never stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.backend.random import default_generator
+from tinygrad_llm.nn import Module
+from tinygrad_llm.optim import Optimizer, Schedule, clip_grad_norm
+from tinygrad_llm.training.callbacks import Callback
+from tinygrad_llm.training.evaluate import as_metrics
+from tinygrad_llm.training.loop_settings import LoopSettings, TrainingResult
+from tinygrad_llm.training.nan_policy import name_guilty_op, refuse_endless_skipping
+from tinygrad_llm.training.progress import Progress
+from tinygrad_llm.training.recorder import Recorder
+from tinygrad_llm.training.stopping import StopSignals
+
+Batch = tuple[Any, ...]
+IGNORED = -100  # targets that do not count, as in cross_entropy
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one optimizer step did.
+
+    Attributes:
+        step: number of steps done, this one included.
+        loss: mean over the step's targets, before the update.
+        learning_rate: used in this step.
+        gradient_norm: before clipping.
+        tokens: targets learned from.
+        skipped: True when the update was left out for a NaN or an infinity.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    tokens: int
+    skipped: bool = False
+
+
+class Trainer:
+    """Trains a model.
+
+    Args:
+        model: anything with parameters; `compute_loss` says what is minimized.
+        optimizer: over the model's parameters.
+        loader: gives batches: ``next_batch()``, ``state()``, ``set_state(state)``.
+        settings: how long, how often, and what to do about NaN.
+        schedule: sets the optimizer's learning rate; None leaves it as it is.
+        evaluate: called with the model at intervals; returns an `Evaluation` or a table of
+            numbers with "loss", by which the best checkpoint is chosen. None for no evaluation.
+        save: called as ``save(step, state, best_step)`` to write a checkpoint. None for none.
+        recorder: writes the log. None for none.
+        callbacks: are told what happens.
+
+    Attributes:
+        step: optimizer steps done.
+        progress: best loss, tokens seen, and what else a checkpoint keeps.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        loader: Any,
+        settings: LoopSettings,
+        schedule: Schedule | None = None,
+        *,
+        evaluate: Callable[[Any], Any] | None = None,
+        save: Callable[[int, Mapping[str, Any], int | None], Path] | None = None,
+        recorder: Recorder | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.loader = loader
+        self.settings = settings
+        self.schedule = schedule
+        self.evaluate = evaluate
+        self.save = save
+        self.recorder = recorder or Recorder()
+        self.callbacks = list(callbacks)
+        self.step = 0
+        self.progress = Progress()
+        self._saved_step = -1
+
+    # ---- the parts of a step: override what should be different ------------------------------
+
+    def compute_loss(self, batch: Batch) -> Tensor:
+        """The mean loss of one micro-batch, a scalar Tensor."""
+        inputs, targets = batch
+        return self.model.loss(inputs, targets)  # type: ignore[attr-defined]
+
+    def count_targets(self, batch: Batch) -> int:
+        """How many targets the mean of `compute_loss` runs over: its weight among the others."""
+        return int(np.count_nonzero(np.asarray(batch[-1]) != IGNORED))
+
+    def backward(self, batches: Sequence[Batch]) -> tuple[float, int]:
+        """Gradients of the mean loss over several micro-batches; returns loss and targets.
+
+        The mean over all targets is the mean of the micro-batches' means, weighted by their
+        numbers of targets: accumulation gives what one large batch would.
+        """
+        counts = [self.count_targets(batch) for batch in batches]
+        total = max(1, sum(counts))
+        mean = 0.0
+        for batch, count in zip(batches, counts, strict=True):
+            loss = self.compute_loss(batch)
+            share = count / total
+            loss.backward(None if share == 1.0 else np.asarray(share, loss.dtype))
+            mean += float(loss.item()) * share
+        return mean, total
+
+    def update(self) -> None:
+        """Change the weights by the gradients."""
+        self.optimizer.step()
+
+    def clip(self) -> float:
+        """Limit the gradient's norm; returns what it was."""
+        limit = self.settings.clip or float("inf")
+        return float(clip_grad_norm(self.optimizer, limit))
+
+    def train_step(self) -> StepReport:
+        """One optimizer step."""
+        random_state = default_generator().state()
+        batches = [self.loader.next_batch() for _ in range(self.settings.accumulate)]
+        self.optimizer.zero_grad()
+        loss, tokens = self.backward(batches)
+        norm = self.clip()
+        rate = self.optimizer.lr
+        healthy = bool(np.isfinite(loss) and np.isfinite(norm))
+        if healthy:
+            self.update()
+            self.progress.skipped_in_a_row = 0
+        elif self.settings.on_nan == "stop":
+            default_generator().set_state(random_state)
+            name_guilty_op(lambda: self.backward(batches), self.step, loss, norm)
+        else:
+            self.progress.note_skipped()
+            refuse_endless_skipping(self.progress.skipped_in_a_row, self.step)
+        self.step += 1
+        if self.schedule is not None:
+            self.schedule.step()
+        return StepReport(self.step, loss, rate, norm, tokens, skipped=not healthy)
+
+    # ---- the loop ----------------------------------------------------------------------------
+
+    def fit(self) -> TrainingResult:
+        """Train until the last step, a signal, or early stopping; saves at the end.
+
+        Raises:
+            NumericsError: a NaN or an infinity, when ``settings.on_nan`` is "stop".
+            CheckpointError: a checkpoint cannot be written.
+        """
+        self.model.train()
+        result = TrainingResult(first_step=self.step)
+        self._tell("on_start")
+        try:
+            with StopSignals() as signals:
+                self._run(result, signals)
+        finally:
+            self.recorder.close()
+            self._tell("on_end", result)
+        return result
+
+    def _run(self, result: TrainingResult, signals: StopSignals) -> None:
+        if self.step == 0 and self._due(self.settings.eval_every):
+            self._evaluate()
+        while self.step < self.settings.steps and not result.stopped_by:
+            started = time.perf_counter()
+            report = self.train_step()
+            self._after_step(report, time.perf_counter() - started)
+            result.stopped_by = signals.reason or self._early_stop()
+        result.finish(self.step, self.progress, self.recorder)
+        if self._saved_step != self.step:
+            self.save_checkpoint()
+
+    def _after_step(self, report: StepReport, seconds: float) -> None:
+        last = self.step == self.settings.steps
+        self.progress.note_step(report.loss, report.tokens, report.skipped)
+        self.recorder.note_time(report.tokens, seconds)
+        self._tell("on_step", report)
+        if last or self._due(self.settings.log_every):
+            self._tell("on_log", *self.recorder.write_step(report, self.progress))
+        improved = (last or self._due(self.settings.eval_every)) and self._evaluate()
+        self._tell("after_step", report)
+        if improved or self._due(self.settings.checkpoint_every):
+            self.save_checkpoint()
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.step % every == 0
+
+    def _evaluate(self) -> bool:
+        """Evaluate, log it, and tell whether the loss is the best so far."""
+        if self.evaluate is None or not self.settings.eval_every:
+            return False
+        metrics = as_metrics(self.evaluate(self.model))
+        improved = self.progress.note_evaluation(self.step, metrics)
+        self._tell("on_evaluation", self.recorder.write_evaluation(self.step, metrics))
+        return improved
+
+    def _early_stop(self) -> str | None:
+        patience = self.settings.patience
+        waited = self.progress.evaluations_without_best
+        if not patience or waited < patience:
+            return None
+        return f"early stopping: no better validation loss in {waited} evaluations"
+
+    def _tell(self, event: str, *what: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(self, *what)
+
+    # ---- saving and resuming -----------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """All that decides how the run goes on, the weights excepted."""
+        return {
+            "step": self.step,
+            "optimizer": self.optimizer.state_dict(),
+            "loader": self.loader.state(),
+            "generator": default_generator().state(),
+            "trainer": self.progress.to_dict(),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned; the weights must be loaded already.
+
+        Settings such as learning rate and decay stay those of this trainer's own optimizer and
+        schedule: whoever resumes a run may have chosen others.
+
+        Raises:
+            CheckpointError, DataError: the state belongs to another model or other data.
+        """
+        saved, own = state["optimizer"], self.optimizer.state_dict()["settings"]
+        settings = {**saved["settings"], "groups": own["groups"]}
+        self.optimizer.load_state_dict({**saved, "settings": settings})
+        self.loader.set_state(state["loader"])
+        default_generator().set_state(state["generator"])
+        self.progress = Progress.from_dict(state["trainer"])
+        self.step = self._saved_step = int(state["step"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict({**self.schedule.state_dict(), "count": self.step})
+        self.recorder.cut_after(self.step)
+
+    def save_checkpoint(self) -> None:
+        """Write a checkpoint of this moment."""
+        if self.save is None:
+            return
+        self.recorder.sync()
+        folder = self.save(self.step, self.state(), self.progress.best_step)
+        self._saved_step = self.step
+        self._tell("on_checkpoint", folder)
+
