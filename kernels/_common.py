@@ -8,7 +8,8 @@ import numpy as np
 import triton
 import triton.language as tl
 
-from ._runtime import array_module, cdiv, launch, next_power_of_2
+from ._checks import contiguous, require_float
+from ._runtime import array_module, cdiv, launch, next_power_of_2, program_count
 
 # ---------------------------------------------------------------- random bits
 # A counter-based generator: the bits of element i depend on the key and on i alone, so that the
@@ -75,38 +76,50 @@ def dropout_threshold(p: float) -> int:
     return _as_signed(min(round(p * 2**32), 2**32 - 1))
 
 
-# ---------------------------------------------------------------- column sums, second stage
-# Sums over rows (a bias gradient) are taken in two stages: each program of the first stage walks
-# its share of the rows and writes one partial row; this kernel adds the partial rows. No atomics,
-# so that the result is the same in every run.
+# ---------------------------------------------------------------- sums over rows
+# A bias gradient is a sum over all rows. It is taken in two stages, since one program per group of
+# columns would leave most of the device idle: each program of the first adds its share of the rows
+# and writes a partial row, the second adds the partial rows. No atomics, so that the result is the
+# same in every run.
 
 
 @triton.jit
 def column_sum_kernel(
-    Partial,  # (P, N)
-    Out,  # (N,)
-    p,
+    X,  # (M, N)
+    Out,  # (groups, N), group g adds its share of the rows
+    m,
     n,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
+    group, groups = tl.program_id(1), tl.num_programs(1)
     columns = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     inside = columns < n
     total = tl.zeros([ROWS, COLUMNS], tl.float32)
-    for start in range(0, p, ROWS):
+    for start in range(group * ROWS, m, groups * ROWS):
         rows = start + tl.arange(0, ROWS)
-        mask = (rows < p)[:, None] & inside[None, :]
+        mask = (rows < m)[:, None] & inside[None, :]
         offset = rows.to(tl.int64)[:, None] * n + columns[None, :]
-        total += tl.load(Partial + offset, mask=mask, other=0.0).to(tl.float32)
-    tl.store(Out + columns, tl.sum(total, 0).to(Out.dtype.element_ty), mask=inside)
+        total += tl.load(X + offset, mask=mask, other=0.0).to(tl.float32)
+    sums = tl.sum(total, 0).to(Out.dtype.element_ty)
+    tl.store(Out + group.to(tl.int64) * n + columns, sums, mask=inside)
 
 
-def column_sum(partial: Any, like: Any) -> Any:
-    """Sum of `partial` (P, N) over its rows in float32, returned (N,) in the dtype of `like`."""
-    p, n = partial.shape
-    out = array_module(partial).empty(n, like.dtype)
-    columns = min(next_power_of_2(n), 64)
-    launch(column_sum_kernel, (cdiv(n, columns),), partial, out, p, n, ROWS=32, COLUMNS=columns)
+def column_sum(x: Any, dtype: Any = None) -> Any:
+    """Sum of `x` (M, N) over its rows, in float32: (N,) in `dtype`, by default that of x."""
+    require_float("column_sum", x=x)
+    x = contiguous(x)
+    m, n = x.shape
+    xp = array_module(x)
+    rows, columns = 32, min(next_power_of_2(n), 64)
+    blocks = cdiv(n, columns)
+    groups = max(1, min(cdiv(program_count(x, 8), blocks), cdiv(m, 4 * rows)))
+    if groups > 1:
+        partial = xp.empty((groups, n), "float32")
+        launch(column_sum_kernel, (blocks, groups), x, partial, m, n, ROWS=rows, COLUMNS=columns)
+        x, m = partial, groups
+    out = xp.empty(n, x.dtype if dtype is None else dtype)
+    launch(column_sum_kernel, (blocks, 1), x, out, m, n, ROWS=rows, COLUMNS=columns)
     return out
 
 

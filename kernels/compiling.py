@@ -122,12 +122,12 @@ def _uses_matrix_units(ptx: str) -> bool:
     return re.search(r"\b(mma\.sync|wgmma\.mma_async|tcgen05\.mma)", ptx) is not None
 
 
-def table(rows: list[Resources]) -> str:
-    """The rows as text, one line a kernel, with a mark where something spills or does not fit."""
-    lines = [f"{'kernel':34s} {'chip':6s} {'registers':>9s} {'stack B':>8s} {'shared B':>9s} "
-             f"{'warps':>5s}  tensor cores"]
-    for r in rows:
+def table(rows: list[tuple[str, Resources]]) -> str:
+    """(launch, resources) as text, a line each, with a mark where one spills or is too big."""
+    lines = [f"{'launch':28s} {'kernel':34s} {'chip':6s} {'registers':>9s} {'stack B':>8s} "
+             f"{'shared B':>9s} {'warps':>5s}  tensor cores"]
+    for launch, r in rows:
         mark = "" if r.fits else "  <- does not fit"
-        lines.append(f"{r.name:34s} sm_{r.chip:<3d} {r.registers:9d} {r.stack:8d} {r.shared:9d} "
-                     f"{r.warps:5d}  {'yes' if r.matrix_units else '-'}{mark}")
+        lines.append(f"{launch:28s} {r.name:34s} sm_{r.chip:<3d} {r.registers:9d} {r.stack:8d} "
+                     f"{r.shared:9d} {r.warps:5d}  {'yes' if r.matrix_units else '-'}{mark}")
     return "\n".join(lines)

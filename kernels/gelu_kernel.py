@@ -181,4 +181,4 @@ def bias_gelu_backward(dy: Any, x: Any, bias: Any = None, approximate: str = "ta
     launch(bias_gelu_backward_kernel, (programs, blocks), dy2, x2, contiguous(bias), dx, partial,
            m, n, dy_stride, x_stride, TANH=FORMS[approximate], ROWS=rows, COLUMNS=columns,
            num_stages=1)
-    return dx, None if bias is None else column_sum(partial, bias)
+    return dx, None if bias is None else column_sum(partial, bias.dtype)

@@ -228,4 +228,4 @@ def layer_norm_backward(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, ds: 
     launch(layer_norm_backward_kernel, (programs,), dy2, ds2, x2, contiguous(weight), mean, rstd,
            dx, partial[0], partial[1], m, n, dy_stride, ds_stride, x_stride,
            ROWS=rows, COLUMNS=columns, num_warps=warps, num_stages=1)
-    return dx, column_sum(partial[0], parameter), column_sum(partial[1], parameter)
+    return dx, column_sum(partial[0], parameter.dtype), column_sum(partial[1], parameter.dtype)

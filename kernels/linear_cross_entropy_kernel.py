@@ -104,7 +104,7 @@ class _Gradients:
         matmul(dlogits, weight, out=self.dx[chunk])
         matmul(dlogits, part, out=self.dw, transpose_a=True, accumulate=True)
         if self.db is not None:
-            self.db += column_sum(dlogits, self.db)
+            self.db += column_sum(dlogits, "float32")
 
     def finish(self, x: Any, weight: Any, bias: Any) -> tuple[Any, Any, Any]:
         db = None if self.db is None else self.db.astype(bias.dtype, copy=False)

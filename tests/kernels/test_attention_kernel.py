@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import kernel_references as reference
 import numpy as np
 import pytest
 
+from tests.kernels import kernel_references as reference
 from tinygrad_llm import kernels
 
 KEY = (0x9E3779B9, 0x7F4A7C15)

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import kernel_references as reference
 import numpy as np
 import pytest
 
+from tests.kernels import kernel_references as reference
 from tinygrad_llm import kernels
 
 KEY = (0xDEADBEEF, 0x12345678)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import kernel_references as reference
 import numpy as np
 import pytest
-from conftest import DTYPES
 
+from tests.kernels import kernel_references as reference
+from tests.kernels.conftest import DTYPES
 from tinygrad_llm import kernels
 
 SETTINGS = {"betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1}

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-import kernel_references as reference
 import numpy as np
 import pytest
 
+from tests.kernels import kernel_references as reference
 from tinygrad_llm import kernels
 
 SHAPES = [(1, 1), (3, 5, 31), (13, 1024), (2, 2500), (7,)]

@@ -1,0 +1,111 @@
+"""What every kernel costs on a chip, in its default configuration at the sizes of GPT-2.
+
+    python -m tinygrad_llm.kernels.catalog 90          # registers, stack, shared memory for sm_90
+
+Needs no GPU: the kernels are compiled, not run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .adamw_kernel import adamw
+from .attention_decode_kernel import attention_decode
+from .attention_gradients import attention_backward
+from .attention_kernel import attention
+from .compiling import Resources, compile_only, resources, table
+from .cross_entropy_kernel import cross_entropy, cross_entropy_backward, cross_entropy_with_gradient
+from .dropout_kernel import dropout
+from .embedding_kernel import embedding, embedding_backward
+from .gelu_kernel import bias_gelu, bias_gelu_backward
+from .grad_norm_kernel import clip_factor, scale_in_place
+from .layer_norm_kernel import add_layer_norm, layer_norm, layer_norm_backward
+from .softmax_kernel import softmax, softmax_backward
+
+ROWS, WIDTH, VOCABULARY, HEADS, CONTEXT = 2048, 768, 50304, 12, 1024
+KEY = (1, 2)
+
+
+def _array(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    if dtype == "bfloat16":
+        import ml_dtypes
+        return np.zeros(shape, ml_dtypes.bfloat16)
+    return np.zeros(shape, dtype)
+
+
+def launches(dtype: str = "bfloat16") -> dict[str, Callable[[], Any]]:
+    """Name -> a call that launches the kernels of that name on arrays of GPT-2's sizes."""
+    x, wide = _array((ROWS, WIDTH), dtype), _array((ROWS, 4 * WIDTH), dtype)
+    w, b = _array((WIDTH,), dtype), _array((4 * WIDTH,), dtype)
+    row, ids = np.zeros(ROWS, np.float32), np.zeros(ROWS, np.int64)
+    logits, flat = _array((64, VOCABULARY), dtype), np.zeros(1 << 16, np.float32)
+    step = np.zeros(1, np.float32)
+    calls: dict[str, Callable[[], Any]] = {
+        "softmax": lambda: softmax(x),
+        "softmax_backward": lambda: softmax_backward(x, x),
+        "layer_norm": lambda: layer_norm(x, w, w),
+        "add_layer_norm": lambda: add_layer_norm(x, x, w, w),
+        "layer_norm_backward": lambda: layer_norm_backward(x, x, w, row, row, x),
+        "bias_gelu tanh": lambda: bias_gelu(wide, b),
+        "bias_gelu erf": lambda: bias_gelu(wide, b, "none"),
+        "bias_gelu_backward tanh": lambda: bias_gelu_backward(wide, wide, b),
+        "bias_gelu_backward erf": lambda: bias_gelu_backward(wide, wide, b, "none"),
+        "dropout": lambda: dropout(x, 0.1, KEY),
+        "cross_entropy": lambda: cross_entropy(logits, ids[:64]),
+        "cross_entropy_with_gradient": lambda: cross_entropy_with_gradient(logits, ids[:64], step),
+        "cross_entropy_backward": lambda: cross_entropy_backward(logits, ids[:64], row[:64], step),
+        "embedding": lambda: embedding(ids, x),
+        "embedding_backward": lambda: embedding_backward(x, ids, ROWS),
+        "embedding_backward atomic": lambda: embedding_backward(x, ids, ROWS, False),
+        "adamw": lambda: adamw(flat, flat, flat, flat, lr=step, step=step, clip=step,
+                               weights=None if dtype == "float32" else _array(flat.shape, dtype)),
+        "clip_factor": lambda: clip_factor(x, 1.0),
+        "scale_in_place": lambda: scale_in_place(x, step),
+    }
+    return calls | _attention_launches(dtype)
+
+
+def _attention_launches(dtype: str) -> dict[str, Callable[[], Any]]:
+    calls: dict[str, Callable[[], Any]] = {}
+    lse = np.zeros((1, HEADS, CONTEXT), np.float32)
+
+    def add(d: int, p: float) -> None:
+        q = _array((1, HEADS, CONTEXT, d), dtype)
+        name = f"attention D={d}" + (" dropout" if p else "")
+
+        def run() -> None:
+            attention(q, q, q, True, None, p, KEY)
+            attention_backward(q, q, q, q, q, lse, True, None, p, KEY)
+
+        calls[name] = run
+
+    for d, p in ((64, 0.0), (64, 0.1), (128, 0.0), (256, 0.0)):
+        add(d, p)
+    q = _array((1, HEADS, CONTEXT, 64), dtype)
+    calls["attention_decode D=64"] = lambda: attention_decode(q[:, :, :1], q, q, 1000)
+    return calls
+
+
+def resource_table(chips: tuple[int, ...] = (80, 90, 100),
+                   dtype: str = "bfloat16") -> list[tuple[str, Resources]]:
+    """(launch, resources) of every kernel compiled for every chip; one row per machine code."""
+    rows = []
+    for chip in chips:
+        seen = set()
+        for name, call in launches(dtype).items():
+            with compile_only(chip) as compiled:
+                call()
+            for kernel in compiled:
+                if kernel.hash not in seen:
+                    seen.add(kernel.hash)
+                    rows.append((name, resources(kernel)))
+    return rows
+
+
+if __name__ == "__main__":
+    asked = tuple(int(argument) for argument in sys.argv[1:]) or (80, 90, 100)
+    print(table(resource_table(asked)))
