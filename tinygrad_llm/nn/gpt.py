@@ -81,7 +81,11 @@ class GPT(Module):
         Returns:
             logits (B, T, V)
         """
-        return self.logits(self.hidden(ids, cache, positions, mask))
+        hidden = self.hidden(ids, cache, positions, mask)  # (B, T, C)
+        if cache is None:
+            return self.logits(hidden)
+        with no_grad():
+            return self.logits(hidden)
 
     def loss(self, ids: Any, targets: Any, ignore_index: int = -100) -> Tensor:
         """Mean cross-entropy of the targets, without ever holding all logits.
@@ -105,10 +109,13 @@ class GPT(Module):
                 f"GPT.loss: targets must have the shape of ids, {ids.shape}, got {targets.shape}."
             )
         hidden = self.hidden(ids)  # (B, T, C)
-        if type(self.head) in (Linear, type(None)):
-            weight = self._output_weight()
-            return F.linear_cross_entropy(hidden, weight, targets, ignore_index=ignore_index)
-        return F.cross_entropy(self.logits(hidden), targets, ignore_index)
+        if self.head is None:
+            weight, bias = self.token_embedding.weight, None
+        elif type(self.head) is Linear:
+            weight, bias = self.head.weight, self.head.bias
+        else:  # a head of one's own, such as LoRALinear
+            return F.cross_entropy(self.logits(hidden), targets, ignore_index)
+        return F.linear_cross_entropy(hidden, weight, targets, bias, ignore_index)
 
     def hidden(
         self, ids: Any, cache: KVCache | None = None, positions: Any = None, mask: Any = None
@@ -120,8 +127,9 @@ class GPT(Module):
             cache: keys and values of earlier positions, to which those of ``ids`` are added.
                 With a cache no gradient is computed.
             positions: position numbers (T,) or (B, T); by default they follow on the cache's.
-            mask: boolean, False hides a key: (B, S) for all S positions so far, or
-                broadcastable to (B, H, T, S). By default the cache's padding is hidden.
+            mask: boolean, False hides a key (or numbers to add to the scores): (B, S) for all S
+                positions so far, or broadcastable to (B, H, T, S). By default the cache's
+                padding is hidden.
 
         Returns:
             (B, T, C)
@@ -179,9 +187,6 @@ class GPT(Module):
             )
         return xp.arange(n_new) if cache is None else cache.positions(n_new)
 
-    def _output_weight(self) -> Tensor:
-        return self.token_embedding.weight if self.head is None else self.head.weight
-
     # ---- generation, saving, loading ---------------------------------------------------------
 
     def new_cache(
@@ -218,11 +223,10 @@ class GPT(Module):
 
 
 def _as_mask(mask: Any, device: str) -> Array:
-    """A boolean array that broadcasts to (B, H, T, S)."""
+    """The mask as an array that broadcasts to (B, H, T, S)."""
     array = module_for(device).asarray(mask.data if isinstance(mask, Tensor) else mask)
-    if array.dtype != bool or array.ndim not in (2, 4):
+    if array.ndim not in (2, 4):
         raise ShapeError(
-            "GPT: mask must be boolean of shape (B, S) or (B, H, T, S), got "
-            f"{array.dtype} of shape {array.shape}."
+            f"GPT: mask must have shape (B, S) or (B, H, T, S), got {array.shape}."
         )
     return array[:, None, None, :] if array.ndim == 2 else array

@@ -1,0 +1,243 @@
+"""Module: registration, names, hooks, modes, state_dict."""
+
+import copy
+
+import numpy as np
+import pytest
+
+import tinygrad_llm as tg
+from tinygrad_llm import nn
+from tinygrad_llm.autograd.modes import Observer
+from tinygrad_llm.errors import CheckpointError, ConfigError, DTypeError
+
+
+class Net(nn.Module):
+    def __init__(self):
+        self.first = nn.Linear(3, 4)
+        self.stack = nn.ModuleList([nn.Linear(4, 4, bias=False), nn.LayerNorm(4)])
+        self.scale = nn.Parameter([2.0])
+        self.offset = tg.tensor([1.0])
+        self.tied = nn.Linear(3, 4)
+        self.tied.weight = self.first.weight
+
+    def forward(self, x):
+        for layer in [self.first, *self.stack]:
+            x = layer(x)
+        return x * self.scale + self.offset
+
+
+NAMES = [
+    "scale", "first.weight", "first.bias", "stack.0.weight", "stack.1.weight", "stack.1.bias",
+    "tied.bias",
+]  # fmt: skip
+
+
+def test_parameters_are_found_by_attribute_and_tied_ones_come_once():
+    net = Net()
+    assert [name for name, _ in net.named_parameters()] == NAMES
+    assert len(list(net.parameters())) == len({id(p) for p in net.parameters()})
+    assert net.num_parameters() == 1 + 12 + 4 + 16 + 4 + 4 + 4
+    assert [name for name, _ in net.named_modules()] == [
+        "", "first", "stack", "stack.0", "stack.1", "tied",
+    ]  # fmt: skip
+    assert [name for name, _ in net.named_children()] == ["first", "stack", "tied"]
+    assert net.get_submodule("stack.1") is net.stack[1]
+
+
+def test_gradients_of_all_parameters_are_those_of_finite_differences(rng):
+    net = Net()
+    net.tied = None  # not used in forward
+    report = tg.gradcheck(net, [rng.normal(size=(2, 5, 3))])
+    assert len(report.entries) == 1 + 6
+    assert report.error < 1e-6
+
+
+def test_zero_grad_forgets_and_two_backwards_add_up(rng):
+    net = Net()
+    x = rng.normal(size=(2, 3)).astype(np.float32)
+    net(x).sum().backward()
+    once = net.first.bias.grad.copy()
+    net(x).sum().backward()
+    np.testing.assert_allclose(net.first.bias.grad, 2 * once, rtol=1e-5, atol=1e-6)
+    net.zero_grad()
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_state_dict_round_trip_and_independence_of_order(rng):
+    a, b = Net(), Net()
+    shuffled = dict(reversed(a.state_dict().items()))
+    assert b.load_state_dict(shuffled) == ([], [])
+    for (name, p), q in zip(a.named_parameters(), b.parameters(), strict=True):
+        np.testing.assert_array_equal(p.data, q.data, err_msg=name)
+        assert not np.shares_memory(p.data, q.data)
+
+
+def test_bad_state_dict_names_every_mistake_and_loads_nothing():
+    net = Net()
+    before = {name: p.data.copy() for name, p in net.named_parameters()}
+    state = {name: np.full(p.shape, 9.0) for name, p in net.named_parameters()}
+    del state["first.weight"], state["stack.1.bias"]
+    state["stack.0.weight"] = np.zeros((4, 5))
+    state["first.bias"] = np.array(["a", "b", "c", "d"])
+    state["stray"] = np.zeros(2)
+    with pytest.raises(CheckpointError) as caught:
+        net.load_state_dict(state)
+    text = str(caught.value)
+    for part in ("missing (2): first.weight; stack.1.bias", "unexpected (1): stray",
+                 "stack.0.weight: expected (4, 4), got (4, 5)", "first.bias", "type <U1",
+                 "nothing was loaded"):  # fmt: skip
+        assert part in text
+    with pytest.raises(CheckpointError, match="wrong shape"):
+        net.load_state_dict(state, strict=False)  # a wrong shape is refused even then
+    for name, p in net.named_parameters():
+        np.testing.assert_array_equal(p.data, before[name])
+
+
+def test_not_strict_loads_what_agrees_and_reports_the_rest():
+    net = Net()
+    missing, unexpected = net.load_state_dict({"scale": [7.0], "other": [1]}, strict=False)
+    assert missing == NAMES[1:]
+    assert unexpected == ["other"]
+    assert net.scale.item() == 7.0
+
+
+def test_assign_shares_the_array_and_copy_does_not():
+    weights = np.ones((4, 3), np.float32)
+    net = nn.Linear(3, 4, bias=False)
+    net.load_state_dict({"weight": weights}, assign=True)
+    assert net.weight.data is weights
+    net.load_state_dict({"weight": weights * 2})
+    assert net.weight.data is weights
+    assert weights[0, 0] == 2
+
+
+def test_loading_between_forward_and_backward_is_noticed(rng):
+    net = nn.Linear(3, 2)
+    x = tg.tensor(rng.normal(size=(4, 3)), dtype="float32", requires_grad=True)
+    loss = net(x).sum()
+    net.load_state_dict({"weight": np.zeros((2, 3)), "bias": np.zeros(2)})
+    with pytest.raises(tg.errors.GraphError, match="overwritten"):
+        loss.backward()
+
+
+def test_train_eval_and_requires_grad_reach_all_modules():
+    net = Net()
+    assert net.eval() is net
+    assert not any(m.training for m in net.modules())
+    net.train()
+    assert all(m.training for m in net.modules())
+    net.requires_grad_(False)
+    assert net.num_parameters(trainable_only=True) == 0
+    net.stack.requires_grad_()
+    assert net.num_parameters(trainable_only=True) == 24
+
+
+def test_to_changes_type_of_parameters_and_constants_and_keeps_ties(rng):
+    net = Net().to("float64")
+    assert {p.dtype.name for p in net.parameters()} == {"float64"}
+    assert net.offset.dtype == np.float64
+    assert net.tied.weight is net.first.weight
+    assert net(rng.normal(size=(1, 3))).dtype == np.float64
+    assert net.to("cpu").device == "cpu"
+    with pytest.raises(ConfigError, match="floating-point"):
+        net.to("int64")
+    with pytest.raises(DTypeError):
+        net.to("no-such-type")
+
+
+def test_hooks_see_and_change_and_can_be_removed():
+    net = nn.Linear(2, 2)
+    seen = []
+    removers = [
+        net.register_forward_pre_hook(lambda m, args: (seen.append("pre"), None)[1]),
+        net.register_forward_hook(lambda m, args, out: out * 2),
+        net.register_backward_hook(lambda m, dy: seen.append(dy.copy())),
+    ]
+    x = tg.tensor([[1.0, 2.0]], requires_grad=True)
+    y = net(x)
+    plain = x.data @ net.weight.data.T + net.bias.data
+    np.testing.assert_allclose(y.data, 2 * plain, rtol=1e-6)
+    y.sum().backward()
+    assert seen[0] == "pre"
+    np.testing.assert_array_equal(seen[1], np.ones((1, 2)))
+    for remove in removers:
+        remove()
+    np.testing.assert_allclose(net(x).data, plain, rtol=1e-6)
+    assert len(seen) == 2
+
+
+def test_backward_hook_may_replace_the_gradient():
+    net = nn.Linear(2, 2)
+    net.register_backward_hook(lambda m, dy: dy * 3)
+    net(tg.tensor([[1.0, 2.0]])).sum().backward()
+    np.testing.assert_array_equal(net.bias.grad, [3.0, 3.0])
+
+
+class Scopes(Observer):
+    def __init__(self):
+        self.seen = []
+
+    def after_forward(self, node, arrays, out):
+        self.seen.append((node.scope, node.name))
+
+
+def test_traced_ops_carry_the_path_of_their_module():
+    net = Net()
+    with Scopes() as scopes:
+        net(tg.tensor([[1.0, 2.0, 3.0]]))
+    assert ("first", "linear") in scopes.seen
+    assert ("stack.0", "linear") in scopes.seen
+    assert ("stack.1", "layer_norm") in scopes.seen
+    assert ("", "multiply") in scopes.seen
+    model = nn.GPT(nn.GPTConfig(5, 4, 2, 1, 4))
+    with Scopes() as scopes:
+        model([[1, 2]])
+    assert ("blocks.1.attention.qkv", "linear") in scopes.seen
+    assert ("blocks.0", "add_layer_norm") in scopes.seen
+
+
+def test_a_copy_is_independent_and_keeps_ties():
+    net = Net()
+    net(tg.tensor([[1.0, 2.0, 3.0]])).sum().backward()
+    twin = copy.deepcopy(net)
+    assert twin.tied.weight is twin.first.weight
+    assert twin.first.weight.grad is None
+    twin.first.weight.data[...] = 0
+    assert np.abs(net.first.weight.data).sum() > 0
+
+
+def test_plain_lists_and_overwritten_parameters_are_refused():
+    net = nn.Module()
+    with pytest.raises(ConfigError, match="ModuleList"):
+        net.layers = [nn.Linear(1, 1)]
+    layer = nn.Linear(2, 2)
+    with pytest.raises(ConfigError, match="expected a Parameter"):
+        layer.weight = np.zeros((2, 2))
+    with pytest.raises(ConfigError, match="expected a Module"):
+        nn.ModuleList([3])
+    with pytest.raises(ConfigError, match="no submodule 'nope'"):
+        layer.get_submodule("nope")
+
+
+def test_sequential_and_module_list():
+    layers = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    assert layers(tg.tensor([[1.0, 1.0]])).shape == (1, 1)
+    assert len(layers) == 2
+    layers[-1] = nn.Linear(3, 5)
+    assert [name for name, _ in layers.named_parameters()][-1] == "1.bias"
+    assert layers(tg.tensor([[1.0, 1.0]])).shape == (1, 5)
+
+
+def test_print_shows_tree_shapes_and_counts():
+    text = repr(nn.GPT(nn.GPTConfig(10, 4, 1, 2, 8, dropout=0.1)))
+    assert text.splitlines()[0] == "GPT  1,000 parameters"
+    assert "  token_embedding: Embedding  80  weight (10, 8)" in text
+    assert "        qkv: Linear  216  weight (24, 8), bias (24,)" in text
+    assert "p=0.1" in text
+    assert "frozen" in repr(nn.Linear(2, 2).requires_grad_(False))
+
+
+def test_apply_visits_every_module():
+    names = []
+    Net().apply(lambda m: names.append(type(m).__name__))
+    assert names == ["Net", "Linear", "ModuleList", "Linear", "LayerNorm", "Linear"]

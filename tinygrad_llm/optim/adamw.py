@@ -1,0 +1,106 @@
+"""AdamW."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from tinygrad_llm.backend import Array, ArrayModule, array_module
+from tinygrad_llm.optim.blocks import for_blocks
+from tinygrad_llm.optim.flat import FlatBuffer, Run
+from tinygrad_llm.optim.groups import Parameters
+from tinygrad_llm.optim.optimizer import Optimizer, require
+
+
+def adamw_update(
+    xp: ArrayModule,
+    p: Array,
+    g: Array,
+    m: Array,
+    v: Array,
+    scratch: Array,
+    settings: Mapping[str, Any],
+    step: int,
+) -> None:
+    """One step for parameters p, gradients g, moments m and v, all (N,), in place.
+
+    Args:
+        scratch: (N,), overwritten.
+        settings: lr, betas, eps, weight_decay.
+        step: the number t of this step, from 1.
+    """
+    lr, (beta1, beta2) = settings["lr"], settings["betas"]
+    correction1, correction2 = 1 - beta1**step, 1 - beta2**step
+    p *= 1 - lr * settings["weight_decay"]
+    xp.subtract(g, m, out=scratch)
+    scratch *= 1 - beta1
+    m += scratch  # m = beta1 m + (1 - beta1) g
+    xp.multiply(g, g, out=scratch)
+    scratch *= 1 - beta2
+    v *= beta2
+    v += scratch  # v = beta2 v + (1 - beta2) g^2
+    xp.sqrt(v, out=scratch)
+    scratch *= 1 / math.sqrt(correction2)
+    scratch += settings["eps"]
+    xp.divide(m, scratch, out=scratch)
+    scratch *= lr / correction1
+    p -= scratch
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay, over one flat array of all parameters.
+
+        p = p - lr wd p
+        m = b1 m + (1 - b1) g                   mean of the gradients
+        v = b2 v + (1 - b2) g^2                 mean of their squares
+        p = p - lr m^ / (sqrt(v^) + eps)        m^ = m / (1 - b1^t),  v^ = v / (1 - b2^t)
+
+    Args:
+        parameters: a model, its (named) parameters, or groups: dicts with "params" and any of
+            the settings below. With names (a model, named_parameters()) a saved state fits
+            whatever the order; without, parameters go by their number. Each group decays all of
+            its parameters, as in PyTorch; `decay_groups` makes the usual two groups.
+        lr: learning rate.
+        betas: b1 and b2.
+        eps: keeps the division away from zero.
+        weight_decay: wd.
+
+    Source: Loshchilov & Hutter, "Decoupled weight decay regularization", 2019, algorithm 2;
+    Kingma & Ba, "Adam", 2015. The defaults are PyTorch's.
+
+    Raises:
+        ConfigError: a setting makes no sense, or there is nothing to optimize.
+    """
+
+    moment_names = ("first_moment", "second_moment")
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(parameters, defaults)
+
+    def check_settings(self, group: Mapping[str, Any]) -> None:
+        """Raise a ConfigError unless the group's settings make sense."""
+        super().check_settings(group)
+        betas = group["betas"]
+        fit = len(betas) == 2 and all(0 <= b < 1 for b in betas)
+        require(self, "betas", betas, fit, "two numbers of [0, 1)")
+        require(self, "eps", group["eps"], group["eps"] > 0, "greater than 0")
+
+    def update(self, buffer: FlatBuffer, run: Run, group: Mapping[str, Any]) -> None:
+        """Update one run of parameters, block by block."""
+        p, m, v = buffer.master, buffer.moments["first_moment"], buffer.moments["second_moment"]
+        xp = array_module(p)
+
+        def update_block(i: int, j: int, scratch: list[Array]) -> None:
+            g = buffer.wide_gradient(i, j, scratch[1])
+            adamw_update(xp, p[i:j], g, m[i:j], v[i:j], scratch[0], group, run.steps + 1)
+
+        for_blocks(xp, p.dtype, run.start, run.stop, update_block)

@@ -1,0 +1,95 @@
+"""Clipping of the gradient's norm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.backend import Array, array_module
+from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.errors import ConfigError, NumericsError
+from tinygrad_llm.optim.blocks import for_blocks
+from tinygrad_llm.optim.groups import named
+from tinygrad_llm.optim.optimizer import Optimizer
+
+
+def clip_grad_norm(source: Any, max_norm: float, error_if_nonfinite: bool = False) -> Any:
+    """Scale all gradients by one number so that their common norm is at most ``max_norm``.
+
+        norm = sqrt(sum of g^2 over all elements of all gradients)
+        g    = g min(1, max_norm / (norm + 1e-6))
+
+    Args:
+        source: the optimizer (fastest: its gradients stand in one array), a Module, or parameters.
+        max_norm: the limit; ``float("inf")`` only measures.
+        error_if_nonfinite: raise when the norm is NaN or infinite. Otherwise a NaN norm makes
+            all gradients NaN, as in PyTorch.
+
+    Returns:
+        the norm before clipping: a float; on a GPU an array () there, so that nothing waits.
+
+    Source: Pascanu, Mikolov & Bengio, "On the difficulty of training recurrent neural networks",
+    2013, algorithm 1; the 1e-6 is PyTorch's.
+
+    Raises:
+        ConfigError: max_norm is not positive.
+        NumericsError: the norm is not finite, and ``error_if_nonfinite`` is set.
+    """
+    if not max_norm > 0:
+        raise ConfigError(f"clip_grad_norm: max_norm must be greater than 0, got {max_norm!r}.")
+    gradients = _gradients(source)
+    if not gradients:
+        return 0.0
+    norm = gradient_norm(gradients)
+    if error_if_nonfinite and not np.isfinite(float(norm)):
+        raise NumericsError(
+            f"clip_grad_norm: the norm of the gradients is {float(norm)}. Run the step inside "
+            "tg.detect_anomaly() to find the first op at fault, or lower the learning rate."
+        )
+    if isinstance(norm, float):
+        if not norm <= max_norm:
+            _scale(gradients, max_norm / (norm + 1e-6))
+    else:
+        xp = array_module(norm)
+        _scale(gradients, xp.minimum(max_norm / (norm + 1e-6), 1))
+    return norm
+
+
+def gradient_norm(gradients: list[Array]) -> Any:
+    """sqrt(sum of all squares), summed in float64: a float, or an array () on a GPU."""
+    total: Any = 0.0
+    for gradient in gradients:
+        total = total + _sum_of_squares(gradient.reshape(-1))
+    xp = array_module(gradients[0])
+    return float(total) ** 0.5 if xp is np else xp.sqrt(total)
+
+
+def _sum_of_squares(gradient: Array) -> Any:
+    xp = array_module(gradient)
+    wide = accumulate_dtype(gradient.dtype)
+    parts: list[Any] = []
+
+    def add_block(i: int, j: int, scratch: list[Array]) -> None:
+        block = gradient[i:j].astype(wide, copy=False)
+        parts.append(xp.dot(block, block).astype(np.float64))
+
+    for_blocks(xp, wide, 0, gradient.size, add_block)
+    return sum(parts)
+
+
+def _scale(gradients: list[Array], factor: Any) -> None:
+    for gradient in gradients:
+        flat = gradient.reshape(-1)
+
+        def scale_block(i: int, j: int, scratch: list[Array], flat: Array = flat) -> None:
+            flat[i:j] *= factor
+
+        for_blocks(array_module(flat), flat.dtype, 0, flat.size, scale_block)
+
+
+def _gradients(source: Any) -> list[Array]:
+    if isinstance(source, Optimizer):
+        return source.gradients()
+    found = {id(p): p.grad for _, p in named("clip_grad_norm", source, 0) if p.grad is not None}
+    return list(found.values())

@@ -1,0 +1,216 @@
+"""All parameters of one type in one array, their gradients in another.
+
+    flat data       [ wte .......... | wpe .. | qkv.weight ...... | ... ]
+    flat gradient   [ ............................................... ]
+
+``parameter.data`` and ``parameter.grad`` become views of the two. An update of the whole model
+is then a few passes over long arrays instead of hundreds over short ones, nothing has to be
+gathered first, and ops may write gradients where they belong (`Function.gradient_target`).
+
+Parameters in half precision keep a float32 copy here, the master weights: an update of 1e-4 of a
+weight would vanish in bfloat16, whose steps are 1/256 (Micikevicius et al., "Mixed precision
+training", 2017, section 3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.versions import clock, note_write, was_overwritten
+from tinygrad_llm.backend import Array, array_module, to_device
+from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.errors import ConfigError
+
+ALIGNMENT = 16  # elements: each parameter begins at a multiple of 64 bytes
+
+
+@dataclass
+class Slot:
+    """A parameter's place in the flat arrays.
+
+    Attributes:
+        name: the parameter's name.
+        parameter: the leaf Tensor.
+        group: number of its parameter group.
+        start, stop: its elements; the next slot begins at ``next``, a multiple of ALIGNMENT.
+        steps: how many updates it has had.
+        data, grad: the views of its shape.
+    """
+
+    name: str
+    parameter: Tensor
+    group: int
+    start: int
+    stop: int
+    next: int
+    data: Array
+    grad: Array
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring slots that are updated alike: elements ``start .. stop - 1``."""
+
+    group: int
+    steps: int
+    start: int
+    stop: int
+
+
+@dataclass
+class FlatBuffer:
+    """The parameters of one type on one device.
+
+    Attributes:
+        slots: where each stands.
+        data, grad: the flat arrays, of the parameters' type.
+        master: float32 values of half-precision parameters, otherwise ``data`` itself.
+        moments: further arrays of the optimizer, by name, laid out like ``master``.
+    """
+
+    slots: list[Slot]
+    data: Array
+    grad: Array
+    master: Array
+    moments: dict[str, Array] = field(default_factory=dict)
+    written_at: int = 0  # clock time of our own last write
+
+    @property
+    def has_master(self) -> bool:
+        """Whether the parameters are in half precision."""
+        return self.master is not self.data
+
+    def add_moments(self, names: Sequence[str]) -> None:
+        """Make the optimizer's own arrays, zero at first."""
+        xp = array_module(self.master)
+        self.moments = {name: xp.zeros(self.master.shape, self.master.dtype) for name in names}
+
+    def view(self, array: Array, slot: Slot) -> Array:
+        """The part of a flat array that belongs to a slot, in the parameter's shape."""
+        return array[slot.start : slot.stop].reshape(slot.data.shape)
+
+    def wide_gradient(self, i: int, j: int, scratch: Array) -> Array:
+        """Gradients i .. j - 1 in the type of ``master``, converted into ``scratch`` if needed."""
+        if not self.has_master:
+            return self.grad[i:j]
+        scratch[...] = self.grad[i:j]
+        return scratch
+
+    def gather(self) -> None:
+        """Bring back what was put elsewhere: values and gradients assigned from outside.
+
+        Raises:
+            ConfigError: a parameter has another type or device than when the optimizer was made.
+        """
+        if self.has_master and was_overwritten(self.data, self.written_at):
+            self._renew_master()
+        for slot in self.slots:
+            if slot.parameter.data is not slot.data:
+                self._take_back(slot)
+            grad = slot.parameter.grad
+            if grad is not None and grad is not slot.grad:
+                slot.grad[...] = grad
+                slot.parameter.grad = slot.grad
+            slot.parameter.grad_buffer = slot.grad
+
+    def _renew_master(self) -> None:
+        """Weights were loaded or edited: follow where they are not the rounded master weights."""
+        edited = self.master.astype(self.data.dtype) != self.data
+        self.master[edited] = self.data[edited]
+        self.written_at = clock.last_write
+
+    def _take_back(self, slot: Slot) -> None:
+        data = slot.parameter.data
+        if data.shape != slot.data.shape or data.dtype != slot.data.dtype:
+            raise ConfigError(_changed(slot, f"{data.shape} of type {data.dtype}"))
+        if type(data) is not type(slot.data):
+            raise ConfigError(_changed(slot, f"{data.shape} on {slot.parameter.device}"))
+        slot.data[...] = data
+        if self.has_master:
+            self.view(self.master, slot)[...] = data
+        slot.parameter.data = slot.data
+
+    def runs(self) -> Iterator[Run]:
+        """Stretches of parameters that have a gradient, of one group and number of steps."""
+        start = stop = -1
+        kind = (-1, -1)
+        for slot in self.slots:
+            if slot.parameter.grad is None:
+                continue
+            if slot.start != stop or (slot.group, slot.steps) != kind:
+                if stop > start:
+                    yield Run(*kind, start, stop)
+                start, kind = slot.start, (slot.group, slot.steps)
+            stop = slot.next
+        if stop > start:
+            yield Run(*kind, start, stop)
+
+    def gradients(self) -> list[Array]:
+        """The gradients there are, in as few arrays as possible."""
+        self.gather()
+        return [self.grad[run.start : run.stop] for run in self.runs()]
+
+    def finish_step(self) -> None:
+        """Count the step, and round the master weights to the parameters' type."""
+        for slot in self.slots:
+            slot.steps += slot.parameter.grad is not None
+        self.round_master()
+
+    def round_master(self) -> None:
+        """Set half-precision parameters to their rounded master weights; record the write."""
+        if self.has_master:
+            self.data[...] = self.master
+        note_write(self.data)
+        self.written_at = clock.last_write
+
+
+def _changed(slot: Slot, got: str) -> str:
+    return (
+        f"optimizer: parameter {slot.name!r} was {slot.data.shape} of type {slot.data.dtype} when "
+        f"the optimizer was made and is now {got}. Make the optimizer after model.to(...)."
+    )
+
+
+def pack(entries: Sequence[tuple[str, Tensor, int]]) -> list[FlatBuffer]:
+    """Move parameters into flat arrays, one pair per type and device.
+
+    Args:
+        entries: (name, parameter, group number) of each; groups come out contiguous.
+    """
+    kinds: dict[tuple[str, str], list[tuple[str, Tensor, int]]] = {}
+    for entry in sorted(entries, key=lambda e: e[2]):  # stable: order within a group is kept
+        parameter = entry[1]
+        kinds.setdefault((str(parameter.dtype), parameter.device), []).append(entry)
+    return [_pack_one(kind) for kind in kinds.values()]
+
+
+def _pack_one(entries: list[tuple[str, Tensor, int]]) -> FlatBuffer:
+    first = entries[0][1]
+    xp = array_module(first.data)
+    total = sum(_aligned(parameter.size) for _, parameter, _ in entries)
+    data = to_device(xp.zeros(total, first.dtype), first.device)
+    grad = to_device(xp.zeros(total, first.dtype), first.device)
+    slots, start = [], 0
+    for name, parameter, group in entries:
+        stop = start + parameter.size
+        view = data[start:stop].reshape(parameter.shape)
+        view[...] = parameter.data
+        slot = Slot(
+            name, parameter, group, start, stop, start + _aligned(parameter.size),
+            view, grad[start:stop].reshape(parameter.shape),
+        )  # fmt: skip
+        parameter.data, parameter.grad_buffer = view, slot.grad
+        slots.append(slot)
+        start = slot.next
+    wide = accumulate_dtype(np.dtype(first.dtype))
+    master = data if wide == data.dtype else data.astype(wide)
+    return FlatBuffer(slots, data, grad, master, written_at=clock.next())
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,198 @@
+"""What all optimizers share: parameter groups, names, and the state for a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.backend import Array, array_module
+from tinygrad_llm.errors import CheckpointError, ConfigError
+from tinygrad_llm.optim.flat import FlatBuffer, Run, Slot, pack
+from tinygrad_llm.optim.groups import Parameters, make_groups
+
+
+class Optimizer:
+    """Base of SGD and AdamW.
+
+    Attributes:
+        param_groups: one dict per group with its settings ("lr", "weight_decay", ...), its
+            parameters ("params") and their names ("names"). Settings may be changed at any time.
+        buffers: the flat arrays that hold the parameters, see `flat`.
+
+    Frozen parameters are left out. A parameter without a gradient is skipped in a step: no
+    decay, no change of its moments, as in PyTorch.
+    """
+
+    moment_names: tuple[str, ...] = ()
+
+    def __init__(self, parameters: Parameters, defaults: dict[str, Any]) -> None:
+        self.param_groups = make_groups(type(self).__name__, parameters, defaults)
+        for group in self.param_groups:
+            self.check_settings(group)
+        self.buffers: list[FlatBuffer] = pack(
+            [
+                (name, parameter, number)
+                for number, group in enumerate(self.param_groups)
+                for name, parameter in zip(group["names"], group["params"], strict=True)
+            ]
+        )
+        for buffer in self.buffers:
+            buffer.add_moments(self.moment_names)
+
+    def check_settings(self, group: Mapping[str, Any]) -> None:
+        """Raise a ConfigError unless the group's settings make sense."""
+        for name in ("lr", "weight_decay"):
+            require(self, name, group[name], group[name] >= 0, "at least 0")
+
+    def update(self, buffer: FlatBuffer, run: Run, group: Mapping[str, Any]) -> None:
+        """Update the elements of one run in place; overridden by each optimizer."""
+        raise ConfigError(f"{type(self).__name__}: an optimizer must define update().")
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the first group."""
+        return self.param_groups[0]["lr"]
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient, in place."""
+        for buffer in self.buffers:
+            buffer.gather()
+            for run in buffer.runs():
+                self.update(buffer, run, self.param_groups[run.group])
+            buffer.finish_step()
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def gradients(self) -> list[Array]:
+        """All gradients as a few long arrays, for clipping and for sums over processes."""
+        return [array for buffer in self.buffers for array in buffer.gradients()]
+
+    # ---- saving and loading ------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on from here.
+
+        Returns:
+            {"settings": plain values for JSON: type, groups, steps per parameter,
+             "arrays": {"first_moment.NAME": array, ...}}. The arrays share the optimizer's
+            memory, and go by the parameters' names, whatever their order.
+        """
+        groups = [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in self.param_groups
+        ]
+        steps = {slot.name: slot.steps for slot in self._slots()}
+        settings = {"type": type(self).__name__, "groups": groups, "steps": steps}
+        return {"settings": settings, "arrays": self._arrays()}
+
+    def _slots(self) -> Iterator[Slot]:
+        return (slot for buffer in self.buffers for slot in buffer.slots)
+
+    def _arrays(self) -> dict[str, Array]:
+        found: dict[str, Array] = {}
+        for buffer in self.buffers:
+            kinds = dict(buffer.moments)
+            if buffer.has_master:
+                kinds["master"] = buffer.master
+            for kind, array in kinds.items():
+                for slot in buffer.slots:
+                    found[f"{kind}.{slot.name}"] = buffer.view(array, slot)
+        return found
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned; on any error nothing is changed.
+
+        Raises:
+            CheckpointError: made by another optimizer or for other parameters; lists them.
+        """
+        owner = type(self).__name__
+        settings, arrays = _split_state(owner, state_dict)
+        if settings.get("type") != owner:
+            raise CheckpointError(
+                f"{owner}.load_state_dict: this state is of {settings.get('type')!r}. Make the "
+                "optimizer with which the checkpoint was written."
+            )
+        own = self._arrays()
+        _check_names(owner, own, arrays)
+        steps = {slot.name: settings["steps"].get(slot.name) for slot in self._slots()}
+        _check_steps(owner, steps)
+        groups = _match_groups(owner, self.param_groups, settings["groups"])
+        for group in groups:
+            self.check_settings(group)
+        for name, target in own.items():
+            target[...] = array_module(target).asarray(arrays[name])
+        for group, values in zip(self.param_groups, groups, strict=True):
+            group.update(values)
+        for slot in self._slots():
+            slot.steps = steps[slot.name]
+        for buffer in self.buffers:
+            buffer.round_master()
+
+
+def require(owner: Any, name: str, value: Any, fits: bool, expected: str) -> None:
+    """Raise a ConfigError about a setting unless ``fits``."""
+    if not fits:
+        raise ConfigError(f"{type(owner).__name__}: {name} must be {expected}, got {value!r}.")
+
+
+def _split_state(owner: str, state_dict: Mapping[str, Any]) -> tuple[Any, Any]:
+    """(settings, arrays) of a state, if it has the form of one."""
+    settings, arrays = (state_dict.get(key) for key in ("settings", "arrays"))
+    if not isinstance(arrays, Mapping) or not isinstance(settings, Mapping):
+        settings = {}
+    groups, steps = settings.get("groups"), settings.get("steps")
+    if not isinstance(groups, list) or not isinstance(steps, Mapping):
+        raise CheckpointError(
+            f"{owner}.load_state_dict: expected what state_dict() returned: 'settings' (with "
+            "'type', 'groups', 'steps') and 'arrays'."
+        )
+    return settings, arrays
+
+
+def _check_names(owner: str, own: Mapping[str, Array], given: Mapping[str, Any]) -> None:
+    problems = [f"missing: {name}" for name in own if name not in given]
+    problems += [f"unexpected: {name}" for name in given if name not in own]
+    problems += [
+        f"{name}: expected shape {array.shape}, got {np.shape(given[name])}"
+        for name, array in own.items()
+        if name in given and np.shape(given[name]) != array.shape
+    ]
+    if problems:
+        more = f"\n  and {len(problems) - 12} more" if len(problems) > 12 else ""
+        raise CheckpointError(
+            f"{owner}.load_state_dict: the state is of other parameters; nothing was loaded.\n  "
+            + "\n  ".join(problems[:12]) + more
+        )  # fmt: skip
+
+
+def _check_steps(owner: str, steps: Mapping[str, Any]) -> None:
+    wrong = [name for name, n in steps.items() if not isinstance(n, int) or n < 0]
+    if wrong:
+        raise CheckpointError(
+            f"{owner}.load_state_dict: no valid number of steps for {', '.join(wrong[:5])}."
+        )
+
+
+def _match_groups(owner: str, own: list[Any], given: list[Any]) -> list[dict[str, Any]]:
+    """The saved settings for each of our groups: those of the group with the same names."""
+    by_names = {frozenset(group.get("names", ())): group for group in given}
+    matched = []
+    for group in own:
+        found = by_names.get(frozenset(group["names"]))
+        if found is None:
+            raise CheckpointError(
+                f"{owner}.load_state_dict: the parameters were grouped differently when the "
+                "state was saved. Make the optimizer with the same groups."
+            )
+        keys = [key for key in group if key not in ("params", "names")]
+        missing = [key for key in keys if key not in found]
+        if missing:
+            raise CheckpointError(f"{owner}.load_state_dict: a group lacks {', '.join(missing)}.")
+        matched.append({key: found[key] for key in keys})
+    return matched

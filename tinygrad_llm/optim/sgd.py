@@ -1,0 +1,96 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tinygrad_llm.backend import Array, ArrayModule, array_module
+from tinygrad_llm.optim.blocks import for_blocks
+from tinygrad_llm.optim.flat import FlatBuffer, Run
+from tinygrad_llm.optim.groups import Parameters
+from tinygrad_llm.optim.optimizer import Optimizer, require
+
+
+def sgd_update(
+    xp: ArrayModule,
+    p: Array,
+    g: Array,
+    velocity: Array | None,
+    scratch: Array,
+    settings: Mapping[str, Any],
+) -> None:
+    """One step for parameters p, gradients g and velocity (None without momentum), in place."""
+    xp.multiply(p, settings["weight_decay"], out=scratch)
+    scratch += g
+    if velocity is not None:
+        velocity *= settings["momentum"]
+        velocity += scratch
+        if settings["nesterov"]:
+            scratch += velocity * settings["momentum"]
+        else:
+            scratch[...] = velocity
+    scratch *= settings["lr"]
+    p -= scratch
+
+
+class SGD(Optimizer):
+    """Steps against the gradient, with momentum if wanted.
+
+        d = g + wd p
+        u = momentum u + d
+        p = p - lr u                       plain
+        p = p - lr (d + momentum u)        Nesterov
+
+    Args:
+        parameters: as in `AdamW`.
+        lr: learning rate.
+        momentum: 0 for none.
+        weight_decay: wd, here added to the gradient (not decoupled).
+        nesterov: look ahead along the velocity; needs momentum.
+
+    Source: Sutskever et al., "On the importance of initialization and momentum in deep
+    learning", 2013, in PyTorch's form.
+
+    Raises:
+        ConfigError: a setting makes no sense, or there is nothing to optimize.
+    """
+
+    moment_names: tuple[str, ...] = ("velocity",)
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        if not momentum:
+            self.moment_names = ()
+        defaults = {
+            "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov,
+        }  # fmt: skip
+        super().__init__(parameters, defaults)
+
+    def check_settings(self, group: Mapping[str, Any]) -> None:
+        """Raise a ConfigError unless the group's settings make sense."""
+        super().check_settings(group)
+        momentum = group["momentum"]
+        require(self, "momentum", momentum, 0 <= momentum < 1, "at least 0 and less than 1")
+        usable = bool(self.moment_names) or not momentum
+        require(self, "momentum", momentum, usable, "0 in all groups when the optimizer has none")
+        require(self, "nesterov", group["nesterov"], momentum > 0 or not group["nesterov"],
+                "False without momentum")  # fmt: skip
+
+    def update(self, buffer: FlatBuffer, run: Run, group: Mapping[str, Any]) -> None:
+        """Update one run of parameters, block by block."""
+        p, velocity = buffer.master, buffer.moments.get("velocity")
+        xp = array_module(p)
+
+        def update_block(i: int, j: int, scratch: list[Array]) -> None:
+            g = buffer.wide_gradient(i, j, scratch[1])
+            u = None if velocity is None else velocity[i:j]
+            sgd_update(xp, p[i:j], g, u, scratch[0], group)
+
+        for_blocks(xp, p.dtype, run.start, run.stop, update_block)
