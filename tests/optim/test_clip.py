@@ -1,0 +1,73 @@
+"""clip_grad_norm: the norm, the scaling, every form of source."""
+
+import numpy as np
+import pytest
+
+from tinygrad_llm import nn
+from tinygrad_llm.errors import ConfigError, NumericsError
+from tinygrad_llm.optim import AdamW, blocks, clip_grad_norm
+
+
+def with_gradients(rng, dtype="float32"):
+    layer = nn.FeedForward(3).to(dtype)
+    for p in layer.parameters():
+        p.grad = rng.normal(size=p.shape).astype(p.dtype)
+    return layer
+
+
+def norm_of(layer):
+    grads = [p.grad.astype(np.float64) for p in layer.parameters() if p.grad is not None]
+    return np.sqrt(sum((g * g).sum() for g in grads))
+
+
+@pytest.mark.parametrize("source", ["module", "parameters", "optimizer", "optimizer, in half"])
+@pytest.mark.parametrize("max_norm", [0.5, 1e3])
+def test_norm_and_scaling(rng, monkeypatch, source, max_norm):
+    monkeypatch.setattr(blocks, "CPU_BLOCK", 7)
+    half = source.endswith("half")
+    layer = with_gradients(rng, "bfloat16" if half else "float32")
+    before, norm = [p.grad.astype(float) for p in layer.parameters()], norm_of(layer)
+    optimizer = AdamW(layer)
+    given = {"module": layer, "parameters": list(layer.parameters())}.get(source, optimizer)
+    assert clip_grad_norm(given, max_norm) == pytest.approx(norm, rel=1e-5)
+    scale = min(1, max_norm / norm)
+    for p, g in zip(layer.parameters(), before, strict=True):
+        np.testing.assert_allclose(p.grad.astype(float), g * scale, rtol=1e-2 if half else 1e-5)
+    if max_norm < norm:
+        assert norm_of(layer) == pytest.approx(max_norm, rel=1e-2 if half else 1e-5)
+
+
+def test_parameters_without_gradient_do_not_count(rng):
+    layer = with_gradients(rng)
+    layer.expand.weight.grad = None
+    assert clip_grad_norm(AdamW(layer), 1.0) == pytest.approx(
+        clip_norm_before(layer), rel=1e-5
+    )  # fmt: skip
+    assert layer.expand.weight.grad is None
+    layer.zero_grad()
+    assert clip_grad_norm(layer, 1.0) == 0.0
+
+
+def clip_norm_before(layer):
+    rng = np.random.default_rng(0)
+    shapes = [p.shape for p in layer.parameters()]
+    grads = [rng.normal(size=s).astype(np.float32) for s in shapes][1:]
+    return np.sqrt(sum((g.astype(float) ** 2).sum() for g in grads))
+
+
+def test_large_and_infinite_gradients(rng):
+    layer = with_gradients(rng)
+    layer.expand.bias.grad[0] = 1e18
+    assert clip_grad_norm(layer, 1.0) == pytest.approx(1e18, rel=1e-5)
+    layer.expand.bias.grad[0] = np.nan
+    with pytest.raises(NumericsError, match="nan.*detect_anomaly"):
+        clip_grad_norm(layer, 1.0, error_if_nonfinite=True)
+    with np.errstate(all="ignore"):
+        assert np.isnan(clip_grad_norm(layer, 1.0))
+    assert np.isnan(layer.project.bias.grad).all()  # as in PyTorch
+
+
+def test_a_limit_must_be_positive(rng):
+    with pytest.raises(ConfigError, match="max_norm"):
+        clip_grad_norm(with_gradients(rng), 0)
+    assert clip_grad_norm(with_gradients(rng), float("inf")) > 0
