@@ -1,0 +1,250 @@
+"""A GPT that answers with a class: the language model's last layer gives way to a small head.
+
+    ids (B, T)  ->  GPT without its output layer  ->  hidden (B, T, C)
+                ->  hidden of the last real token, or the mean over the real tokens  (B, C)
+                ->  head  ->  logits (B, K)
+
+The last token is the only one that has seen the whole message, so the head reads there. The mean
+over all tokens is the other usual choice; small models learn faster from it.
+
+Source: Radford et al., "Improving language understanding by generative pre-training", 2018,
+section 3.2; Raschka, "Build a large language model (from scratch)", 2024, chapter 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm import functional as F
+from tinygrad_llm.autograd import Tensor, no_grad
+from tinygrad_llm.backend import array_module, to_numpy
+from tinygrad_llm.backend.random import Generator
+from tinygrad_llm.errors import ConfigError, DataError
+from tinygrad_llm.finetuning.collate import last_real, pad, truncate
+from tinygrad_llm.finetuning.loop import FitSettings, History, Report, fit
+from tinygrad_llm.finetuning.metrics import score
+from tinygrad_llm.nn import GPT, Dropout, Linear, Module
+from tinygrad_llm.nn.lora import apply_lora, freeze
+from tinygrad_llm.tokenizers import Tokenizer
+
+POOLINGS = ("last", "mean")
+TRAINABLE = ("all", "last-block", "head", "lora")
+_EVAL_BATCH = 64
+
+
+class TextClassifier(Module):
+    """A GPT body with a classification head.
+
+    Parameters: those of ``gpt``, and ``head`` (K, C), (K,).
+
+    Args:
+        gpt: the language model; it is used as it is, not copied.
+        n_classes: K.
+        pooling: "last" reads at the last real token, "mean" averages over the real tokens.
+        dropout: on what the head reads, in training.
+        generator: source of the head's initial values.
+
+    Raises:
+        ConfigError: fewer than two classes, or an unknown pooling.
+    """
+
+    def __init__(
+        self,
+        gpt: GPT,
+        n_classes: int,
+        pooling: str = "last",
+        dropout: float = 0.1,
+        generator: Generator | None = None,
+    ) -> None:
+        if n_classes < 2 or pooling not in POOLINGS:
+            raise ConfigError(
+                f"TextClassifier: expected n_classes of at least 2 and pooling {POOLINGS}, got "
+                f"{n_classes} and {pooling!r}."
+            )
+        self.gpt, self.pooling, self.n_classes = gpt, pooling, n_classes
+        self.dropout = Dropout(dropout)
+        self.head = Linear(gpt.config.n_embd, n_classes, generator=generator)
+        self.head.to(gpt.token_embedding.weight.dtype).to(gpt.device)
+
+    def forward(self, ids: Any, lengths: np.ndarray) -> Tensor:
+        """Right-padded ids (B, T) with ``lengths`` (B,) real tokens each -> logits (B, K)."""
+        hidden = self.gpt.hidden(ids)  # (B, T, C)
+        xp = array_module(hidden.data)
+        if self.pooling == "last":
+            pooled = hidden[xp.arange(len(lengths)), xp.asarray(last_real(lengths))]  # (B, C)
+        else:
+            real = np.arange(hidden.shape[1]) < np.asarray(lengths)[:, None]  # (B, T)
+            weight = (real / np.asarray(lengths)[:, None]).astype(np.float32)  # (B, T)
+            pooled = (hidden * xp.asarray(weight[:, :, None], hidden.dtype)).sum(axis=1)  # (B, C)
+        return self.head(self.dropout(pooled))
+
+
+@dataclass(frozen=True)
+class LabelledTexts:
+    """Messages and their class numbers, as token ids.
+
+    Attributes:
+        rows: a list of ids for each message, truncated.
+        labels: class numbers (N,).
+    """
+
+    rows: list[list[int]]
+    labels: np.ndarray
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each message."""
+        return [len(row) for row in self.rows]
+
+
+def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> list[list[int]]:
+    """Token ids of each text, truncated to ``max_length``; special tokens are ordinary text.
+
+    An empty text becomes the end-of-text token (or token 0), so that there is one to read at.
+    """
+    empty = [tokenizer.end_of_text_id or 0]
+    return [truncate(tokenizer.encode_ordinary(t) or empty, max_length) for t in texts]
+
+
+def encode_labelled(
+    texts: Sequence[str],
+    labels: Sequence[str],
+    tokenizer: Tokenizer,
+    class_names: Sequence[str],
+    max_length: int,
+) -> LabelledTexts:
+    """Texts and the names of their classes as ids and class numbers.
+
+    Raises:
+        DataError: no texts, another number of labels, or a label that is no class.
+    """
+    if not len(texts) or len(texts) != len(labels):
+        raise DataError(
+            f"encode_labelled: expected as many labels as texts and at least one, got "
+            f"{len(texts)} texts and {len(labels)} labels."
+        )
+    number = {name: i for i, name in enumerate(class_names)}
+    unknown = sorted(set(labels) - set(number))
+    if unknown:
+        raise DataError(
+            f"encode_labelled: label {unknown[0]!r} is none of the classes "
+            f"{', '.join(class_names)}. Correct the file, or name all its classes."
+        )
+    classes = np.array([number[label] for label in labels], dtype=np.int64)
+    return LabelledTexts(encode_texts(texts, tokenizer, max_length), classes)
+
+
+def choose_trainable(
+    classifier: TextClassifier, which: str, rank: int = 8, alpha: float = 16.0
+) -> int:
+    """Freeze what shall stay as it is; the head is always trained.
+
+    Args:
+        which: "all"; "last-block": the last block and the last norm, as in the book; "head"; or
+            "lora": low-rank changes to the frozen attention and feed-forward layers.
+        rank, alpha: of LoRA.
+
+    Returns:
+        the number of trainable parameters.
+
+    Raises:
+        ConfigError: an unknown choice.
+    """
+    if which not in TRAINABLE:
+        raise ConfigError(f"trainable: expected one of {', '.join(TRAINABLE)}, got {which!r}.")
+    if which == "all":
+        classifier.requires_grad_(True)
+    elif which == "lora":
+        targets = ("attention.qkv", "attention.projection", "expand", "project")
+        apply_lora(classifier.gpt, rank, alpha, targets)
+        classifier.head.requires_grad_(True)
+    else:
+        last = f"gpt.blocks.{len(classifier.gpt.blocks) - 1}"
+        freeze(classifier, ["head"] if which == "head" else [last, "gpt.final_norm", "head"])
+    return classifier.num_parameters(trainable_only=True)
+
+
+def class_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """Weights (K,) with which rare and frequent classes count alike: N / (K count).
+
+    Raises:
+        DataError: a class does not occur.
+    """
+    counts = np.bincount(labels, minlength=n_classes)
+    if (counts == 0).any():
+        raise DataError(
+            f"class_weights: class {int(counts.argmin())} does not occur among {len(labels)} "
+            "examples. A classifier needs examples of every class."
+        )
+    return (len(labels) / (n_classes * counts)).astype(np.float32)
+
+
+def logits_of(classifier: TextClassifier, rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """Logits (N, K) of any number of texts, in batches of like length, in evaluation mode."""
+    was_training = classifier.training
+    classifier.eval()
+    order = np.argsort([len(row) for row in rows], kind="stable")
+    out = np.empty((len(rows), classifier.n_classes), np.float32)
+    with no_grad():
+        for i in range(0, len(rows), _EVAL_BATCH):
+            batch = order[i : i + _EVAL_BATCH]
+            ids, lengths = pad([rows[j] for j in batch], 0)  # (B, T)
+            out[batch] = to_numpy(classifier(ids, lengths).data)
+    classifier.train(was_training)
+    return out
+
+
+def probabilities_of(classifier: TextClassifier, rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """p(class) of each text: (N, K)."""
+    return F.softmax(logits_of(classifier, rows)).numpy()
+
+
+def fit_classifier(
+    classifier: TextClassifier,
+    train: LabelledTexts,
+    validation: LabelledTexts,
+    settings: FitSettings,
+    balance: bool = False,
+    report: Report | None = None,
+) -> History:
+    """Fine-tune the trainable parameters on labelled texts.
+
+    Args:
+        balance: weight the classes so that each counts the same in the loss.
+
+    Raises:
+        DataError: a class does not occur in the training set.
+    """
+    weights = class_weights(train.labels, classifier.n_classes)
+    if not balance:
+        weights = np.ones_like(weights)
+
+    def batch_loss(numbers: np.ndarray) -> Tensor:
+        ids, lengths = pad([train.rows[i] for i in numbers], 0)  # (B, T)
+        labels = train.labels[numbers]  # (B,)
+        losses = F.cross_entropy(classifier(ids, lengths), labels, reduction="none")  # (B,)
+        weight = array_module(losses.data).asarray(weights[labels], losses.dtype)  # (B,)
+        return (losses * weight).mean()
+
+    def evaluate() -> dict[str, float]:
+        return evaluate_classifier(classifier, validation)
+
+    return fit(classifier, train.lengths, batch_loss, evaluate, settings, report)
+
+
+def evaluate_classifier(classifier: TextClassifier, data: LabelledTexts) -> dict[str, float]:
+    """Loss, accuracy, balanced accuracy and F1 (of the last class)."""
+    logits = logits_of(classifier, data.rows)
+    loss = F.cross_entropy(logits, data.labels).item()
+    k = classifier.n_classes
+    scores = score(data.labels, logits.argmax(axis=-1), k, positive=k - 1)
+    return {
+        "loss": float(loss),
+        "accuracy": scores.accuracy,
+        "balanced_accuracy": scores.balanced_accuracy,
+        "f1": scores.f1,
+    }

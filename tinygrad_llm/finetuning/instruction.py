@@ -1,0 +1,188 @@
+"""Instruction tuning: a model that completes text learns to answer.
+
+The text is prompt and answer in a template; the loss counts the answer's tokens only. With
+a the first token of the answer, and N tokens in all,
+
+    L = -1/(N - a) sum_{t = a}^{N-1} log p(x_t | x_0 .. x_{t-1})
+
+In arrays: inputs x[:-1], targets x[1:], where each target outside the answer is IGNORE. The model
+reads the prompt, but is not asked to be able to write it.
+
+Source: Wei et al., "Finetuned language models are zero-shot learners", 2021; Taori et al.,
+"Stanford Alpaca", 2023; Raschka, "Build a large language model (from scratch)", 2024, chapter 7.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from tinygrad_llm import functional as F
+from tinygrad_llm.autograd import Tensor, no_grad
+from tinygrad_llm.errors import ConfigError, DataError
+from tinygrad_llm.finetuning.collate import IGNORE, Packed, buckets, pack, pad
+from tinygrad_llm.finetuning.loop import FitSettings, History, Report, fit
+from tinygrad_llm.finetuning.templates import Encoded, Template, Turn, encode_conversation
+from tinygrad_llm.nn import GPT
+from tinygrad_llm.tokenizers import Tokenizer
+
+_EVAL_BATCH = 16
+
+
+class InstructionLike(Protocol):
+    """What is needed of an example: `data.instructions` makes them."""
+
+    @property
+    def instruction(self) -> str: ...
+
+    @property
+    def input(self) -> str: ...
+
+    @property
+    def output(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class InstructionSet:
+    """Examples as inputs and targets, right-padding to come.
+
+    Attributes:
+        inputs: token ids of each example, without its last token.
+        targets: the next token of each position, or IGNORE outside the answer.
+        skipped: how many examples were left out because they are too long.
+    """
+
+    inputs: list[list[int]]
+    targets: list[list[int]]
+    skipped: int = 0
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each example."""
+        return [len(row) for row in self.inputs]
+
+
+def encode_instructions(
+    examples: Iterable[InstructionLike],
+    template: Template,
+    tokenizer: Tokenizer,
+    max_length: int,
+    too_long: str = "skip",
+    system: str | None = None,
+) -> InstructionSet:
+    """Examples as inputs and masked targets.
+
+    Args:
+        max_length: tokens that fit, at most the model's context length.
+        too_long: what becomes of an example with more: "skip", "truncate" its end (where some
+            answer is left, otherwise it is skipped), or "error".
+        system: as in `encode_conversation`.
+
+    Raises:
+        ConfigError: an unknown ``too_long``.
+        DataError: an example without answer; one that is too long, if that is an error; or no
+            example is left.
+    """
+    if too_long not in ("skip", "truncate", "error"):
+        raise ConfigError(f"too_long: expected skip, truncate or error, got {too_long!r}.")
+    inputs: list[list[int]] = []
+    targets: list[list[int]] = []
+    skipped = 0
+    for number, example in enumerate(examples):
+        if not example.output.strip():
+            raise DataError(f"instructions: example {number} has an empty answer ('output').")
+        turn = Turn(example.instruction, example.input, example.output)
+        encoded = encode_conversation([turn], template, tokenizer, system)
+        row, wanted = shift(encoded)
+        if len(row) > max_length and too_long == "error":
+            raise DataError(
+                f"instructions: example {number} has {len(row)} tokens, more than {max_length}. "
+                "Shorten it, use a model with a longer context, or too_long='skip'."
+            )
+        if len(row) > max_length and too_long == "truncate":
+            row, wanted = row[:max_length], wanted[:max_length]
+        if len(row) > max_length or all(t == IGNORE for t in wanted):
+            skipped += 1
+            continue
+        inputs.append(row)
+        targets.append(wanted)
+    if not inputs:
+        raise DataError(
+            f"instructions: no example is left ({skipped} are longer than {max_length} tokens). "
+            "Use a longer context, a shorter template, or other data."
+        )
+    return InstructionSet(inputs, targets, skipped)
+
+
+def shift(encoded: Encoded) -> tuple[list[int], list[int]]:
+    """Inputs and targets of a conversation: position t predicts token t + 1, if it is answer."""
+    ids, is_answer = encoded.ids, encoded.is_answer
+    targets = [i if counts else IGNORE for i, counts in zip(ids[1:], is_answer[1:], strict=True)]
+    return ids[:-1], targets
+
+
+def masked_loss(model: GPT, inputs: np.ndarray, targets: np.ndarray) -> Tensor:
+    """Mean loss over the answer tokens of a right-padded batch: (B, T), (B, T) -> scalar."""
+    return model.loss(inputs, targets, ignore_index=IGNORE)
+
+
+def packed_loss(model: GPT, batch: Packed) -> Tensor:
+    """The same of a packed batch: examples in one row do not see each other."""
+    hidden = model.hidden(batch.ids, positions=batch.positions, mask=batch.mask)  # (B, T, C)
+    weight = model.token_embedding.weight if model.head is None else model.head.weight
+    return F.linear_cross_entropy(hidden, weight, batch.targets, ignore_index=IGNORE)
+
+
+def collate(data: InstructionSet, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and targets (B, T) of the examples of the given numbers, padded on the right."""
+    inputs, _ = pad([data.inputs[i] for i in numbers], 0)
+    targets, _ = pad([data.targets[i] for i in numbers], IGNORE)
+    return inputs, targets
+
+
+def evaluate_instructions(model: GPT, data: InstructionSet) -> dict[str, float]:
+    """Loss per answer token, every token of the set counting the same, and its perplexity."""
+    was_training = model.training
+    model.eval()
+    nats, tokens = 0.0, 0
+    with no_grad():
+        for numbers in buckets(data.lengths, _EVAL_BATCH):
+            inputs, targets = collate(data, numbers.tolist())
+            n = int((targets != IGNORE).sum())
+            nats += float(masked_loss(model, inputs, targets).item()) * n
+            tokens += n
+    model.train(was_training)
+    return {"loss": nats / tokens, "perplexity": math.exp(min(nats / tokens, 700.0))}
+
+
+def fit_instructions(
+    model: GPT,
+    train: InstructionSet,
+    validation: InstructionSet,
+    settings: FitSettings,
+    packing: bool = False,
+    report: Report | None = None,
+) -> History:
+    """Fine-tune on the answers; the weights with the lowest validation loss are kept.
+
+    Args:
+        packing: several examples in each row, up to the context length, instead of batches of
+            examples of like length. Fewer, fuller rows; the attention needs a mask.
+    """
+
+    def batch_loss(numbers: np.ndarray) -> Tensor:
+        if not packing:
+            return masked_loss(model, *collate(train, numbers.tolist()))
+        room = max(model.config.context_length // 2, max(train.lengths))
+        inputs = [train.inputs[i] for i in numbers]
+        targets = [train.targets[i] for i in numbers]
+        return packed_loss(model, pack(inputs, targets, room, fill=0))
+
+    def evaluate() -> dict[str, float]:
+        return evaluate_instructions(model, validation)
+
+    return fit(model, train.lengths, batch_loss, evaluate, settings, report)

@@ -1,0 +1,216 @@
+"""Preference tuning: of two answers to one prompt, make the better one more likely.
+
+Direct preference optimization needs no reward model. The policy pi itself defines a reward, by how
+much more likely it makes an answer than a frozen reference pi_ref does:
+
+    r(x, y) = beta (log pi(y | x) - log pi_ref(y | x))                     the implicit reward
+    L       = -log sigmoid(r(x, y_chosen) - r(x, y_rejected))
+
+This is cross-entropy over two classes with the rewards as logits and "chosen" as the target, and
+that is how it is computed: -log softmax([a, b])[0] = -log sigmoid(a - b), and its gradient
+sigmoid(b - a) is large only where the model still ranks the pair the wrong way round.
+
+Source: Rafailov et al., "Direct preference optimization: your language model is secretly a reward
+model", 2023, section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinygrad_llm import functional as F
+from tinygrad_llm.autograd import Tensor, no_grad
+from tinygrad_llm.backend import array_module, to_numpy
+from tinygrad_llm.errors import ConfigError, DataError
+from tinygrad_llm.finetuning.collate import IGNORE, buckets, pad
+from tinygrad_llm.finetuning.instruction import shift
+from tinygrad_llm.finetuning.loop import FitSettings, History, Report, fit
+from tinygrad_llm.finetuning.templates import Template, Turn, encode_conversation
+from tinygrad_llm.nn import GPT
+from tinygrad_llm.tokenizers import Tokenizer
+
+_EVAL_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Preference:
+    """A prompt with the answer that is wanted and one that is not."""
+
+    instruction: str
+    chosen: str
+    rejected: str
+    input: str = ""
+
+
+@dataclass(frozen=True)
+class PreferenceSet:
+    """Pairs as tokens: pair i is rows 2 i (chosen) and 2 i + 1 (rejected).
+
+    Attributes:
+        inputs, targets: as `instruction.InstructionSet`, two rows for each pair.
+        reference: log pi_ref(y | x) of each row (2 N,); see `with_reference`.
+    """
+
+    inputs: list[list[int]]
+    targets: list[list[int]]
+    reference: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs) // 2
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of the longer answer of each pair, with its prompt."""
+        pairs = zip(self.inputs[::2], self.inputs[1::2], strict=True)
+        return [max(len(chosen), len(rejected)) for chosen, rejected in pairs]
+
+
+def encode_preferences(
+    pairs: Sequence[Preference], template: Template, tokenizer: Tokenizer, max_length: int
+) -> PreferenceSet:
+    """Pairs as tokens.
+
+    Raises:
+        DataError: no pairs, an empty answer, equal answers, or a pair that is too long.
+    """
+    if not pairs:
+        raise DataError("preferences: expected at least one pair, got none.")
+    inputs, targets = [], []
+    for number, pair in enumerate(pairs):
+        if not pair.chosen.strip() or not pair.rejected.strip() or pair.chosen == pair.rejected:
+            raise DataError(
+                f"preferences: pair {number} needs two different answers, got "
+                f"{pair.chosen!r:.60} and {pair.rejected!r:.60}."
+            )
+        for answer in (pair.chosen, pair.rejected):
+            turn = Turn(pair.instruction, pair.input, answer)
+            row, wanted = shift(encode_conversation([turn], template, tokenizer))
+            if len(row) > max_length:
+                raise DataError(
+                    f"preferences: pair {number} has {len(row)} tokens, more than {max_length}."
+                )
+            inputs.append(row)
+            targets.append(wanted)
+    return PreferenceSet(inputs, targets)
+
+
+def answer_log_probabilities(model: GPT, inputs: np.ndarray, targets: np.ndarray) -> Tensor:
+    """log p(answer | prompt) = sum over its tokens, for right-padded (B, T) -> (B,).
+
+    Only the positions that predict the answer go through the output layer.
+    """
+    hidden = model.hidden(inputs)  # (B, T, C)
+    xp = array_module(hidden.data)
+    row, column = np.nonzero(targets != IGNORE)  # (N,), (N,)
+    logits = model.logits(hidden[xp.asarray(row), xp.asarray(column)])  # (N, V)
+    losses = F.cross_entropy(logits, targets[row, column], reduction="none")  # (N,)
+    owner = np.arange(len(targets))[:, None] == row  # (B, N): which tokens belong to which row
+    return -(Tensor(xp.asarray(owner, losses.dtype)) @ losses)
+
+
+def dpo_loss(log_p: Tensor, reference: np.ndarray, beta: float) -> tuple[Tensor, Tensor]:
+    """The loss and the implicit rewards.
+
+    Args:
+        log_p: log pi(y | x), chosen and rejected in turn (2 N,).
+        reference: the same of the frozen reference (2 N,).
+        beta: how strongly the policy is held to the reference; 0.1 to 0.5 is usual.
+
+    Returns:
+        scalar loss, and rewards (N, 2): chosen, rejected.
+
+    Raises:
+        ConfigError: beta is not positive.
+    """
+    if not beta > 0:
+        raise ConfigError(f"dpo_loss: beta must be more than 0, got {beta}.")
+    xp = array_module(log_p.data)
+    rewards = ((log_p - xp.asarray(reference, log_p.dtype)) * beta).reshape(-1, 2)  # (N, 2)
+    chosen = np.zeros(rewards.shape[0], dtype=np.int64)
+    return F.cross_entropy(rewards, chosen), rewards
+
+
+def with_reference(data: PreferenceSet, model: GPT) -> PreferenceSet:
+    """The set with the log-probabilities of the model as it is now, as the frozen reference.
+
+    They never change, so they are computed once, and no second model has to be kept.
+    """
+    return PreferenceSet(data.inputs, data.targets, _log_probabilities(model, data))
+
+
+def evaluate_preferences(model: GPT, data: PreferenceSet, beta: float) -> dict[str, float]:
+    """Loss, mean implicit rewards, their margin, and how often the chosen answer wins.
+
+    Raises:
+        ConfigError: the set has no reference yet.
+    """
+    loss, rewards = dpo_loss(Tensor(_log_probabilities(model, data)), _reference(data), beta)
+    chosen, rejected = rewards.numpy().T
+    return {
+        "loss": float(loss.item()),
+        "chosen_reward": float(chosen.mean()),
+        "rejected_reward": float(rejected.mean()),
+        "margin": float((chosen - rejected).mean()),
+        "accuracy": float((chosen > rejected).mean()),
+    }
+
+
+def fit_preferences(
+    model: GPT,
+    train: PreferenceSet,
+    validation: PreferenceSet,
+    settings: FitSettings,
+    beta: float = 0.1,
+    report: Report | None = None,
+) -> History:
+    """DPO. Dropout is off, so that the policy starts out equal to the reference.
+
+    Raises:
+        ConfigError: a set has no reference (see `with_reference`), or beta is not positive.
+    """
+    reference = _reference(train)
+
+    def batch_loss(numbers: np.ndarray) -> Tensor:
+        model.eval()
+        rows = _rows_of(numbers)  # (2 B,)
+        inputs, targets = _collate(train, rows)
+        loss, _ = dpo_loss(answer_log_probabilities(model, inputs, targets), reference[rows], beta)
+        return loss
+
+    def evaluate() -> dict[str, float]:
+        return evaluate_preferences(model, validation, beta)
+
+    return fit(model, train.lengths, batch_loss, evaluate, settings, report)
+
+
+def _log_probabilities(model: GPT, data: PreferenceSet) -> np.ndarray:
+    """log p(answer | prompt) of every row (2 N,), in evaluation mode."""
+    was_training = model.training
+    model.eval()
+    out = np.empty(len(data.inputs), np.float32)
+    with no_grad():
+        for numbers in buckets(data.lengths, _EVAL_BATCH):
+            rows = _rows_of(numbers)
+            out[rows] = to_numpy(answer_log_probabilities(model, *_collate(data, rows)).data)
+    model.train(was_training)
+    return out
+
+
+def _rows_of(numbers: np.ndarray) -> np.ndarray:
+    """The two rows of each pair, chosen first."""
+    return (2 * numbers[:, None] + np.array([0, 1])).reshape(-1)
+
+
+def _collate(data: PreferenceSet, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    inputs, _ = pad([data.inputs[i] for i in rows], 0)
+    targets, _ = pad([data.targets[i] for i in rows], IGNORE)
+    return inputs, targets
+
+
+def _reference(data: PreferenceSet) -> np.ndarray:
+    if data.reference is None:
+        raise ConfigError("preferences: call with_reference(data, model) before training starts.")
+    return data.reference
