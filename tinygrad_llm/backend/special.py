@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from tinygrad_llm.backend import Array, ArrayModule
 
 # W. J. Cody, "Rational Chebyshev approximations for the error function", Mathematics of

@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
 from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend.compute import each, empty
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.random import Key, default_generator, drop_threshold, hash_counters
 from tinygrad_llm.errors import DTypeError, ShapeError
 from tinygrad_llm.ops.dropout import check_probability, dropout_composed
 
 BLOCK_ROWS = 128
+GROUP = 1 << 18  # scores computed at a time, about: as many heads as the cache has room for
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,10 @@ class Settings:
     Attributes:
         scale: factor of the scores, usually 1 / sqrt(D).
         causal: query i sees keys 0 .. i + S - T only.
-        mask: None, or True where a query sees a key, or numbers to add; (..., T, S).
+        mask: None, or True where a query sees a key, or numbers to add; (B, H, T, S).
         dropout_p: probability of dropping a probability.
         key: of the random bits.
-        first_row: C-order number of the first (..., T) row, where a part of a batch is computed.
+        number: (B, H) the number of each head in the whole batch, for the random bits.
     """
 
     scale: float
@@ -43,32 +46,55 @@ class Settings:
     mask: Array | None = None
     dropout_p: float = 0.0
     key: Key = (0, 0)
-    first_row: int = 0
+    number: Any = None
+
+    def part(self, group: tuple[slice, slice]) -> Settings:
+        """The settings of some batches and heads."""
+        mask, number = self.mask, self.number
+        return replace(
+            self,
+            mask=None if mask is None else mask[group],
+            number=None if number is None else number[group],
+        )
 
 
 def attention_forward(
-    xp: ArrayModule, q: Array, k: Array, v: Array, s: Settings, out: Array
+    xp: ArrayModule, q: Array, k: Array, v: Array, s: Settings, y: Array
 ) -> Array:
-    """Write attention of q (..., T, D), k and v (..., S, D) to ``out`` (..., T, D).
+    """Write attention of q (B, H, T, D), k and v (B, H, S, D) to ``y`` (B, H, T, D).
 
     Returns:
-        logsum (..., T): the logarithm of each row's softmax denominator; 0 where a row sees
+        logsum (B, H, T): the logarithm of each row's softmax denominator; 0 where a row sees
         no key, whose output is 0.
     """
-    logsum = xp.empty(q.shape[:-1], q.dtype)  # (..., T)
+    logsum = empty(xp, q.shape[:-1], q.dtype)  # (B, H, T)
+    groups = head_groups(xp, q.shape, k.shape[-2])
+
+    def group(i: int) -> None:
+        g = groups[i]
+        _forward(xp, q[g], k[g], v[g], s.part(g), y[g], logsum[g])
+
+    each(xp, group, len(groups))
+    return logsum
+
+
+def _forward(
+    xp: ArrayModule, q: Array, k: Array, v: Array, s: Settings, y: Array, logsum: Array
+) -> None:
     for rows, seen in blocks(q.shape[-2], k.shape[-2], s.causal):
-        p = scores(xp, q, k, rows, seen, s)  # (..., t, n)
+        p = scores(xp, q[..., rows, :] * s.scale, k, rows, seen, s)  # (b, h, t, n)
         top = p.max(axis=-1, keepdims=True)
-        top = xp.where(top == -xp.inf, xp.zeros_like(top), top)
+        if s.mask is not None:  # a row may see nothing
+            top = xp.where(top == -xp.inf, xp.zeros_like(top), top)
         p -= top
         xp.exp(p, out=p)
-        total = p.sum(axis=-1, keepdims=True)  # (..., t, 1)
-        total = xp.where(total == 0, xp.ones_like(total), total)
+        total = p.sum(axis=-1, keepdims=True)  # (b, h, t, 1)
+        if s.mask is not None:
+            total = xp.where(total == 0, xp.ones_like(total), total)
         logsum[..., rows] = (top + xp.log(total))[..., 0]
-        p /= total
-        drop(xp, p, rows, k.shape[-2], q.shape[-2], s)
-        out[..., rows, :] = xp.matmul(p, v[..., seen, :])
-    return logsum
+        drop(xp, p, rows, q.shape[-2], k.shape[-2], s)
+        xp.matmul(p, v[..., seen, :], out=y[..., rows, :])
+        y[..., rows, :] /= total
 
 
 def attention_backward(
@@ -76,23 +102,53 @@ def attention_backward(
     s: Settings, dq: Array, dk: Array, dv: Array,
 ) -> None:  # fmt: skip
     """Write the gradients of q, k and v to ``dq``, ``dk`` and ``dv``."""
-    delta = (dy * y).sum(axis=-1, keepdims=True)  # (..., T, 1)
-    dk[...] = 0
-    dv[...] = 0
-    for rows, seen in blocks(q.shape[-2], k.shape[-2], s.causal):
-        p = scores(xp, q, k, rows, seen, s)
+    groups = head_groups(xp, q.shape, k.shape[-2])
+
+    def group(i: int) -> None:
+        g = groups[i]
+        _backward(xp, dy[g], q[g], k[g], v[g], y[g], logsum[g], s.part(g), dq[g], dk[g], dv[g])
+
+    each(xp, group, len(groups))
+
+
+def _backward(
+    xp: ArrayModule, dy: Array, q: Array, k: Array, v: Array, y: Array, logsum: Array,
+    s: Settings, dq: Array, dk: Array, dv: Array,
+) -> None:  # fmt: skip
+    n_queries, n_keys = q.shape[-2], k.shape[-2]
+    last_first = reversed(list(blocks(n_queries, n_keys, s.causal)))  # the last sees all keys
+    for number, (rows, seen) in enumerate(last_first):
+        scaled_q, dy_rows = q[..., rows, :] * s.scale, dy[..., rows, :]
+        p = scores(xp, scaled_q, k, rows, seen, s)
         p -= logsum[..., rows, None]
-        xp.exp(p, out=p)  # (..., t, n), the probabilities again
-        dy_rows = dy[..., rows, :]
-        ds = xp.matmul(dy_rows, v[..., seen, :].swapaxes(-1, -2))  # (..., t, n)
-        drop(xp, ds, rows, k.shape[-2], q.shape[-2], s)
-        ds -= delta[..., rows, :]
-        ds *= p
-        ds *= s.scale
-        dq[..., rows, :] = xp.matmul(ds, k[..., seen, :])
-        dk[..., seen, :] += xp.matmul(ds.swapaxes(-1, -2), q[..., rows, :])
-        drop(xp, p, rows, k.shape[-2], q.shape[-2], s)
-        dv[..., seen, :] += xp.matmul(p.swapaxes(-1, -2), dy_rows)
+        xp.exp(p, out=p)  # (b, h, t, n), the probabilities again
+        dx = empty(xp, p.shape, p.dtype)
+        xp.matmul(dy_rows, v[..., seen, :].swapaxes(-1, -2), out=dx)
+        drop(xp, dx, rows, n_queries, n_keys, s)
+        dx -= (dy_rows * y[..., rows, :]).sum(axis=-1, keepdims=True)  # delta
+        dx *= p
+        xp.matmul(dx, k[..., seen, :], out=dq[..., rows, :])
+        dq[..., rows, :] *= s.scale
+        drop(xp, p, rows, n_queries, n_keys, s)
+        for target, left, right in ((dk, dx, scaled_q), (dv, p, dy_rows)):
+            if number == 0:
+                xp.matmul(left.swapaxes(-1, -2), right, out=target)
+            else:
+                target[..., seen, :] += xp.matmul(left.swapaxes(-1, -2), right)
+
+
+def head_groups(
+    xp: ArrayModule, q_shape: tuple[int, ...], n_keys: int
+) -> list[tuple[slice, slice]]:
+    """Slices of (B, H) that are computed at a time; on a GPU everything at once."""
+    b, h, t, _ = q_shape
+    at_once = max(1, GROUP // max(1, min(t, BLOCK_ROWS) * n_keys)) if xp is np else b * h
+    heads_at_once, batches_at_once = min(h, at_once), max(1, at_once // max(1, h))
+    return [
+        (slice(i, i + batches_at_once), slice(j, j + heads_at_once))
+        for i in range(0, b, batches_at_once)
+        for j in range(0, h, max(1, heads_at_once))
+    ]
 
 
 def blocks(n_queries: int, n_keys: int, causal: bool) -> Iterator[tuple[slice, slice]]:
@@ -102,35 +158,59 @@ def blocks(n_queries: int, n_keys: int, causal: bool) -> Iterator[tuple[slice, s
         yield slice(start, stop), slice(0, stop + n_keys - n_queries if causal else n_keys)
 
 
-def scores(xp: ArrayModule, q: Array, k: Array, rows: slice, seen: slice, s: Settings) -> Array:
-    """scale q k^T for some rows (..., t, n), with -inf where a query may not look."""
-    x = xp.matmul(q[..., rows, :] * s.scale, k[..., seen, :].swapaxes(-1, -2))
+def scores(
+    xp: ArrayModule, scaled_q: Array, k: Array, rows: slice, seen: slice, s: Settings
+) -> Array:
+    """scale q k^T for some rows (b, h, t, n), with -inf where a query may not look."""
     n_rows = rows.stop - rows.start
+    x = empty(xp, (*scaled_q.shape[:-1], seen.stop), scaled_q.dtype)
+    xp.matmul(scaled_q, k[..., seen, :].swapaxes(-1, -2), out=x)
     if s.causal:  # all but the last n_rows columns are visible to every row of the block
-        hidden = ~xp.tri(n_rows, dtype=bool)
-        x[..., seen.stop - n_rows :][..., hidden] = -xp.inf
+        x[..., seen.stop - n_rows :] += upper_triangle(xp, n_rows, x.dtype)
     if s.mask is not None:
         part = s.mask[..., rows, seen]
-        if part.dtype == bool:
-            x = xp.where(part, x, x.dtype.type(-xp.inf))
-        else:
+        if part.dtype != bool:
             x += part
+        else:
+            x[...] = xp.where(part, x, x.dtype.type(-xp.inf))
     return x
 
 
-def drop(xp: ArrayModule, x: Array, rows: slice, n_keys: int, n_queries: int, s: Settings) -> None:
-    """Dropout on a block (..., t, n), in place; counters as for the whole (..., T, S) array."""
+def upper_triangle(xp: ArrayModule, n: int, dtype: Any) -> Array:
+    """(n, n): -inf above the diagonal, 0 elsewhere."""
+    return _numpy_triangle(n, dtype) if xp is np else xp.asarray(_numpy_triangle(n, dtype))
+
+
+@lru_cache(maxsize=16)
+def _numpy_triangle(n: int, dtype: Any) -> np.ndarray:
+    return np.where(np.tri(n, dtype=bool), 0, -np.inf).astype(dtype)
+
+
+def drop(xp: ArrayModule, x: Array, rows: slice, n_queries: int, n_keys: int, s: Settings) -> None:
+    """Dropout on a block (b, h, t, n), in place; counters as for the whole (B, H, T, S)."""
     if not s.dropout_p:
         return
     if s.dropout_p == 1:
         x[...] = 0
         return
-    n_batch = math.prod(x.shape[:-2])
-    row = xp.arange(n_batch, dtype=xp.int64)[:, None] * n_queries + xp.arange(rows.start, rows.stop)
-    counter = (row + s.first_row)[..., None] * n_keys + xp.arange(x.shape[-1])  # (batch, t, n)
+    row = s.number[..., None] * n_queries + xp.arange(rows.start, rows.stop)  # (b, h, t)
+    counter = row[..., None] * n_keys + xp.arange(x.shape[-1])  # (b, h, t, n)
     bits = hash_counters(xp, counter.astype(xp.uint32), s.key)
-    x *= (bits >= xp.uint32(drop_threshold(s.dropout_p))).reshape(x.shape)
+    x *= bits >= xp.uint32(drop_threshold(s.dropout_p))
     x *= x.dtype.type(1 / (1 - s.dropout_p))
+
+
+def make_settings(
+    op: str, xp: ArrayModule, shape: tuple[int, ...], scale: float, causal: bool,
+    mask: Array | None, dropout_p: float, key: Key | None,
+) -> Settings:  # fmt: skip
+    """Checked settings for q of ``shape`` (B, H, T, D)."""
+    p = check_probability(op, dropout_p)
+    if not p:
+        return Settings(scale, causal, mask)
+    b, h = shape[:2]
+    number = xp.arange(b * h, dtype=xp.int64).reshape(b, h)
+    return Settings(scale, causal, mask, p, key or default_generator().next_key(), number)
 
 
 def attention_composed(
@@ -216,28 +296,38 @@ class ScaledDotProductAttention(Function):
         dropout_p: float = 0.0, scale: float | None = None, key: Key | None = None,
     ) -> Array:  # fmt: skip
         _check_shapes(q, k, v, causal)
-        p = check_probability("scaled_dot_product_attention", dropout_p)
-        if p and key is None:
-            key = default_generator().next_key()
-        ctx.settings = Settings(
-            scale=1 / math.sqrt(q.shape[-1]) if scale is None else float(scale), causal=causal,
-            mask=_as_mask(ctx.xp, mask, (*q.shape[:-1], k.shape[-2])),
-            dropout_p=p, key=key or (0, 0),
+        xp, ctx.shapes, ctx.dtype = ctx.xp, (q.shape, k.shape), q.dtype
+        work = accumulate_dtype(q.dtype)
+        mask = _as_mask(xp, mask, (*q.shape[:-1], k.shape[-2]))
+        q, k, v = (_with_two_batch_axes(x.astype(work, copy=False)) for x in (q, k, v))
+        ctx.settings = make_settings(
+            ctx.name, xp, q.shape, 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale),
+            causal, None if mask is None else _with_two_batch_axes(mask), dropout_p, key,
         )  # fmt: skip
-        ctx.dtype = q.dtype
-        q, k, v = (x.astype(accumulate_dtype(x.dtype), copy=False) for x in (q, k, v))
-        y = ctx.xp.empty(q.shape, q.dtype)
-        logsum = attention_forward(ctx.xp, q, k, v, ctx.settings, y)
+        y = empty(xp, q.shape, q.dtype)
+        logsum = attention_forward(xp, q, k, v, ctx.settings, y)
         if ctx.requires_grad:
             ctx.save(q, k, v, y, logsum)
-        return y.astype(ctx.dtype, copy=False)
+        return y.astype(ctx.dtype, copy=False).reshape(ctx.shapes[0])
 
     def backward(ctx, dy: Array) -> Any:
         q, k, v, y, logsum = ctx.saved
-        gradients = [ctx.xp.empty(x.shape, x.dtype) for x in (q, k, v)]
-        dy = dy.astype(q.dtype, copy=False)
-        attention_backward(ctx.xp, dy, q, k, v, y, logsum, ctx.settings, *gradients)
-        return tuple(g.astype(ctx.dtype, copy=False) for g in gradients)
+        dq, dk, dv = (empty(ctx.xp, x.shape, x.dtype) for x in (q, k, v))
+        dy = _with_two_batch_axes(dy.astype(q.dtype, copy=False))
+        attention_backward(ctx.xp, dy, q, k, v, y, logsum, ctx.settings, dq, dk, dv)
+        q_shape, k_shape = ctx.shapes
+        return tuple(
+            g.astype(ctx.dtype, copy=False).reshape(shape)
+            for g, shape in ((dq, q_shape), (dk, k_shape), (dv, k_shape))
+        )
+
+
+def _with_two_batch_axes(x: Array) -> Array:
+    """x (..., T, D) as (B, H, T, D)."""
+    batch = x.shape[:-2]
+    if len(batch) == 2:
+        return x
+    return x.reshape(math.prod(batch[:-1]), batch[-1] if batch else 1, *x.shape[-2:])
 
 
 def _check_shapes(q: Array, k: Array, v: Array, causal: bool) -> None:

@@ -9,16 +9,16 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
 from tinygrad_llm.backend import Array
+from tinygrad_llm.backend.compute import empty
 from tinygrad_llm.backend.dtypes import accumulate_dtype
-from tinygrad_llm.backend.random import Key, default_generator
+from tinygrad_llm.backend.random import Key
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops.attention import (
-    Settings,
     attention_backward,
     attention_composed,
     attention_forward,
+    make_settings,
 )
-from tinygrad_llm.ops.dropout import check_probability
 
 
 def heads(packed: Array, n_parts: int, n_head: int) -> list[Array]:
@@ -84,15 +84,14 @@ class AttentionQKV(Function):
                 f"got {qkv.shape}."
             )
         b, t, width = qkv.shape
-        p = check_probability("attention_qkv", dropout_p)
-        if p and key is None:
-            key = default_generator().next_key()
-        scale = 1 / math.sqrt(width // 3 // n_head)
-        ctx.settings = Settings(scale, causal, dropout_p=p, key=key or (0, 0))
         ctx.n_head, ctx.dtype = n_head, qkv.dtype
         qkv = qkv.astype(accumulate_dtype(qkv.dtype), copy=False)
-        y = ctx.xp.empty((b, t, width // 3), qkv.dtype)
         q, k, v = heads(qkv, 3, n_head)
+        ctx.settings = make_settings(
+            "attention_qkv", ctx.xp, q.shape, 1 / math.sqrt(q.shape[-1]), causal, None,
+            dropout_p, key,
+        )  # fmt: skip
+        y = empty(ctx.xp, (b, t, width // 3), qkv.dtype)
         logsum = attention_forward(ctx.xp, q, k, v, ctx.settings, heads(y, 1, n_head)[0])
         if ctx.requires_grad:
             ctx.save(qkv, y, logsum)
@@ -100,7 +99,7 @@ class AttentionQKV(Function):
 
     def backward(ctx, dy: Array) -> Any:
         qkv, y, logsum = ctx.saved
-        dqkv = ctx.xp.empty(qkv.shape, qkv.dtype)
+        dqkv = empty(ctx.xp, qkv.shape, qkv.dtype)
         dy = dy.astype(qkv.dtype, copy=False)
         q, k, v = heads(qkv, 3, ctx.n_head)
         dq, dk, dv = heads(dqkv, 3, ctx.n_head)

@@ -8,6 +8,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
 from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend.compute import as_rows, by_rows, empty
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ConfigError, ShapeError
 from tinygrad_llm.ops._ids import as_ids
@@ -15,28 +16,28 @@ from tinygrad_llm.ops._ids import as_ids
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def cross_entropy_forward(
-    xp: ArrayModule, logits: Array, targets: Array, counted: Array
-) -> tuple[Array, Array]:
-    """Loss of each row (N,), zero where not counted, and softmax(logits) (N, V)."""
-    top = logits.max(axis=-1, keepdims=True)  # (N, 1)
-    p = xp.exp(logits - top)  # (N, V)
-    total = p.sum(axis=-1, keepdims=True)  # (N, 1)
-    p /= total
-    safe = xp.where(counted, targets, 0)[:, None]  # (N, 1)
-    loss = xp.log(total) + top - xp.take_along_axis(logits, safe, axis=-1)
-    return xp.where(counted, loss[:, 0], xp.zeros_like(loss[:, 0])), p
+def cross_entropy_rows(xp: ArrayModule, logits: Array, targets: Array, share: Array) -> Array:
+    """Loss of each row, and its gradient in place of the logits.
 
+    Args:
+        logits: (N, V), overwritten with share (softmax(logits) - onehot(targets)).
+        targets: (N,) integers; anything where share is 0.
+        share: (N,), with how much each row's loss counts.
 
-def cross_entropy_backward(
-    xp: ArrayModule, weight: Array, p: Array, targets: Array, counted: Array
-) -> Array:
-    """dlogits (N, V) = weight (p - onehot); ``weight`` (N,) is dy of each row's loss."""
-    weight = xp.where(counted, weight, xp.zeros_like(weight))  # (N,)
-    dlogits = p * weight[:, None]
+    Returns:
+        share * loss, (N,)
+    """
     rows = xp.arange(len(targets))
-    dlogits[rows, xp.where(counted, targets, 0)] -= weight
-    return dlogits
+    counted = share != 0
+    targets = xp.where(counted, targets, 0)
+    top = logits.max(axis=-1, keepdims=True)  # (N, 1)
+    logits -= top
+    picked = logits[rows, targets]
+    xp.exp(logits, out=logits)
+    total = logits.sum(axis=-1)  # (N,)
+    logits *= (share / total)[:, None]
+    logits[rows, targets] -= share
+    return xp.where(counted, share * (xp.log(total) - picked), xp.zeros_like(share))
 
 
 def flatten_targets(
@@ -56,6 +57,12 @@ def flatten_targets(
         )
     ids = ids.reshape(-1)
     return ids, ids != ignore
+
+
+def row_shares(xp: ArrayModule, counted: Array, dtype: Any, reduction: str = "mean") -> Array:
+    """How much each row's loss counts (N,): 1, or 1 / N in a mean; 0 where not counted."""
+    n = xp.maximum(counted.sum(), 1) if reduction == "mean" else 1
+    return counted.astype(dtype) / xp.asarray(n, dtype)
 
 
 def cross_entropy_composed(
@@ -86,8 +93,8 @@ def samples(rng: np.random.Generator) -> list[Any]:
 
 
 def _one_hot_forgotten(ctx: Any, dy: Array) -> Any:
-    p = ctx.saved[0]
-    return (p * ctx.row_weight(dy)[:, None]).reshape(ctx.shape), None
+    dlogits = true_gradient(ctx, dy)[0].copy()
+    return np.maximum(dlogits, 0), None  # only the target's entry is negative
 
 
 @register(
@@ -96,8 +103,7 @@ def _one_hot_forgotten(ctx: Any, dy: Array) -> Any:
     samples=samples,
     wrong={
         "one-hot forgotten": _one_hot_forgotten,
-        "softmax differentiated twice": lambda ctx, dy: (
-            true_gradient(ctx, dy)[0] * ctx.saved[0].reshape(ctx.shape), None),
+        "sum instead of mean": lambda ctx, dy: (true_gradient(ctx, dy)[0] * 3, None),
     },
     composed=cross_entropy_composed,
     kernel="cross_entropy",
@@ -111,8 +117,11 @@ class CrossEntropy(Function):
         dz = dy (p - onehot(t)) / N
 
     Nothing is divided by p, so a probability of nearly 0 does no harm; this is why the loss
-    takes logits. N counts the rows whose target is not ``ignore_index``; the others have loss 0
-    and gradient 0. With all rows ignored the loss is 0 (PyTorch gives NaN).
+    takes logits. dz is computed together with the loss, while softmax is at hand, and kept until
+    the backward pass scales it by dy.
+
+    N counts the rows whose target is not ``ignore_index``; the others have loss 0 and gradient 0.
+    With all rows ignored the loss is 0 (PyTorch gives NaN).
 
     Shapes: logits (..., V), targets (...) integers; a scalar, or (...) for reduction "none".
     Source: Goodfellow, Bengio & Courville, "Deep Learning", 2016, section 6.2.2.3.
@@ -127,27 +136,24 @@ class CrossEntropy(Function):
             raise ConfigError(
                 f"cross_entropy: reduction must be one of {REDUCTIONS}, got {reduction!r}."
             )
-        xp, ctx.shape, ctx.reduction = ctx.xp, logits.shape, reduction
-        v = logits.shape[-1]
+        xp, v = ctx.xp, logits.shape[-1]
         ids, counted = flatten_targets(
             "cross_entropy", xp, logits.shape[:-1], targets, v, ignore_index
         )
-        rows = logits.reshape(-1, v).astype(accumulate_dtype(logits.dtype), copy=False)  # (N, V)
-        losses, p = cross_entropy_forward(xp, rows, ids, counted)
-        ctx.count = xp.maximum(counted.sum(), 1).astype(losses.dtype)
+        work = accumulate_dtype(logits.dtype)
+        share = row_shares(xp, counted, work, reduction)
+        losses, dlogits = empty(xp, share.shape, work), empty(xp, logits.shape, work)
+        logits2, dlogits2 = as_rows(logits), as_rows(dlogits)  # (N, V)
+
+        def block(rows: slice) -> None:
+            dlogits2[rows] = logits2[rows]
+            losses[rows] = cross_entropy_rows(xp, dlogits2[rows], ids[rows], share[rows])
+
+        by_rows(xp, block, *dlogits2.shape)
         ctx.dtype = logits.dtype
-        ctx.save(p, ids, counted)
-        if reduction == "none":
-            return losses.reshape(logits.shape[:-1])
-        return losses.sum() / ctx.count if reduction == "mean" else losses.sum()
+        ctx.save(dlogits)
+        return losses.reshape(logits.shape[:-1]) if reduction == "none" else losses.sum()
 
     def backward(ctx, dy: Array) -> Any:
-        p, ids, counted = ctx.saved
-        dlogits = cross_entropy_backward(ctx.xp, ctx.row_weight(dy), p, ids, counted)
-        return dlogits.astype(ctx.dtype, copy=False).reshape(ctx.shape), None
-
-    def row_weight(ctx, dy: Array) -> Array:
-        """The gradient of each row's own loss (N,)."""
-        if ctx.reduction == "mean":
-            dy = dy / ctx.count
-        return ctx.xp.broadcast_to(dy.reshape(-1), ctx.saved[1].shape)
+        (dlogits,) = ctx.saved
+        return (dlogits * dy[..., None]).astype(ctx.dtype, copy=False), None

@@ -8,6 +8,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample
 from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend.compute import empty
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._ids import as_ids
@@ -15,7 +16,10 @@ from tinygrad_llm.ops._ids import as_ids
 
 def embedding_forward(xp: ArrayModule, ids: Array, weight: Array) -> Array:
     """Rows ``ids`` (...) of weight (V, C), as (..., C)."""
-    return xp.take(weight, ids, axis=0)
+    if xp is not np:
+        return xp.take(weight, ids, axis=0)
+    y = empty(xp, (*ids.shape, weight.shape[1]), weight.dtype)
+    return np.take(weight, ids, axis=0, out=y, mode="clip")  # the range was checked
 
 
 def embedding_backward(xp: ArrayModule, dy: Array, ids: Array, dweight: Array) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
 from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend.compute import as_rows, by_rows, empty
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.special import erf
 from tinygrad_llm.errors import ConfigError
@@ -20,9 +21,22 @@ C1 = 0.044715
 def gelu_tanh_forward(xp: ArrayModule, x: Array) -> tuple[Array, Array]:
     """y = x/2 (1 + tanh u), u = C0 (x + C1 x^3); also its derivative at x, which shares tanh u."""
     x2 = x * x
-    t = xp.tanh(x * (C0 + C0 * C1 * x2))
-    slope = 0.5 * (1 + t + x * (1 - t * t) * (C0 + 3 * C0 * C1 * x2))
-    return 0.5 * x * (1 + t), slope
+    u = x2 * (C0 * C1)
+    u += C0
+    u *= x
+    t = xp.tanh(u, out=u)
+    slope = t * t
+    xp.subtract(1, slope, out=slope)  # tanh' u
+    slope *= x
+    x2 *= 3 * C0 * C1
+    x2 += C0  # u'
+    slope *= x2
+    t += 1
+    slope += t
+    slope *= 0.5
+    t *= x
+    t *= 0.5
+    return t, slope
 
 
 def gelu_erf_forward(xp: ArrayModule, x: Array) -> tuple[Array, Array]:
@@ -90,11 +104,24 @@ class Gelu(Function):
             raise ConfigError(
                 f'gelu: approximate must be "tanh" or "none" (exact), got {approximate!r}.'
             )
-        y, slope = form(ctx.xp, x.astype(accumulate_dtype(x.dtype), copy=False))
+        xp, work = ctx.xp, accumulate_dtype(x.dtype)
+        y, slope = empty(xp, x.shape, x.dtype), empty(xp, x.shape, x.dtype)
+        x_rows, y_rows, slope_rows = (as_rows(a) for a in (x, y, slope))
+
+        def block(rows: slice) -> None:
+            y_rows[rows], slope_rows[rows] = form(xp, x_rows[rows].astype(work, copy=False))
+
+        by_rows(xp, block, *x_rows.shape)
         if ctx.requires_grad:
-            ctx.save(slope.astype(x.dtype, copy=False))
-        return y.astype(x.dtype, copy=False)
+            ctx.save(slope)
+        return y
 
     def backward(ctx, dy: Array) -> Any:
-        (slope,) = ctx.saved
-        return dy * slope
+        xp, (slope,) = ctx.xp, ctx.saved
+        dx = empty(xp, dy.shape, dy.dtype)
+        parts = [as_rows(a) for a in (dy, slope, dx)]
+        by_rows(
+            xp, lambda rows: xp.multiply(*(a[rows] for a in parts[:2]), out=parts[2][rows]),
+            *parts[2].shape,
+        )  # fmt: skip
+        return dx

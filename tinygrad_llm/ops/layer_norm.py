@@ -8,6 +8,14 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
 from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend.compute import (
+    as_rows,
+    by_rows,
+    empty,
+    row_dot,
+    row_mean,
+    sum_rows,
+)
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ShapeError
 
@@ -16,8 +24,8 @@ def layer_norm_forward(
     xp: ArrayModule, x: Array, weight: Array | None, bias: Array | None, eps: float
 ) -> tuple[Array, Array, Array]:
     """y, and what the derivative needs: n = (x - mean) / std and r = 1 / std. Rows x (N, C)."""
-    n = x - x.mean(axis=-1, keepdims=True)  # (N, C)
-    r = 1 / xp.sqrt((n * n).mean(axis=-1, keepdims=True) + eps)  # (N, 1)
+    n = x - row_mean(xp, x)  # (N, C)
+    r = 1 / xp.sqrt(row_dot(xp, n, n) / x.shape[-1] + eps)  # (N, 1)
     n *= r
     y = n if weight is None else n * weight
     return (y if bias is None else y + bias), n, r
@@ -28,9 +36,10 @@ def layer_norm_backward(
 ) -> tuple[Array, Array, Array]:
     """Gradients of x (N, C), weight (C,) and bias (C,) from dy (N, C)."""
     dn = dy if weight is None else dy * weight
-    dx = dn - dn.mean(axis=-1, keepdims=True) - n * (dn * n).mean(axis=-1, keepdims=True)
+    dx = dn - row_mean(xp, dn)
+    dx -= n * (row_dot(xp, dn, n) / n.shape[-1])
     dx *= r
-    return dx, (dy * n).sum(axis=0), dy.sum(axis=0)
+    return dx, sum_rows(xp, dy * n), sum_rows(xp, dy)
 
 
 def layer_norm_composed(x: Tensor, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
@@ -51,29 +60,50 @@ def add_layer_norm_composed(
 
 
 class Normalization(Function):
-    """Base of the two ops: rows, precision and checks."""
+    """Base of the two ops: blocks of rows, precision and checks."""
 
     fresh = True
 
-    def normalize(self, x: Array, weight: Any, bias: Any, eps: float) -> Array:
+    def normalize(
+        self, x: Array, weight: Any, bias: Any, eps: float, residual: Array | None = None
+    ) -> tuple[Array, Array]:
+        """(s, y): x with the residual added, and that normalized."""
         check_affine(self.name, x, weight, bias)
-        work = accumulate_dtype(x.dtype)
-        rows = x.reshape(-1, x.shape[-1]).astype(work, copy=False)  # (N, C)
-        y, n, r = layer_norm_forward(self.xp, rows, weight, bias, eps)
-        if self.requires_grad:
-            self.save(n.astype(x.dtype, copy=False), r, weight)
-        return y.astype(x.dtype, copy=False).reshape(x.shape)
+        xp, work = self.xp, accumulate_dtype(x.dtype)
+        s = x if residual is None else empty(xp, x.shape, x.dtype)
+        y, n = empty(xp, x.shape, x.dtype), empty(xp, x.shape, x.dtype)
+        s2, y2, n2 = as_rows(s), as_rows(y), as_rows(n)  # (N, C)
+        r = empty(xp, (len(s2), 1), work)
 
-    def gradients(self, dy: Array) -> tuple[Array, Array, Array]:
-        """dx, dweight, dbias."""
-        n, r, weight = self.saved
-        rows = dy.reshape(n.shape).astype(r.dtype, copy=False)  # (N, C)
-        dx, dweight, dbias = layer_norm_backward(
-            self.xp, rows, n.astype(r.dtype, copy=False), r, weight
-        )
+        def block(rows: slice) -> None:
+            if residual is not None:
+                xp.add(as_rows(x)[rows], as_rows(residual)[rows], out=s2[rows])
+            wide = s2[rows].astype(work, copy=False)
+            y2[rows], n2[rows], r[rows] = layer_norm_forward(xp, wide, weight, bias, eps)
+
+        by_rows(xp, block, *s2.shape)
+        if self.requires_grad:
+            self.save(n2, r, weight)
+        return s, y
+
+    def gradients(self, dy: Array, ds: Array | None = None) -> tuple[Array, Array, Array]:
+        """dx (with ds, the gradient of s, added), dweight, dbias."""
+        xp, (n, r, weight) = self.xp, self.saved
+        dx = empty(xp, dy.shape, dy.dtype)
+        dx2, dy2 = as_rows(dx), as_rows(dy)  # (N, C)
+
+        def block(rows: slice) -> tuple[Array, Array]:
+            wide, wide_n = (a[rows].astype(r.dtype, copy=False) for a in (dy2, n))
+            part, dweight, dbias = layer_norm_backward(xp, wide, wide_n, r[rows], weight)
+            if ds is not None:
+                part += as_rows(ds)[rows]
+            dx2[rows] = part
+            return dweight, dbias
+
+        parts = by_rows(xp, block, *dx2.shape)
         kind = dy.dtype if weight is None else weight.dtype
-        dx = dx.astype(dy.dtype, copy=False).reshape(dy.shape)
-        return dx, dweight.astype(kind, copy=False), dbias.astype(kind, copy=False)
+        dweight, dbias = (sum(p[1:], p[0]).astype(kind) for p in zip(*parts, strict=True))
+        return dx, dweight, dbias
 
 
 def check_affine(op: str, x: Array, weight: Array | None, bias: Array | None) -> None:
@@ -139,7 +169,7 @@ class LayerNorm(Normalization):
     """
 
     def forward(ctx, x: Array, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Array:
-        return ctx.normalize(x, weight, bias, eps)
+        return ctx.normalize(x, weight, bias, eps)[1]
 
     def backward(ctx, dy: Array) -> Any:
         dx, dweight, dbias = ctx.gradients(dy)
@@ -194,14 +224,11 @@ class AddLayerNorm(Normalization):
                 f"add_layer_norm: x and residual must have one shape, got {x.shape} and "
                 f"{residual.shape}."
             )
-        s = x + residual
-        return s, ctx.normalize(s, weight, bias, eps)
+        return ctx.normalize(x, weight, bias, eps, residual)
 
     def backward(ctx, ds: Array | None, dy: Array | None) -> Any:
         if dy is None:
             return ds, ds, None, None
-        dx, dweight, dbias = ctx.gradients(dy)
-        if ds is not None:
-            dx += ds
+        dx, dweight, dbias = ctx.gradients(dy, ds)
         wanted = zip((dx, dx, dweight, dbias), ctx.needs, strict=False)
         return tuple(g if need else None for g, need in wanted)

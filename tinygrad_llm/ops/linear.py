@@ -9,24 +9,31 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, register, sample, true_gradient
 from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend.compute import by_rows, matmul, sum_rows
 from tinygrad_llm.errors import ShapeError
 
 
-def linear_forward(xp: ArrayModule, x: Array, weight: Array, bias: Array | None) -> Array:
+def linear_forward(
+    xp: ArrayModule, x: Array, weight: Array, bias: Array | None, out: Array | None = None
+) -> Array:
     """y = x W^T + b for rows x (N, in), weight (out, in), bias (out,)."""
-    y = xp.matmul(x, weight.T)  # (N, out)
+    y = matmul(xp, x, weight.T, out)  # (N, out)
     if bias is not None:
-        y += bias
+        by_rows(xp, lambda rows: xp.add(y[rows], bias, out=y[rows]), *y.shape)
     return y
 
 
 def linear_backward(
-    xp: ArrayModule, dy: Array, x: Array, weight: Array, needs: Sequence[bool]
-) -> tuple[Array | None, Array | None, Array | None]:
-    """Gradients of x (N, in), weight (out, in) and bias (out,) from dy (N, out)."""
-    dx = xp.matmul(dy, weight) if needs[0] else None  # (N, in)
-    dw = xp.matmul(dy.T, x) if needs[1] else None  # (out, in)
-    db = dy.sum(axis=0, dtype=dy.dtype) if needs[2] else None  # (out,)
+    xp: ArrayModule, dy: Array, x: Array, weight: Array, needs: Sequence[bool],
+    dw: Array | None = None, db: Array | None = None,
+) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
+    """Gradients of x (N, in), weight (out, in) and bias (out,) from dy (N, out).
+
+    The last two go into ``dw`` and ``db`` where these are given.
+    """
+    dx = matmul(xp, dy, weight) if needs[0] else None  # (N, in)
+    dw = matmul(xp, dy.T, x, dw) if needs[1] else None  # (out, in)
+    db = sum_rows(xp, dy, db) if needs[2] else None  # (out,)
     return dx, dw, db
 
 
@@ -90,9 +97,11 @@ class Linear(Function):
         x, weight = ctx.saved
         n_args = len(ctx.needs)
         needs = (*ctx.needs, False)[:3]
+        targets = [ctx.gradient_target(i) if needs[i] else (None, False) for i in (1, 2)]
         dx, dw, db = linear_backward(
-            ctx.xp, dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1]), weight, needs
-        )
+            ctx.xp, dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1]), weight, needs,
+            *(None if accumulate else target for target, accumulate in targets),
+        )  # fmt: skip
         return (None if dx is None else dx.reshape(x.shape), dw, db)[:n_args]
 
 

@@ -14,45 +14,80 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
 from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend.compute import by_rows, each, empty, sum_rows
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.ops.cross_entropy import (
-    cross_entropy_backward,
     cross_entropy_composed,
-    cross_entropy_forward,
+    cross_entropy_rows,
     flatten_targets,
+    row_shares,
 )
-from tinygrad_llm.ops.linear import check_linear_shapes, linear_backward, linear_forward
+from tinygrad_llm.ops.linear import check_linear_shapes, linear_forward
 
 LOGITS_AT_ONCE = 256 * 50257  # elements: 51 MB in float32
+VOCABULARY_SLICE = 2048  # of the gradient of the weight is added up at a time, within the cache
 
 
 def linear_cross_entropy_forward(
-    xp: ArrayModule, x: Array, weight: Array, bias: Array | None, targets: Array, counted: Array,
+    xp: ArrayModule, x: Array, weight: Array, bias: Array | None, targets: Array, share: Array,
     chunk_rows: int, needs: Sequence[bool],
 ) -> tuple[Array, Array | None, Array | None, Array | None]:  # fmt: skip
-    """The mean loss, and its gradients of x (N, C), weight (V, C) and bias (V,)."""
-    dx = xp.empty_like(x) if needs[0] else None  # (N, C)
-    dweight = xp.zeros_like(weight) if needs[1] else None  # (V, C)
-    dbias = xp.zeros_like(bias) if needs[2] else None  # (V,)
-    loss = xp.zeros((), x.dtype)
-    per_row = xp.broadcast_to(1 / xp.maximum(counted.sum(), 1).astype(x.dtype), targets.shape)
-    for start in range(0, len(x), chunk_rows):
-        rows = slice(start, start + chunk_rows)
-        logits = linear_forward(xp, x[rows], weight, bias)  # (n, V)
-        losses, p = cross_entropy_forward(xp, logits, targets[rows], counted[rows])
-        loss = loss + losses.sum() * per_row[0]
-        if not any(needs):
-            continue
-        dlogits = cross_entropy_backward(xp, per_row[rows], p, targets[rows], counted[rows])
-        parts = linear_backward(xp, dlogits, x[rows], weight, needs)
+    """The loss, and its gradients of x (N, C), weight (V, C) and bias (V,).
+
+    ``share`` (N,) says with how much each row's loss counts.
+    """
+    n, v = len(x), len(weight)
+    dx = empty(xp, x.shape, x.dtype) if needs[0] else None  # (N, C)
+    dweight = empty(xp, weight.shape, x.dtype) if needs[1] else None  # (V, C)
+    dbias = xp.zeros(v, x.dtype) if needs[2] else None  # (V,)
+    losses = empty(xp, (n,), x.dtype)
+    logits = empty(xp, (min(chunk_rows, n), v), x.dtype)  # the only ones
+    for start in range(0, max(n, 1), chunk_rows):
+        rows = slice(start, min(start + chunk_rows, n))
+        z = logits[: rows.stop - rows.start]  # (n, V)
+        linear_forward(xp, x[rows], weight, bias, out=z)
+        losses[rows] = _loss_and_gradient(xp, z, targets[rows], share[rows])
         if dx is not None:
-            dx[rows] = parts[0]
+            dx[rows] = _times_weight(xp, z, weight)
         if dweight is not None:
-            dweight += parts[1]
+            _add_product(xp, z, x[rows], dweight, first=start == 0)
         if dbias is not None:
-            dbias += parts[2]
-    return loss, dx, dweight, dbias
+            dbias += sum_rows(xp, z)
+    return losses.sum(), dx, dweight, dbias
+
+
+def _loss_and_gradient(xp: ArrayModule, z: Array, targets: Array, share: Array) -> Array:
+    """`cross_entropy_rows` for a chunk, on all lanes."""
+    parts = by_rows(
+        xp, lambda rows: cross_entropy_rows(xp, z[rows], targets[rows], share[rows]), *z.shape
+    )
+    return xp.concatenate(parts)
+
+
+def _times_weight(xp: ArrayModule, dz: Array, weight: Array) -> Array:
+    """dz W: the sum over the vocabulary is long, so slices of it are shared out and added."""
+    slices = _slices(len(weight))
+    parts = each(xp, lambda i: xp.matmul(dz[:, slices[i]], weight[slices[i]]), len(slices))
+    return sum(parts[1:], parts[0])
+
+
+def _add_product(xp: ArrayModule, dz: Array, x: Array, dweight: Array, first: bool) -> None:
+    """dweight = or += dz^T x, a slice of the vocabulary at a time."""
+    slices = _slices(len(dweight))
+
+    def add(i: int) -> None:
+        if first:
+            xp.matmul(dz[:, slices[i]].T, x, out=dweight[slices[i]])
+        else:
+            dweight[slices[i]] += xp.matmul(dz[:, slices[i]].T, x)
+
+    each(xp, add, len(slices))
+
+
+def _slices(length: int) -> list[slice]:
+    step = VOCABULARY_SLICE
+    return [slice(i, min(i + step, length)) for i in range(0, length, step)]
 
 
 def linear_cross_entropy_composed(
@@ -132,8 +167,9 @@ class LinearCrossEntropy(Function):
             for a in (x.reshape(-1, c), weight, bias)
         )
         needs = (ctx.needs[0], ctx.needs[1], len(ctx.needs) > 3 and ctx.needs[3])
+        share = row_shares(ctx.xp, counted, work)
         loss, *gradients = linear_cross_entropy_forward(
-            ctx.xp, x2, w, b, ids, counted, chunk_rows, needs
+            ctx.xp, x2, w, b, ids, share, chunk_rows, needs
         )
         ctx.like = x.shape, x.dtype
         ctx.save(*gradients)

@@ -1,0 +1,86 @@
+"""How the ops get memory, multiply matrices and go through rows, on either kind of device.
+
+On the CPU: pooled memory, the products split over the lanes, rows in cache-sized blocks on all
+lanes. With CuPy: its own pool, cuBLAS, and one block with all rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.backend import Array, ArrayModule, pool, threads
+
+
+def empty(xp: ArrayModule, shape: tuple[int, ...], dtype: Any) -> Array:
+    """An array with arbitrary values."""
+    return pool.empty(shape, dtype) if xp is np else xp.empty(shape, dtype)
+
+
+def matmul(xp: ArrayModule, a: Array, b: Array, out: Array | None = None) -> Array:
+    """The product of matrices (M, K) and (K, N), into ``out`` where given."""
+    if xp is not np:
+        return xp.matmul(a, b) if out is None else xp.matmul(a, b, out=out)
+    if a.dtype.itemsize == 2:  # NumPy has no fast half-precision product
+        return _half_matmul(a, b, out)
+    if out is None:
+        out = pool.empty((a.shape[0], b.shape[1]), np.result_type(a, b))
+    return threads.matmul(a, b, out)
+
+
+def _half_matmul(a: Array, b: Array, out: Array | None) -> Array:
+    wide = np.matmul(a.astype(np.float32), b.astype(np.float32))
+    if out is None:
+        return wide.astype(a.dtype)
+    out[...] = wide
+    return out
+
+
+def as_rows(x: Array) -> Array:
+    """x (..., C) as (N, C), a view where the layout allows it; scalars as (1, 1)."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) if x.ndim else x.reshape(1, 1)
+
+
+def by_rows(xp: ArrayModule, task: Callable[[slice], Any], n_rows: int, row_size: int) -> list[Any]:
+    """Call ``task`` on slices that cover all rows; the results in the order of the rows."""
+    if xp is not np:
+        return [task(slice(0, n_rows))]
+    return threads.parallel_rows(task, n_rows, row_size)
+
+
+def each(xp: ArrayModule, task: Callable[[int], Any], n_tasks: int) -> list[Any]:
+    """``[task(0), task(1), ...]``; on the CPU by all lanes."""
+    if xp is not np:
+        return [task(i) for i in range(n_tasks)]
+    return threads.parallel(task, n_tasks)
+
+
+def row_mean(xp: ArrayModule, x: Array) -> Array:
+    """The mean (N, 1) of each row of x (N, C): on the CPU by BLAS, as a product with ones."""
+    if xp is not np:
+        return x.mean(axis=-1, keepdims=True)
+    n = x.shape[-1]
+    return np.matmul(x, np.full((n, 1), 1 / max(n, 1), x.dtype))
+
+
+def row_dot(xp: ArrayModule, a: Array, b: Array) -> Array:
+    """The scalar product (N, 1) of each row of a with the same row of b, both (N, C)."""
+    if xp is not np:
+        return (a * b).sum(axis=-1, keepdims=True)
+    return np.vecdot(a, b)[:, None]
+
+
+def sum_rows(xp: ArrayModule, x: Array, out: Array | None = None) -> Array:
+    """The sum (N,) of the rows of x (M, N): on the CPU by BLAS, as a product with ones."""
+    if xp is not np or x.dtype.itemsize == 2:
+        total = x.sum(axis=0, dtype=np.float32 if x.dtype.itemsize == 2 else None)
+        total = total.astype(x.dtype, copy=False)
+    else:
+        total = np.matmul(np.ones(len(x), x.dtype), x)
+    if out is None:
+        return total
+    out[...] = total
+    return out
