@@ -19,18 +19,20 @@ class Document:
     text: str
 
 
-def read_text(path: Path) -> str:
-    """The text of a file.
+def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
+    """The text of a file; a byte order mark at its beginning is dropped.
 
     Raises:
-        DataError: it cannot be read, or is not UTF-8.
+        DataError: it cannot be read, or its bytes are not of that encoding.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        return path.read_bytes().decode(encoding).replace("\r\n", "\n")
+    except LookupError:
+        raise DataError(f"{path}: unknown encoding {encoding!r}. Try 'utf-8'.") from None
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}: byte 0x{error.object[error.start]:02x} at position {error.start} is not "
-            "UTF-8. Convert the file first, for instance: "
+            f"{encoding.removesuffix('-sig').upper()}. Convert the file first, for instance: "
             f"iconv -f latin1 -t utf-8 {path.name} > {path.stem}-utf8{path.suffix}"
         ) from None
     except OSError as error:
