@@ -13,6 +13,7 @@ from tinygrad_llm import errors, nn
 from tinygrad_llm.pretrained import download, from_pretrained
 
 CONTENT = safetensors_bytes(random_weights())
+CHECKSUM = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -52,7 +53,7 @@ def hub(monkeypatch):
     """Starts a server; returns its log."""
     servers = []
 
-    def start(checksum=hashlib.sha256(CONTENT).hexdigest(), cut_after=None):
+    def start(checksum=CHECKSUM, cut_after=None):
         log = []
         server = ThreadingHTTPServer(
             ("127.0.0.1", 0), functools.partial(Hub, log, checksum, cut_after)

@@ -52,7 +52,8 @@ def block(entries: list[tuple[bytes, bytes]], restart_every: int = 16) -> bytes:
                 shared += 1
         else:
             restarts.append(len(out))
-        out += varint(shared) + varint(len(key) - shared) + varint(len(value)) + key[shared:] + value
+        out += varint(shared) + varint(len(key) - shared) + varint(len(value))
+        out += key[shared:] + value
         last = key
     return out + b"".join(struct.pack("<I", r) for r in restarts) + struct.pack("<I", len(restarts))
 

@@ -1,0 +1,237 @@
+"""Generation: prompts in, one more token at a time out.
+
+A pass over the prompts fills a cache of keys and values ("prefill"); then each step computes only
+the newest token of every row. When a row outgrows the model's context, its window slides: the
+oldest tokens are left out and the rest gets new positions, so the cache must be filled again. With
+``slide=1`` the window is always the last ``context_length`` tokens, at the price of a full pass
+per token; a larger number drops that many at once and so needs a pass only every ``slide`` tokens.
+
+What a row becomes does not depend on the rows beside it: each has its own random stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd import no_grad
+from tinygrad_llm.backend import to_numpy
+from tinygrad_llm.backend.random import Generator, default_generator
+from tinygrad_llm.errors import GenerationError
+from tinygrad_llm.nn import GPT, KVCache, Module, left_pad
+from tinygrad_llm.training.prompts import Prompts, as_prompts
+from tinygrad_llm.training.sampling import Sampling, choose, log_softmax
+
+_STREAM_DISTANCE = 0x9E3779B97F4A7C15  # odd, so that rows' seeds differ; row 0 has the seed itself
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of generation, for the rows that have not ended.
+
+    Attributes:
+        rows: their numbers in the batch, (n,).
+        tokens: the new token of each, (n,).
+        logits: the scores that they were chosen by, before any filter, (n, V).
+    """
+
+    rows: np.ndarray
+    tokens: np.ndarray
+    logits: np.ndarray
+
+    def logprobs(self) -> np.ndarray:
+        """The log-probability that the model gave each new token, (n,)."""
+        return np.take_along_axis(log_softmax(self.logits), self.tokens[:, None], axis=-1)[:, 0]
+
+
+def generate(
+    model: GPT,
+    ids: Any,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    stop_ids: Sequence[int] = (),
+    use_cache: bool = True,
+    *,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    slide: int = 1,
+    return_logprobs: bool = False,
+) -> Any:
+    """Continue prompts.
+
+    Args:
+        model: a GPT; it is put into evaluation mode meanwhile.
+        ids: integers (B, T), or (T,) for one prompt: array, nested list or Tensor; or a list of
+            prompts of different lengths.
+        max_new_tokens: how many tokens to add at most.
+        temperature, top_k, top_p, min_p, repetition_penalty: see `Sampling`.
+        seed: of the random choices; by default the one of `tg.manual_seed` goes on.
+        stop_ids: a row ends with the first of these that it generates.
+        use_cache: False computes the whole text anew at each step; the result is the same.
+        slide: how many tokens to drop at once when the context is full.
+        return_logprobs: also return the log-probability that the model gave each new token.
+
+    Returns:
+        The prompts with their continuations, as integers: an array (B, T + n), or (T + n,) for
+        one prompt, in which a row that ended early is filled up with its last token; a list of
+        arrays without filling for prompts of different lengths. With ``return_logprobs`` a pair
+        of this and a list of arrays (new tokens of the row,), or one such array for one prompt.
+
+    Raises:
+        GenerationError: no prompt, an empty one, or a setting out of its range.
+        IndexRangeError: a token id is not in the model's vocabulary.
+    """
+    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
+    prompts = as_prompts(ids)
+    texts = [list(row) for row in prompts.rows]
+    logprobs: list[list[float]] = [[] for _ in texts]
+    for step in stream(model, ids, max_new_tokens, sampling, seed, stop_ids, use_cache, slide):
+        for row, token in zip(step.rows, step.tokens.tolist(), strict=True):
+            texts[row].append(token)
+        if return_logprobs:
+            for row, value in zip(step.rows, step.logprobs(), strict=True):
+                logprobs[row].append(value)
+    out = prompts.arrange(texts)
+    if not return_logprobs:
+        return out
+    arrays = [np.array(values) for values in logprobs]
+    return out, arrays[0] if prompts.single else arrays
+
+
+def stream(
+    model: GPT,
+    ids: Any,
+    max_new_tokens: int,
+    sampling: Sampling | None = None,
+    seed: int | None = None,
+    stop_ids: Sequence[int] = (),
+    use_cache: bool = True,
+    slide: int = 1,
+) -> Iterator[Step]:
+    """Continue prompts, and hand out every new token at once.
+
+    Args:
+        sampling: how tokens are chosen.
+        model, ids, max_new_tokens, seed, stop_ids, use_cache, slide: as in `generate`.
+
+    Yields:
+        a `Step` for each position, until all rows have ended.
+
+    Raises:
+        GenerationError, IndexRangeError: as `generate`.
+    """
+    if max_new_tokens < 0 or slide < 1:
+        name, value = ("slide", slide) if slide < 1 else ("max_new_tokens", max_new_tokens)
+        raise GenerationError(f"generate: {name} must be positive, got {value!r}.")
+    prompts: Prompts = as_prompts(ids)
+    slide = min(slide, model.config.context_length)
+    texts = [list(row) for row in prompts.rows]
+    random = row_generators(len(texts), seed)
+    return _steps(
+        _Reader(model, texts, max_new_tokens, use_cache, slide),
+        max_new_tokens, sampling or Sampling(), random, frozenset(int(i) for i in stop_ids),
+    )  # fmt: skip
+
+
+def _steps(
+    reader: _Reader,
+    max_new_tokens: int,
+    sampling: Sampling,
+    random: list[Generator],
+    stop_ids: frozenset[int],
+) -> Iterator[Step]:
+    active = np.arange(len(reader.texts))
+    for _ in range(max_new_tokens):
+        logits = reader.next_logits(active)  # (n, V)
+        tokens = np.empty(len(active), np.int64)
+        for i, row in enumerate(active):
+            tokens[i] = choose(logits[i], sampling, reader.texts[row], random[row])
+            reader.texts[row].append(int(tokens[i]))
+        yield Step(active, tokens, logits)
+        active = active[[token not in stop_ids for token in tokens.tolist()]]
+        if not active.size:
+            return
+
+
+class _Reader:
+    """Computes the scores of the next token of each row, from a cache where that is possible."""
+
+    def __init__(
+        self, model: GPT, texts: list[list[int]], max_new_tokens: int, use_cache: bool, slide: int
+    ) -> None:
+        self.model, self.texts, self.slide = model, texts, slide
+        self._modules = list(model.modules())
+        self._context = model.config.context_length
+        longest = max(len(text) for text in texts) + max_new_tokens - 1
+        self._room = min(self._context, max(longest, 1))
+        self._use_cache = use_cache
+        self._cache: KVCache | None = None
+        self._rows = np.arange(0)  # of the cache
+        self._starts: list[int] = []  # first token of each row's window in the cache
+
+    def next_logits(self, rows: np.ndarray) -> np.ndarray:
+        """Scores (n, V) of the token after the given rows' texts."""
+        starts = [window_start(len(self.texts[r]), self._context, self.slide) for r in rows]
+        with evaluating(self._modules), no_grad():
+            if self._cache is not None and self._keep(rows, starts):
+                newest = np.array([[self.texts[r][-1]] for r in rows])  # (n, 1)
+                hidden = self.model.hidden(newest, cache=self._cache)  # (n, 1, C)
+            else:
+                hidden = self._read_all(rows, starts)  # (n, T, C)
+            logits = self.model.logits(hidden[:, -1])  # (n, V)
+        return to_numpy(logits.data)
+
+    def _keep(self, rows: np.ndarray, starts: list[int]) -> bool:
+        """Cut the cache down to the given rows; False if a window has moved since."""
+        if len(rows) != len(self._rows):
+            kept = np.flatnonzero(np.isin(self._rows, rows))
+            self._cache = self._cache.select_rows(kept) if self._cache else None
+            self._rows, self._starts = rows, [self._starts[i] for i in kept]
+        return self._starts == starts
+
+    def _read_all(self, rows: np.ndarray, starts: list[int]) -> Any:
+        windows = [self.texts[r][start:] for r, start in zip(rows, starts, strict=True)]
+        ids, padding = left_pad(windows)
+        cache = self.model.new_cache(len(rows), self._room, padding if padding.any() else None)
+        if self._use_cache:
+            self._cache, self._rows, self._starts = cache, rows, starts
+        elif not padding.any():
+            return self.model.hidden(ids)
+        return self.model.hidden(ids, cache=cache)
+
+
+def window_start(length: int, context: int, slide: int) -> int:
+    """The first token that the model sees of a text: 0, or a multiple of ``slide``.
+
+    At most ``context`` tokens are left after it, and more than ``context - slide``.
+    """
+    return max(0, -(-(length - context) // slide) * slide)
+
+
+def row_generators(n_rows: int, seed: int | None) -> list[Generator]:
+    """A random stream for each row; the first row's is the one of the seed itself."""
+    if seed is None:
+        seed = int(default_generator().integers(0, 2**63))
+    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
+        raise GenerationError(f"generate: seed must be from 0 to 2**64 - 1, got {seed!r}.")
+    return [Generator((int(seed) + row * _STREAM_DISTANCE) % 2**64) for row in range(n_rows)]
+
+
+@contextmanager
+def evaluating(modules: Iterable[Module]) -> Iterator[None]:
+    """Inside, the modules are in evaluation mode; afterwards each is as it was."""
+    training = [module for module in modules if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
