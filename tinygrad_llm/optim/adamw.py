@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tinygrad_llm.backend import Array, ArrayModule, array_module
+from tinygrad_llm.backend import Array, ArrayModule, array_module, compute
 from tinygrad_llm.optim.blocks import for_blocks
 from tinygrad_llm.optim.flat import FlatBuffer, Run
 from tinygrad_llm.optim.groups import Parameters
+from tinygrad_llm.optim.on_gpu import adamw_by_kernel
 from tinygrad_llm.optim.optimizer import Optimizer, require
 
 
@@ -96,11 +97,15 @@ class AdamW(Optimizer):
 
     def update(self, buffer: FlatBuffer, run: Run, group: Mapping[str, Any]) -> None:
         """Update one run of parameters, block by block."""
+        if adamw_by_kernel(buffer, run, group):
+            return
         p, m, v = buffer.master, buffer.moments["first_moment"], buffer.moments["second_moment"]
         xp = array_module(p)
 
-        def update_block(i: int, j: int, scratch: list[Array]) -> None:
-            g = buffer.wide_gradient(i, j, scratch[1])
-            adamw_update(xp, p[i:j], g, m[i:j], v[i:j], scratch[0], group, run.steps + 1)
+        def update_block(i: int, j: int) -> None:
+            scratch = compute.empty(xp, (j - i,), p.dtype)
+            g = buffer.wide_gradient(i, j)
+            adamw_update(xp, p[i:j], g, m[i:j], v[i:j], scratch, group, run.steps + 1)
+            buffer.round_master(i, j)
 
-        for_blocks(xp, p.dtype, run.start, run.stop, update_block)
+        for_blocks(xp, run.start, run.stop, update_block)

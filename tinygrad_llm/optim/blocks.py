@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend import ArrayModule, threads
 
-CPU_BLOCK = 1 << 16  # elements; four arrays of them fill a typical 1 MiB cache
-GPU_BLOCK = 1 << 24  # there a block only bounds the scratch memory
-N_SCRATCH = 2
-
-Update = Callable[[int, int, list[Array]], None]
+CPU_BLOCK = 1 << 16  # elements: the four arrays of an update and its scratch fill a 1 MiB cache
+GPU_BLOCK = 1 << 24  # elements: there a piece only bounds the scratch memory
 
 
-def for_blocks(xp: ArrayModule, dtype: np.dtype, start: int, stop: int, update: Update) -> None:
-    """Call ``update(i, j, scratch)`` for pieces i .. j - 1 of start .. stop - 1.
+def for_blocks(
+    xp: ArrayModule, start: int, stop: int, task: Callable[[int, int], Any]
+) -> list[Any]:
+    """Call ``task(i, j)`` for pieces i .. j - 1 of start .. stop - 1, on the CPU on all lanes.
 
-    ``scratch`` is a list of N_SCRATCH arrays (j - i,) of ``dtype`` with any content. On the CPU
-    the pieces are shared out among threads.
+    Returns:
+        the results in the order of the pieces, which do not depend on the number of lanes.
     """
-    block = CPU_BLOCK if xp is np else GPU_BLOCK
-    n_blocks = -(-(stop - start) // block)
+    if xp is np:
 
-    def work(first: int, last: int) -> None:
-        scratch = [xp.empty(min(block, stop - start), dtype) for _ in range(N_SCRATCH)]
-        for i in range(start + first * block, min(start + last * block, stop), block):
-            j = min(i + block, stop)
-            update(i, j, [s[: j - i] for s in scratch])
+        def on_lane(piece: slice) -> Any:
+            return task(start + piece.start, start + piece.stop)
 
-    work(0, n_blocks)
+        return threads.parallel_rows(on_lane, stop - start, 1, CPU_BLOCK)
+    return [task(i, min(i + GPU_BLOCK, stop)) for i in range(start, stop, GPU_BLOCK)]

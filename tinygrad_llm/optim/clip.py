@@ -11,6 +11,7 @@ from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ConfigError, NumericsError
 from tinygrad_llm.optim.blocks import for_blocks
 from tinygrad_llm.optim.groups import named
+from tinygrad_llm.optim.on_gpu import clip_by_kernel
 from tinygrad_llm.optim.optimizer import Optimizer
 
 
@@ -23,8 +24,8 @@ def clip_grad_norm(source: Any, max_norm: float, error_if_nonfinite: bool = Fals
     Args:
         source: the optimizer (fastest: its gradients stand in one array), a Module, or parameters.
         max_norm: the limit; ``float("inf")`` only measures.
-        error_if_nonfinite: raise when the norm is NaN or infinite. Otherwise a NaN norm makes
-            all gradients NaN, as in PyTorch.
+        error_if_nonfinite: raise when the norm is NaN or infinite; the gradients are spoiled then.
+            Otherwise a NaN norm makes all gradients NaN, as in PyTorch.
 
     Returns:
         the norm before clipping: a float; on a GPU an array () there, so that nothing waits.
@@ -41,18 +42,23 @@ def clip_grad_norm(source: Any, max_norm: float, error_if_nonfinite: bool = Fals
     gradients = _gradients(source)
     if not gradients:
         return 0.0
-    norm = gradient_norm(gradients)
+    norm = clip_by_kernel(gradients, max_norm)
+    if norm is None:
+        norm = _clip(gradients, max_norm)
     if error_if_nonfinite and not np.isfinite(float(norm)):
         raise NumericsError(
             f"clip_grad_norm: the norm of the gradients is {float(norm)}. Run the step inside "
             "tg.detect_anomaly() to find the first op at fault, or lower the learning rate."
         )
-    if isinstance(norm, float):
-        if not norm <= max_norm:
-            _scale(gradients, max_norm / (norm + 1e-6))
-    else:
-        xp = array_module(norm)
-        _scale(gradients, xp.minimum(max_norm / (norm + 1e-6), 1))
+    return norm
+
+
+def _clip(gradients: list[Array], max_norm: float) -> Any:
+    norm = gradient_norm(gradients)
+    if not isinstance(norm, float):
+        _scale(gradients, array_module(norm).minimum(max_norm / (norm + 1e-6), 1))
+    elif not norm <= max_norm:  # a NaN norm scales too
+        _scale(gradients, max_norm / (norm + 1e-6))
     return norm
 
 
@@ -68,24 +74,22 @@ def gradient_norm(gradients: list[Array]) -> Any:
 def _sum_of_squares(gradient: Array) -> Any:
     xp = array_module(gradient)
     wide = accumulate_dtype(gradient.dtype)
-    parts: list[Any] = []
 
-    def add_block(i: int, j: int, scratch: list[Array]) -> None:
+    def sum_block(i: int, j: int) -> Any:
         block = gradient[i:j].astype(wide, copy=False)
-        parts.append(xp.dot(block, block).astype(np.float64))
+        return xp.dot(block, block).astype(np.float64)
 
-    for_blocks(xp, wide, 0, gradient.size, add_block)
-    return sum(parts)
+    return sum(for_blocks(xp, 0, gradient.size, sum_block))
 
 
 def _scale(gradients: list[Array], factor: Any) -> None:
     for gradient in gradients:
         flat = gradient.reshape(-1)
 
-        def scale_block(i: int, j: int, scratch: list[Array], flat: Array = flat) -> None:
+        def scale_block(i: int, j: int, flat: Array = flat) -> None:
             flat[i:j] *= factor
 
-        for_blocks(array_module(flat), flat.dtype, 0, flat.size, scale_block)
+        for_blocks(array_module(flat), 0, flat.size, scale_block)
 
 
 def _gradients(source: Any) -> list[Array]:

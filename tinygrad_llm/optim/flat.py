@@ -94,12 +94,14 @@ class FlatBuffer:
         """The part of a flat array that belongs to a slot, in the parameter's shape."""
         return array[slot.start : slot.stop].reshape(slot.data.shape)
 
-    def wide_gradient(self, i: int, j: int, scratch: Array) -> Array:
-        """Gradients i .. j - 1 in the type of ``master``, converted into ``scratch`` if needed."""
-        if not self.has_master:
-            return self.grad[i:j]
-        scratch[...] = self.grad[i:j]
-        return scratch
+    def wide_gradient(self, i: int, j: int) -> Array:
+        """Gradients i .. j - 1 in the type of ``master``."""
+        return self.grad[i:j].astype(self.master.dtype, copy=False)
+
+    def round_master(self, i: int, j: int) -> None:
+        """Set half-precision parameters i .. j - 1 to their rounded master weights."""
+        if self.has_master:
+            self.data[i:j] = self.master[i:j]
 
     def gather(self) -> None:
         """Bring back what was put elsewhere: values and gradients assigned from outside.
@@ -156,15 +158,13 @@ class FlatBuffer:
         return [self.grad[run.start : run.stop] for run in self.runs()]
 
     def finish_step(self) -> None:
-        """Count the step, and round the master weights to the parameters' type."""
+        """Count the step of every parameter that had a gradient, and record the write."""
         for slot in self.slots:
             slot.steps += slot.parameter.grad is not None
-        self.round_master()
+        self.note_write()
 
-    def round_master(self) -> None:
-        """Set half-precision parameters to their rounded master weights; record the write."""
-        if self.has_master:
-            self.data[...] = self.master
+    def note_write(self) -> None:
+        """Record that the parameters have new values, written by us."""
         note_write(self.data)
         self.written_at = clock.last_write
 

@@ -47,7 +47,7 @@ class Optimizer:
             require(self, name, group[name], group[name] >= 0, "at least 0")
 
     def update(self, buffer: FlatBuffer, run: Run, group: Mapping[str, Any]) -> None:
-        """Update the elements of one run in place; overridden by each optimizer."""
+        """Update one run in place and round its master weights; overridden by each optimizer."""
         raise ConfigError(f"{type(self).__name__}: an optimizer must define update().")
 
     @property
@@ -132,7 +132,8 @@ class Optimizer:
         for slot in self._slots():
             slot.steps = steps[slot.name]
         for buffer in self.buffers:
-            buffer.round_master()
+            buffer.round_master(0, buffer.data.size)
+            buffer.note_write()
 
 
 def require(owner: Any, name: str, value: Any, fits: bool, expected: str) -> None:

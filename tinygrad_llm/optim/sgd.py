@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tinygrad_llm.backend import Array, ArrayModule, array_module
+from tinygrad_llm.backend import Array, ArrayModule, array_module, compute
 from tinygrad_llm.optim.blocks import for_blocks
 from tinygrad_llm.optim.flat import FlatBuffer, Run
 from tinygrad_llm.optim.groups import Parameters
@@ -88,9 +88,10 @@ class SGD(Optimizer):
         p, velocity = buffer.master, buffer.moments.get("velocity")
         xp = array_module(p)
 
-        def update_block(i: int, j: int, scratch: list[Array]) -> None:
-            g = buffer.wide_gradient(i, j, scratch[1])
+        def update_block(i: int, j: int) -> None:
+            scratch = compute.empty(xp, (j - i,), p.dtype)
             u = None if velocity is None else velocity[i:j]
-            sgd_update(xp, p[i:j], g, u, scratch[0], group)
+            sgd_update(xp, p[i:j], buffer.wide_gradient(i, j), u, scratch, group)
+            buffer.round_master(i, j)
 
-        for_blocks(xp, p.dtype, run.start, run.stop, update_block)
+        for_blocks(xp, run.start, run.stop, update_block)

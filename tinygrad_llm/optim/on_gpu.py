@@ -1,0 +1,71 @@
+"""The two optimizer kernels in place of array code: when they can run, and how they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.backend import Array
+from tinygrad_llm.errors import KernelError
+from tinygrad_llm.ops._dispatch import kernels
+from tinygrad_llm.optim.flat import FlatBuffer, Run
+
+
+def adamw_by_kernel(buffer: FlatBuffer, run: Run, settings: Mapping[str, Any]) -> bool:
+    """Update a run of parameters by kernels/adamw_kernel.py; False where array code must do.
+
+    Raises:
+        KernelError: mode "force", and the kernel cannot run.
+    """
+    part = slice(run.start, run.stop)
+    arrays = (
+        buffer.master[part], buffer.grad[part],
+        buffer.moments["first_moment"][part], buffer.moments["second_moment"][part],
+    )  # fmt: skip
+    options = {
+        **{name: settings[name] for name in ("lr", "betas", "eps", "weight_decay")},
+        "step": run.steps + 1,
+        "weights": buffer.data[part] if buffer.has_master else None,
+    }
+    if not _choose_kernel("adamw", arrays[0], lambda k: k.adamw.supports(*arrays, **options)):
+        return False
+    kernels().adamw(*arrays, **options)
+    return True
+
+
+def clip_by_kernel(gradients: list[Array], max_norm: float) -> Array | None:
+    """Clip by kernels/grad_norm_kernel.py without leaving the device; None for array code.
+
+    Returns:
+        the norm before clipping, an array () on the device.
+
+    Raises:
+        KernelError: mode "force", and the kernel cannot run.
+    """
+    limit = min(max_norm, float(np.finfo(np.float32).max))
+    if not _choose_kernel(
+        "clip_grad_norm", gradients[0], lambda k: k.clip_factor.supports(gradients, limit)
+    ):
+        return None
+    norm_and_factor = kernels().clip_factor(gradients, limit)  # (2,)
+    for gradient in gradients:
+        kernels().scale_in_place(gradient, norm_and_factor[1:])
+    return norm_and_factor[0]
+
+
+def _choose_kernel(name: str, array: Array, refusal: Callable[[Any], str | None]) -> bool:
+    """Whether a kernel takes this call; leaves a note of the decision."""
+    forced = state.kernels == "force"
+    if state.kernels == "off" or (isinstance(array, np.ndarray) and not forced):
+        return False
+    package = kernels()
+    reason = package.why_not(array) or refusal(package)
+    if reason is None and array.dtype == np.float64:
+        reason = "kernels compute in float32; float64 arrays take the array code"
+    package.note_dispatch(name, "array code" if reason else "triton", reason or "")
+    if reason and forced:
+        raise KernelError(f"{name}: a kernel was demanded and cannot run: {reason}")
+    return reason is None
