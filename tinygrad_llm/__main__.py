@@ -1,0 +1,49 @@
+"""``python -m tinygrad_llm COMMAND``: the small tools beside the examples."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+
+from tinygrad_llm.errors import TinygradLLMError
+
+# command -> (module with main(argv) -> exit status, what it does)
+COMMANDS = {
+    "explain": ("tinygrad_llm.explain.command", "formula, derivation, source and check of an op"),
+    "gradcheck": ("tinygrad_llm.explain.proof", "prove every gradient by finite differences"),
+}
+
+
+def usage() -> str:
+    """The list of commands."""
+    rows = [f"  {name:<12}{what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(
+        ["usage: python -m tinygrad_llm COMMAND [...]", "", *rows, "", "Each takes --help."]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; 0 on success, 1 when it found something wrong, 2 when it was asked wrongly."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if argv else 2
+    if argv[0] not in COMMANDS:
+        near = difflib.get_close_matches(argv[0], COMMANDS, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        print(f"There is no command {argv[0]!r}.{hint}\n\n{usage()}", file=sys.stderr)
+        return 2
+    command = importlib.import_module(COMMANDS[argv[0]][0])
+    try:
+        return int(command.main(argv[1:]) or 0)
+    except TinygradLLMError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `... | head` closed the other end
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
