@@ -100,7 +100,7 @@ def is_caught(op: Op, wrong: Callable[..., Any], seed: int = 0) -> bool:
     )
 
 
-def check_gpt(max_elements: int = 24, seed: int = 0) -> Report:
+def check_gpt(max_elements: int = 256, seed: int = 0) -> Report:
     """Check every parameter of a small GPT: tied head, dropout on, two blocks.
 
     Args:
