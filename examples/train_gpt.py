@@ -22,7 +22,7 @@ from tinygrad_llm.training.assemble import make_trainer
 from tinygrad_llm.training.baselines import counting_baselines
 from tinygrad_llm.training.flags import add_settings, add_sources, chosen_settings, describe, parse
 from tinygrad_llm.training.samples import sample_text
-from tinygrad_llm.training.session import open_session
+from tinygrad_llm.training.session import Session, open_session
 from tinygrad_llm.training.summary import summarize, try_loss_curve
 from tinygrad_llm.training.watchers import make_callbacks
 
@@ -47,10 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def train(arguments: argparse.Namespace) -> int:
-    """Run the training that the flags describe; returns the exit status."""
-    chosen = chosen_settings(arguments)
-    session = open_session(chosen, arguments.resume, arguments.overwrite)
+def train(session: Session) -> int:
+    """Run the training that a session describes; returns the exit status."""
     config, folder = session.config, session.run.path
     print(f"Settings ({folder}/config.toml):\n{describe(config)}\n")
 
@@ -62,9 +60,9 @@ def train(arguments: argparse.Namespace) -> int:
         f"Loss of who only knows how frequent each token is: {counted.unigram:.3f}; "
         f"of who also knows the token before: {counted.bigram:.3f}."
     )
-
     model = session.load_model(text)
     print(f"Model: {model.num_parameters():,} parameters, {text.tokenizer.vocab_size} tokens.\n")
+
     watchers = make_callbacks(config, text.tokenizer, levels, folder)
     trainer = make_trainer(config, text, model, session.run, session.state, watchers)
     result = trainer.fit()
@@ -82,7 +80,10 @@ def train(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the flags and train; an error becomes one sentence and status 2."""
     try:
-        return train(parse(build_parser(), argv))
+        arguments = parse(build_parser(), argv)
+        chosen = chosen_settings(arguments)
+        with open_session(chosen, arguments.resume, arguments.overwrite) as session:
+            return train(session)
     except TinygradLLMError as error:
         print(f"train_gpt.py: {error}", file=sys.stderr)
         return 2

@@ -41,7 +41,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / ".lock", "w", encoding="utf-8")
+            self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise ConfigError(
                 f"{self.path}: cannot be made or written ({error.strerror}). Choose another "
@@ -59,6 +59,7 @@ class RunFolder:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            self.close()
             raise ConfigError(
                 f"{self.path}: another process is training there. Wait for it, or choose another "
                 "folder with --out."
@@ -66,7 +67,9 @@ class RunFolder:
 
     def close(self) -> None:
         """Let another process use the folder."""
-        self._lock.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def folder_of(self, step: int) -> Path:
         """Where the checkpoint of a step stands."""

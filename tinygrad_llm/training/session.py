@@ -25,6 +25,8 @@ Report = Callable[[str], None]
 class Session:
     """A run that is about to begin or to go on.
 
+    As a context manager it lets go of the folder at the end.
+
     Attributes:
         config: its settings.
         run: its folder.
@@ -36,6 +38,12 @@ class Session:
     run: RunFolder
     checkpoint: Path | None
     state: Mapping[str, Any] | None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.run.close()
 
     def load_text(self) -> TokenText:
         """The tokenized text; a resumed run keeps its tokenizer."""
@@ -68,28 +76,35 @@ def open_session(
     chosen = {**chosen, "out": str(out)}
     config = TrainConfig.from_dict(chosen)
     run = RunFolder(out, config.keep)
-    if overwrite:
-        clear_run(out)
-        run.checkpoints.mkdir(exist_ok=True)
-    if run.steps() and not resume:
+    try:
+        if overwrite:
+            clear_run(out)
+            run.checkpoints.mkdir(exist_ok=True)
+        if run.steps() and not resume:
+            raise ConfigError(
+                f"{out}: holds a run already. Go on with it (--resume), choose another folder "
+                "(--out FOLDER), or replace it (--overwrite)."
+            )
+        session = _resume(run, chosen, report) if resume else None
+        session = session or Session(config, run, None, None)
+        write_atomic(out / "config.toml", as_toml(session.config).encode("utf-8"))
+    except BaseException:
         run.close()
-        raise ConfigError(
-            f"{out}: holds a run already. Go on with it (--resume), choose another folder "
-            "(--out FOLDER), or replace it (--overwrite)."
-        )
-    found = run.load_newest(report) if resume else None
-    if found is not None:
-        checkpoint, state = found
-        config = _resumed_config(state, chosen, report)
-        run.keep = config.keep
-        report(f"Going on after step {state['step']}, from {checkpoint}.")
-        session = Session(config, run, checkpoint, state)
-    else:
-        if resume:
-            report(f"{out}: no checkpoint yet; beginning.")
-        session = Session(config, run, None, None)
-    write_atomic(out / "config.toml", as_toml(config).encode("utf-8"))
+        raise
     return session
+
+
+def _resume(run: RunFolder, chosen: Mapping[str, Any], report: Report) -> Session | None:
+    """The session of the newest checkpoint; None where there is no checkpoint yet."""
+    found = run.load_newest(report)
+    if found is None:
+        report(f"{run.path}: no checkpoint yet; beginning.")
+        return None
+    checkpoint, state = found
+    config = _resumed_config(state, chosen, report)
+    run.keep = config.keep
+    report(f"Going on after step {state['step']}, from {checkpoint}.")
+    return Session(config, run, checkpoint, state)
 
 
 def default_folder(chosen: Mapping[str, Any]) -> str:

@@ -1,0 +1,61 @@
+# The short way in. Every target makes .venv first, once, and prints the command it runs.
+#
+#   make train                       train a GPT on the Python manual (two minutes)
+#   make train ARGS="--preset tiny"  with other settings
+#   make test                        the test suite
+#   make finetune                    turn a trained GPT into a spam filter
+#   make lint  make bench  make docs
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.10 python3.14 python3; do \
+	if command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; \
+	then echo $$p; break; fi; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: train test finetune lint bench docs clean help
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+train: $(VENV)/train
+	$(BIN)/python examples/train_gpt.py --resume $(ARGS)
+
+finetune: $(VENV)/train
+	$(BIN)/python examples/finetune_spam.py $(ARGS)
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/bench
+	$(BIN)/python benchmarks/bench_train.py $(ARGS)
+
+docs: $(VENV)/docs
+	$(BIN)/mkdocs build --strict $(ARGS)
+
+# Each of these files marks that the environment holds what a target needs.
+$(VENV)/python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "make: Python 3.10 or newer with its venv module is needed and was not found."; \
+		echo "  Debian, Ubuntu: sudo apt install python3 python3-venv"; \
+		echo "  Fedora:         sudo dnf install python3"; \
+		echo "  macOS:          brew install python"; \
+		echo "  or name one:    make train PYTHON=/path/to/python3"; \
+		exit 1; fi
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/train: $(VENV)/python setup.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[plot]'
+	@touch $@
+
+$(VENV)/dev $(VENV)/bench $(VENV)/docs: $(VENV)/%: $(VENV)/python setup.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[plot,$*]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

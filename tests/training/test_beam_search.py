@@ -1,0 +1,59 @@
+"""Beam search against looking at every continuation there is."""
+
+import itertools
+
+import numpy as np
+import pytest
+from generation_model import CONTEXT, tiny_gpt
+
+import tinygrad_llm as tg
+from tinygrad_llm import errors
+from tinygrad_llm.training.beam_search import beam_search
+from tinygrad_llm.training.sampling import log_softmax
+
+MODEL = tiny_gpt(4, vocab=5).eval()
+PROMPT = [1, 3]
+
+
+def every_continuation(n, stop_ids=()):
+    """All texts of up to n new tokens that end with a stop id or at the length."""
+    found = {}
+    for tail in itertools.product(range(5), repeat=n):
+        end = next((i for i, t in enumerate(tail) if t in stop_ids), n - 1) + 1
+        found[tail[:end]] = None
+    for tail in found:
+        ids = [*PROMPT, *tail]
+        logprobs = log_softmax(MODEL([ids]).numpy()[0])
+        found[tail] = sum(logprobs[len(PROMPT) + i - 1, t] for i, t in enumerate(tail))
+    return found
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+@pytest.mark.parametrize("stop_ids", [(), (2,), (0, 4)])
+def test_wide_beams_find_the_best_of_all(penalty, stop_ids):
+    scores = {
+        tail: logprob / len(tail) ** penalty
+        for tail, logprob in every_continuation(4, stop_ids).items()
+    }
+    wanted = sorted(scores.values(), reverse=True)[:3]
+    found = beam_search(MODEL, PROMPT, 4, n_beams=125, length_penalty=penalty, stop_ids=stop_ids)
+    np.testing.assert_allclose([beam.score for beam in found[:3]], wanted, rtol=1e-9)
+    best = tuple(found[0].ids[len(PROMPT) :].tolist())
+    assert scores[best] == pytest.approx(wanted[0])
+
+
+def test_one_beam_is_greedy_and_more_are_no_worse():
+    greedy = tg.generate(MODEL, PROMPT, 8, temperature=0)
+    one = beam_search(MODEL, PROMPT, 8, n_beams=1)
+    assert np.array_equal(one[0].ids, greedy)
+    many = beam_search(MODEL, [PROMPT], 8, n_beams=6)
+    assert len(many) == 6
+    assert many[0].score >= one[0].score
+    assert [b.score for b in many] == sorted((b.score for b in many), reverse=True)
+
+
+def test_arguments_that_make_no_sense():
+    with pytest.raises(errors.GenerationError, match="one prompt"):
+        beam_search(MODEL, [[1], [2]], 3)
+    with pytest.raises(errors.GenerationError, match="context_length=12"):
+        beam_search(MODEL, [1] * CONTEXT, 1)
