@@ -180,7 +180,7 @@ class _Reader:
         """Scores (n, V) of the token after the given rows' texts."""
         starts = [window_start(len(self.texts[r]), self._context, self.slide) for r in rows]
         with evaluating(self._modules), no_grad():
-            if self._cache is not None and self._keep(rows, starts):
+            if self._keep(rows, starts):
                 newest = np.array([[self.texts[r][-1]] for r in rows])  # (n, 1)
                 hidden = self.model.hidden(newest, cache=self._cache)  # (n, 1, C)
             else:
@@ -189,12 +189,19 @@ class _Reader:
         return to_numpy(logits.data)
 
     def _keep(self, rows: np.ndarray, starts: list[int]) -> bool:
-        """Cut the cache down to the given rows; False if a window has moved since."""
+        """Cut the cache down to the given rows; False if it must be filled anew.
+
+        That is so when a window has moved, or when the padding of the rows that are left, made for
+        a longer row that has ended, takes up the last column.
+        """
+        cache = self._cache
+        if cache is None:
+            return False
         if len(rows) != len(self._rows):
             kept = np.flatnonzero(np.isin(self._rows, rows))
-            self._cache = self._cache.select_rows(kept) if self._cache else None
+            self._cache = cache = cache.select_rows(kept)
             self._rows, self._starts = rows, [self._starts[i] for i in kept]
-        return self._starts == starts
+        return self._starts == starts and cache.length < cache.max_length
 
     def _read_all(self, rows: np.ndarray, starts: list[int]) -> Any:
         windows = [self.texts[r][start:] for r, start in zip(rows, starts, strict=True)]
