@@ -19,12 +19,13 @@ class LocalDerivative:
 
     Attributes:
         elementwise: True for a function of each element: ``rows[0]`` is then f'(x).
-        element: otherwise the index of the result's element whose derivative is shown, that with
-            the largest gradient.
+        output, element: otherwise which element of which result is differentiated: that of the
+            last result with the largest gradient.
         rows: for each input, the derivative of that element with respect to all of the input.
     """
 
     elementwise: bool
+    output: int
     element: tuple[int, ...]
     rows: list[Any]
 
@@ -96,28 +97,24 @@ class ValueRecorder:
         probe: Any = copy.copy(node)
         probe.saved = tuple(a.copy() if is_array(a) else a for a in node.saved)
         probe.edges = (None,) * len(node.edges)  # no parameter's buffer may be written to
-        arrived = [d for d in (dy if node.n_outputs > 1 else [dy]) if d is not None]
-        biggest = max(arrived, key=lambda d: float(abs(d).max()) if d.size else -1.0)
-        if not biggest.size:
+        dys = list(dy) if node.n_outputs > 1 else [dy]
+        output = max(k for k, d in enumerate(dys) if d is not None)
+        if not dys[output].size:
             return None
-        element = np.unravel_index(int(abs(biggest).argmax()), biggest.shape)
-        unit = node.xp.zeros_like(biggest)
+        element = np.unravel_index(int(abs(dys[output]).argmax()), dys[output].shape)
+        unit = node.xp.zeros_like(dys[output])
         unit[... if op.one_variable else element] = 1
-        rows = _run_unobserved(probe, _replace(dy, biggest, unit) if node.n_outputs > 1 else unit)
+        others = [None if d is None else node.xp.zeros_like(d) for d in dys]
+        rows = _run_unobserved(probe, [*others[:output], unit, *others[output + 1 :]])
         place = tuple(int(i) for i in element)
-        return LocalDerivative(op.one_variable, place, [self.copy(r) for r in rows])
+        return LocalDerivative(op.one_variable, output, place, [self.copy(r) for r in rows])
 
 
-def _replace(dys: Any, old: Any, new: Any) -> list[Any]:
-    """The list of gradients with one replaced and the others at zero."""
-    return [d if d is None else new if d is old else d * 0 for d in dys]
-
-
-def _run_unobserved(node: Any, dy: Any) -> tuple[Any, ...]:
+def _run_unobserved(node: Any, dys: list[Any]) -> tuple[Any, ...]:
     """The node's ``backward``, which shall not itself appear in the trace."""
     observer, state.observer = state.observer, None
     try:
-        rows = node.backward(*dy) if node.n_outputs > 1 else node.backward(dy)
+        rows = node.backward(*dys)
     finally:
         state.observer = observer
     return rows if type(rows) is tuple else (rows,)

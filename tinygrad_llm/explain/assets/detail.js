@@ -1,0 +1,193 @@
+// The right side: everything about the selected op, parameter or module.
+
+const detail = document.getElementById("detail");
+const opLink = i => `<a href="#node=${i}" title="${escapeText(nodePath(i))}">${nameFromHere(i)}</a>`;
+const leafLink = i => `<a href="#leaf=${i}">${escapeText(DATA.leaves[i].name)}</a>`;
+
+/** The path of an op without what it shares with that of the selected one. */
+function nameFromHere(i) {
+  const here = selected.kind === "op" ? scopeParts(NODES[selected.id].scope) : [];
+  const parts = [...scopeParts(NODES[i].scope), NODES[i].name];
+  let same = 0;
+  while (same < here.length && same < parts.length - 1 && here[same] === parts[same]) same++;
+  return escapeText(parts.slice(same).join("."));
+}
+
+function drawDetail() {
+  detail.replaceChildren();
+  if (selected.kind === "op") opDetail(selected.id);
+  else if (selected.kind === "leaf") leafDetail(selected.id);
+  else if (selected.kind === "group") groupDetail(GROUPS[selected.id]);
+}
+
+const add = html => detail.insertAdjacentHTML("beforeend", html);
+
+/** A row of cards under a heading; `items` are elements or HTML texts. */
+function section(heading, items) {
+  if (!items.length) return;
+  add(`<h3>${heading}</h3><div class="cards"></div>`);
+  const cards = detail.lastElementChild;
+  for (const item of items) {
+    if (typeof item === "string") cards.insertAdjacentHTML("beforeend", item);
+    else cards.append(item);
+  }
+}
+
+function folded(summary, text) {
+  return text ? `<details><summary>${summary}</summary><pre>${escapeText(text)}</pre></details>` : "";
+}
+
+// ---- an op ----------------------------------------------------------------------------------
+
+function opDetail(i) {
+  const node = NODES[i], op = DATA.ops[node.name];
+  add(`<h2>${escapeText(node.name)}</h2><p class="path">${pathLinks(node)}</p>` +
+      (op.formula ? `<pre class="formula">${escapeText(op.formula)}</pre>` : "") +
+      folded("derivation", op.doc) + opFacts(node));
+  section("Forward: inputs and result", [
+    ...node.inputs.map(input => arrayCard(input.value, inputText(input))),
+    '<div class="sum">→</div>',
+    ...node.outputs.map((ref, k) => later(arrayCard(ref, `<b>${resultName(node, k)}</b>`),
+                                          node.forwardAt < position)),
+  ]);
+  node.dy.forEach((ref, k) => { if (ref !== null) gradientSection(node, ref, k); });
+  localSection(node);
+  const walked = node.backwardAt < position;
+  section("Gradients it sends to its inputs", node.inputs.filter(x => x.sent !== null).map(x =>
+    later(arrayCard(x.sent, `<b>d${escapeText(x.name)}</b> to ${madeBy(x)}`), walked)));
+  if (node.saved.length) add(`<h3>Kept for backward</h3>${savedTable(node)}`);
+  add("<h3>Source</h3>" + folded("forward", op.forward) + folded("backward", op.backward));
+}
+
+function pathLinks(node) {
+  const parts = [];
+  for (let g = node.group; g && g !== ROOT; g = g.parent) {
+    parts.unshift(`<a href="#module=${g.id}">${escapeText(g.label)}</a>`);
+  }
+  return [...parts, ...(node.prefix ? [escapeText(node.prefix)] : []), node.name].join(" › ");
+}
+
+function opFacts(node) {
+  const items = [
+    ["time", `forward ${node.us[0]} µs, backward ${node.us[1]} µs`],
+    ["kept for backward", `${byteText(node.saved_bytes)} that no earlier op keeps`],
+  ];
+  if (node.ran) items.push(["computed by", escapeText(node.ran)]);
+  const options = Object.entries(node.options).map(([k, v]) => `${k}=${v}`);
+  if (options.length) items.push(["options", escapeText(options.join(", "))]);
+  return `<dl>${items.map(([k, v]) => `<dt>${k}</dt><dd>${v}</dd>`).join("")}</dl>`;
+}
+
+function madeBy(input) {
+  if (input.leaf !== null) return leafLink(input.leaf);
+  return input.source === null ? "constant" : opLink(input.source);
+}
+
+const inputText = input => `<b>${escapeText(input.name)}</b> from ${madeBy(input)}`;
+const resultName = (node, k) => `y${node.outputs.length > 1 ? k : ""}`;
+
+/** Dims a card whose array does not exist yet at this step. */
+function later(card, exists) {
+  if (!exists) card.classList.add("later");
+  return card;
+}
+
+/** What arrives at result k, contribution by contribution, and the sum. */
+function gradientSection(node, ref, k) {
+  const name = `d${resultName(node, k)}`;
+  const sent = node.arrived.filter(c => c.output === k);
+  const items = contributionCards(sent);
+  const here = sent.filter(c => NODES[c.source].backwardAt < position);
+  if (!sent.length) {
+    items.push(later(arrayCard(ref, `<b>${name}</b>, where the walk starts: the derivative of the ` +
+      "result with respect to itself"), node.backwardAt <= position));
+  } else if (sent.length > 1) {
+    items.push(...sumCards(ref, name, sent, here));
+  }
+  const count = sent.length > 1 ? ` (${here.length} of ${sent.length} have arrived)` : "";
+  section(`Gradient that arrives: ${name}${count}`, items);
+}
+
+function contributionCards(sent) {
+  const items = [];
+  sent.forEach((c, n) => {
+    if (n) items.push('<div class="sum">+</div>');
+    const what = `from ${opLink(c.source)}, through its <b>${escapeText(c.argument)}</b>`;
+    items.push(later(arrayCard(c.gradient, what), NODES[c.source].backwardAt < position));
+  });
+  return items;
+}
+
+/** "=" and the sum of all contributions, or of those that are here. */
+function sumCards(ref, name, sent, here) {
+  const sign = '<div class="sum">=</div>';
+  if (here.length === sent.length) return [sign, arrayCard(ref, `<b>${name}</b>, complete`)];
+  if (!here.length) return [sign, later(arrayCard(ref, `<b>${name}</b>, later`), false)];
+  return [sign, arrayCard(ref, `<b>sum so far</b>`, sumOf(here.map(c => c.gradient)))];
+}
+
+function localSection(node) {
+  const local = node.local;
+  if (!local) return;
+  const at = `${resultName(node, local.output)}[${local.element.join(", ")}]`;
+  const items = node.inputs.map((input, k) => [input, local.rows[k]]).filter(pair => pair[1] !== null)
+    .map(([input, ref]) => arrayCard(ref, local.elementwise
+      ? `<b>f'(${escapeText(input.name)})</b>, element by element`
+      : `d ${at} / d <b>${escapeText(input.name)}</b>`));
+  const heading = local.elementwise ? "Local derivative: what dy is multiplied by"
+    : `Local derivative of one element, ${at}, where the gradient is largest`;
+  section(heading, items);
+}
+
+function savedTable(node) {
+  const lines = node.saved.map(([shape, dtype, bytes]) =>
+    `<tr><td>${shapeText(shape)}</td><td>${dtype}</td><td>${byteText(bytes)}</td></tr>`);
+  return `<table class="list">${lines.join("")}</table>`;
+}
+
+// ---- a parameter, a module ------------------------------------------------------------------
+
+function leafDetail(i) {
+  const leaf = DATA.leaves[i];
+  add(`<h2>${escapeText(leaf.name)}</h2><p class="path">a leaf: gradients end here, in .grad</p>`);
+  section("Value", [arrayCard(leaf.value, "")]);
+  const here = leaf.arrived.filter(c => NODES[c.source].backwardAt < position);
+  const items = contributionCards(leaf.arrived);
+  if (leaf.arrived.length > 1) items.push(...sumCards(leaf.gradient, "grad", leaf.arrived, here));
+  section(`Gradient (${here.length} of ${leaf.arrived.length} have arrived)`, items);
+}
+
+function groupDetail(group) {
+  const inside = NODES.slice(group.first, group.last + 1);
+  const sum = pick => inside.reduce((total, node) => total + pick(node), 0);
+  add(`<h2>${escapeText(group.path)}</h2><p class="path">a module: ${inside.length} ops</p><dl>` +
+      `<dt>time</dt><dd>forward ${sum(n => n.us[0]).toFixed(1)} µs, ` +
+      `backward ${sum(n => n.us[1]).toFixed(1)} µs</dd>` +
+      `<dt>kept for backward</dt><dd>${byteText(sum(n => n.saved_bytes))}</dd></dl>`);
+  const leaves = new Set(inside.flatMap(n => n.inputs.map(x => x.leaf)).filter(x => x !== null));
+  const outside = i => i !== null && (i < group.first || i > group.last);
+  const entering = [], leaving = [];
+  inside.forEach((node, k) => {
+    for (const x of node.inputs) {
+      if (outside(x.source)) entering.push([x, group.first + k]);
+    }
+    if (node.arrived.some(c => outside(c.source))) leaving.push(group.first + k);
+  });
+  section("What comes in", entering.map(([x, i]) =>
+    arrayCard(x.value, `from ${madeBy(x)} to ${opLink(i)}`)));
+  section("Gradient that comes back into the module", leaving.flatMap(i =>
+    NODES[i].dy.filter(ref => ref !== null).map(ref => later(
+      arrayCard(ref, `at ${opLink(i)}, from all its users`), NODES[i].backwardAt <= position))));
+  if (leaves.size) add(`<h3>Parameters</h3>${leafTable([...leaves])}`);
+}
+
+function leafTable(leaves) {
+  const lines = leaves.map(i => {
+    const leaf = DATA.leaves[i], array = DATA.arrays[leaf.value];
+    const norm = leaf.gradient === null ? "none" : short(DATA.arrays[leaf.gradient].norm);
+    return `<tr><td>${leafLink(i)}</td><td>${shapeText(array.shape)}</td>` +
+      `<td>${short(array.norm)}</td><td>${norm}</td></tr>`;
+  });
+  return '<table class="list"><tr><th>name</th><th>shape</th><th>norm</th><th>norm of gradient</th>' +
+    `</tr>${lines.join("")}</table>`;
+}
