@@ -234,3 +234,10 @@ def test_a_wrong_content_is_refused_and_removed(server, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(DataError, match="404"):
         fetch(remote(server, "/missing"), tmp_path, progress=False)
+
+
+def test_pydoc_says_nothing_twice() -> None:
+    """What the validation part holds must not stand in the training part."""
+    text = "\n".join(document.text for document in corpora.load("pydoc"))
+    paragraphs = [line for line in text.split("\n") if len(line) >= 60]
+    assert len(paragraphs) == len(set(paragraphs)) > 500

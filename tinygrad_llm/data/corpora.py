@@ -74,8 +74,20 @@ def _pydoc() -> list[Document]:
             "pydoc: this Python comes without the module pydoc_data (some distributions put it "
             "into a package of its own). Use --data stdlib, or --data FILE with any UTF-8 text."
         ) from error
-    documents = [Document(f"pydoc/{name}", as_prose(topics[name])) for name in sorted(topics)]
-    return [document for document in documents if document.text]
+    seen: set[str] = set()
+    pages = [(name, without_repeats(as_prose(topics[name]), seen)) for name in sorted(topics)]
+    return [Document(f"pydoc/{name}", text) for name, text in pages if text]
+
+
+def without_repeats(page: str, seen: set[str]) -> str:
+    """The page without the longer paragraphs that are in ``seen``; its own are added to it.
+
+    Pages of the reference repeat whole sections of others. Left in, they would stand in the
+    training and in the validation part, and a model that knows them by heart would look good.
+    """
+    kept = [line for line in page.split("\n") if len(line) < 60 or line not in seen]
+    seen.update(kept)
+    return "\n".join(kept)
 
 
 def as_prose(page: str) -> str:

@@ -73,7 +73,11 @@ def to_toml(groups: Mapping[str, Mapping[str, Any]]) -> str:
     lines = []
     for group, settings in groups.items():
         lines.append(f"[{group}]")
-        # JSON's spelling of these types is TOML's, too.
-        lines += [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+        lines += [f"{key} = {_toml_value(value)}" for key, value in settings.items()]
         lines.append("")
     return "\n".join(lines)
+
+
+def _toml_value(value: Any) -> str:
+    """JSON's spelling of these types is TOML's, but for one character that TOML wants escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

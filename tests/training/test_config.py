@@ -1,0 +1,144 @@
+"""Settings: presets, files, flags, their order, and the sentences about mistakes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinygrad_llm.errors import ConfigError, MissingDependencyError
+from tinygrad_llm.training.config import BITS, FIXED, HARMLESS, TrainConfig
+from tinygrad_llm.training.config_file import read_settings
+from tinygrad_llm.training.flags import (
+    add_settings,
+    add_sources,
+    as_toml,
+    chosen_settings,
+    describe,
+    parse,
+)
+from tinygrad_llm.training.presets import PRESETS
+
+tomllib = pytest.importorskip("tomllib") if sys.version_info >= (3, 11) else None
+
+
+def settings_from(*argv):
+    parser = argparse.ArgumentParser()
+    add_sources(parser)
+    add_settings(parser)
+    return TrainConfig.from_dict(chosen_settings(parse(parser, argv)))
+
+
+def test_flags_win_over_file_over_preset_over_default(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text('steps = 7\n[model]\nn_layer = 3\ndata = ["a.txt"]\n', encoding="utf-8")
+    config = settings_from("--preset", "tiny", "--config", str(path), "--steps", "9")
+    assert config.steps == 9
+    assert config.n_layer == 3
+    assert config.data == ("a.txt",)
+    assert config.n_embd == PRESETS["tiny"]["n_embd"]
+    assert config.seed == TrainConfig().seed
+
+
+def test_every_setting_has_a_flag_with_help_and_default(capsys):
+    parser = argparse.ArgumentParser(prog="x")
+    add_settings(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for item in fields(TrainConfig):
+        assert "--" + item.name.replace("_", "-") in shown
+        assert item.metadata["resume"] in (FIXED, HARMLESS, BITS)
+        if item.default not in ("", ()):
+            assert "default" in item.metadata["help"] or f"(default: {item.default}" in shown or (
+                isinstance(item.default, tuple)
+            )
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_valid(name):
+    config = TrainConfig.from_dict(PRESETS[name])
+    assert config.n_embd % config.n_head == 0
+
+
+def test_124m_is_gpt2():
+    c = TrainConfig.from_dict(PRESETS["124m"])
+    assert (c.n_layer, c.n_head, c.n_embd, c.context_length) == (12, 12, 768, 1024)
+    assert c.tokens_per_step == 491_520  # nanoGPT: 12 x 1024 x 40
+
+
+@given(
+    steps=st.integers(1, 10**9),
+    rate=st.floats(1e-8, 1.0),
+    prompt=st.text(st.characters(blacklist_categories=("Cs",)), max_size=20),
+    data=st.lists(st.text(st.characters(blacklist_categories=("Cs",)), min_size=1), min_size=1),
+    tie=st.booleans(),
+)
+@pytest.mark.skipif(tomllib is None, reason="Python 3.10 has no tomllib")
+def test_toml_goes_around(steps, rate, prompt, data, tie):
+    config = TrainConfig(
+        data=tuple(data), steps=steps, learning_rate=rate, min_learning_rate=0.0, prompt=prompt,
+        tie_weights=tie,
+    )  # fmt: skip
+    table = tomllib.loads(as_toml(config))
+    flat = {key: value for group in table.values() for key, value in group.items()}
+    assert TrainConfig.from_dict(flat) == config
+
+
+def test_yaml_file(tmp_path):
+    pytest.importorskip("yaml")
+    path = tmp_path / "run.yaml"
+    path.write_text("model:\n  n_layer: 3\nsteps: 7\n", encoding="utf-8")
+    assert read_settings(path) == {"n_layer": 3, "steps": 7}
+
+
+def test_yaml_without_pyyaml_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    path = tmp_path / "run.yaml"
+    path.write_text("steps: 7\n", encoding="utf-8")
+    with pytest.raises(MissingDependencyError, match="pip install pyyaml"):
+        read_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["--stepz", "9"], r"unknown flag --stepz\. Did you mean --steps\?"),
+        (["--n-embd", "100", "--n-head", "3"], "n_embd and n_head: 100 is not a multiple of 3"),
+        (["--steps", "0"], "steps: expected at least 1, got 0"),
+        (["--dropout", "1.5"], "dropout: expected from 0 up to 1, got 1.5"),
+        (["--learning-rate", "1e-5"], "min_learning_rate: 0.0001 is above learning_rate"),
+        (["--config", "nowhere.toml"], "nowhere.toml: cannot be read"),
+    ],
+)
+def test_mistakes_on_the_command_line(argv, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        settings_from(*argv)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("stepz = 3", r"unknown setting stepz\. Did you mean steps\?"),
+        ("steps = 'many'", r"steps must be an integer, got 'many' \(str\)"),
+        ("steps = true", "steps must be an integer, got True"),
+        ("steps = ", "is not valid TOML"),
+        ("steps = 3\n[a]\nsteps = 4", "steps stands there twice"),
+    ],
+)
+@pytest.mark.skipif(tomllib is None, reason="Python 3.10 has no tomllib")
+def test_mistakes_in_a_file(tmp_path, content, sentence):
+    path = tmp_path / "run.toml"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError, match=sentence):
+        settings_from("--config", str(path))
+
+
+def test_describe_names_every_setting():
+    shown = describe(TrainConfig())
+    assert all(f"{item.name}=" in shown for item in fields(TrainConfig))
+    assert max(map(len, shown.splitlines())) <= 100
