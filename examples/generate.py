@@ -1,0 +1,244 @@
+"""Let a model write.
+
+    python examples/generate.py                              the newest run below runs/
+    python examples/generate.py runs/pydoc-bpe --prompt "The statement"
+    python examples/generate.py gpt2 --prompt "Every effort moves you" --top-p 0.9
+    python examples/generate.py runs/pydoc-bpe --interactive
+    python examples/generate.py runs/pydoc-bpe --explain     the candidates at each step
+    python examples/generate.py runs/a --compare runs/b --text novel.txt
+
+The model is a checkpoint's folder, a run's folder, a folder of Hugging Face or OpenAI, or a name.
+The text appears as it is generated; Ctrl-C ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tinygrad_llm.errors import DataError, TinygradLLMError
+from tinygrad_llm.nn import GPT
+from tinygrad_llm.tokenizers import Tokenizer
+from tinygrad_llm.training.beam_search import beam_search
+from tinygrad_llm.training.generate import Step
+from tinygrad_llm.training.generate_text import check_stop_strings, stream_steps, until_stop
+from tinygrad_llm.training.open_checkpoint import newest_run, open_checkpoint
+from tinygrad_llm.training.samples import start_id
+from tinygrad_llm.training.sampling import Sampling
+from tinygrad_llm.training.scoring import compare, perplexity, top_candidates
+
+PROGRAM = "python examples/generate.py"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All flags."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("model", nargs="?", help="folder or name (default: the newest run below runs/)")
+    add("--device", default="cpu", help='"cpu", "cuda" or "cuda:N" (default: cpu)')
+    task = parser.add_argument_group("what to do, instead of continuing a prompt")
+    task.add_argument("--interactive", action="store_true", help="ask for prompts until Ctrl-D")
+    task.add_argument(
+        "--explain", action="store_true", help="show the ten most probable tokens at each step"
+    )
+    task.add_argument("--beams", type=int, metavar="N", help="beam search with N beams")
+    task.add_argument(
+        "--perplexity", action="store_true", help="how well the model predicts --text or --prompt"
+    )
+    task.add_argument("--compare", metavar="MODEL", help="the same, beside another model")
+    add_text_flags(parser)
+    return parser
+
+
+def add_text_flags(parser: argparse.ArgumentParser) -> None:
+    """Where the text comes from, and how it goes on."""
+    text = parser.add_argument_group("text")
+    text.add_argument("--prompt", default="", help="the text to go on from")
+    text.add_argument("--text", metavar="FILE", help="take the prompt from a UTF-8 file")
+    text.add_argument("--tokens", type=int, default=200, help="tokens at most (default: 200)")
+    text.add_argument("--stop", action="append", default=[], metavar="TEXT",
+                      help="end before this text; may be given several times")  # fmt: skip
+    choice = parser.add_argument_group("how the next token is chosen")
+    choice.add_argument("--temperature", type=float, default=0.8, help="0: greedy (default: 0.8)")
+    choice.add_argument("--top-k", type=int, metavar="K", help="only among the K best")
+    choice.add_argument("--top-p", type=float, metavar="P", help="only among the best with sum P")
+    choice.add_argument("--min-p", type=float, metavar="P", help="only from P times the best on")
+    choice.add_argument("--repetition-penalty", type=float, default=1.0, metavar="X",
+                        help="above 1: avoid what occurred (default: 1)")  # fmt: skip
+    choice.add_argument("--seed", type=int, help="for the same text again")
+    choice.add_argument("--slide", type=int, default=None, metavar="N",
+                        help="tokens to forget at once when the context is full (default: a quarter"
+                        " of it)")  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; returns the exit status."""
+    options = build_parser().parse_args(arguments)
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        return run(options)
+    except TinygradLLMError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print()
+        return 130
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Open the model and do what was asked."""
+    source = options.model or newest_run(Path("runs"))
+    model, tokenizer = open_checkpoint(source, options.device)
+    print(f"{source}: {model.num_parameters():,} parameters", file=sys.stderr)
+    prompt = read_text(options.text) if options.text else options.prompt
+    if options.compare or options.perplexity:
+        return show_scores(model, tokenizer, prompt, options.compare, options.device)
+    if options.interactive:
+        return interact(model, tokenizer, options)
+    if options.beams:
+        return show_beams(model, tokenizer, prompt, options)
+    if options.explain:
+        return explain(model, tokenizer, prompt, options)
+    write(model, tokenizer, prompt, options)
+    return 0
+
+
+def read_text(file: str) -> str:
+    """The content of a text file."""
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read as UTF-8 text ({error}).") from error
+
+
+def sampling_of(options: argparse.Namespace) -> Sampling:
+    """The settings of the choice."""
+    return Sampling(
+        options.temperature, options.top_k, options.top_p, options.min_p, options.repetition_penalty
+    )
+
+
+def ids_of(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """The prompt's ids; an empty prompt begins a new text."""
+    return tokenizer.encode(prompt, allowed_special="all") or [start_id(tokenizer)]
+
+
+def slide_of(model: GPT, options: argparse.Namespace) -> int:
+    """How many tokens to forget at once when the context is full."""
+    return options.slide or max(1, model.config.context_length // 4)
+
+
+def write(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace) -> None:
+    """Print the prompt and its continuation as it comes."""
+    steps = stream_steps(
+        model, tokenizer, ids_of(tokenizer, prompt), options.tokens, sampling_of(options),
+        seed=options.seed, slide=slide_of(model, options),
+    )  # fmt: skip
+    print(prompt, end="", flush=True)
+    times = [time.perf_counter()]
+    for piece in until_stop(timed(steps, times), check_stop_strings(options.stop)):
+        print(piece, end="", flush=True)
+    print()
+    seconds = times[-1] - times[0]
+    print(f"[{len(times) - 1} tokens, {(len(times) - 1) / seconds:.1f}/s]", file=sys.stderr)
+
+
+def timed(steps: Iterator[tuple[Step | None, str]], times: list[float]) -> Iterator[str]:
+    """The pieces of the steps; notes when each token came."""
+    for step, piece in steps:
+        if step is not None:
+            times.append(time.perf_counter())
+        yield piece
+
+
+def interact(model: GPT, tokenizer: Tokenizer, options: argparse.Namespace) -> int:
+    """Prompt after prompt; Ctrl-C ends a text, Ctrl-D the program."""
+    while True:
+        try:
+            prompt = input("\nprompt> ")
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return 0
+        try:
+            write(model, tokenizer, prompt, options)
+        except KeyboardInterrupt:
+            print("\n[stopped]")
+        except TinygradLLMError as error:
+            print(f"[{error}]")
+
+
+def explain(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace) -> int:
+    """Show at each step what the model thought of, and what was drawn."""
+    steps = stream_steps(
+        model, tokenizer, ids_of(tokenizer, prompt), options.tokens, sampling_of(options),
+        seed=options.seed, slide=slide_of(model, options),
+    )  # fmt: skip
+    text = prompt
+    for step, piece in steps:
+        if step is None:
+            break
+        print(f"\n{text[-60:]!r} goes on with")
+        chosen = int(step.tokens[0])
+        shown = top_candidates(step.logits[0], tokenizer, 10)
+        for candidate in shown:
+            bar = "#" * round(40 * candidate.probability)
+            mark = "  <- taken" if candidate.id == chosen else ""
+            print(f"  {candidate.text!r:>16} {candidate.probability:7.2%} {bar}{mark}")
+        if chosen not in [candidate.id for candidate in shown]:
+            taken = tokenizer.decode([chosen])
+            print(f"  {taken!r:>16} {float(step.logprobs()[0]):7.2f} (log-prob.)  <- taken")
+        text += piece
+    return 0
+
+
+def show_beams(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace) -> int:
+    """Print the best texts of a beam search."""
+    end = tokenizer.end_of_text_id
+    found = beam_search(
+        model, ids_of(tokenizer, prompt), options.tokens, options.beams,
+        stop_ids=[] if end is None else [end],
+    )  # fmt: skip
+    for beam in found:
+        print(f"[{beam.logprob:.2f}, {beam.score:.3f} per token] {tokenizer.decode(beam.ids)}\n")
+    return 0
+
+
+def show_scores(
+    model: GPT, tokenizer: Tokenizer, text: str, other: str | None, device: str
+) -> int:
+    """Print the perplexity of a text under one model, or under two."""
+    ids = tokenizer.encode(text, allowed_special="all")
+    if other is None:
+        score = perplexity(model, ids, n_bytes=len(text.encode("utf-8")))
+        print(f"{score.tokens} tokens, loss {score.mean_loss:.4f}, perplexity {score.value:.2f}, "
+              f"{score.bits_per_byte:.3f} bits per byte")  # fmt: skip
+        return 0
+    second, its_tokenizer = open_checkpoint(other, device)
+    if its_tokenizer.encode(text, allowed_special="all") != ids:
+        raise DataError(
+            f"{other}: its tokenizer cuts the text otherwise, so the tokens cannot be compared one "
+            "by one. Compare the bits per byte of two runs with --perplexity."
+        )
+    result = compare(model, second, ids)
+    for name, score in (("first", result.first), ("second", result.second)):
+        print(f"{name:>6}: loss {score.mean_loss:.4f}, perplexity {score.value:.2f}")
+    print(f"The second gives more probability to {result.better:.1%} of {len(ids) - 1} tokens.")
+    print("Where they differ most (log-probability of second minus first):")
+    for place in abs(result.differences).argsort()[::-1][:10]:
+        before = tokenizer.decode(ids[max(0, place - 8) : place + 1])
+        token = tokenizer.decode([ids[place + 1]])
+        print(f"  {result.differences[place]:+7.2f}  {before!r} -> {token!r}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""examples/generate.py and few_shot.py, run as a person would, on a tiny model."""
+
+import importlib.util
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+import tinygrad_llm as tg
+from tinygrad_llm import nn
+from tinygrad_llm.tokenizers import CharTokenizer
+from tinygrad_llm.training.generate_text import stream_text
+from tinygrad_llm.training.sampling import Sampling
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,!:\n"
+
+
+def load_example(name):
+    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A run with one checkpoint below ``checkpoints/``, as training leaves it."""
+    run = tmp_path_factory.mktemp("runs") / "small"
+    tokenizer = CharTokenizer.train([LETTERS])
+    tg.manual_seed(0)
+    model = nn.GPT(nn.GPTConfig(tokenizer.vocab_size, 64, 1, 2, 16))
+    for step in (100, 200):
+        model.save_pretrained(run / "checkpoints" / f"step-{step:08d}")
+        tokenizer.save(run / "checkpoints" / f"step-{step:08d}")
+        model.token_embedding.weight.data *= 1.5
+    return run
+
+
+@pytest.fixture
+def call(run_folder, capsys):
+    program = load_example("generate")
+
+    def call(*flags, model=run_folder):
+        status = program.main([str(model), *flags])
+        return status, capsys.readouterr().out
+
+    return call
+
+
+def test_streams_the_text_of_the_newest_checkpoint(call, run_folder):
+    status, out = call("--prompt", "Hello", "--tokens", "20", "--seed", "3")
+    assert status == 0
+    folder = run_folder / "checkpoints/step-00000200"
+    model, tokenizer = nn.GPT.from_pretrained(folder), CharTokenizer.load(folder)
+    pieces = stream_text(model, tokenizer, "Hello", 20, Sampling(0.8), seed=3)
+    assert out == "Hello" + "".join(pieces) + "\n"
+
+
+def test_explain_marks_what_was_taken(call):
+    _, out = call("--prompt", "Hello", "--tokens", "2", "--explain", "--temperature", "0")
+    assert out.count("goes on with") == 2
+    first = out.split("goes on with")[1].splitlines()
+    assert first[1].endswith("<- taken")
+    assert out.count("%") == 20
+
+
+def test_interactive_survives_a_bad_prompt(call, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Hi\n\N{SNOWMAN}\nyou\n"))
+    status, out = call("--interactive", "--tokens", "3")
+    assert status == 0
+    assert "SNOWMAN" in out or "U+2603" in out
+    assert out.count("prompt>") == 4
+
+
+def test_beams_scores_and_comparison(call, run_folder, tmp_path):
+    assert call("--beams", "2", "--tokens", "4", "--prompt", "a")[1].count("per token") == 2
+    text = tmp_path / "text.txt"
+    text.write_text("The cat sat.", encoding="utf-8")
+    assert "11 tokens" in call("--perplexity", "--text", str(text))[1]
+    other = run_folder / "checkpoints/step-00000100"
+    status, out = call("--compare", str(other), "--text", str(text))
+    assert status == 0
+    assert "of 11 tokens" in out
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--temperature", "-1"), ("--text", "nowhere.txt"), ("--perplexity",), ("--tokens", "-3")],
+)
+def test_mistakes_are_one_sentence(call, capsys, flags):
+    assert call(*flags)[0] == 1
+
+
+def test_unknown_model(call, tmp_path, monkeypatch):
+    assert call(model=tmp_path / "gone")[0] == 1
+    assert call(model=tmp_path)[0] == 1
+    monkeypatch.chdir(tmp_path)
+    assert load_example("generate").main([]) == 1
+
+
+def test_few_shot(run_folder, capsys):
+    assert load_example("few_shot").main([str(run_folder), "--shots", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "Review: What a lovely day we had at the lake!\nOpinion: good" in out
+    assert "of 4" in out

@@ -1,0 +1,80 @@
+"""A model together with its tokenizer, from whatever a person would type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tinygrad_llm import tokenizers
+from tinygrad_llm.errors import CheckpointError, TokenizerError
+from tinygrad_llm.nn import GPT
+from tinygrad_llm.pretrained import SIZES, from_pretrained
+from tinygrad_llm.tokenizers import Tokenizer
+
+_GPT2_VOCABULARY = 50257
+
+
+def open_checkpoint(source: str | Path, device: str = "cpu") -> tuple[GPT, Tokenizer]:
+    """A model, in evaluation mode, and its tokenizer.
+
+    Args:
+        source: a checkpoint's folder; a training run's folder, of which the best checkpoint is
+            taken; a folder of Hugging Face or OpenAI; or a name such as "gpt2".
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+
+    Raises:
+        CheckpointError: there is no such model, its files are damaged, or the tokenizer is another
+            model's.
+        TokenizerError: the tokenizer is missing or damaged.
+    """
+    if str(source) in SIZES and not Path(source).is_dir():
+        return from_pretrained(str(source), device), tokenizers.gpt2()
+    folder = find_checkpoint(Path(source))
+    model = from_pretrained(folder, device)
+    try:
+        tokenizer = tokenizers.load(folder)
+    except TokenizerError:
+        if model.config.vocab_size < _GPT2_VOCABULARY or any(folder.glob("*token*")):
+            raise
+        tokenizer = tokenizers.gpt2()  # weights alone, as GPT-2 is often passed around
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise CheckpointError(
+            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model only "
+            f"{model.config.vocab_size}. They belong to different models."
+        )
+    return model, tokenizer
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """The checkpoint meant by a folder: itself, or the best or the newest one of a run.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder}: there is no such folder. Train a model first (python "
+            f"examples/train_gpt.py), or use a name: {', '.join(SIZES)}."
+        )
+    steps = sorted(folder.glob("checkpoints/step-*"), reverse=True)
+    for place in (folder, folder / "best", folder / "last", *steps):
+        if (place / "config.json").is_file() or (place / "hparams.json").is_file():
+            return place
+    raise CheckpointError(
+        f"{folder}: no checkpoint: neither config.json nor hparams.json is there or in best/, "
+        "last/ or checkpoints/."
+    )
+
+
+def newest_run(runs: Path) -> Path:
+    """The run folder that was written to last.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    found = [p for p in runs.glob("*") if (p / "checkpoints").is_dir() or (p / "last").is_dir()]
+    if not found:
+        raise CheckpointError(
+            f"{runs}: no training run is there. Train one (python examples/train_gpt.py), or name "
+            "a checkpoint's folder or a model such as gpt2."
+        )
+    return max(found, key=lambda p: p.stat().st_mtime)
