@@ -252,6 +252,17 @@ def shared_memory_limit(array: Any) -> int:
     return _device_shared_memory(array.data.device_id)
 
 
+def capability(array: Any) -> int:
+    """Compute capability of the chip of `array`, 90 for an H100; compile_only's on the host."""
+    return compile_chip if is_host(array) else _device_capability(array.data.device_id)
+
+
+@functools.cache
+def _device_capability(device: int) -> int:
+    import cupy
+    return int(cupy.cuda.Device(device).compute_capability)
+
+
 @functools.cache
 def _device_shared_memory(device: int) -> int:
     import cupy

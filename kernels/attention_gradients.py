@@ -18,7 +18,7 @@ from ._attention_common import (
 )
 from ._checks import checked_by, output, require_float, require_same_device, require_shape
 from ._common import dropout_threshold, split_key
-from ._runtime import array_module, cdiv, is_host, launch, next_power_of_2
+from ._runtime import array_module, capability, cdiv, is_host, launch, next_power_of_2
 from .attention_backward_kernel import (
     attention_backward_keys_kernel,
     attention_backward_queries_kernel,
@@ -30,23 +30,31 @@ Triple = tuple[Any, Any, Any]
 
 
 def _key_candidates(q: Any) -> list[Config]:
+    """For dK and dV; the first is the default and spills on no chip of the catalog."""
+    hopper = capability(q) == 90
     if q.itemsize == 4:
         return [config(32, 32, 4, 1), config(16, 16, 4, 1)]
     if block_d(q.shape[3]) <= 64:
-        return [config(64, 128, 8, 2), config(64, 64, 4, 2), config(32, 64, 4, 2)]
+        best = config(64, 128, 8, 2) if hopper else config(64, 64, 8, 2)
+        return [best, config(64, 64, 4, 2), config(32, 128, 8, 2), config(32, 64, 4, 2)]
     if block_d(q.shape[3]) == 128:
-        return [config(64, 128, 8, 2), config(32, 128, 8, 2), config(32, 64, 4, 1)]
-    return [config(32, 64, 8, 1), config(16, 64, 8, 1), config(16, 32, 4, 1)]
+        best = config(32, 128, 8, 2) if hopper else config(64, 64, 8, 2)
+        return [best, config(64, 128, 8, 2), config(32, 64, 8, 2), config(32, 64, 4, 1)]
+    return [config(32, 32, 8, 1), config(32, 64, 8, 2), config(16, 32, 4, 1)]
 
 
 def _query_candidates(q: Any) -> list[Config]:
+    """For dQ; the first is the default and spills on no chip of the catalog."""
+    hopper = capability(q) == 90
     if q.itemsize == 4:
         return [config(32, 32, 4, 1), config(16, 16, 4, 1)]
     if block_d(q.shape[3]) <= 64:
-        return [config(128, 64, 8, 2), config(64, 64, 4, 2), config(64, 32, 4, 2)]
+        best = config(128, 64, 8, 2) if hopper else config(64, 64, 4, 2)
+        return [best, config(128, 64, 8, 3), config(128, 32, 8, 2), config(64, 32, 4, 2)]
     if block_d(q.shape[3]) == 128:
-        return [config(128, 64, 8, 2), config(128, 32, 8, 2), config(64, 32, 4, 1)]
-    return [config(64, 32, 8, 1), config(64, 16, 8, 1), config(32, 16, 4, 1)]
+        best = config(128, 64, 8, 2) if hopper else config(64, 64, 8, 2)
+        return [best, config(128, 32, 8, 2), config(64, 32, 8, 2), config(64, 32, 4, 1)]
+    return [config(32, 32, 8, 1), config(64, 32, 8, 2), config(32, 16, 4, 1)]
 
 
 def _backward(do: Any, q: Any, k: Any, v: Any, o: Any, lse: Any, gradients: Triple, causal: bool,

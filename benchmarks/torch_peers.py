@@ -1,0 +1,203 @@
+"""The same work by PyTorch, on the same memory, as peers of a benchmark; torch stands only here.
+
+A peer is a function without arguments. Eager calls one operator at a time; compiled goes through
+torch.compile; attention has one peer per backend of scaled_dot_product_attention.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from kernel_cases import Case
+
+Peer = Callable[[], Any]
+
+
+def available() -> str | None:
+    """Why there are no peers, or None."""
+    try:
+        import torch
+    except ImportError:
+        return "PyTorch is not installed (pip install torch)"
+    return None if torch.cuda.is_available() else "PyTorch sees no GPU"
+
+
+def as_torch(array: Any) -> Any:
+    """A torch tensor over the memory of a CuPy array; bfloat16 travels as int16."""
+    import torch
+
+    if array.dtype.name == "bfloat16":
+        return torch.from_dlpack(array.view("int16")).view(torch.bfloat16)
+    return torch.from_dlpack(array)
+
+
+def peers(case: Case) -> dict[str, Peer]:
+    """Name -> function that does what the case's kernel does; empty where there is none."""
+    builder = _BUILDERS.get(case.op)
+    if builder is None:
+        return {}
+    inputs = {name: as_torch(value) if hasattr(value, "dtype") else value
+              for name, value in case.inputs.items()}
+    return builder(inputs)
+
+
+@contextlib.contextmanager
+def torch_driver() -> Iterator[None]:
+    """torch.compile finds Triton as PyTorch left it; afterwards it runs through CuPy again."""
+    import triton
+
+    config = triton.runtime.driver
+    before = config._active
+    config.reset_active()
+    try:
+        yield
+    finally:
+        if before is not None:
+            config.set_active(before)
+
+
+def _eager_and_compiled(function: Callable[..., Any], *arguments: Any) -> dict[str, Peer]:
+    import torch
+
+    compiled = torch.compile(function)
+
+    def run_compiled() -> Any:
+        with torch_driver():
+            return compiled(*arguments)
+
+    return {"torch eager": lambda: function(*arguments), "torch compiled": run_compiled}
+
+
+def _layer_norm(i: dict[str, Any]) -> dict[str, Peer]:
+    from torch.nn.functional import layer_norm
+
+    def function(x: Any, w: Any, b: Any) -> Any:
+        return layer_norm(x, x.shape[-1:], w, b)
+
+    return _eager_and_compiled(function, i["x"], i["w"], i["b"])
+
+
+def _layer_norm_backward(i: dict[str, Any]) -> dict[str, Peer]:
+    import torch
+
+    x, w, b = i["x"], i["w"], i["b"]
+    _, mean, rstd = torch.ops.aten.native_layer_norm(x, x.shape[-1:], w, b, 1e-5)
+
+    def function(dy: Any, x: Any, w: Any, b: Any, mean: Any, rstd: Any) -> Any:
+        return torch.ops.aten.native_layer_norm_backward(
+            dy, x, x.shape[-1:], mean, rstd, w, b, [True, True, True])
+
+    return _eager_and_compiled(function, i["dy"], x, w, b, mean, rstd)
+
+
+def _softmax(i: dict[str, Any]) -> dict[str, Peer]:
+    import torch
+
+    return _eager_and_compiled(lambda x: torch.softmax(x, -1), i["x"])
+
+
+def _bias_gelu(i: dict[str, Any]) -> dict[str, Peer]:
+    from torch.nn.functional import gelu
+
+    return _eager_and_compiled(lambda x, b: gelu(x + b, approximate="tanh"), i["x"], i["b"])
+
+
+def _bias_gelu_backward(i: dict[str, Any]) -> dict[str, Peer]:
+    import torch
+
+    def function(dy: Any, x: Any, b: Any) -> Any:
+        dx = torch.ops.aten.gelu_backward(dy, x + b, approximate="tanh")
+        return dx, dx.sum(0)
+
+    return _eager_and_compiled(function, i["dy"], i["x"], i["b"])
+
+
+def _dropout(i: dict[str, Any]) -> dict[str, Peer]:
+    from torch.nn.functional import dropout
+
+    return _eager_and_compiled(lambda x: dropout(x, 0.1), i["x"])
+
+
+def _cross_entropy(i: dict[str, Any]) -> dict[str, Peer]:
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    logits = i["logits"].detach().requires_grad_()
+
+    def eager(targets: Any) -> Any:
+        loss = cross_entropy(logits, targets, reduction="sum")
+        return torch.autograd.grad(loss, logits)[0]
+
+    def by_hand(x: Any, targets: Any) -> Any:
+        x = x.float()
+        lse = torch.logsumexp(x, -1, keepdim=True)
+        losses = lse - x.gather(-1, targets[:, None])
+        gradient = torch.exp(x - lse)
+        one = torch.arange(x.shape[-1], device=x.device)[None, :] == targets[:, None]
+        return losses, (gradient - one.float()).to(logits.dtype)
+
+    compiled = _eager_and_compiled(by_hand, i["logits"], i["targets"])["torch compiled"]
+    return {"torch eager": lambda: eager(i["targets"]), "torch compiled": compiled}
+
+
+def _embedding(i: dict[str, Any]) -> dict[str, Peer]:
+    from torch.nn.functional import embedding
+
+    return _eager_and_compiled(embedding, i["ids"], i["weight"])
+
+
+def _adamw(i: dict[str, Any]) -> dict[str, Peer]:
+    import torch
+
+    parameter = torch.nn.Parameter(i["p"].clone())
+    parameter.grad = i["g"].float()
+    optimizer = torch.optim.AdamW([parameter], lr=1e-4, fused=True)
+    return {"torch fused": optimizer.step}
+
+
+def _clip_factor(i: dict[str, Any]) -> dict[str, Peer]:
+    import torch
+
+    return _eager_and_compiled(lambda x: torch.linalg.vector_norm(x, dtype=torch.float32), i["x"])
+
+
+def _attention(i: dict[str, Any]) -> dict[str, Peer]:
+    return {name: _sdpa(backend, i, backward=False) for name, backend in _backends().items()}
+
+
+def _attention_backward(i: dict[str, Any]) -> dict[str, Peer]:
+    return {name: _sdpa(backend, i, backward=True) for name, backend in _backends().items()}
+
+
+def _backends() -> dict[str, Any]:
+    from torch.nn.attention import SDPBackend
+
+    return {"torch flash": SDPBackend.FLASH_ATTENTION, "torch cudnn": SDPBackend.CUDNN_ATTENTION}
+
+
+def _sdpa(backend: Any, i: dict[str, Any], backward: bool) -> Peer:
+    import torch
+    from torch.nn.attention import sdpa_kernel
+    from torch.nn.functional import scaled_dot_product_attention
+
+    q, k, v = (i[name].detach().requires_grad_(backward) for name in "qkv")
+
+    def forward() -> Any:
+        with sdpa_kernel(backend):
+            return scaled_dot_product_attention(q, k, v, is_causal=i["causal"])
+
+    if not backward:
+        return forward
+    y = forward()
+    return lambda: torch.autograd.grad(y, (q, k, v), i["do"], retain_graph=True)
+
+
+_BUILDERS: dict[str, Callable[[dict[str, Any]], dict[str, Peer]]] = {
+    "layer_norm": _layer_norm, "layer_norm_backward": _layer_norm_backward, "softmax": _softmax,
+    "bias_gelu": _bias_gelu, "bias_gelu_backward": _bias_gelu_backward, "dropout": _dropout,
+    "cross_entropy": _cross_entropy, "embedding": _embedding, "adamw": _adamw,
+    "clip_factor": _clip_factor, "attention": _attention,
+    "attention_backward": _attention_backward, "attention_decode": _attention,
+}

@@ -1,0 +1,125 @@
+"""Run by test_launch_path.py in a process whose libcuda.so.1 is fake_cuda.c; prints JSON."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+import time
+
+import numpy as np
+
+from tests.kernels import fake_cupy
+
+cupy = fake_cupy.install()
+
+from tinygrad_llm.kernels import _runtime, attention_kernel, softmax_kernel  # noqa: E402
+
+from tinygrad_llm import kernels  # noqa: E402
+
+driver = ctypes.CDLL("libcuda.so.1")
+
+
+class Record(ctypes.Structure):
+    _fields_ = [("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3),
+                ("shared_bytes", ctypes.c_uint), ("stream", ctypes.c_ulonglong),
+                ("launches", ctypes.c_ulonglong), ("parameters", ctypes.c_ulonglong * 64)]
+
+
+driver.fake_last_launch.restype = ctypes.POINTER(Record)
+
+
+def last(*parameter_bytes):
+    """The last launch as a dictionary."""
+    record = driver.fake_last_launch()[0]
+    return {"grid": list(record.grid), "block": list(record.block), "stream": record.stream,
+            "launches": record.launches,
+            "parameters": list(record.parameters)[:len(parameter_bytes)]}
+
+
+def expect(*parameter_bytes):
+    count = len(parameter_bytes)
+    driver.fake_expect(count, (ctypes.c_int * count)(*parameter_bytes))
+
+
+SOFTMAX = (8, 8, 4, 4, 4, 8, 8)  # X, Y, m, n, x_stride, two scratch pointers that Triton adds
+out = {}
+
+# the first launch goes through Triton, the second takes the thin path: the same to the device
+expect(*SOFTMAX)
+x, y = cupy.empty((50, 96)), cupy.empty((50, 96))
+for name in ("first", "thin"):
+    kernels.softmax(x, out=y)
+    out[name] = last(*SOFTMAX)
+out["addresses"] = [x.data.ptr, y.data.ptr]
+out["compiled"] = [len(_runtime._compiled)]
+expect()  # from here on only grids and counts are read
+
+# other arrays of the same kind reuse it; an odd address, another dtype, n = 1 do not
+kernels.softmax(cupy.empty((34, 96)))
+out["compiled"].append(len(_runtime._compiled))
+kernels.softmax(cupy.empty((50, 97))[:, 1:])
+out["compiled"].append(len(_runtime._compiled))
+kernels.softmax(cupy.empty((50, 96), "float16"))
+out["compiled"].append(len(_runtime._compiled))
+kernels.softmax(cupy.empty((50, 1)))
+out["compiled"].append(len(_runtime._compiled))
+
+# a stream entered with `with`
+with cupy.cuda.Stream(0xABC):
+    kernels.softmax(x, out=y)
+out["stream"] = last()["stream"]
+
+# attention: what is specialized on and what is passed as a number
+q = cupy.empty((2, 3, 200, 64), "float16")
+kernels.attention(q, q, q, causal=True)
+out["attention"] = last()
+out["attention_config"] = attention_kernel.fitting(attention_kernel._candidates(q), q, "rows")[0]
+
+# errors
+def message(call):
+    try:
+        call()
+    except kernels.KernelError as error:
+        return str(error)
+    return "no error"
+
+
+elsewhere = cupy.empty((50, 96))
+elsewhere.data.device_id = 1
+out["errors"] = {
+    "device": message(lambda: kernels.softmax(elsewhere, out=y)),
+    "numpy": message(lambda: kernels.softmax(x, out=np.zeros((50, 96), np.float32))),
+    "list": message(lambda: kernels.launch(softmax_kernel.softmax_forward_kernel, (1,), x, [1])),
+}
+
+# timing, tuning and capture
+out["bench"] = kernels.do_bench(lambda: kernels.softmax(x, out=y), warmup_ms=1, measure_ms=2)
+graph = kernels.capture(lambda: kernels.softmax(x, out=y))
+graph.replay()
+out["capture"] = graph._stream.log
+
+# host time per launch, for the report only
+def microseconds(call, repeats=3000):
+    call()
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        for _ in range(repeats):
+            call()
+        best = min(best, (time.perf_counter() - start) / repeats)
+    return round(best * 1e6, 2)
+
+
+kernel, grid = softmax_kernel.softmax_forward_kernel, (13,)
+from tinygrad_llm.kernels._driver import Pointer  # noqa: E402
+
+out["microseconds"] = {
+    "launch": microseconds(lambda: kernels.launch(kernel, grid, x, y, 50, 96, 96, ROWS=4,
+                                                  COLUMNS=128, num_warps=4)),
+    "softmax": microseconds(lambda: kernels.softmax(x, out=y)),
+    "triton": microseconds(lambda: kernel[grid](Pointer(x), Pointer(y), 50, 96, 96, ROWS=4,
+                                                COLUMNS=128, num_warps=4, enable_fp_fusion=True)),
+}
+out["torch"] = "torch" in sys.modules
+print(json.dumps(out))

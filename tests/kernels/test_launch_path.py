@@ -1,0 +1,84 @@
+"""The way to a GPU on a machine without one: Triton's compiler and launcher are real, libcuda and
+CuPy are stand-ins that record what they are given."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import triton
+
+HERE = Path(__file__).parent
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc, as Triton does")
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory):
+    """An environment in which libcuda.so.1 is fake_cuda.c."""
+    folder = tmp_path_factory.mktemp("cuda")
+    headers = Path(triton.__file__).parent / "backends" / "nvidia" / "include"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-w", f"-I{headers}", str(HERE / "fake_cuda.c"),
+                    "-o", str(folder / "libcuda.so.1")], check=True)
+    return {**os.environ, "LD_LIBRARY_PATH": str(folder), "TRITON_LIBCUDA_PATH": str(folder),
+            "TRITON_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": str(HERE.parents[1]),
+            "TINYGRAD_LLM_KERNEL_CACHE": str(folder / "choices")}
+
+
+@pytest.fixture(scope="module")
+def launched(stand_in):
+    done = subprocess.run([sys.executable, str(HERE / "launch_script.py")], env=stand_in,
+                          capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+def test_the_thin_path_launches_what_triton_launches(launched):
+    first, thin = launched["first"], launched["thin"]
+    assert thin.pop("launches") == first.pop("launches") + 1
+    assert first == thin
+    assert first["parameters"] == [*launched["addresses"], 50, 96, 96, 0, 0]
+    assert first["grid"] == [13, 1, 1]
+    assert first["block"] == [128, 1, 1]
+    assert first["stream"] == 0x5005
+
+
+def test_what_triton_specializes_on_is_compiled_anew_and_nothing_else(launched):
+    """First launch, more rows, odd address, float16, a size of 1."""
+    assert launched["compiled"] == [1, 1, 2, 3, 4]
+
+
+def test_launches_follow_the_current_stream(launched):
+    assert launched["stream"] == 0xABC
+
+
+def test_attention_grid(launched):
+    block = launched["attention_config"]["BLOCK_M"]
+    assert launched["attention"]["grid"] == [-(-200 // block), 3, 2]
+
+
+def test_mistakes_are_explained(launched):
+    errors = launched["errors"]
+    assert "the current CUDA device is 0, the arrays are on 0, 1" in errors["device"]
+    assert "out is a NumPy array while the first argument is a CuPy array" in errors["numpy"]
+    assert "an argument is a list" in errors["list"]
+
+
+def test_timing_and_capture(launched):
+    median, low, high = launched["bench"]
+    assert 0 <= low <= median <= high
+    assert launched["capture"] == ["begin", "end", "replay"]
+
+
+def test_no_torch(launched):
+    assert launched["torch"] is False
+
+
+def test_host_time_is_reported(launched):
+    """Figures for the log; no limit, since a loaded machine would break it."""
+    print(launched["microseconds"])
+    assert set(launched["microseconds"]) == {"launch", "softmax", "triton"}

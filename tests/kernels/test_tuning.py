@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tinygrad_llm.kernels import KernelError, tuning
+
+SLOW, FAST, BROKEN = {"BLOCK": 16}, {"BLOCK": 64}, {"BLOCK": 4096}
+MILLISECONDS = {16: 3.0, 64: 1.0}
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A machine with a name, choices in a temporary folder, and nothing remembered."""
+    monkeypatch.setenv("TINYGRAD_LLM_KERNEL_CACHE", str(tmp_path))
+    monkeypatch.setattr(tuning, "_machine", lambda: "a-gpu")
+    monkeypatch.setattr(tuning, "_in_memory", {})
+    tuning._cache_file.cache_clear()
+    yield tmp_path / "a-gpu.json"
+    tuning._cache_file.cache_clear()
+
+
+def _choose(ran=None):
+    ran = [] if ran is None else ran
+
+    def run(config):
+        ran.append(config["BLOCK"])
+        if config is BROKEN:
+            raise KernelError("the tile is too large for this chip")
+
+    def bench(call):
+        call()
+        return [MILLISECONDS[ran[-1]]]
+
+    return tuning.choose("a_kernel", (64, "bfloat16"), [SLOW, BROKEN, FAST], SLOW, run, bench)
+
+
+def test_without_permission_nothing_is_timed(cache, monkeypatch):
+    monkeypatch.delenv("TINYGRAD_LLM_AUTOTUNE", raising=False)
+    ran = []
+    assert _choose(ran) == SLOW
+    assert ran == []
+    assert not cache.exists()
+
+
+def test_the_fastest_that_runs_is_chosen_once_and_kept_on_disk(cache, monkeypatch):
+    monkeypatch.setenv("TINYGRAD_LLM_AUTOTUNE", "1")
+    ran = []
+    assert _choose(ran) == FAST
+    assert ran == [16, 4096, 64]
+    assert _choose(ran) == FAST
+    assert len(ran) == 3
+    assert list(json.loads(cache.read_text(encoding="utf-8")).values()) == [FAST]
+
+    monkeypatch.setattr(tuning, "_in_memory", {})  # as in the next process
+    monkeypatch.delenv("TINYGRAD_LLM_AUTOTUNE")
+    assert _choose(ran) == FAST
+    assert len(ran) == 3
+
+
+def test_a_damaged_file_is_timed_again(cache, monkeypatch):
+    monkeypatch.setenv("TINYGRAD_LLM_AUTOTUNE", "1")
+    cache.write_text("{ half a file", encoding="utf-8")
+    assert _choose() == FAST
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 1))
+def test_quantile_lies_between_the_extremes(times, q):
+    times.sort()
+    assert times[0] <= tuning.quantile(times, q) <= times[-1]
+    assert tuning.quantile(times, 0.0) == times[0]
+    assert tuning.quantile(times, 1.0) == times[-1]
+
+
+def test_quantile_interpolates():
+    assert tuning.quantile([1.0, 2.0, 4.0], 0.75) == 3.0
+    with pytest.raises(KernelError, match=r"q must be in \[0, 1\]"):
+        tuning.quantile([1.0], 1.5)
