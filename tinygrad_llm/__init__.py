@@ -29,6 +29,7 @@ from tinygrad_llm.autograd import (
 from tinygrad_llm.autograd.anomaly import detect_anomaly
 from tinygrad_llm.autograd.checkpoint import checkpoint
 from tinygrad_llm.autograd.gradcheck import gradcheck
+from tinygrad_llm.autograd.registry import EXTENSIONS
 from tinygrad_llm.backend.random import Generator, default_generator, manual_seed
 
 if TYPE_CHECKING:
@@ -67,6 +68,14 @@ __all__ = [
     "optim", "pretrained", "register", "sample", "tensor", "tokenizers", "trace", "training",
     "use_kernels",
 ]  # fmt: skip
+
+
+def _graph(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+    module = importlib.import_module("tinygrad_llm.explain.graph_svg")
+    return module.graph(tensor, *args, **kwargs)
+
+
+EXTENSIONS["graph"] = _graph  # loss.graph(): autograd must not import explain
 
 
 def __getattr__(name: str) -> Any:
