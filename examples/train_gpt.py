@@ -17,10 +17,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tinygrad_llm.errors import TinygradLLMError
+from tinygrad_llm.errors import MissingDependencyError, TinygradLLMError
 from tinygrad_llm.training.assemble import make_trainer
 from tinygrad_llm.training.baselines import counting_baselines
 from tinygrad_llm.training.flags import add_settings, add_sources, chosen_settings, describe, parse
+from tinygrad_llm.training.lr_finder import draw_search, find_learning_rate
 from tinygrad_llm.training.samples import sample_text
 from tinygrad_llm.training.session import Session, open_session
 from tinygrad_llm.training.summary import summarize, try_loss_curve
@@ -42,9 +43,29 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--overwrite", action="store_true", help="replace an earlier run in --out"
     )
+    group.add_argument(
+        "--find-lr", action="store_true", help="try rising learning rates, suggest one, and end"
+    )
     add_sources(parser)
     add_settings(parser)
     return parser
+
+
+def suggest_learning_rate(session: Session) -> int:
+    """Search a learning rate for these settings; writes a picture if matplotlib is there."""
+    text = session.load_text()
+    model = session.load_model(text)
+    trainer = make_trainer(session.config, text, model, resumed=session.state)
+    found = find_learning_rate(trainer)
+    print(f"Suggested: --learning-rate {found.suggestion:.1e}")
+    if found.exploded_at is not None:
+        print(f"At {found.exploded_at:.1e} the loss rose for good.")
+    if session.config.plot:
+        try:
+            print(f"Wrote {draw_search(found, session.run.path / 'learning_rate.png')}")
+        except MissingDependencyError as error:
+            print(f"(no picture: {error})")
+    return 0
 
 
 def train(session: Session) -> int:
@@ -83,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parse(build_parser(), argv)
         chosen = chosen_settings(arguments)
         with open_session(chosen, arguments.resume, arguments.overwrite) as session:
-            return train(session)
+            return suggest_learning_rate(session) if arguments.find_lr else train(session)
     except TinygradLLMError as error:
         print(f"train_gpt.py: {error}", file=sys.stderr)
         return 2

@@ -8,8 +8,10 @@ from pathlib import Path
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.callbacks import Callback
 from tinygrad_llm.training.config import TrainConfig
+from tinygrad_llm.training.histograms import Histograms
 from tinygrad_llm.training.progress_bar import ProgressBar
 from tinygrad_llm.training.samples import TextSamples
+from tinygrad_llm.training.tensorboard import TensorBoard
 
 
 def make_callbacks(
@@ -32,4 +34,9 @@ def make_callbacks(
         watchers.append(TextSamples(
             tokenizer, config.sample_every, config.sample_tokens, config.prompt, config.seed, bar
         ))  # fmt: skip
+    board = TensorBoard(folder) if config.tensorboard else None
+    if config.histograms_every:
+        watchers.append(Histograms(folder, config.histograms_every, board))
+    if board is not None:
+        watchers.insert(1, board)
     return watchers

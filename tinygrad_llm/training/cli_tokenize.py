@@ -1,0 +1,92 @@
+"""``python -m tinygrad_llm tokenize FILES --out DIR``: text files to token shards.
+
+Train on them with: python examples/train_gpt.py --data DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tinygrad_llm import tokenizers
+from tinygrad_llm.data.documents import is_text, read_text, text_files
+from tinygrad_llm.data.tokenizing import tokenize_files
+from tinygrad_llm.errors import ConfigError, DataError
+from tinygrad_llm.tokenizers import BPETokenizer, CharTokenizer, Tokenizer
+from tinygrad_llm.tokenizers.special import END_OF_TEXT
+
+LEARN_FROM_CHARACTERS = 20_000_000
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Tokenize."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tinygrad_llm tokenize",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="UTF-8 text files and folders")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the shards")
+    parser.add_argument(
+        "--tokenizer", default="bpe", metavar="NAME",
+        help="bpe or char (learned from the files), gpt2, or a saved tokenizer's folder "
+        "(default: bpe)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--vocab-size", type=int, default=8192, metavar="N",
+        help="tokens of a bpe tokenizer that is learned (default: 8192)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: one per usable core)"
+    )
+    parser.add_argument(
+        "--shard-mb", type=int, default=16, metavar="N",
+        help="about how many MB of text go into a shard (default: 16)",
+    )  # fmt: skip
+    a = parser.parse_args(argv)
+    tokenizer = _tokenizer(a.tokenizer, a.files, Path(a.out), a.vocab_size)
+    done = tokenize_files(a.files, a.out, tokenizer, a.workers, a.shard_mb << 20)
+    print(
+        f"{done.documents} documents, {done.tokens:,} tokens in {done.shards} shards "
+        f"({done.reused} were there already), written to {a.out}.\n"
+        f"Next: python examples/train_gpt.py --data {a.out}"
+    )
+    return 0
+
+
+def _tokenizer(name: str, files: Sequence[str], out: Path, vocab_size: int) -> Tokenizer:
+    """The tokenizer that is asked for; one learned by an earlier, stopped call is used again."""
+    kept = out / "learned_tokenizer"
+    if name == "gpt2":
+        return tokenizers.gpt2()
+    if name not in ("bpe", "char"):
+        if not Path(name).exists():
+            raise ConfigError(f"--tokenizer: expected bpe, char, gpt2 or a folder, got {name!r}.")
+        return tokenizers.load(name)
+    if kept.is_dir():
+        return tokenizers.load(kept)
+    tokenizer: Tokenizer
+    if name == "char":
+        tokenizer = CharTokenizer.train(_texts(files, None), (END_OF_TEXT,))
+    else:
+        texts = _texts(files, LEARN_FROM_CHARACTERS)
+        tokenizer = BPETokenizer.train(texts, vocab_size, (END_OF_TEXT,))
+    tokenizer.save(kept)
+    return tokenizer
+
+
+def _texts(files: Sequence[str], most: int | None) -> Iterator[str]:
+    """The texts of all files, up to about ``most`` characters."""
+    seen = 0
+    for given in map(Path, files):
+        if not given.exists():
+            raise DataError(f"{given}: no such file or folder.")
+        for path in text_files(given) if given.is_dir() else [given]:
+            if given.is_dir() and not is_text(path):
+                continue
+            text = read_text(path)
+            yield text if most is None else text[: most - seen]
+            seen += len(text)
+            if most is not None and seen >= most:
+                return
