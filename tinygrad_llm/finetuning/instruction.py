@@ -17,33 +17,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor, no_grad
+from tinygrad_llm.data.instructions import Instruction
+from tinygrad_llm.data.templates import Template, Turn
 from tinygrad_llm.errors import ConfigError, DataError
 from tinygrad_llm.finetuning.collate import IGNORE, Packed, buckets, pack, pad
 from tinygrad_llm.finetuning.loop import FitSettings, History, Report, fit
-from tinygrad_llm.finetuning.templates import Encoded, Template, Turn, encode_conversation
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
 
 _EVAL_BATCH = 16
-
-
-class InstructionLike(Protocol):
-    """What is needed of an example: `data.instructions` makes them."""
-
-    @property
-    def instruction(self) -> str: ...
-
-    @property
-    def input(self) -> str: ...
-
-    @property
-    def output(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +54,7 @@ class InstructionSet:
 
 
 def encode_instructions(
-    examples: Iterable[InstructionLike],
+    examples: Iterable[Instruction],
     template: Template,
     tokenizer: Tokenizer,
     max_length: int,
@@ -80,11 +67,11 @@ def encode_instructions(
         max_length: tokens that fit, at most the model's context length.
         too_long: what becomes of an example with more: "skip", "truncate" its end (where some
             answer is left, otherwise it is skipped), or "error".
-        system: as in `encode_conversation`.
+        system: what the system says in place of the template's own words; "" for nothing.
 
     Raises:
         ConfigError: an unknown ``too_long``.
-        DataError: an example without answer; one that is too long, if that is an error; or no
+        DataError: an empty answer; an example that is too long, if that is an error; or no
             example is left.
     """
     if too_long not in ("skip", "truncate", "error"):
@@ -93,11 +80,8 @@ def encode_instructions(
     targets: list[list[int]] = []
     skipped = 0
     for number, example in enumerate(examples):
-        if not example.output.strip():
-            raise DataError(f"instructions: example {number} has an empty answer ('output').")
-        turn = Turn(example.instruction, example.input, example.output)
-        encoded = encode_conversation([turn], template, tokenizer, system)
-        row, wanted = shift(encoded)
+        turns = with_system(example.turns(), system)
+        row, wanted = shift(*template.encode(turns, tokenizer))
         if len(row) > max_length and too_long == "error":
             raise DataError(
                 f"instructions: example {number} has {len(row)} tokens, more than {max_length}. "
@@ -118,9 +102,13 @@ def encode_instructions(
     return InstructionSet(inputs, targets, skipped)
 
 
-def shift(encoded: Encoded) -> tuple[list[int], list[int]]:
+def with_system(turns: Sequence[Turn], system: str | None) -> list[Turn]:
+    """The conversation with other words of the system at its beginning; None leaves it alone."""
+    return list(turns) if system is None else [Turn("system", system), *turns]
+
+
+def shift(ids: list[int], is_answer: list[bool]) -> tuple[list[int], list[int]]:
     """Inputs and targets of a conversation: position t predicts token t + 1, if it is answer."""
-    ids, is_answer = encoded.ids, encoded.is_answer
     targets = [i if counts else IGNORE for i, counts in zip(ids[1:], is_answer[1:], strict=True)]
     return ids[:-1], targets
 

@@ -135,10 +135,10 @@ def threshold_curve(
     Raises:
         DataError: no examples, different lengths, only one class, or probabilities not finite.
     """
-    truth, _ = _pair("threshold_curve", labels, probabilities)
     chance = np.asarray(probabilities, dtype=np.float64)
     if not np.isfinite(chance).all():
         raise DataError("threshold_curve: probabilities must be finite; some are NaN or infinite.")
+    truth, _ = _pair("threshold_curve", labels, chance)
     n_positive = int((truth == 1).sum())
     if n_positive in (0, len(truth)):
         raise DataError(

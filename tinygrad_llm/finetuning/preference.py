@@ -24,11 +24,12 @@ import numpy as np
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor, no_grad
 from tinygrad_llm.backend import array_module, to_numpy
+from tinygrad_llm.data.instructions import Instruction
+from tinygrad_llm.data.templates import Template
 from tinygrad_llm.errors import ConfigError, DataError
 from tinygrad_llm.finetuning.collate import IGNORE, buckets, pad
 from tinygrad_llm.finetuning.instruction import shift
 from tinygrad_llm.finetuning.loop import FitSettings, History, Report, fit
-from tinygrad_llm.finetuning.templates import Template, Turn, encode_conversation
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
 
@@ -86,8 +87,8 @@ def encode_preferences(
                 f"{pair.chosen!r:.60} and {pair.rejected!r:.60}."
             )
         for answer in (pair.chosen, pair.rejected):
-            turn = Turn(pair.instruction, pair.input, answer)
-            row, wanted = shift(encode_conversation([turn], template, tokenizer))
+            turns = Instruction(pair.instruction, pair.input, answer).turns()
+            row, wanted = shift(*template.encode(turns, tokenizer))
             if len(row) > max_length:
                 raise DataError(
                     f"preferences: pair {number} has {len(row)} tokens, more than {max_length}."

@@ -19,6 +19,7 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _WORD = re.compile(r"[a-z0-9]+")
 _LOOP_WORDS, _LOOP_TIMES = 3, 4  # the same three words four times: the model goes in circles
+_STUTTER = re.compile(r"(\S)\1{9}")  # the same character ten times
 
 
 def normalize(text: str) -> str:
@@ -89,7 +90,7 @@ def format_problems(answer: str, finished: bool, markers: Sequence[str] = ()) ->
     checks = {
         "empty": not words,
         "cut off": not finished,
-        "repeats itself": any(n >= _LOOP_TIMES for n in runs.values()),
+        "repeats itself": max(runs.values(), default=0) >= _LOOP_TIMES or _STUTTER.search(answer),
         "template in answer": any(m in answer for m in markers),
         "broken characters": "\ufffd" in answer,
     }

@@ -1,0 +1,156 @@
+"""Talk with a tuned model in the terminal.
+
+    python examples/chat.py                                  runs/assistant
+    python examples/chat.py FOLDER --system "Answer in one word."
+    echo "What is 2 + 2?" | python examples/chat.py          without a terminal
+
+Within the conversation:
+
+    /reset          forget what was said        /system TEXT    tell the system's words
+    /save FILE      write the conversation      /temperature X  0 is always the likeliest word
+    /help           this list                   /quit           (or Ctrl-D) end
+
+Ctrl-C interrupts an answer. When the conversation outgrows the model's context, the oldest
+questions are forgotten, and a line says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tinygrad_llm.data.templates import CHAT, TEMPLATES
+from tinygrad_llm.errors import TinygradLLMError
+from tinygrad_llm.finetuning.conversation import Conversation, load_assistant
+from tinygrad_llm.training.flags import parse
+from tinygrad_llm.training.sampling import Sampling
+
+PROGRAM = "python examples/chat.py"
+COMMANDS = "/reset  /save FILE  /system TEXT  /temperature X  /help  /quit"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All flags."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("folder", nargs="?", default="runs/assistant", help="default: runs/assistant")
+    add("--template", choices=sorted(TEMPLATES), help="default: the one the model was tuned in")
+    add("--system", metavar="TEXT", help="what the system says (default: the template's words)")
+    add("--max-new-tokens", type=int, default=64, help="longest answer (default: 64)")
+    add("--temperature", type=float, default=0.7, help="0 is greedy (default: 0.7)")
+    add("--top-k", type=int, default=40, help="draw among so many words (default: 40)")
+    add("--seed", type=int, default=0, help="of the draws (default: 0)")
+    return parser
+
+
+def open_conversation(arguments: argparse.Namespace) -> Conversation:
+    """Load the model; says so when it was never tuned for conversations."""
+    model, tokenizer, tuned_in = load_assistant(arguments.folder)
+    if tuned_in is None:
+        print("(This model was never tuned to answer; expect it to run on. "
+              "examples/finetune_instructions.py tunes one.)")  # fmt: skip
+    template = TEMPLATES[arguments.template] if arguments.template else tuned_in or CHAT
+    return Conversation(
+        model, tokenizer, template, arguments.system, arguments.max_new_tokens,
+        Sampling(arguments.temperature, top_k=arguments.top_k), arguments.seed,
+    )  # fmt: skip
+
+
+def answer(conversation: Conversation, question: str) -> None:
+    """Print the answer while it is made, then what should be known about it."""
+    print("model> ", end="", flush=True)
+    pieces = conversation.ask(question)
+    try:
+        for piece in pieces:
+            print(piece, end="", flush=True)
+    except KeyboardInterrupt:
+        pieces.close()  # type: ignore[attr-defined]
+        print(" (interrupted)", end="")
+    print()
+    if not conversation.finished:
+        print("(cut off: --max-new-tokens allows longer answers)")
+    if conversation.forgotten:
+        print(f"(context full: the oldest {conversation.forgotten} of "
+              f"{len(conversation.turns) // 2} questions were left out)")  # fmt: skip
+    if conversation.cut:
+        print(f"(the question is too long: its first {conversation.cut} tokens were not read)")
+
+
+def command(conversation: Conversation, line: str) -> bool:
+    """Obey a line that begins with "/"; False ends the conversation.
+
+    Raises:
+        TinygradLLMError: a file that cannot be written, a temperature out of range.
+    """
+    name, _, rest = line.partition(" ")
+    rest = rest.strip()
+    if name in ("/quit", "/exit"):
+        return False
+    if name == "/reset":
+        conversation.reset()
+        print("(forgotten)")
+    elif name == "/save" and rest:
+        print(f"(written to {conversation.save(rest)})")
+    elif name == "/system":
+        conversation.system = rest or None
+        print(f"(the system now says: {rest!r})" if rest else "(the template's own words again)")
+    elif name == "/temperature" and _is_number(rest):
+        conversation.sampling = replace(conversation.sampling, temperature=float(rest))
+        print(f"(temperature {rest})")
+    else:
+        print(COMMANDS if name == "/help" else f"Not understood: {line!r}. {COMMANDS}")
+    return True
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return float(text) >= 0
+    except ValueError:
+        return False
+
+
+def talk(conversation: Conversation) -> None:
+    """Read questions until the end of the input."""
+    while True:
+        try:
+            line = input("you> ").strip()
+            if not sys.stdin.isatty():
+                print(line)
+        except EOFError:
+            print()
+            return
+        except KeyboardInterrupt:
+            print("\n(/quit or Ctrl-D ends)")
+            continue
+        try:
+            if line.startswith("/"):
+                if not command(conversation, line):
+                    return
+            elif line:
+                answer(conversation, line)
+        except TinygradLLMError as error:
+            print(f"({error})")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the flags and talk; an error becomes one sentence and status 2."""
+    try:
+        arguments = parse(build_parser(), argv)
+        conversation = open_conversation(arguments)
+        config = conversation.model.config
+        print(f"{conversation.model.num_parameters():,} parameters, context of "
+              f"{config.context_length} tokens, template {conversation.template.name}. "
+              f"{COMMANDS}")  # fmt: skip
+        talk(conversation)
+    except TinygradLLMError as error:
+        print(f"chat.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

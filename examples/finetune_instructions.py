@@ -1,0 +1,245 @@
+"""Teach a GPT to answer instructions.
+
+    python examples/finetune_instructions.py                                made-up set, offline
+    python examples/finetune_instructions.py --data instruction-data.json   the book's 1,100
+    python examples/finetune_instructions.py --data instruction-data        the same, downloaded
+    python examples/finetune_instructions.py --base gpt2 --trainable lora   a real GPT-2, LoRA
+    python examples/finetune_instructions.py --score runs/assistant/responses.json
+    python examples/chat.py runs/assistant                                  talk to the result
+
+Starts from the model of examples/train_gpt.py if there is one, otherwise from a small model that is
+pretrained on the spot. Prints the loss on held-out answers and the scores of written answers before
+and after, shows ten of them, and draws the training curve.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tinygrad_llm.data import corpora, instructions
+from tinygrad_llm.data.instructions import Instruction
+from tinygrad_llm.data.templates import CHAT_SPECIAL_TOKENS, TEMPLATES, Template
+from tinygrad_llm.errors import MissingDependencyError, TinygradLLMError
+from tinygrad_llm.finetuning import plots
+from tinygrad_llm.finetuning.base import SMALL, BaseModel, open_base, pretrain
+from tinygrad_llm.finetuning.conversation import save_assistant
+from tinygrad_llm.finetuning.instruction import (
+    InstructionSet,
+    encode_instructions,
+    evaluate_instructions,
+    fit_instructions,
+)
+from tinygrad_llm.finetuning.judge import Judge, mean_mark
+from tinygrad_llm.finetuning.loop import FitSettings, History
+from tinygrad_llm.finetuning.responses import (
+    Response,
+    read_responses,
+    respond,
+    score_responses,
+    show,
+    write_responses,
+)
+from tinygrad_llm.finetuning.text_metrics import TextScores
+from tinygrad_llm.nn.lora import apply_lora, merge_lora, remove_lora
+from tinygrad_llm.training.flags import parse
+
+PROGRAM = "python examples/finetune_instructions.py"
+TRAINED = Path("runs/pydoc-bpe/best")  # what examples/train_gpt.py leaves
+NEW = replace(SMALL, context_length=256, batch_size=8, steps=800)
+LORA_TARGETS = ("attention.qkv", "attention.projection", "expand", "project")
+LEARNING_RATES = {"all": 1e-3, "lora": 4e-3}  # at width 128
+SHOWN = 10
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All flags."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument_group("data").add_argument
+    add("--data", metavar="FILE", help='a .json file as of Alpaca, or "instruction-data" to '
+        "download the book's (default: 100 made-up instructions)")  # fmt: skip
+    add("--template", choices=sorted(TEMPLATES), default="chat", help="default: chat, the shorter")
+    add("--system", metavar="TEXT", help="what the system says (default: the template's words)")
+    add("--too-long", choices=("skip", "truncate", "error"), default="skip",
+        help="what becomes of examples longer than the context (default: skip)")  # fmt: skip
+    add = parser.add_argument_group("base model").add_argument
+    add("--base", metavar="FOLDER", default="auto", help="a checkpoint's folder, gpt2, or new for "
+        f"one pretrained on the spot (default: {TRAINED} if it exists, else new)")  # fmt: skip
+    add("--pretrain-steps", type=int, default=NEW.steps,
+        help=f"steps of a new base model (default: {NEW.steps})")  # fmt: skip
+    add = parser.add_argument_group("fine-tuning").add_argument
+    add("--trainable", choices=("all", "lora"), default="all", help="default: all")
+    add("--rank", type=int, default=8, help="of LoRA (default: 8)")
+    add("--epochs", type=int, default=20, help="at most (default: 20)")
+    add("--patience", type=int, default=3, help="stop after so many epochs without a better "
+        "validation loss; 0 never stops (default: 3)")  # fmt: skip
+    add("--batch-size", type=int, default=8, help="examples in a step (default: 8)")
+    add("--learning-rate", type=float, help="default: 1e-3 for a model 128 wide, less for wider")
+    add("--dropout", type=float, default=0.1, help="default: 0.1")
+    add("--packing", action="store_true", help="several examples in a row, instead of padding")
+    add("--seed", type=int, default=123, help="of split and order (default: 123)")
+    add = parser.add_argument_group("evaluation").add_argument
+    add("--answers", type=int, default=50, help="test questions to answer (default: 50)")
+    add("--max-new-tokens", type=int, default=64, help="longest answer (default: 64)")
+    add("--judge", metavar="URL", help="a chat-completions endpoint that marks the answers, "
+        "such as http://localhost:11434/v1/chat/completions")  # fmt: skip
+    add("--judge-model", default="llama3", help="the judge's model (default: llama3)")
+    add("--score", metavar="FILE", help="only score the responses in a file, and end")
+    add("--out", metavar="FOLDER", default="runs/assistant", help="default: runs/assistant")
+    return parser
+
+
+def make_base(arguments: argparse.Namespace, train: Sequence[Instruction]) -> BaseModel:
+    """The model to start from; a new one reads the training part and the Python manual."""
+    wanted = arguments.base
+    if wanted == "auto":
+        wanted = str(TRAINED) if (TRAINED / "config.json").exists() else "new"
+    if wanted != "new":
+        return open_base(wanted, arguments.dropout)
+    texts = [f"{e.instruction}\n{e.input}\n{e.output}" for e in train]
+    texts += [document.text for document in corpora.load("pydoc")]
+    config = replace(NEW, steps=arguments.pretrain_steps, seed=arguments.seed)
+    name = "the instructions and the Python manual"
+    return pretrain(texts, config, CHAT_SPECIAL_TOKENS, name)
+
+
+def tune(
+    arguments: argparse.Namespace, base: BaseModel, train: InstructionSet,
+    validation: InstructionSet,
+) -> History:  # fmt: skip
+    """Fine-tune the base model itself; LoRA's changes end up in the weights."""
+    which = arguments.trainable
+    if which == "lora":
+        apply_lora(base.model, arguments.rank, targets=LORA_TARGETS)
+    trained, whole = base.model.num_parameters(trainable_only=True), base.model.num_parameters()
+    print(f"\nTraining {which}: {trained:,} of {whole:,} parameters ({trained / whole:.1%}).")
+    default = LEARNING_RATES[which] * (128 / base.model.config.n_embd) ** 1.5
+    settings = FitSettings(
+        epochs=arguments.epochs, batch_size=arguments.batch_size, patience=arguments.patience,
+        learning_rate=arguments.learning_rate or default, seed=arguments.seed,
+    )  # fmt: skip
+    report = lambda line: print(line, flush=True)  # noqa: E731
+    history = fit_instructions(
+        base.model, train, validation, settings, arguments.packing, report
+    )
+    print(f"({history.stopped_by or 'all epochs done'}; the weights of epoch "
+          f"{history.column('epoch')[history.best]:.0f} are kept)")  # fmt: skip
+    merge_lora(base.model)
+    remove_lora(base.model)
+    return history
+
+
+def answer(
+    arguments: argparse.Namespace, base: BaseModel, template: Template, test: Sequence[Instruction]
+) -> list[Response]:
+    """The model's answers to test questions."""
+    room = min(arguments.max_new_tokens, base.model.config.context_length // 2)
+    chosen = test[: arguments.answers]
+    return respond(base.model, base.tokenizer, template, chosen, room, system=arguments.system)
+
+
+def format_table(rows: Sequence[tuple[str, float, TextScores]]) -> str:
+    """Held-out loss and scores, one line per model."""
+    head = (
+        f"{'':12}  test loss  exact match  token F1  ROUGE-L  well-formed  length / reference"
+    )
+    lines = [
+        f"{name:12}  {loss:9.4f}  {s.exact_match:11.1%}  {s.token_f1:8.3f}  {s.rouge_l:7.3f}  "
+        f"{s.well_formed:11.1%}  {s.length_ratio:18.2f}"
+        for name, loss, s in rows
+    ]
+    return "\n".join([head, "-" * len(head), *lines])
+
+
+def judge(arguments: argparse.Namespace, responses: Sequence[Response]) -> None:
+    """Ask the judge, if there is one."""
+    if arguments.judge:
+        marks = Judge(arguments.judge, arguments.judge_model).marks(responses)
+        given = sum(m is not None for m in marks)
+        print(f"The judge's mean mark: {mean_mark(marks):.1f} of 100 ({given} answers marked).")
+
+
+def what_to_expect(n_parameters: int) -> str:
+    """What a model of this size can and cannot do."""
+    if n_parameters > 50_000_000:
+        return "Answers are fluent; facts and sums in them are often wrong."
+    return (
+        f"What to expect of {n_parameters:,} parameters: it learns the form of an answer (to "
+        "repeat the question's words, to end with a full stop, to stop) and sometimes the kind of "
+        "task. It knows no facts and cannot reckon. For answers that are often right, start from "
+        "--base gpt2-medium or larger."
+    )
+
+
+def draw(history: History, out: Path) -> None:
+    """The training curve, if matplotlib is there."""
+    try:
+        title = "Instruction tuning: loss per answer token"
+        print(f"Curve: {plots.draw_history(history, out / 'training.png', title)}")
+    except MissingDependencyError as error:
+        print(f"(no picture: {error})")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Pretrain or open, fine-tune, answer, score."""
+    template = TEMPLATES[arguments.template]
+    if arguments.score:
+        responses = read_responses(Path(arguments.score))
+        print(score_responses(responses, template))
+        judge(arguments, responses)
+        return 0
+    started, out = time.perf_counter(), Path(arguments.out)
+    parts = instructions.split(instructions.load(arguments.data), seed=arguments.seed)
+    base = make_base(arguments, parts[0])
+    print(f"Base model: {base.origin}, {base.model.num_parameters():,} parameters.")
+    encoded = [
+        encode_instructions(part, template, base.tokenizer, base.model.config.context_length,
+                            arguments.too_long, arguments.system)
+        for part in parts
+    ]  # fmt: skip
+    sizes = [f"{len(e.inputs)} {name}" for e, name in
+             zip(encoded, ("training", "validation", "test"), strict=True)]  # fmt: skip
+    print(f"Examples: {', '.join(sizes)}; {sum(e.skipped for e in encoded)} too long, left out.")
+
+    rows = []
+    for name in ("before", "after"):
+        if name == "after":
+            history = tune(arguments, base, encoded[0], encoded[1])
+        loss = evaluate_instructions(base.model, encoded[2])["loss"]
+        responses = answer(arguments, base, template, parts[2])
+        rows.append((name, loss, score_responses(responses, template)))
+    folder = save_assistant(out, base.model, base.tokenizer, template)
+    about = {"model": base.origin, "template": template.name, "test_loss": loss}
+    write_responses(out / "responses.json", responses, about)
+    draw(history, out)
+
+    print(f"\n{SHOWN} answers to questions it has not seen:\n{show(responses[:SHOWN])}\n")
+    made_up = "" if arguments.data else " (made up: the scores mean little)"
+    print(f"{len(encoded[2].inputs)} test examples, {len(responses)} answered{made_up}")
+    print(format_table(rows))
+    judge(arguments, responses)
+    print(f"\n{what_to_expect(base.model.num_parameters())}")
+    print(f"{time.perf_counter() - started:.0f} s in all. All answers: {out / 'responses.json'}. "
+          f"Talk to it:\n  python examples/chat.py {folder}")  # fmt: skip
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the flags and run; an error becomes one sentence and status 2."""
+    try:
+        return run(parse(build_parser(), argv))
+    except TinygradLLMError as error:
+        print(f"finetune_instructions.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""A base model worth fine-tuning: opened from a folder, or pretrained on the spot.
+
+A small model pretrained for some minutes on texts like those it will see learns the task from far
+fewer labelled examples than one that starts from random weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tinygrad_llm import tokenizers
+from tinygrad_llm.backend.random import Generator
+from tinygrad_llm.data.sliding_window import encode_documents, split_ids
+from tinygrad_llm.errors import CheckpointError
+from tinygrad_llm.nn import GPT, Dropout
+from tinygrad_llm.pretrained import SIZES
+from tinygrad_llm.tokenizers import BPETokenizer, Tokenizer
+from tinygrad_llm.tokenizers.special import END_OF_TEXT
+from tinygrad_llm.training.assemble import make_model, make_trainer
+from tinygrad_llm.training.config import TrainConfig
+from tinygrad_llm.training.progress_bar import ProgressBar
+from tinygrad_llm.training.text import TokenText, checksum
+
+# Two cores, a few minutes. Dropout, since the texts are read several times.
+SMALL = TrainConfig(
+    n_layer=4, n_head=4, n_embd=128, context_length=128, vocab_size=1024, dropout=0.1,
+    steps=600, batch_size=16, warmup=50, learning_rate=2e-3, min_learning_rate=2e-4,
+    eval_every=200, eval_tokens=8192, sample_every=0, checkpoint_every=0,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A language model and its tokenizer.
+
+    Attributes:
+        origin: where it comes from, for people.
+    """
+
+    model: GPT
+    tokenizer: Tokenizer
+    origin: str
+
+
+def open_base(folder_or_name: str, dropout: float = 0.1) -> BaseModel:
+    """A pretrained model with its tokenizer: a checkpoint's folder, or a name such as "gpt2".
+
+    Args:
+        dropout: put into the model; fine-tuning on a small set wants some.
+
+    Raises:
+        CheckpointError: there is no such model, or it has no tokenizer, or another one's.
+    """
+    model = GPT.from_pretrained(folder_or_name)
+    is_name = folder_or_name in SIZES and not Path(folder_or_name).is_dir()
+    tokenizer = tokenizers.gpt2() if is_name else tokenizers.load(folder_or_name)
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise CheckpointError(
+            f"{folder_or_name}: the tokenizer has {tokenizer.vocab_size} tokens, the model only "
+            f"{model.config.vocab_size}. They do not belong together."
+        )
+    set_dropout(model, dropout)
+    return BaseModel(model, tokenizer, str(folder_or_name))
+
+
+def set_dropout(model: GPT, p: float) -> None:
+    """Change the model's dropout everywhere."""
+    model.config = replace(model.config, dropout=p)
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.p = p
+
+
+def pretrain(
+    texts: Sequence[str],
+    config: TrainConfig = SMALL,
+    special_tokens: Sequence[str] = (),
+    name: str = "texts",
+) -> BaseModel:
+    """Learn a tokenizer and a small GPT from texts, from nothing; prints how it goes.
+
+    Args:
+        texts: one string per document; they are shuffled, so that the part for validation is like
+            the rest.
+        config: sizes and steps; what concerns text sources and checkpoints is not used.
+        special_tokens: for the tokenizer, besides ``<|endoftext|>``.
+        name: of the texts, for people.
+
+    Raises:
+        DataError: too little text.
+    """
+    shuffled = [texts[i] for i in Generator(config.seed).permutation(len(texts))]
+    tokenizer = BPETokenizer.train(shuffled, config.vocab_size, (END_OF_TEXT, *special_tokens))
+    ids = encode_documents(shuffled, tokenizer)
+    train, validation = split_ids(ids, config.validation_fraction, config.context_length)
+    described = f"{len(texts):,} texts, {len(ids):,} tokens"
+    text = TokenText(name, tokenizer, train, validation, described, checksum(np.asarray(ids)))
+    model = make_model(config, tokenizer.vocab_size)
+    print(
+        f"Pretraining {model.num_parameters():,} parameters on {name}: {described}, vocabulary "
+        f"{tokenizer.vocab_size}, {config.steps} steps.",
+        flush=True,
+    )
+    make_trainer(config, text, model, callbacks=[ProgressBar()]).fit()
+    return BaseModel(model.eval(), tokenizer, f"pretrained on {name} ({described})")

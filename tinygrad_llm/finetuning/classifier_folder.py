@@ -1,0 +1,139 @@
+"""A fine-tuned classifier as a folder, and as a function from texts to classes.
+
+    config.json  model.safetensors  tokenizer files      the GPT body, as every model folder
+    classifier.json                                      classes, threshold, how the head reads
+    classifier_head.safetensors                          the head's weight and bias
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm import tokenizers
+from tinygrad_llm.backend.files import write_atomic
+from tinygrad_llm.errors import CheckpointError
+from tinygrad_llm.finetuning.classification import (
+    POOLINGS,
+    TextClassifier,
+    encode_texts,
+    probabilities_of,
+)
+from tinygrad_llm.nn import GPT, init
+from tinygrad_llm.nn.lora import merge_lora, remove_lora
+from tinygrad_llm.pretrained import SafetensorsFile, save_model, write_safetensors
+from tinygrad_llm.tokenizers import Tokenizer
+
+SETTINGS_NAME, HEAD_NAME = "classifier.json", "classifier_head.safetensors"
+FORMAT, VERSION = "tinygrad_llm classifier", 1
+
+
+@dataclass
+class Classifier:
+    """A trained `TextClassifier` with all that belongs to it.
+
+    Attributes:
+        module: the network.
+        tokenizer: of the GPT.
+        class_names: name of each class; the last one is the positive class.
+        max_length: texts are cut to so many tokens.
+        threshold: with two classes, the second one is called from this probability on.
+    """
+
+    module: TextClassifier
+    tokenizer: Tokenizer
+    class_names: tuple[str, ...]
+    max_length: int
+    threshold: float = 0.5
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """p(class) of each text: (N, K)."""
+        return probabilities_of(self.module, encode_texts(texts, self.tokenizer, self.max_length))
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """The name of each text's class."""
+        return [self.class_names[k] for k in self.decide(self.probabilities(texts))]
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """Class numbers (N,) from probabilities (N, K): by threshold, or the most likely."""
+        if len(self.class_names) == 2:
+            return (probabilities[:, 1] >= self.threshold).astype(np.int64)
+        return probabilities.argmax(axis=-1)
+
+    def is_cut(self, text: str) -> bool:
+        """Whether a text is longer than what the classifier reads of it."""
+        return len(self.tokenizer.encode_ordinary(text)) > self.max_length
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the folder. LoRA layers are folded into the weights, for good.
+
+        Raises:
+            CheckpointError: a file cannot be written.
+        """
+        folder = Path(folder)
+        merge_lora(self.module.gpt)
+        remove_lora(self.module.gpt)
+        save_model(self.module.gpt, folder)
+        self.tokenizer.save(folder)
+        head = {f"head.{n}": p.data for n, p in self.module.head.named_parameters()}
+        write_safetensors(folder / HEAD_NAME, head)
+        settings = {
+            "format": FORMAT,
+            "version": VERSION,
+            "class_names": list(self.class_names),
+            "pooling": self.module.pooling,
+            "max_length": self.max_length,
+            "threshold": self.threshold,
+        }
+        write_atomic(folder / SETTINGS_NAME, (json.dumps(settings, indent=1) + "\n").encode())
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], device: str = "cpu") -> Classifier:
+        """Open what `save` wrote.
+
+        Raises:
+            CheckpointError: no such folder, a file missing or damaged, or a head of another size.
+        """
+        folder = Path(folder)
+        settings = _read_settings(folder / SETTINGS_NAME)
+        gpt = GPT.from_pretrained(folder, device=device)
+        names = tuple(settings["class_names"])
+        with init.no_init():
+            module = TextClassifier(gpt, len(names), settings["pooling"])
+        stored = SafetensorsFile(folder / HEAD_NAME)
+        module.load_state_dict({n: stored.read(n) for n in stored}, strict=False)
+        missing = [n for n in ("head.weight", "head.bias") if n not in stored]
+        if missing:
+            raise CheckpointError(f"{folder / HEAD_NAME}: {', '.join(missing)} is missing.")
+        return cls(
+            module.eval(), tokenizers.load(folder), names,
+            int(settings["max_length"]), float(settings["threshold"]),
+        )  # fmt: skip
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path}: is missing; the folder holds no classifier. Train one with "
+            "examples/finetune_spam.py."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: is damaged ({error}).") from error
+    expected = {"class_names": list, "pooling": str, "max_length": int, "threshold": (int, float)}
+    fits = isinstance(settings, dict) and settings.get("format") == FORMAT
+    fits = fits and all(isinstance(settings.get(k), t) for k, t in expected.items())  # type: ignore[arg-type]
+    if not fits or settings.get("version") != VERSION or settings["pooling"] not in POOLINGS:
+        raise CheckpointError(
+            f"{path}: is damaged, or of another version: expected format {FORMAT!r}, version "
+            f"{VERSION}, and {', '.join(expected)}."
+        )
+    return settings

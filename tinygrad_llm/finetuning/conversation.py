@@ -1,0 +1,179 @@
+"""A conversation with a tuned model: history, answers token by token, and a full context.
+
+A model sees at most ``context_length`` tokens, answer included. When a conversation outgrows that,
+its oldest questions are forgotten, each with its answer; what the system says is kept. If the
+newest question alone is too long, only its end is read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tinygrad_llm import tokenizers
+from tinygrad_llm.backend.files import write_atomic
+from tinygrad_llm.data.templates import ALPACA, TEMPLATES, Template, Turn
+from tinygrad_llm.errors import CheckpointError, DataError, GenerationError
+from tinygrad_llm.finetuning.instruction import with_system
+from tinygrad_llm.nn import GPT
+from tinygrad_llm.pretrained import save_model
+from tinygrad_llm.tokenizers import StreamDecoder, Tokenizer
+from tinygrad_llm.training.generate import stream
+from tinygrad_llm.training.sampling import Sampling
+
+ASSISTANT_NAME = "assistant.json"
+FORMAT = "tinygrad_llm assistant"
+
+
+class Conversation:
+    """Asks a model and remembers what was said.
+
+    Args:
+        model: tuned on the template.
+        tokenizer: of the model.
+        template: how turns are written.
+        system: what the system says; None for the template's own words.
+        max_new_tokens: longest answer; room for it is kept in the context.
+        sampling: how tokens are chosen.
+        seed: of the random choices.
+
+    Attributes:
+        turns: questions and answers in turn.
+        system, sampling: as given; may be changed at any time.
+        forgotten: how many questions the last prompt left out because the context was full.
+        cut: how many tokens of the newest question did not fit.
+        finished: whether the model ended its last answer itself.
+
+    Raises:
+        GenerationError: the context has no room for an answer of that length.
+    """
+
+    def __init__(
+        self,
+        model: GPT,
+        tokenizer: Tokenizer,
+        template: Template = ALPACA,
+        system: str | None = None,
+        max_new_tokens: int = 64,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+    ) -> None:
+        room = model.config.context_length - max_new_tokens
+        if max_new_tokens < 1 or room < 1:
+            raise GenerationError(
+                f"conversation: max_new_tokens must be from 1 to "
+                f"{model.config.context_length - 1}, so that some of the context of "
+                f"{model.config.context_length} tokens is left for the question; got "
+                f"{max_new_tokens}."
+            )
+        self.model, self.tokenizer, self.template = model, tokenizer, template
+        self.system, self.max_new_tokens, self._room = system, max_new_tokens, room
+        self.sampling, self._seed = sampling or Sampling(0.7, top_k=40), seed
+        self.turns: list[Turn] = []
+        self.forgotten, self.cut, self.finished = 0, 0, True
+
+    def ask(self, question: str) -> Iterator[str]:
+        """The answer, piece by piece as it is made; afterwards both are part of the history.
+
+        If the caller stops listening (Ctrl-C), what was said so far is remembered.
+
+        Raises:
+            DataError: the question is empty.
+        """
+        if not question.strip():
+            raise DataError("conversation: the question is empty.")
+        prompt = self._prompt(Turn("user", question.strip()))
+        end = self.tokenizer.end_of_text_id
+        stops = () if end is None else (end,)
+        decoder, said = StreamDecoder(self.tokenizer), ""
+        self.finished = False
+        seed = self._seed + len(self.turns)
+        try:
+            for step in stream(
+                self.model, [prompt], self.max_new_tokens, self.sampling, seed, stops
+            ):
+                token = int(step.tokens[0])
+                if token == end:
+                    self.finished = True
+                    break
+                piece = decoder.push(token)
+                said += piece
+                yield piece
+            rest = decoder.finish()
+            said += rest
+            yield rest
+        finally:
+            if said.strip():
+                self.turns += [Turn("user", question.strip()), Turn("assistant", said.strip())]
+
+    def reset(self) -> None:
+        """Forget everything said so far."""
+        self.turns = []
+        self.forgotten = self.cut = 0
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the history as JSON.
+
+        Raises:
+            DataError: the file cannot be written.
+        """
+        body = {
+            "template": self.template.name,
+            "system": self.template.system if self.system is None else self.system,
+            "messages": [{"role": t.role, "content": t.content} for t in self.turns],
+        }
+        text = json.dumps(body, indent=1, ensure_ascii=False) + "\n"
+        try:
+            write_atomic(Path(path), text.encode("utf-8"))
+        except OSError as error:
+            raise DataError(f"{path}: cannot be written ({error.strerror}).") from error
+        return Path(path)
+
+    def _prompt(self, question: Turn) -> list[int]:
+        """Token ids of the history and the question, so that an answer still fits."""
+        for start in range(0, len(self.turns) + 1, 2):
+            turns = with_system([*self.turns[start:], question], self.system)
+            ids, _ = self.template.encode(turns, self.tokenizer, ask=True)
+            if len(ids) <= self._room:
+                break
+        self.forgotten, self.cut = start // 2, max(0, len(ids) - self._room)
+        return ids[-self._room :]
+
+
+def save_assistant(
+    folder: str | os.PathLike[str], model: GPT, tokenizer: Tokenizer, template: Template
+) -> Path:
+    """A model folder that also says in which template the model was tuned.
+
+    Raises:
+        CheckpointError: a file cannot be written, or the model has LoRA layers (see
+            `nn.remove_lora`).
+    """
+    folder = Path(folder)
+    end = tokenizer.end_of_text_id
+    save_model(model, folder, extra_config={"eos_token_id": end, "bos_token_id": end})
+    tokenizer.save(folder)
+    body = {"format": FORMAT, "template": template.name}
+    write_atomic(folder / ASSISTANT_NAME, (json.dumps(body) + "\n").encode("utf-8"))
+    return folder
+
+
+def load_assistant(folder: str | Path) -> tuple[GPT, Tokenizer, Template | None]:
+    """Model, tokenizer, and the template it was tuned in; None for one that was never tuned.
+
+    Raises:
+        CheckpointError: there is no such model, or the folder is damaged.
+    """
+    path = Path(folder) / ASSISTANT_NAME
+    model = GPT.from_pretrained(folder)
+    tokenizer = tokenizers.load(folder) if Path(folder).is_dir() else tokenizers.gpt2()
+    if not path.exists():
+        return model, tokenizer, None
+    try:
+        body: Any = json.loads(path.read_text(encoding="utf-8"))
+        return model, tokenizer, TEMPLATES[body["template"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: is damaged ({error!r}).") from error

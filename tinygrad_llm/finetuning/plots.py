@@ -1,0 +1,127 @@
+"""Pictures of fine-tuning: curves, the confusion matrix, thresholds. Needs matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.errors import DataError
+from tinygrad_llm.finetuning.loop import History
+from tinygrad_llm.finetuning.metrics import ThresholdCurve
+from tinygrad_llm.training.plot import pyplot
+
+
+def draw_history(
+    history: History, target: Path, title: str, measures: Sequence[str] = ("loss",)
+) -> Path:
+    """Training loss of each step, and what the validations measured.
+
+    Args:
+        history: of `loop.fit`.
+        target: the picture file.
+        title: above the picture.
+        measures: names in ``history.evaluations``; the loss shares its panel with the training
+            loss, all others come into a second panel.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        DataError: the file cannot be written.
+    """
+    plt = pyplot()
+    others = [m for m in measures if m != "loss"]
+    columns = 2 if others else 1
+    figure, grid = plt.subplots(
+        1, columns, figsize=(6 * columns, 4.5), layout="constrained", squeeze=False
+    )
+    losses, steps = grid[0, 0], history.column("step")
+    x, y = zip(*history.losses, strict=True)
+    losses.plot(x, y, color="C0", alpha=0.25, linewidth=0.8, label="training, each step")
+    losses.plot(x, _smooth(np.array(y)), color="C0", label="training, smoothed")
+    losses.plot(steps, history.column("loss"), color="C1", marker="o", ms=4, label="validation")
+    losses.axvline(steps[history.best], color="gray", linestyle=":", label="weights kept")
+    losses.set(xlabel="step", ylabel="loss", ylim=(0, None))
+    for number, name in enumerate(others):
+        label = name.replace("_", " ")
+        grid[0, 1].plot(
+            steps, history.column(name), color=f"C{number + 1}", marker="o", ms=4, label=label
+        )
+        grid[0, 1].set(xlabel="step", title="validation")
+    for axes in grid.flat:
+        axes.grid(alpha=0.2)
+        axes.legend(fontsize=8)
+    figure.suptitle(title)
+    return _save(figure, target, plt)
+
+
+def draw_confusion(counts: np.ndarray, names: Sequence[str], target: Path, title: str) -> Path:
+    """The confusion matrix: rows what it is, columns what it was called.
+
+    The colour is the share of the row, so that a rare class is as visible as a frequent one.
+
+    Raises:
+        MissingDependencyError, DataError: as `draw_history`.
+    """
+    plt = pyplot()
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure, axes = plt.subplots(figsize=(4.6, 4), layout="constrained")
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (i, j), part in np.ndenumerate(share):
+        color = "white" if part > 0.6 else "black"
+        axes.text(j, i, f"{counts[i, j]}\n{part:.1%}", ha="center", va="center", color=color)
+    axes.set(
+        xticks=range(len(names)), yticks=range(len(names)), xticklabels=names, yticklabels=names,
+        xlabel="called", ylabel="is", title=title,
+    )  # fmt: skip
+    figure.colorbar(image, label="share of the row", shrink=0.8)
+    return _save(figure, target, plt)
+
+
+def draw_thresholds(curve: ThresholdCurve, chosen: float, target: Path, title: str) -> Path:
+    """Precision, recall and F1 over the threshold, and precision over recall.
+
+    Raises:
+        MissingDependencyError, DataError: as `draw_history`.
+    """
+    plt = pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.3), layout="constrained")
+    log_odds = _log_odds(curve.thresholds)
+    for name in ("precision", "recall", "f1"):
+        left.plot(log_odds, getattr(curve, name), label=name.replace("f1", "F1"))
+    left.axvline(_log_odds(np.array([chosen]))[0], color="gray", linestyle=":", label="chosen")
+    ticks = np.array([0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999])
+    left.set(xlabel="threshold (on the scale of log-odds)", ylim=(0, 1.02))
+    left.set_xticks(_log_odds(ticks), [f"{t:g}" for t in ticks])
+    right.plot(curve.recall, curve.precision)
+    at = int(np.searchsorted(curve.thresholds, chosen).clip(max=len(curve.thresholds) - 1))
+    right.plot(curve.recall[at], curve.precision[at], "o", color="gray", label="chosen")
+    right.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
+    for axes in (left, right):
+        axes.grid(alpha=0.2)
+        axes.legend(loc="lower left")
+    figure.suptitle(title)
+    return _save(figure, target, plt)
+
+
+def _log_odds(p: np.ndarray) -> np.ndarray:
+    p = np.clip(p, 1e-6, 1 - 1e-6)
+    return np.log(p / (1 - p))
+
+
+def _smooth(y: np.ndarray) -> np.ndarray:
+    """Mean over a window of a twentieth of the curve, shorter at the ends."""
+    width = max(1, len(y) // 20)
+    kernel = np.ones(width)
+    return np.convolve(y, kernel, "same") / np.convolve(np.ones_like(y), kernel, "same")
+
+
+def _save(figure: Any, target: Path, plt: Any) -> Path:
+    try:
+        figure.savefig(target, dpi=110)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{target}: the picture cannot be written ({error}).") from error
+    finally:
+        plt.close(figure)
+    return target
