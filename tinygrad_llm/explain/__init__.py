@@ -3,6 +3,7 @@
     tg.explain("gelu")                 # formula, derivation, source, numbers, live check, plot
     tg.explore(trace, "step.html")     # a page on which a real training step can be walked through
     loss.graph().save("graph.svg")     # the recorded graph
+    tg.explain.pictures                # attention, gradients, loss landscape, embeddings
 
 `tg.explain` is this package, and it can be called like a function.
 """
@@ -13,10 +14,11 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from tinygrad_llm.explain import pictures
 from tinygrad_llm.explain.op_list import OpList
 from tinygrad_llm.explain.op_page import Explanation, explain
 
-__all__ = ["Explanation", "OpList", "explain"]
+__all__ = ["Explanation", "OpList", "explain", "pictures"]
 
 
 class _CallablePackage(ModuleType):
