@@ -47,7 +47,7 @@ def adamw_kernel(
     DecayMask,  # (n,) one byte each, nonzero where weight decay applies; or None
     Lr,  # (1,) float32 in device memory, or None
     Step,  # (1,) in device memory, or None
-    Clip,  # (1,) float32 factor for the gradients, or None
+    Clip,  # (1,) float32 factor for the gradients, or None; nothing changes unless it is > 0
     lr,
     step,
     beta1,
@@ -66,12 +66,15 @@ def adamw_kernel(
         step = tl.load(Step).to(tl.float32)
     index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     mask = index < n
+    if Clip is not None:
+        factor = tl.load(Clip)
+        mask = mask & (factor > 0.0)  # 0 or NaN: some gradient is not finite, so change nothing
     p = tl.load(P + index, mask=mask, other=0.0)
     g = tl.load(G + index, mask=mask, other=0.0).to(tl.float32)
     m = tl.load(M + index, mask=mask, other=0.0)
     v = tl.load(V + index, mask=mask, other=0.0)
     if Clip is not None:
-        g *= tl.load(Clip)
+        g *= factor
     if DecayMask is not None:
         decays = tl.load(DecayMask + index, mask=mask, other=0) != 0
     else:
@@ -131,7 +134,8 @@ def adamw(parameters: Any, gradients: Any, m: Any, v: Any, *, lr: Any, step: Any
 
     parameters, m, v: (n,) float32; gradients: (n,) of any float dtype
     lr, step (from 1), clip (factor for the gradients): numbers, or arrays of one element on the
-        device, float32 (step: any number dtype)
+        device, float32 (step: any number dtype). With a clip factor of 0 or NaN, which clip_factor
+        gives for an infinite or NaN norm, the step is left out: nothing changes.
     decay_end: the first decay_end elements decay, by default all; decay_mask: (n,) uint8 or bool
         instead, nonzero where an element decays
     weights: (n,) float16 or bfloat16 copy of parameters, written too

@@ -31,7 +31,7 @@ from ._runtime import array_module, cdiv, launch, next_power_of_2, program_count
 from .errors import KernelError
 
 FORMS = {"tanh": True, "none": False}
-ELEMENTS = 4096  # of a tile
+FORWARD_ELEMENTS, BACKWARD_ELEMENTS = 4096, 2048  # of a tile; more would not fit in registers
 
 SQRT_2_OVER_PI = tl.constexpr(0.7978845608028654)
 CUBIC = tl.constexpr(0.044715)
@@ -118,9 +118,9 @@ def bias_gelu_backward_kernel(
         tl.store(PartialDB + program.to(tl.int64) * n + columns, tl.sum(db, 0), mask=inside)
 
 
-def _tile(n: int) -> tuple[int, int]:
+def _tile(n: int, elements: int) -> tuple[int, int]:
     columns = min(next_power_of_2(n), 1024)
-    return max(1, min(ELEMENTS // columns, 16)), columns
+    return max(1, min(elements // columns, 16)), columns
 
 
 def _check(x: Any, bias: Any = None, approximate: str = "tanh", out: Any = None) -> None:
@@ -148,7 +148,7 @@ def bias_gelu(x: Any, bias: Any = None, approximate: str = "tanh", out: Any = No
         return y
     x2, x_stride = as_rows(x)
     m, n = x2.shape
-    rows, columns = _tile(n)
+    rows, columns = _tile(n, FORWARD_ELEMENTS)
     launch(bias_gelu_forward_kernel, (cdiv(m, rows), cdiv(n, columns)), x2, contiguous(bias), y,
            m, n, x_stride, TANH=FORMS[approximate], ROWS=rows, COLUMNS=columns)
     return y
@@ -174,7 +174,7 @@ def bias_gelu_backward(dy: Any, x: Any, bias: Any = None, approximate: str = "ta
     x2, x_stride = as_rows(x)
     dy2, dy_stride = as_rows(dy)
     m, n = x2.shape
-    rows, columns = _tile(n)
+    rows, columns = _tile(n, BACKWARD_ELEMENTS)
     blocks = cdiv(n, columns)
     programs = min(cdiv(program_count(x, 8), blocks), cdiv(m, rows))
     partial = None if bias is None else xp.empty((programs, n), "float32")

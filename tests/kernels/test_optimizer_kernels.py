@@ -45,6 +45,16 @@ def test_adamw_reads_rate_step_and_clip_from_device_memory(device):
     device.check(moved[3], expected[2], "float32")
 
 
+@pytest.mark.parametrize("clip", [0.0, np.nan])
+def test_a_step_whose_gradient_is_not_finite_is_left_out(device, clip):
+    state = _state(device, 300)
+    moved = [device.put(a.copy()) for a in state]
+    factor = device.put(np.array([clip], np.float32))
+    kernels.adamw(*moved, lr=0.1, step=1, clip=factor, **SETTINGS)
+    for before, after in zip(state, moved, strict=True):
+        np.testing.assert_array_equal(device.get(after), before)
+
+
 def test_first_step_moves_by_the_learning_rate(device):
     """The bias corrections cancel exactly at step 1: |update| = lr where eps is small."""
     p, g, m, v = np.zeros(64, np.float32), device.normal((64,)), *np.zeros((2, 64), np.float32)
