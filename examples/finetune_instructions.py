@@ -238,6 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"finetune_instructions.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
         return 130
 
 

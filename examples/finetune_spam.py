@@ -257,6 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"finetune_spam.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
         return 130
 
 

@@ -16,6 +16,7 @@ from tinygrad_llm import tokenizers
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.data.sliding_window import encode_documents, split_ids
 from tinygrad_llm.errors import CheckpointError
+from tinygrad_llm.finetuning.loop import raise_if_signalled
 from tinygrad_llm.nn import GPT, Dropout
 from tinygrad_llm.pretrained import SIZES
 from tinygrad_llm.tokenizers import BPETokenizer, Tokenizer
@@ -92,6 +93,7 @@ def pretrain(
 
     Raises:
         DataError: too little text.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came.
     """
     shuffled = [texts[i] for i in Generator(config.seed).permutation(len(texts))]
     tokenizer = BPETokenizer.train(shuffled, config.vocab_size, (END_OF_TEXT, *special_tokens))
@@ -105,5 +107,6 @@ def pretrain(
         f"{tokenizer.vocab_size}, {config.steps} steps.",
         flush=True,
     )
-    make_trainer(config, text, model, callbacks=[ProgressBar()]).fit()
+    result = make_trainer(config, text, model, callbacks=[ProgressBar()]).fit()
+    raise_if_signalled(result.stopped_by)
     return BaseModel(model.eval(), tokenizer, f"pretrained on {name} ({described})")

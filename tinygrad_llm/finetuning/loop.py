@@ -113,6 +113,7 @@ def fit(
     Raises:
         ConfigError: nothing to train.
         NumericsError: a loss or gradient is not finite.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came; the best weights so far are in the model.
     """
     optimizer = AdamW(decay_groups(model, settings.weight_decay), lr=settings.learning_rate)
     loader = BucketLoader(lengths, settings.batch_size, settings.seed)
@@ -129,7 +130,14 @@ def fit(
     tuner = FineTuner(batch_loss, model, optimizer, loader, loop, schedule, evaluate, watcher)
     watcher.history.stopped_by = tuner.fit().stopped_by
     model.eval()
+    raise_if_signalled(watcher.history.stopped_by)
     return watcher.history
+
+
+def raise_if_signalled(stopped_by: str | None) -> None:
+    """Fine-tuning writes no checkpoints to go on from, so a signal ends the program."""
+    if stopped_by in ("Ctrl-C", "SIGTERM"):
+        raise KeyboardInterrupt
 
 
 class FineTuner(Trainer):

@@ -1,0 +1,115 @@
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from tinygrad_llm.data.instructions import Instruction
+from tinygrad_llm.data.templates import ALPACA, CHAT
+from tinygrad_llm.errors import DataError
+from tinygrad_llm.finetuning.judge import Judge, mean_mark
+from tinygrad_llm.finetuning.responses import (
+    Response,
+    read_responses,
+    respond,
+    score_responses,
+    show,
+    template_marks,
+    write_responses,
+)
+from tinygrad_llm.training.generate import generate
+
+EXAMPLES = [
+    Instruction("Say hello to the man, and then to the station.", "", "Hello."),
+    Instruction("Claim", "cash", "Now."),
+    Instruction("What is the plural?", "mouse", "mice."),
+]
+
+
+def test_each_answer_is_what_its_prompt_alone_gives(gpt, tokenizer):
+    """Batches of prompts of different lengths, sorted and put back in order."""
+    responses = respond(gpt, tokenizer, CHAT, EXAMPLES, max_new_tokens=6)
+    for example, response in zip(EXAMPLES, responses, strict=True):
+        ids, _ = CHAT.encode(example.turns()[:-1], tokenizer, ask=True)
+        alone = generate(gpt, ids, 6, 0.0, stop_ids=(tokenizer.end_of_text_id,))[len(ids) :]
+        finished = tokenizer.end_of_text_id in alone
+        text = tokenizer.decode(alone).replace("<|endoftext|>", "").strip()
+        assert (response.answer, response.finished) == (text, finished)
+        assert (response.instruction, response.reference) == (example.instruction, example.output)
+
+
+def test_responses_are_written_and_read_again(tmp_path):
+    responses = [Response("Q", "", "Römer", "römer.", True), Response("Q2", "x", "a", "b", False)]
+    write_responses(tmp_path / "r.json", responses, {"model": "test"})
+    assert read_responses(tmp_path / "r.json") == responses
+    assert "Römer" in (tmp_path / "r.json").read_text(encoding="utf-8")
+    s = score_responses(responses, ALPACA)
+    assert (s.exact_match, s.well_formed) == (0.5, 0.5)
+    assert "...(cut off)" in show(responses)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"responses": [{"x": 1}]}'])
+def test_a_file_of_something_else_is_refused(tmp_path, content):
+    (tmp_path / "r.json").write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match="no file of responses"):
+        read_responses(tmp_path / "r.json")
+
+
+def test_template_marks_are_what_must_not_be_in_an_answer():
+    assert "### Response:" in template_marks(ALPACA)
+    assert "<|user|>" in template_marks(CHAT)
+
+
+class _FakeJudge(BaseHTTPRequestHandler):
+    replies: list[str] = []
+    asked: list[dict] = []
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(body)
+        reply = self.replies.pop(0).encode()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(reply)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    httpd = HTTPServer(("127.0.0.1", 0), _FakeJudge)
+    thread = threading.Thread(target=httpd.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{httpd.server_port}/v1/chat/completions"
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
+
+
+def says(text):
+    return json.dumps({"choices": [{"message": {"content": text}}]})
+
+
+def test_the_judge_is_asked_and_its_marks_are_read(server):
+    _FakeJudge.replies[:] = [says("Score: 85"), says("I cannot tell"), says("150")]
+    _FakeJudge.asked.clear()
+    responses = [Response("Add", "2 and 3", "5", "five", True)] * 3
+    marks = Judge(server, "small").marks(responses)
+    assert marks == [85, None, 100]
+    assert mean_mark(marks) == 92.5
+    question = _FakeJudge.asked[0]["messages"][0]["content"]
+    assert _FakeJudge.asked[0]["model"] == "small"
+    assert all(part in question for part in ("Add 2 and 3", "`5`", "`five`"))
+
+
+def test_a_judge_that_does_not_answer_or_speaks_otherwise_is_named(server):
+    _FakeJudge.replies[:] = ["not json"]
+    response = [Response("Q", "", "a", "b", True)]
+    with pytest.raises(DataError, match="something else than a chat completion"):
+        Judge(server).marks(response)
+    with pytest.raises(DataError, match="does not answer"):
+        Judge("http://127.0.0.1:9/none", timeout=2).marks(response)
+    with pytest.raises(DataError, match="expected an http"):
+        Judge("file:///etc/hostname").marks(response)
+    assert mean_mark([None]) == 0.0
