@@ -3,7 +3,7 @@
 `DeviceArray` holds a NumPy array, behaves like a CuPy array, and refuses what CuPy refuses: NumPy
 functions on it, and NumPy arrays mixed into its arithmetic. So code that forgets which module its
 arrays belong to fails here as it would on a GPU. Every step that would make the host wait for the
-GPU (``item``, ``float``, ``bool``, ``get``) is counted.
+GPU, or copies from the host (``item``, ``float``, ``bool``, ``get``, ``asarray``), is counted.
 """
 
 import contextlib
@@ -166,7 +166,9 @@ class _Module:
     cuda = _Cuda
 
     def asarray(self, x, dtype=None, **kwargs):
-        host = x.host if isinstance(x, DeviceArray) else np.array(x)  # host to device copies
+        if not isinstance(x, DeviceArray):
+            _waits("copy from the host")
+        host = x.host if isinstance(x, DeviceArray) else np.array(x)
         return DeviceArray(np.asarray(host, dtype=dtype))
 
     array = asarray

@@ -27,7 +27,7 @@ import numpy as np
 from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.errors import ConfigError
 
-Key = tuple[int, int]
+Key = Any  # two 32-bit integers: a tuple, or a uint32 array (2,) on a GPU
 
 _MULTIPLIER_1, _MULTIPLIER_2 = 0x7FEB352D, 0x846CA68B
 
@@ -95,6 +95,7 @@ class Generator:
         if not isinstance(seed, (int, np.integer)) or not 0 <= int(seed) < 2**64:
             raise ConfigError(f"seed: expected an integer from 0 to 2**64 - 1, got {seed!r}.")
         self._numpy = np.random.Generator(np.random.Philox(int(seed)))
+        self.key_tape: Any = None
 
     def normal(self, shape: tuple[int, ...], std: float = 1.0, dtype: Any = np.float32) -> Array:
         """Gaussian numbers with mean 0, drawn on the CPU."""
@@ -114,7 +115,13 @@ class Generator:
         return self._numpy.permutation(n)
 
     def next_key(self) -> Key:
-        """A fresh key for `random_bits`, such as one call of dropout needs."""
+        """A fresh key for `random_bits`, such as one call of dropout needs.
+
+        While a CUDA graph is recorded, the key is two numbers in device memory, which get new
+        values before each replay (`key_tape`).
+        """
+        if self.key_tape is not None:
+            return self.key_tape.next()
         k0, k1 = self._numpy.integers(0, 2**32, 2, dtype=np.uint32).tolist()
         return k0, k1
 

@@ -24,8 +24,8 @@ from tinygrad_llm.backend.random import Key, default_generator, drop_threshold, 
 from tinygrad_llm.errors import DTypeError, ShapeError
 from tinygrad_llm.ops.dropout import check_probability, dropout_composed
 
-BLOCK_ROWS = 128
-GROUP = 1 << 18  # scores computed at a time, about: as many heads as the cache has room for
+BLOCK_ROWS = 64
+GROUP = 1 << 17  # scores computed at a time, about: as many heads as the cache has room for
 
 
 @dataclass(frozen=True)
@@ -178,12 +178,16 @@ def scores(
 
 def upper_triangle(xp: ArrayModule, n: int, dtype: Any) -> Array:
     """(n, n): -inf above the diagonal, 0 elsewhere."""
-    return _numpy_triangle(n, dtype) if xp is np else xp.asarray(_numpy_triangle(n, dtype))
+    return _numpy_triangle(n, dtype) if xp is np else _triangle(xp, n, dtype)
+
+
+def _triangle(xp: ArrayModule, n: int, dtype: Any) -> Array:
+    return xp.where(xp.tri(n, dtype=bool), 0, -xp.inf).astype(dtype)
 
 
 @lru_cache(maxsize=16)
 def _numpy_triangle(n: int, dtype: Any) -> np.ndarray:
-    return np.where(np.tri(n, dtype=bool), 0, -np.inf).astype(dtype)
+    return _triangle(np, n, dtype)
 
 
 def drop(xp: ArrayModule, x: Array, rows: slice, n_queries: int, n_keys: int, s: Settings) -> None:

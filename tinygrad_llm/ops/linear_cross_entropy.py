@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
+from tinygrad_llm.autograd.reservation import buffer_of, reserve
 from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.backend.compute import by_rows, each, empty, sum_rows
 from tinygrad_llm.backend.dtypes import accumulate_dtype
@@ -31,15 +32,17 @@ VOCABULARY_SLICE = 2048  # of the gradient of the weight is added up at a time, 
 
 def linear_cross_entropy_forward(
     xp: ArrayModule, x: Array, weight: Array, bias: Array | None, targets: Array, share: Array,
-    chunk_rows: int, needs: Sequence[bool],
+    chunk_rows: int, needs: Sequence[bool], dweight: Array | None = None,
 ) -> tuple[Array, Array | None, Array | None, Array | None]:  # fmt: skip
     """The loss, and its gradients of x (N, C), weight (V, C) and bias (V,).
 
-    ``share`` (N,) says with how much each row's loss counts.
+    ``share`` (N,) says with how much each row's loss counts. The gradient of the weight goes
+    into ``dweight`` where it is given.
     """
     n, v = len(x), len(weight)
     dx = empty(xp, x.shape, x.dtype) if needs[0] else None  # (N, C)
-    dweight = empty(xp, weight.shape, x.dtype) if needs[1] else None  # (V, C)
+    if needs[1] and dweight is None:
+        dweight = empty(xp, weight.shape, x.dtype)  # (V, C)
     dbias = xp.zeros(v, x.dtype) if needs[2] else None  # (V,)
     losses = empty(xp, (n,), x.dtype)
     logits = empty(xp, (min(chunk_rows, n), v), x.dtype)  # the only ones
@@ -166,19 +169,44 @@ class LinearCrossEntropy(Function):
             None if a is None else a.astype(work, copy=False)
             for a in (x.reshape(-1, c), weight, bias)
         )
-        needs = (ctx.needs[0], ctx.needs[1], len(ctx.needs) > 3 and ctx.needs[3])
-        share = row_shares(ctx.xp, counted, work)
+        ctx.wants = (ctx.needs[0], ctx.needs[1], len(ctx.needs) > 3 and ctx.needs[3])
+        ctx.like, ctx.chunk_rows = (x.shape, x.dtype), chunk_rows
+        exact = ctx.wants[1] and weight.dtype == work
+        ctx.reservation = reserve(ctx.edges[1]) if exact else None
+        return ctx.compute((x2, w, b, ids, row_shares(ctx.xp, counted, work)))
+
+    def compute(ctx, inputs: tuple[Any, ...]) -> Array:
+        """The loss; saves the gradients, and the inputs to compute them again."""
+        target = buffer_of(ctx.reservation)
         loss, *gradients = linear_cross_entropy_forward(
-            ctx.xp, x2, w, b, ids, share, chunk_rows, needs
+            ctx.xp, *inputs, ctx.chunk_rows, ctx.wants, target
         )
-        ctx.like = x.shape, x.dtype
-        ctx.save(*gradients)
+        if ctx.requires_grad:
+            ctx.save(inputs, *gradients)
         return loss
 
     def backward(ctx, dy: Array) -> Any:
+        if ctx.saved[1:] == ():  # a second walk: the gradients were given away in the first
+            ctx.compute(ctx.saved[0])
+        inputs, *gradients = ctx.saved
         shape, dtype = ctx.like
-        dx, dweight, dbias = (
-            None if g is None else (g * dy).astype(dtype, copy=False) for g in ctx.saved
-        )
+        if ctx.edges[0] is not None or ctx.edges[1] is not None:
+            ctx.save(inputs)
+            if ctx.reservation is not None:
+                ctx.reservation.give_back()
+                ctx.reservation = None
+        else:  # a trace tries the rule on a copy of this node
+            gradients = [None if g is None else g.copy() for g in gradients]
+        dx, dweight, dbias = (_scaled(ctx.xp, g, dy, dtype) for g in gradients)
         dx = None if dx is None else dx.reshape(shape)
         return (dx, dweight, None, dbias)[: len(ctx.needs)]
+
+
+def _scaled(xp: ArrayModule, gradient: Array | None, dy: Array, dtype: Any) -> Array | None:
+    """gradient * dy, in place: nobody else has the array."""
+    if gradient is None:
+        return None
+    if xp is not np or dy != 1:  # reading dy from a GPU would make it wait
+        rows = gradient.reshape(len(gradient), -1)
+        by_rows(xp, lambda r: xp.multiply(rows[r], dy, out=rows[r]), *rows.shape)
+    return gradient.astype(dtype, copy=False)

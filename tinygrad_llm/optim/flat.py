@@ -68,7 +68,8 @@ class FlatBuffer:
 
     Attributes:
         slots: where each stands.
-        data, grad: the flat arrays, of the parameters' type.
+        data: the flat values, of the parameters' type.
+        grad: the flat gradients, of that type or float32 where it is half precision.
         master: float32 values of half-precision parameters, otherwise ``data`` itself.
         moments: further arrays of the optimizer, by name, laid out like ``master``.
     """
@@ -194,7 +195,8 @@ def _pack_one(entries: list[tuple[str, Tensor, int]]) -> FlatBuffer:
     xp = array_module(first.data)
     total = sum(_aligned(parameter.size) for _, parameter, _ in entries)
     data = to_device(xp.zeros(total, first.dtype), first.device)
-    grad = to_device(xp.zeros(total, first.dtype), first.device)
+    wide = accumulate_dtype(np.dtype(first.dtype))  # sums of small gradients need float32
+    grad = to_device(xp.zeros(total, wide), first.device)
     slots, start = [], 0
     for name, parameter, group in entries:
         stop = start + parameter.size
@@ -207,7 +209,6 @@ def _pack_one(entries: list[tuple[str, Tensor, int]]) -> FlatBuffer:
         parameter.data, parameter.grad_buffer = view, slot.grad
         slots.append(slot)
         start = slot.next
-    wide = accumulate_dtype(np.dtype(first.dtype))
     master = data if wide == data.dtype else data.astype(wide)
     return FlatBuffer(slots, data, grad, master, written_at=clock.next())
 

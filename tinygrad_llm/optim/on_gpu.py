@@ -27,7 +27,9 @@ def adamw_by_kernel(buffer: FlatBuffer, run: Run, settings: Mapping[str, Any]) -
     )  # fmt: skip
     options = {
         **{name: settings[name] for name in ("lr", "betas", "eps", "weight_decay")},
-        "step": run.steps + 1,
+        # While a CUDA graph is recorded, what changes from step to step is read from the device.
+        "step": settings.get("step_on_device", run.steps + 1),
+        "clip": settings.get("clip_on_device"),
         "weights": buffer.data[part] if buffer.has_master else None,
     }
     if not _choose_kernel("adamw", arrays[0], lambda k: k.adamw.supports(*arrays, **options)):

@@ -139,13 +139,17 @@ class Trainer:
         limit = self.settings.clip or float("inf")
         return float(clip_grad_norm(self.optimizer, limit))
 
+    def compute_gradients(self, batches: Sequence[Batch]) -> tuple[float, int, float]:
+        """Clipped gradients of a step; returns loss, targets, and the norm before clipping."""
+        self.optimizer.zero_grad()
+        loss, tokens = self.backward(batches)
+        return loss, tokens, self.clip()
+
     def train_step(self) -> StepReport:
         """One optimizer step."""
         random_state = default_generator().state()
         batches = [self.loader.next_batch() for _ in range(self.settings.accumulate)]
-        self.optimizer.zero_grad()
-        loss, tokens = self.backward(batches)
-        norm = self.clip()
+        loss, tokens, norm = self.compute_gradients(batches)
         rate = self.optimizer.lr
         healthy = bool(np.isfinite(loss) and np.isfinite(norm))
         if healthy:

@@ -113,7 +113,7 @@ class DropoutKernel(KernelTwin, Dropout):
         ctx.active = training and p > 0
         if not ctx.active:
             return x
-        ctx.key = key or default_generator().next_key()
+        ctx.key = default_generator().next_key() if key is None else key
         return kernels().dropout(x, p, ctx.key)
 
     def backward(ctx, dy: Array) -> Any:

@@ -1,0 +1,152 @@
+"""The parts of a GPU's training step that can be tried without one."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tinygrad_llm as tg
+from tests.stand_in_gpu import DeviceArray, stand_in_gpu
+from tinygrad_llm.backend.random import default_generator
+from tinygrad_llm.training.loop_settings import LoopSettings
+from tinygrad_llm.training.on_gpu import chips
+from tinygrad_llm.training.on_gpu.captured import CapturedTrainer
+from tinygrad_llm.training.on_gpu.keys import KeyTape
+from tinygrad_llm.training.on_gpu.loss_scale import LossScale
+from tinygrad_llm.training.trainer import Trainer
+
+
+def small_gpt(**more):
+    tg.manual_seed(0)
+    return tg.nn.GPT(tg.nn.GPTConfig(17, 8, n_layer=2, n_head=2, n_embd=16, **more))
+
+
+def train(device, steps=3, dropout=0.0):
+    model = small_gpt(dropout=dropout).to(device)
+    optimizer = tg.optim.AdamW(model.parameters(), lr=1e-2)
+    rng = np.random.default_rng(0)
+    losses = []
+    for _ in range(steps):
+        batch = tuple(tg.Tensor(rng.integers(0, 17, (2, 8)), device=device).data for _ in "xy")
+        optimizer.zero_grad()
+        loss = model.loss(*batch)
+        loss.backward()
+        tg.optim.clip_grad_norm(optimizer, 1.0)
+        optimizer.step()
+        losses.append(loss)
+    return model, losses
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_training_on_the_device_equals_training_on_the_cpu(monkeypatch, dropout):
+    _, here = train("cpu", dropout=dropout)
+    with stand_in_gpu(monkeypatch):
+        model, there = train("cuda", dropout=dropout)
+        assert all(isinstance(p.data, DeviceArray) for p in model.parameters())
+        values = [loss.item() for loss in there]
+    np.testing.assert_allclose([loss.item() for loss in here], values, rtol=1e-5)
+
+
+def test_a_step_neither_waits_nor_copies(monkeypatch):
+    with stand_in_gpu(monkeypatch) as events:
+        model = small_gpt().to("cuda")
+        optimizer = tg.optim.AdamW(model.parameters(), lr=1e-2)
+        ids = tg.Tensor(np.ones((2, 8), np.int64), device="cuda").data
+        for step in range(3):
+            if step:
+                events.clear()
+            optimizer.zero_grad()
+            loss = model.loss(ids, ids)
+            loss.backward()
+            tg.optim.clip_grad_norm(optimizer, 1.0)
+            optimizer.step()
+        assert events == []
+
+
+def test_key_tape_hands_out_rows_and_then_draws_what_a_step_would():
+    tg.manual_seed(5)
+    expected = [default_generator().next_key() for _ in range(3)]
+    tg.manual_seed(5)
+    tape = KeyTape(np, default_generator())
+    with tape:
+        rows = [default_generator().next_key() for _ in range(3)]
+    assert default_generator().key_tape is None
+    assert all(np.shares_memory(row, tape.rows) for row in rows)
+    assert tape.draw().tolist() == [list(k) for k in expected]
+
+
+def test_loss_scale_backs_off_and_grows_and_gives_up():
+    scale = LossScale(value=8.0, interval=2)
+    assert not scale.update(float("inf"))
+    assert scale.value == 4.0
+    assert scale.update(1.0)
+    assert scale.update(1.0)
+    assert scale.value == 8.0
+    other = LossScale()
+    other.set_state(json.loads(json.dumps(scale.state())))
+    assert other == scale
+    with pytest.raises(tg.errors.NumericsError, match="bfloat16"):
+        for _ in range(100):
+            scale.update(float("nan"))
+
+
+def test_flops_of_gpt2_are_llm_cs_number():
+    config = tg.nn.GPTConfig(50257, 1024, 12, 12, 768)
+    assert chips.flops_per_token(config) == pytest.approx(0.803e9, rel=0.01)
+
+
+def test_utilization_is_never_nonsense():
+    config = tg.nn.GPTConfig(50257, 1024, 12, 12, 768)
+    h200 = chips.peak_flops("NVIDIA H200")
+    assert chips.utilization(468_000, config, h200) == pytest.approx(0.38, abs=0.01)
+    assert chips.peak_flops("Somebody's GPU") is None
+    assert chips.utilization(1e5, config, None) is None
+    assert chips.utilization(1e9, config, h200) is None
+
+
+class Replay:
+    """What `kernels.capture` does, without a graph: runs the launches again."""
+
+    def __init__(self, launch):
+        self.launch = launch
+        launch(), launch()  # the warm-up
+
+    def replay(self):
+        return self.launch()
+
+
+class Batches:
+    def __init__(self):
+        self.rng = np.random.default_rng(0)
+
+    def next_batch(self):
+        inputs, targets = self.rng.integers(0, 17, (2, 2, 8))
+        targets[0, :3] = -100  # so micro-batches are weighted
+        return inputs, targets
+
+
+def run_trainer(kind, dropout, steps=3):
+    tg.manual_seed(0)
+    config = tg.nn.GPTConfig(17, 8, n_layer=1, n_head=2, n_embd=8, dropout=dropout)
+    model = tg.nn.GPT(config)
+    optimizer = tg.optim.AdamW(tg.optim.decay_groups(model, 0.1), lr=1e-2)
+    settings = LoopSettings(steps, accumulate=2, clip=0.5, eval_every=0)
+    schedule = tg.optim.CosineSchedule(optimizer, steps, 1, 1e-3)
+    trainer = kind(model, optimizer, Batches(), settings, schedule)
+    trainer.record = Replay
+    with tg.use_kernels("force"):
+        reports = [trainer.train_step() for _ in range(steps)]
+    return reports, {name: p.numpy().copy() for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_captured_steps_equal_plain_ones(dropout):
+    pytest.importorskip("triton")
+    plain, weights = run_trainer(Trainer, dropout)
+    captured, others = run_trainer(CapturedTrainer, dropout)
+    for a, b in zip(plain, captured, strict=True):
+        assert b.loss == pytest.approx(a.loss, rel=1e-5)
+        assert b.gradient_norm == pytest.approx(a.gradient_norm, rel=1e-4)
+        assert (a.tokens, a.learning_rate) == (b.tokens, b.learning_rate)
+    for name, weight in weights.items():
+        np.testing.assert_allclose(weight, others[name], rtol=1e-4, atol=1e-5, err_msg=name)

@@ -1,0 +1,165 @@
+"""A whole training step as one CUDA graph.
+
+A step of GPT-2 124M is about a thousand launches. Python needs some microseconds for each, which on
+a fast GPU is longer than many of them run. So the step is recorded once: forward, backward, norm,
+clipping, AdamW. From then on one call replays it, and the host only feeds what changes:
+
+    batch, learning rates, number of the step, dropout's keys        host -> device, before
+    loss, number of targets, norm of the gradient                    device -> host, after
+
+A step with a NaN or an infinity changes nothing on the device (kernels/adamw_kernel.py), so the
+host may find out afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.backend import Array, array_module, to_numpy
+from tinygrad_llm.backend.random import default_generator
+from tinygrad_llm.ops._dispatch import kernels
+from tinygrad_llm.optim import Optimizer
+from tinygrad_llm.training.on_gpu.keys import KeyTape
+from tinygrad_llm.training.trainer import IGNORED, Batch, Trainer
+
+Record = Callable[[Callable[[], Any]], Any]  # kernels.capture: records launches, to be replayed
+
+
+class CapturedTrainer(Trainer):
+    """A `Trainer` whose steps are replays of a CUDA graph.
+
+    All batches must have one shape. `compute_loss` is called while recording only, with arrays on
+    the GPU that keep their place; it must not read values back.
+
+    Raises:
+        DeviceError: the model is not on a GPU.
+        KernelError: something in the step cannot be recorded; train with ``graph=False``.
+    """
+
+    record: Record | None = None  # replaced in tests
+    _step: _Recorded | None = None
+
+    def compute_gradients(self, batches: Sequence[Batch]) -> tuple[float, int, float]:
+        """The whole step, weights included, unless its gradient is not finite."""
+        if self._step is None:
+            self._step = _Recorded(self, batches, self.record or kernels().capture)
+        return self._step(batches)
+
+    def update(self) -> None:
+        """Count the step; the weights were changed by the replay."""
+        for buffer in self.optimizer.buffers:
+            buffer.finish_step()
+
+    def backward(self, batches: Sequence[Batch]) -> tuple[float, int]:
+        """Without the graph, to find the op at fault after a NaN."""
+        losses = []
+        for batch in batches:
+            loss = self.compute_loss(batch)
+            loss.backward()
+            losses.append(float(loss.item()))
+        return float(np.mean(losses)), 0
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint; the step is recorded anew."""
+        super().set_state(state)
+        self._step = None
+
+
+class _Recorded:
+    """The recorded step and the device memory through which the host talks to it."""
+
+    def __init__(self, trainer: Trainer, batches: Sequence[Batch], record: Record) -> None:
+        self.trainer, self.optimizer = trainer, trainer.optimizer
+        self.xp = array_module(self.optimizer.buffers[0].data)
+        self.batches = [
+            tuple(self.xp.array(self.xp.asarray(a)) for a in batch) for batch in batches
+        ]
+        n_groups = len(self.optimizer.param_groups)
+        self.numbers = self.xp.zeros(n_groups + 1, np.float32)  # learning rates, step
+        self.tape = KeyTape(self.xp, default_generator())
+        snapshot = _Snapshot(self.optimizer)
+        self._feed_numbers()
+        self.graph = record(self._launch)
+        snapshot.restore()
+
+    def __call__(self, batches: Sequence[Batch]) -> tuple[float, int, float]:
+        """Feed, replay, and read the three figures of the step."""
+        for places, batch in zip(self.batches, batches, strict=True):
+            for place, array in zip(places, batch, strict=True):
+                place[...] = self.xp.asarray(array)
+        self._feed_numbers()
+        keys = self.tape.draw()
+        if len(keys):
+            self.tape.rows[: len(keys)] = self.xp.asarray(keys)
+        loss, targets, norm = to_numpy(self.graph.replay()).tolist()
+        return loss, int(targets), norm
+
+    def _feed_numbers(self) -> None:
+        done = max(slot.steps for buffer in self.optimizer.buffers for slot in buffer.slots)
+        rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.numbers[...] = self.xp.asarray(np.array([*rates, done + 1], np.float32))
+
+    def _launch(self) -> Array:
+        """The step itself, on the device from beginning to end; (loss, targets, norm)."""
+        trainer, optimizer = self.trainer, self.optimizer
+        optimizer.zero_grad()
+        with self.tape:
+            loss, targets = self._backward()
+        limit = trainer.settings.clip or float(np.finfo(np.float32).max)
+        norm_and_factor = kernels().clip_factor(optimizer.gradients(), limit)  # (2,)
+        with _OnDevice(optimizer, self.numbers, norm_and_factor[1:]):
+            for buffer in optimizer.buffers:
+                for run in buffer.runs():
+                    optimizer.update(buffer, run, optimizer.param_groups[run.group])
+        figures = [loss.reshape(1), targets.reshape(1), norm_and_factor[:1]]
+        return self.xp.concatenate(figures)
+
+    def _backward(self) -> tuple[Array, Array]:
+        """Gradients of the mean over all targets; returns loss and number of targets, ()."""
+        counts = [(batch[-1] != IGNORED).sum().astype(np.float32) for batch in self.batches]
+        total = sum(counts[1:], counts[0])
+        mean = self.xp.zeros((), np.float32)
+        for batch, count in zip(self.batches, counts, strict=True):
+            loss: Tensor = self.trainer.compute_loss(batch)
+            share = count / self.xp.maximum(total, 1)
+            loss.backward(share.astype(loss.dtype))
+            mean = mean + loss.data * share
+        return mean, total
+
+
+class _OnDevice:
+    """Inside, the optimizer reads learning rate, step and clip factor from device memory."""
+
+    def __init__(self, optimizer: Optimizer, numbers: Array, clip: Array) -> None:
+        self.groups = optimizer.param_groups
+        self.numbers, self.clip = numbers, clip
+
+    def __enter__(self) -> None:
+        self.rates = [group["lr"] for group in self.groups]
+        for i, group in enumerate(self.groups):
+            group["lr"] = self.numbers[i : i + 1]
+            group["step_on_device"], group["clip_on_device"] = self.numbers[-1:], self.clip
+
+    def __exit__(self, *exc_info: object) -> None:
+        for group, rate in zip(self.groups, self.rates, strict=True):
+            group["lr"] = rate
+            del group["step_on_device"], group["clip_on_device"]
+
+
+class _Snapshot:
+    """Weights and moments, to be put back after the warm-up that recording needs."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.arrays = [
+            (array, array.copy())
+            for buffer in optimizer.buffers
+            for array in (buffer.data, buffer.master, *buffer.moments.values())
+        ]
+
+    def restore(self) -> None:
+        for array, before in self.arrays:
+            array[...] = before
