@@ -83,12 +83,15 @@ def test_cutting_files_changes_no_token(
     assert tokenizers.load(tmp_path / "out").to_dict() == used.to_dict()
 
 
-def test_files_are_cut_into_pieces_of_about_the_size_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "line", [b"a line of text\n", b"lines of DOS\r\n", "日本語。 🙂\n".encode()]
+)
+def test_files_are_cut_into_pieces_of_about_the_size_asked_for(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "long.txt"
-    path.write_text("a line of text\n" * 10_000, encoding="utf-8")
+    path.write_bytes(line * 10_000)
     tasks = list(plan([path, path], 20_000))
     sizes = [sum(p.stop - p.start for p in task) for task in tasks]
-    assert sum(sizes) == 300_000
+    assert sum(sizes) == 20_000 * len(line)
     assert all(20_000 <= size <= 20_020 for size in sizes[:-1])
 
 
