@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.errors import ConfigError, DTypeError, IndexRangeError, ShapeError
+from tinygrad_llm.nn import Parameter
+from tinygrad_llm.optim import AdamW
 
 
 def random(*shape, seed=0, dtype=np.float64):
@@ -80,6 +82,73 @@ def test_the_logits_never_exist_at_once():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8e6
+
+
+class Head:
+    """A weight in an optimizer's flat buffer, and hidden states."""
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.weight = Parameter(rng.normal(size=(40, 6)).astype(np.float32))
+        self.optimizer = AdamW([self.weight], lr=0.1)
+        self.x = Tensor(rng.normal(size=(9, 6)).astype(np.float32), requires_grad=True)
+        self.buffer = self.weight.grad_buffer
+
+    def loss(self, target=3):
+        targets = np.full(9, target)
+        return F.linear_cross_entropy(self.x, self.weight, targets, chunk_rows=4)
+
+    def gradient(self, target):
+        """By the plain path: logits, then the loss."""
+        w = Tensor(self.weight.numpy().copy(), requires_grad=True)
+        F.cross_entropy(F.linear(self.x, w), np.full(9, target)).backward()
+        return w.grad
+
+
+def test_the_gradient_of_the_weight_is_made_in_the_optimizers_buffer():
+    head = Head()
+    loss = head.loss()
+    assert head.weight.grad is None
+    assert head.weight.grad_buffer is None  # reserved: nobody else can write there
+    loss.backward()
+    assert head.weight.grad is head.weight.grad_buffer is head.buffer
+    np.testing.assert_allclose(head.buffer, head.gradient(3), atol=1e-7)
+
+
+def test_a_loss_that_dies_gives_the_buffer_back():
+    head = Head()
+    loss = head.loss()
+    del loss
+    assert head.weight.grad_buffer is head.buffer
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_two_losses_before_two_backwards(order):
+    head = Head()
+    losses = [head.loss(3), head.loss(5)]
+    for i in order:
+        losses[i].backward()
+    expected = head.gradient(3) + head.gradient(5)
+    np.testing.assert_allclose(head.weight.grad, expected, atol=1e-7)
+    head.optimizer.gradients()
+    assert head.weight.grad is head.buffer
+    np.testing.assert_allclose(head.buffer, expected, atol=1e-7)
+
+
+def test_accumulation_over_micro_batches_and_a_scaled_loss():
+    head = Head()
+    (head.loss(3) * 0.25).backward()
+    (head.loss(5) * 0.75).backward()
+    expected = 0.25 * head.gradient(3) + 0.75 * head.gradient(5)
+    np.testing.assert_allclose(head.weight.grad, expected, atol=1e-7)
+
+
+def test_a_kept_graph_can_be_walked_again():
+    head = Head()
+    loss = head.loss(3)
+    loss.backward(retain_graph=True)
+    loss.backward()
+    np.testing.assert_allclose(head.weight.grad, 2 * head.gradient(3), atol=1e-6)
 
 
 def test_float16_logits_are_summed_in_float32():

@@ -138,6 +138,10 @@ class Function:
         ctx.xp = np if type(first) is np.ndarray else array_module(first)
         ctx.needs = tuple(needs)
         ctx.requires_grad = True in needs
+        if ctx.requires_grad:
+            ctx.edges = tuple(
+                [(a._node or a) if need else None for a, need in zip(args, needs, strict=True)]
+            )
         if state.observer is None:
             out = ctx.forward(*arrays, **kwargs)
         else:
@@ -146,17 +150,11 @@ class Function:
             if type(out) is tuple:
                 return tuple(make_result(o, None) for o in out)
             return make_result(out, None)
-        return ctx._attach(args, out)
+        return ctx._attach(out)
 
-    def _attach(self, args: tuple[Any, ...], out: Any) -> Any:
-        """Enter the node into the graph: its edges, its time, and the tensors it made."""
+    def _attach(self, out: Any) -> Any:
+        """Enter the node into the graph: its time, and the tensors it made."""
         self.time = clock.next()
-        self.edges = tuple(
-            [
-                (arg._node or arg) if need else None
-                for arg, need in zip(args, self.needs, strict=True)
-            ]
-        )
         if type(out) is not tuple:
             return make_result(out, self)
         self.n_outputs = len(out)

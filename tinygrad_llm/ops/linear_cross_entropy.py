@@ -182,21 +182,22 @@ class LinearCrossEntropy(Function):
             ctx.xp, *inputs, ctx.chunk_rows, ctx.wants, target
         )
         if ctx.requires_grad:
-            ctx.save(inputs, *gradients)
+            ctx.save(*inputs, *gradients)
         return loss
 
     def backward(ctx, dy: Array) -> Any:
-        if ctx.saved[1:] == ():  # a second walk: the gradients were given away in the first
-            ctx.compute(ctx.saved[0])
-        inputs, *gradients = ctx.saved
+        inputs = ctx.saved[:5]
+        if len(ctx.saved) == 5:  # a second walk: the gradients were given away in the first
+            ctx.compute(inputs)
+        gradients = ctx.saved[5:]
         shape, dtype = ctx.like
         if ctx.edges[0] is not None or ctx.edges[1] is not None:
-            ctx.save(inputs)
+            ctx.save(*inputs)
             if ctx.reservation is not None:
                 ctx.reservation.give_back()
                 ctx.reservation = None
         else:  # a trace tries the rule on a copy of this node
-            gradients = [None if g is None else g.copy() for g in gradients]
+            gradients = tuple(None if g is None else g.copy() for g in gradients)
         dx, dweight, dbias = (_scaled(ctx.xp, g, dy, dtype) for g in gradients)
         dx = None if dx is None else dx.reshape(shape)
         return (dx, dweight, None, dbias)[: len(ctx.needs)]

@@ -1,0 +1,49 @@
+"""Writing a parameter's gradient in the forward pass already.
+
+An op at the end of the network may know its gradients before the backward pass begins
+(``linear_cross_entropy``: nothing comes after the loss). The gradient of a vocabulary's weight is
+then the largest array there is, and it should be made where it belongs: in the parameter's slice
+of the optimizer's flat gradient. For that the op reserves the slice. Until it gives the slice
+back, the parameter has none, so that no other op can write there meanwhile.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinygrad_llm.backend import Array
+
+
+class Reservation:
+    """A parameter's gradient buffer in the hands of one op.
+
+    Attributes:
+        buffer: the array to write into.
+    """
+
+    __slots__ = ("buffer", "leaf")
+
+    def __init__(self, leaf: Any) -> None:
+        self.leaf, self.buffer = leaf, leaf.grad_buffer
+        leaf.grad_buffer = None
+
+    def give_back(self) -> None:
+        """Let the parameter have its buffer again; called too when the graph dies unused."""
+        leaf, self.leaf = self.leaf, None
+        if leaf is not None and leaf.grad_buffer is None:
+            leaf.grad_buffer = self.buffer
+
+    __del__ = give_back
+
+
+def reserve(leaf: Any) -> Reservation | None:
+    """Reserve the gradient buffer of ``leaf``, an edge of the graph; None if it has no free one."""
+    if leaf is None or not leaf.is_leaf_edge or leaf._hooks is not None:
+        return None
+    free = leaf.grad is None and leaf.grad_buffer is not None
+    return Reservation(leaf) if free and leaf.grad_buffer.dtype == leaf.data.dtype else None
+
+
+def buffer_of(reservation: Reservation | None) -> Array | None:
+    """The reserved array, or None."""
+    return None if reservation is None else reservation.buffer
