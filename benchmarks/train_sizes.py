@@ -1,0 +1,85 @@
+"""The training steps that are measured, and how a contender's process reports its times."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+LR, BETAS, WEIGHT_DECAY, MAX_NORM = 1e-3, (0.9, 0.95), 0.1, 1.0
+
+
+@dataclass(frozen=True)
+class Size:
+    """One model and batch.
+
+    Attributes:
+        n_layer, n_head, n_embd, context, batch, vocabulary: the usual.
+        steps: timed steps per process.
+    """
+
+    n_layer: int
+    n_head: int
+    n_embd: int
+    context: int
+    batch: int
+    vocabulary: int
+    steps: int
+
+    @property
+    def title(self) -> str:
+        """The size in words."""
+        return (
+            f"{self.n_layer} layers, {self.n_embd} wide, context {self.context}, "
+            f"batch {self.batch}, vocabulary {self.vocabulary}"
+        )
+
+    def batches(self, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Random inputs and targets (B, T), the same for every contender."""
+        rng = np.random.default_rng(0)
+        shape = (self.batch, self.context + 1)
+        ids = [rng.integers(0, self.vocabulary, shape) for _ in range(n)]
+        return [(x[:, :-1].copy(), x[:, 1:].copy()) for x in ids]
+
+    def gemm_flops(self) -> int:
+        """Operations in the matrix products of a step: forward once, backward twice."""
+        rows, c = self.batch * self.context, self.n_embd
+        layer = 12 * c * c + self.context * c  # weights; q k^T and P v, half of it hidden
+        return 6 * rows * (self.n_layer * layer + c * self.vocabulary)
+
+
+SIZES = {
+    "a": Size(4, 4, 128, 64, 12, 65, 60),
+    "b": Size(6, 6, 384, 256, 8, 65, 5),
+    "c": Size(6, 6, 384, 256, 4, 50257, 4),
+    "d": Size(12, 12, 768, 256, 2, 50257, 3),
+}
+
+
+def peak_megabytes() -> float:
+    """The most memory this process ever had resident."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == "darwin" else 1024)
+
+
+def time_steps(size: Size, step: Callable[[np.ndarray, np.ndarray], float], steps: int) -> None:
+    """Warm up, time each step, print one JSON line."""
+    batches = size.batches(4)
+    losses = [step(*batches[i % 4]) for i in range(2)]
+    times = []
+    for i in range(steps):
+        start = time.perf_counter()
+        losses.append(step(*batches[i % 4]))
+        times.append(time.perf_counter() - start)
+    print(json.dumps({"times": times, "peak_mb": peak_megabytes(), "losses": losses}))
+
+
+def python_file(name: str) -> str:
+    """The path of a script beside this one."""
+    return str(Path(__file__).parent / name)
