@@ -13,6 +13,7 @@ from tinygrad_llm.finetuning.classification import (
     encode_labelled,
     encode_texts,
     fit_classifier,
+    language_loss,
     logits_of,
 )
 from tinygrad_llm.finetuning.classifier_folder import Classifier
@@ -199,3 +200,26 @@ def test_over_long_texts_are_cut_and_empty_ones_keep_a_token(tokenizer):
 def test_settings_that_make_no_sense_are_refused(bad):
     with pytest.raises(ConfigError, match=next(iter(bad))):
         FitSettings(**bad)
+
+
+def test_language_loss_counts_the_real_tokens_only(classifier, tokenizer):
+    rows = encode_texts(["Win a free prize", "See you"], tokenizer, 60)
+    ids, lengths = pad(rows, fill=7, length=40)
+    hidden = classifier.gpt.hidden(ids)
+    nats = sum(classifier.gpt.loss([r[:-1]], [r[1:]]).item() * (len(r) - 1) for r in rows)
+    expected = nats / sum(len(r) - 1 for r in rows)
+    got = language_loss(classifier.gpt, hidden, ids, lengths).item()
+    assert got == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_language_weight_keeps_the_language_model_alive(gpt, tokenizer):
+    data = encode_labelled(*toy_messages(40, 1), tokenizer, NAMES, 60)
+    losses = []
+    for weight in (0.0, 0.5):
+        module = TextClassifier(copy.deepcopy(gpt), 2, "mean", 0.0, Generator(1))
+        settings = FitSettings(epochs=6, batch_size=8, learning_rate=3e-3)
+        fit_classifier(module, data, data, settings, language_weight=weight)
+        ids, lengths = pad(data.rows, 0)
+        hidden = module.gpt.hidden(ids)
+        losses.append(language_loss(module.gpt, hidden, ids, lengths).item())
+    assert losses[1] < losses[0] - 0.5

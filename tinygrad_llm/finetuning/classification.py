@@ -24,7 +24,7 @@ from tinygrad_llm.autograd import Tensor, no_grad
 from tinygrad_llm.backend import array_module, to_numpy
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.errors import ConfigError, DataError
-from tinygrad_llm.finetuning.collate import last_real, pad, truncate
+from tinygrad_llm.finetuning.collate import IGNORE, last_real, pad, truncate
 from tinygrad_llm.finetuning.loop import FitSettings, History, Report, fit
 from tinygrad_llm.finetuning.metrics import score
 from tinygrad_llm.nn import GPT, Dropout, Linear, Module
@@ -72,7 +72,10 @@ class TextClassifier(Module):
 
     def forward(self, ids: Any, lengths: np.ndarray) -> Tensor:
         """Right-padded ids (B, T) with ``lengths`` (B,) real tokens each -> logits (B, K)."""
-        hidden = self.gpt.hidden(ids)  # (B, T, C)
+        return self.classify(self.gpt.hidden(ids), lengths)
+
+    def classify(self, hidden: Tensor, lengths: np.ndarray) -> Tensor:
+        """Hidden states (B, T, C) -> logits (B, K)."""
         xp = array_module(hidden.data)
         if self.pooling == "last":
             pooled = hidden[xp.arange(len(lengths)), xp.asarray(last_real(lengths))]  # (B, C)
@@ -209,12 +212,18 @@ def fit_classifier(
     validation: LabelledTexts,
     settings: FitSettings,
     balance: bool = False,
+    language_weight: float = 0.0,
     report: Report | None = None,
 ) -> History:
     """Fine-tune the trainable parameters on labelled texts.
 
+    With a language weight the model also goes on learning to predict the next token of the
+    messages, L = L_class + w L_next_token, which keeps it from learning a small set by heart
+    (Radford et al. 2018, section 3.2, with w = 0.5).
+
     Args:
         balance: weight the classes so that each counts the same in the loss.
+        language_weight: w.
 
     Raises:
         DataError: a class does not occur in the training set.
@@ -226,14 +235,28 @@ def fit_classifier(
     def batch_loss(numbers: np.ndarray) -> Tensor:
         ids, lengths = pad([train.rows[i] for i in numbers], 0)  # (B, T)
         labels = train.labels[numbers]  # (B,)
-        losses = F.cross_entropy(classifier(ids, lengths), labels, reduction="none")  # (B,)
+        hidden = classifier.gpt.hidden(ids)  # (B, T, C)
+        logits = classifier.classify(hidden, lengths)  # (B, K)
+        losses = F.cross_entropy(logits, labels, reduction="none")  # (B,)
         weight = array_module(losses.data).asarray(weights[labels], losses.dtype)  # (B,)
-        return (losses * weight).mean()
+        loss = (losses * weight).mean()
+        if language_weight:
+            loss = loss + language_loss(classifier.gpt, hidden, ids, lengths) * language_weight
+        return loss
 
     def evaluate() -> dict[str, float]:
         return evaluate_classifier(classifier, validation)
 
     return fit(classifier, train.lengths, batch_loss, evaluate, settings, report)
+
+
+def language_loss(gpt: GPT, hidden: Tensor, ids: np.ndarray, lengths: np.ndarray) -> Tensor:
+    """Mean loss of the next real tokens, from hidden states (B, T, C) that exist already."""
+    targets = np.full_like(ids, IGNORE)  # (B, T)
+    targets[:, :-1] = ids[:, 1:]
+    targets[np.arange(ids.shape[1]) >= last_real(lengths)[:, None]] = IGNORE
+    weight = gpt.token_embedding.weight if gpt.head is None else gpt.head.weight
+    return F.linear_cross_entropy(hidden, weight, targets, ignore_index=IGNORE)
 
 
 def evaluate_classifier(classifier: TextClassifier, data: LabelledTexts) -> dict[str, float]:

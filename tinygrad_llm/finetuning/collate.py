@@ -72,25 +72,43 @@ def last_real(lengths: np.ndarray) -> np.ndarray:
 
 
 def buckets(
-    lengths: Sequence[int] | np.ndarray, batch_size: int, generator: Generator | None = None
+    lengths: Sequence[int] | np.ndarray,
+    batch_size: int,
+    generator: Generator | None = None,
+    pool: int = 0,
 ) -> list[np.ndarray]:
     """Which rows go into which batch, so that rows of like length share one.
 
-    The rows are sorted by length and cut into batches; a generator shuffles rows of equal length
-    and the order of the batches. Compared with batches at random, padding nearly vanishes.
+    The rows are shuffled, so many of them as make ``pool`` batches are sorted by length and cut
+    into batches, then the next; in the end the batches are shuffled. A larger pool saves more
+    padding. But length often tells something about the answer (spam is longer than ham), and then
+    large pools make batches that are all of one kind, from which a model learns badly.
+
+    Args:
+        lengths: tokens of each row.
+        batch_size: rows in a batch.
+        generator: for the shuffles; None for none, where the order does not matter.
+        pool: batches that are sorted together; 0 for all.
 
     Returns:
         arrays of row numbers; every row is in exactly one.
 
     Raises:
-        ConfigError: batch_size below 1.
+        ConfigError: batch_size below 1, or pool below 0.
     """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size: expected at least 1, got {batch_size}.")
+    if batch_size < 1 or pool < 0:
+        raise ConfigError(
+            f"buckets: expected batch_size of at least 1 and pool of at least 0, got {batch_size} "
+            f"and {pool}."
+        )
     sizes = np.asarray(lengths)
     order = np.arange(len(sizes)) if generator is None else generator.permutation(len(sizes))
-    order = order[np.argsort(sizes[order], kind="stable")]
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    together = pool * batch_size or len(sizes)
+    batches = []
+    for start in range(0, len(order), together):
+        part = order[start : start + together]
+        part = part[np.argsort(sizes[part], kind="stable")]
+        batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
     if generator is None:
         return batches
     return [batches[i] for i in generator.permutation(len(batches))]

@@ -44,6 +44,7 @@ class FitSettings:
         clip: largest norm of the gradient.
         evaluations: validations in each epoch.
         patience: stop after so many validations without a new best; 0 for never.
+        pool: batches whose examples are sorted by length together, see `collate.buckets`.
         seed: of the order of the batches.
 
     Raises:
@@ -58,6 +59,7 @@ class FitSettings:
     clip: float = 1.0
     evaluations: int = 1
     patience: int = 0
+    pool: int = 4
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -116,7 +118,7 @@ def fit(
         KeyboardInterrupt: Ctrl-C or SIGTERM came; the best weights so far are in the model.
     """
     optimizer = AdamW(decay_groups(model, settings.weight_decay), lr=settings.learning_rate)
-    loader = BucketLoader(lengths, settings.batch_size, settings.seed)
+    loader = BucketLoader(lengths, settings.batch_size, settings.seed, settings.pool)
     steps = len(loader) * settings.epochs
     warmup = min(round(settings.warmup * steps), steps - 1)
     schedule = CosineSchedule(optimizer, steps, warmup, settings.learning_rate / 10)
@@ -176,10 +178,14 @@ class BucketLoader:
         lengths: tokens of each example.
         batch_size: examples in a batch; the last one of an epoch may be smaller.
         seed: of the order, which is another one in each epoch.
+        pool: as in `collate.buckets`.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int = 0) -> None:
+    def __init__(
+        self, lengths: Sequence[int], batch_size: int, seed: int = 0, pool: int = 0
+    ) -> None:
         self._lengths, self._batch_size, self._seed = lengths, batch_size, seed
+        self._pool = pool
         self._step = 0
         self._epoch = self._order(0)
 
@@ -205,7 +211,8 @@ class BucketLoader:
         self._epoch = self._order(self._step // len(self))
 
     def _order(self, epoch: int) -> list[np.ndarray]:
-        return buckets(self._lengths, self._batch_size, Generator(self._seed * 100_003 + epoch))
+        generator = Generator(self._seed * 100_003 + epoch)
+        return buckets(self._lengths, self._batch_size, generator, self._pool)
 
 
 class _Watcher(Callback):
