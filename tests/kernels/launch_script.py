@@ -13,7 +13,12 @@ from tests.kernels import fake_cupy
 
 cupy = fake_cupy.install()
 
-from tinygrad_llm.kernels import _runtime, attention_kernel, softmax_kernel  # noqa: E402
+from tinygrad_llm.kernels import (  # noqa: E402
+    _runtime,
+    attention_kernel,
+    layer_norm_kernel,
+    softmax_kernel,
+)
 
 from tinygrad_llm import kernels  # noqa: E402
 
@@ -55,20 +60,31 @@ out["addresses"] = [x.data.ptr, y.data.ptr]
 out["compiled"] = [len(_runtime._compiled)]
 expect()  # from here on only grids and counts are read
 
-# other arrays of the same kind reuse it; an odd address, another dtype, n = 1 do not
-kernels.softmax(cupy.empty((34, 96)))
-out["compiled"].append(len(_runtime._compiled))
-kernels.softmax(cupy.empty((50, 97))[:, 1:])
-out["compiled"].append(len(_runtime._compiled))
-kernels.softmax(cupy.empty((50, 96), "float16"))
-out["compiled"].append(len(_runtime._compiled))
-kernels.softmax(cupy.empty((50, 1)))
-out["compiled"].append(len(_runtime._compiled))
+# what Triton specializes on is compiled anew, one difference at a time; nothing else is
+flat, target = cupy.empty(50 * 96 + 1), cupy.empty(50 * 96)
+half = cupy.empty(50 * 96, "float16")
+for source, m in ((flat, 50), (flat[96:], 34), (flat, 48), (flat, 1), (flat[1:], 50), (half, 50)):
+    kernels.launch(softmax_kernel.softmax_forward_kernel, (1,), source, target, m, 96, 96, ROWS=4,
+                   COLUMNS=128)
+    out["compiled"].append(len(_runtime._compiled))
 
 # a stream entered with `with`
 with cupy.cuda.Stream(0xABC):
     kernels.softmax(x, out=y)
 out["stream"] = last()["stream"]
+
+# arguments that are None and sizes that are 1 leave the machine code: the same on both paths
+LAYER_NORM = (8, 8, 8, 8, 8, 4, 4, 4, 4, 8, 8)  # X, W, Y, Mean, Rstd, m, n, x_stride, eps, scratch
+expect(*LAYER_NORM)
+weight = cupy.empty(96)
+mean, rstd, normed = cupy.empty(50), cupy.empty(50), cupy.empty((50, 96))
+out["layer_norm"] = []
+for _ in range(2):
+    kernels.launch(layer_norm_kernel.layer_norm_forward_kernel, (13,), x, None, None, weight, None,
+                   normed, mean, rstd, 50, 96, 96, 1, 1e-5, ROWS=4, COLUMNS=128)
+    out["layer_norm"].append(last(*LAYER_NORM)["parameters"])
+out["layer_norm_addresses"] = [a.data.ptr for a in (x, weight, normed, mean, rstd)]
+expect()
 
 # attention: what is specialized on and what is passed as a number
 q = cupy.empty((2, 3, 200, 64), "float16")

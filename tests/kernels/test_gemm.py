@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import ctypes
 import itertools
+import sys
+import types
 
 import numpy as np
 import pytest
+from tinygrad_llm.kernels import gemm
 
 from tinygrad_llm import kernels
 
@@ -48,3 +52,67 @@ def test_refusals(b, keywords, words):
         kernels.matmul(np.ones((2, 3), np.float32), b, **keywords)
 
 
+
+
+class _HostArray:
+    """A NumPy array with the address where CuPy has it, so that cuBLAS's part can be played."""
+
+    def __init__(self, array):
+        self.array = np.ascontiguousarray(array, np.float32)
+        self.data = types.SimpleNamespace(ptr=self.array.ctypes.data)
+
+    def __getattr__(self, name):
+        return getattr(self.array, name)
+
+
+def _column_major(address, rows, columns, leading):
+    """The matrix that cuBLAS sees at an address."""
+    values = np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_float)),
+                                   ((columns - 1) * leading + rows,))
+    return np.lib.stride_tricks.as_strided(values, (rows, columns), (4, 4 * leading))
+
+
+def _number(address):
+    return ctypes.cast(address, ctypes.POINTER(ctypes.c_float))[0]
+
+
+def _gemm_ex(handle, ta, tb, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc,
+             compute, algorithm):
+    """What the documentation of cublasGemmEx says, in NumPy."""
+    left = _column_major(a, *((k, m) if ta else (m, k)), lda)
+    right = _column_major(b, *((n, k) if tb else (k, n)), ldb)
+    result = _column_major(c, m, n, ldc)
+    product = _number(alpha) * (left.T if ta else left) @ (right.T if tb else right)
+    result[...] = product + (_number(beta) * result if _number(beta) else 0)
+
+
+def _gemm_strided(handle, ta, tb, m, n, k, alpha, a, a_type, lda, stride_a, b, b_type, ldb,
+                  stride_b, beta, c, c_type, ldc, stride_c, batch, compute, algorithm):
+    for i in range(batch):
+        _gemm_ex(handle, ta, tb, m, n, k, alpha, a + 4 * stride_a * i, a_type, lda,
+                 b + 4 * stride_b * i, b_type, ldb, beta, c + 4 * stride_c * i, c_type, ldc,
+                 compute, algorithm)
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 2)], ids=str)
+def test_what_cublas_is_asked_for(monkeypatch, batch):
+    """Rows against columns: leading dimensions, strides and the order of operands."""
+    cupy = types.ModuleType("cupy")
+    cupy.ascontiguousarray = lambda x: x
+    cupy.cuda = types.SimpleNamespace(Device=lambda: types.SimpleNamespace(cublas_handle=0))
+    libs = types.ModuleType("cupy_backends.cuda.libs")
+    libs.cublas = types.SimpleNamespace(gemmEx=_gemm_ex, gemmStridedBatchedEx=_gemm_strided)
+    for name, module in {"cupy": cupy, "cupy_backends": types.ModuleType("cupy_backends"),
+                         "cupy_backends.cuda": types.ModuleType("cupy_backends.cuda"),
+                         "cupy_backends.cuda.libs": libs}.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    rng = np.random.default_rng(0)
+    for transpose_a, transpose_b, accumulate in itertools.product((False, True), repeat=3):
+        a = rng.standard_normal((*batch, *((5, 7) if transpose_a else (7, 5))))
+        b = rng.standard_normal((*batch, *((6, 5) if transpose_b else (5, 6))))
+        out = _HostArray(rng.standard_normal((*batch, 7, 6)))
+        expected = ((a.swapaxes(-1, -2) if transpose_a else a)
+                    @ (b.swapaxes(-1, -2) if transpose_b else b) + accumulate * out.array)
+        gemm._on_gpu(_HostArray(a), _HostArray(b), out, transpose_a, transpose_b, accumulate,
+                     tf32=False)
+        np.testing.assert_allclose(out.array, expected, rtol=1e-4, atol=1e-5)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -48,8 +49,16 @@ def test_the_thin_path_launches_what_triton_launches(launched):
 
 
 def test_what_triton_specializes_on_is_compiled_anew_and_nothing_else(launched):
-    """First launch, more rows, odd address, float16, a size of 1."""
-    assert launched["compiled"] == [1, 1, 2, 3, 4]
+    """As before; another size and address; a multiple of 16; 1; an odd address; float16."""
+    assert launched["compiled"] == [1, 1, 1, 2, 3, 4, 5]
+
+
+def test_arguments_that_are_none_or_one_are_left_out(launched):
+    first, thin = launched["layer_norm"]
+    assert first == thin
+    assert first[:5] == launched["layer_norm_addresses"]
+    assert first[5:8] == [50, 96, 96]
+    assert struct.unpack("f", struct.pack("I", first[8]))[0] == pytest.approx(1e-5)
 
 
 def test_launches_follow_the_current_stream(launched):

@@ -71,6 +71,12 @@ def test_norm_and_factor(device, dtype, n, max_norm):
     device.check(got, np.array([norm, min(1.0, max_norm / (norm + 1e-6))]), "float32")
 
 
+def test_a_tiny_norm_is_clipped_as_pytorch_does(device):
+    g = np.full(4, 5e-4, np.float32)  # norm 1e-3, beside which the 1e-6 counts
+    got = kernels.clip_factor(device.put(g), 5e-4)
+    device.check(got, np.array([1e-3, 5e-4 / (1e-3 + 1e-6)]), "float32")
+
+
 def test_norm_over_a_list_of_arrays(device):
     arrays = [device.normal((3, 5)), device.normal((4001,), "bfloat16"),
               np.empty((0, 2), np.float32), device.normal((7, 2)).T]

@@ -197,3 +197,20 @@ def test_with_the_variable_of_triton_set():
         except kernels.KernelError as error:
             print(error)
         """, TRITON_INTERPRET="1")
+
+
+def test_without_triton_a_kernel_says_what_to_install():
+    assert "Triton is not installed; install it with: pip install" in _run("""
+        import sys
+        class Forbidden:
+            @staticmethod
+            def find_spec(name, path=None, target=None):
+                if name.partition(".")[0] == "triton":
+                    raise ModuleNotFoundError("no triton here", name="triton")
+        sys.meta_path.insert(0, Forbidden)
+        from tinygrad_llm import kernels
+        try:
+            kernels.softmax
+        except kernels.KernelError as error:
+            print(error)
+        """)

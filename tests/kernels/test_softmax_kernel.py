@@ -23,6 +23,11 @@ def test_the_whole_vocabulary_in_one_row(device):
     device.check(kernels.softmax(device.put(x)), reference.softmax(x), "float32")
 
 
+def test_large_inputs_do_not_overflow(device):
+    x = device.normal((3, 50)) * 1000
+    device.check(kernels.softmax(device.put(x)), reference.softmax(x), "float32", factor=100)
+
+
 def test_not_contiguous(device):
     base = device.normal((6, 5, 40))
     for view in (base[::2], base[..., ::2], base[:, :, 3:20], base.swapaxes(0, 1)):
