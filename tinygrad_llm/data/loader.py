@@ -7,18 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_llm.data.order import permuted, random_below, round_keys
 from tinygrad_llm.data.sliding_window import TokenDataset
 from tinygrad_llm.errors import ConfigError, DataError
 
 Batch = tuple[np.ndarray, np.ndarray]
+_PLAN_AHEAD = 4096  # windows whose order is computed at once
 
 
 class BatchLoader:
     """Batches of windows, epoch after epoch.
 
-    The order of epoch e is a function of (seed, e), so that the position is three small numbers,
-    and no global random state is read or changed. The random bits are NumPy's raw Philox stream,
-    which is the same in every version of NumPy.
+    Window i of epoch e is a function of (seed, e, i), see `order`: the position is three small
+    numbers, no order is kept in memory however long the text, and no global random state is read
+    or changed.
 
     With several processes (data parallel), step k of all ranks together sees exactly the windows
     that one process with ``batch_size * world_size`` would see in its step k, each window on one
@@ -64,7 +66,7 @@ class BatchLoader:
         self._check()
         self._epoch = 0
         self._samples = 0  # windows of this epoch that all ranks together have taken
-        self._starts = self._order(0)
+        self._planned = (0, np.empty(0, np.int64))  # the next windows: first number, starts
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -81,7 +83,8 @@ class BatchLoader:
         """Inputs and targets, two int64 arrays (B, T); after an epoch the next one begins."""
         n = self.batch_size
         first = self._samples + self.rank * n
-        batch = self._gather(self._starts[first : first + n])
+        last = min(first + n, len(self.dataset))
+        batch = self._gather(self._starts(first, last))
         self._advance(n * self.world_size)
         return batch
 
@@ -120,7 +123,7 @@ class BatchLoader:
         if len(counts) < len(numbers) or counts[2] > len(self.dataset):
             raise DataError(f"data position: {dict(state)!r:.200} is damaged.")
         self.seed, self._epoch, self._samples = counts
-        self._starts = self._order(self._epoch)
+        self._planned = (0, np.empty(0, np.int64))
         self._advance(0)
 
     def _advance(self, n: int) -> None:
@@ -129,7 +132,7 @@ class BatchLoader:
         if left < (self.batch_size * self.world_size if self.drop_last else 1):
             self._epoch += 1
             self._samples = 0
-            self._starts = self._order(self._epoch)
+            self._planned = (0, np.empty(0, np.int64))
 
     def _gather(self, starts: np.ndarray) -> Batch:
         shape = (len(starts), self.dataset.context_length)
@@ -138,15 +141,23 @@ class BatchLoader:
             inputs[row], targets[row] = self.dataset.window(start)
         return inputs, targets
 
-    def _order(self, epoch: int) -> np.ndarray:
-        """Where each window of an epoch starts, (windows,)."""
-        n = len(self.dataset)
+    def _starts(self, first: int, last: int) -> np.ndarray:
+        """Where the windows ``first .. last - 1`` of this epoch start; some more are planned."""
+        begin, starts = self._planned
+        if not begin <= first <= last <= begin + len(starts):
+            begin, end = first, min(max(last, first + _PLAN_AHEAD), len(self.dataset))
+            starts = self._order(np.arange(begin, end))
+            self._planned = (begin, starts)
+        return starts[first - begin : last - begin]
+
+    def _order(self, numbers: np.ndarray) -> np.ndarray:
+        """Where windows of this epoch start, by their numbers in it."""
         if not self.random_crops and not self.shuffle:
-            return np.arange(n, dtype=np.int64) * self.dataset.stride
-        words = np.random.Philox(np.random.SeedSequence([self.seed, epoch])).random_raw(n)
+            return numbers * self.dataset.stride
+        keys = round_keys(self.seed, self._epoch)
         if self.random_crops:
-            return (words % np.uint64(self.dataset.n_starts)).astype(np.int64)
-        return np.argsort(words, kind="stable") * self.dataset.stride
+            return random_below(numbers, self.dataset.n_starts, keys)
+        return permuted(numbers, len(self.dataset), keys) * self.dataset.stride
 
     def _check(self) -> None:
         for name in ("batch_size", "world_size"):

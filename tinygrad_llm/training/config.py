@@ -47,7 +47,7 @@ class TrainConfig:
         0.1, "text", "share of the text kept back for validation", FIXED)
     order: str = _setting(
         "shuffle", "text", "shuffle (every window once per epoch) or crops (random places)",
-        choices=("shuffle", "crops"))
+        FIXED, choices=("shuffle", "crops"))
 
     n_layer: int = _setting(4, "model", "number of transformer blocks", FIXED)
     n_head: int = _setting(4, "model", "attention heads per block", FIXED)
@@ -70,17 +70,19 @@ class TrainConfig:
     beta1: float = _setting(0.9, "optimization", "AdamW: decay of the mean of the gradient")
     beta2: float = _setting(0.99, "optimization", "AdamW: decay of the mean of its square")
     weight_decay: float = _setting(
-        0.1, "optimization", "on weight matrices; biases, norms and embeddings excepted as below")
+        0.1, "optimization", "on weight matrices and embeddings; biases and norms are excepted")
     clip: float = _setting(1.0, "optimization", "largest norm of the gradient; 0 for no limit")
     on_nan: str = _setting(
         "stop", "optimization", "when loss or gradient is NaN or infinite: stop and name the op, "
         "or skip the step", choices=("stop", "skip"))
-    seed: int = _setting(1337, "optimization", "one number decides weights, order and dropout")
+    seed: int = _setting(1337, "optimization", "one number decides weights, order and dropout", FIXED)
 
     device: str = _setting("cpu", "machine", "cpu, cuda, or cuda:N")
     dtype: str = _setting(
         "float32", "machine", "type of weights and activations",
-        choices=("float32", "bfloat16", "float64"))
+        choices=("float32", "bfloat16", "float16", "float64"))
+    graph: bool = _setting(
+        True, "machine", "on a GPU, record the step once as a CUDA graph and replay it", HARMLESS)
     recompute: bool = _setting(
         False, "machine", "save memory: compute each block's activations again in the backward "
         "pass", HARMLESS)
