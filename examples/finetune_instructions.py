@@ -50,7 +50,7 @@ from tinygrad_llm.training.flags import parse
 
 PROGRAM = "python examples/finetune_instructions.py"
 TRAINED = Path("runs/pydoc-bpe/best")  # what examples/train_gpt.py leaves
-NEW = replace(SMALL, context_length=256, batch_size=8, steps=800)
+NEW = replace(SMALL, steps=800)
 LORA_TARGETS = ("attention.qkv", "attention.projection", "expand", "project")
 LEARNING_RATES = {"all": 1e-3, "lora": 4e-3}  # at width 128
 SHOWN = 10

@@ -51,10 +51,13 @@ def test_a_full_context_forgets_the_oldest_questions_and_keeps_the_system(gpt, t
     assert len(talk.turns) == 12, "the history itself is kept, for /save"
 
 
-def test_a_question_longer_than_the_context_is_read_from_its_end(conversation):
-    answer = "".join(conversation.ask("dinner " * 90 + "prize"))
+def test_a_question_longer_than_the_context_is_read_from_its_end(conversation, tokenizer):
+    question = "dinner " * 90 + "prize"
+    prompt = conversation._prompt(Turn("user", question))
+    assert len(prompt) == 64 - 8
+    assert tokenizer.decode(prompt).endswith("dinner prize\n<|assistant|>\n")
+    assert "".join(conversation.ask(question))
     assert conversation.cut > 0
-    assert answer
 
 
 def test_words_of_the_user_cannot_fake_a_turn(conversation, tokenizer):

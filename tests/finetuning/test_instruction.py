@@ -48,6 +48,19 @@ def test_masked_loss_equals_a_loop_over_single_tokens(gpt, data, tokenizer):
     assert evaluate_instructions(gpt, data)["loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_every_answer_token_counts_the_same_whatever_its_batch(gpt, tokenizer):
+    examples = [Instruction("Say", "", "late " * (n % 9) + "home") for n in range(24)]
+    data = encode_instructions(examples, CHAT, tokenizer, 64)  # two batches of unlike lengths
+    nats = tokens = 0
+    for i in range(len(examples)):
+        inputs, targets = collate(data, [i])
+        n = int((targets != IGNORE).sum())
+        nats, tokens = nats + masked_loss(gpt, inputs, targets).item() * n, tokens + n
+    got = evaluate_instructions(gpt, data)
+    assert got["loss"] == pytest.approx(nats / tokens, rel=1e-5)
+    assert got["perplexity"] == pytest.approx(np.exp(nats / tokens), rel=1e-4)
+
+
 def test_the_loss_counts_the_answer_and_its_end_and_nothing_else(data, tokenizer):
     for example, targets in zip(EXAMPLES, data.targets, strict=True):
         counted = [t for t in targets if t != IGNORE]

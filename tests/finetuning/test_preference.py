@@ -9,6 +9,7 @@ from tinygrad_llm.autograd import Tensor, no_grad
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import CHAT
 from tinygrad_llm.errors import ConfigError, DataError
+from tinygrad_llm.finetuning.base import set_dropout
 from tinygrad_llm.finetuning.constructed import polite_preferences
 from tinygrad_llm.finetuning.instruction import encode_instructions, fit_instructions
 from tinygrad_llm.finetuning.loop import FitSettings
@@ -64,6 +65,14 @@ def test_the_policy_starts_as_the_reference(gpt, tokenizer):
     measured = evaluate_preferences(gpt, data, beta=0.1)
     assert measured["loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert measured["margin"] == pytest.approx(0, abs=1e-5)
+
+
+def test_dropout_is_off_while_the_policy_is_compared_with_the_reference(gpt, tokenizer):
+    set_dropout(gpt, 0.5)
+    train, _ = polite_preferences()
+    data = with_reference(encode_preferences(train[:8], CHAT, tokenizer, 64), gpt)
+    history = fit_preferences(gpt, data, data, FitSettings(epochs=1, batch_size=8))
+    assert history.losses[0][1] == pytest.approx(math.log(2), abs=1e-5)
 
 
 def test_dpo_raises_the_margin_of_held_out_preferences(gpt, tokenizer):
