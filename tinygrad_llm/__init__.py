@@ -33,7 +33,7 @@ from tinygrad_llm.autograd.registry import EXTENSIONS
 from tinygrad_llm.backend.random import Generator, default_generator, manual_seed
 
 if TYPE_CHECKING:
-    from tinygrad_llm import (  # type: ignore[attr-defined]
+    from tinygrad_llm import (
         data,
         explain,
         finetuning,

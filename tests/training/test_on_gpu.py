@@ -11,6 +11,7 @@ from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.training.loop_settings import LoopSettings
 from tinygrad_llm.training.on_gpu import chips
 from tinygrad_llm.training.on_gpu.captured import CapturedTrainer
+from tinygrad_llm.training.on_gpu.half import LossScaledTrainer
 from tinygrad_llm.training.on_gpu.keys import KeyTape
 from tinygrad_llm.training.on_gpu.loss_scale import LossScale
 from tinygrad_llm.training.trainer import Trainer
@@ -85,9 +86,9 @@ def test_loss_scale_backs_off_and_grows_and_gives_up():
     other = LossScale()
     other.set_state(json.loads(json.dumps(scale.state())))
     assert other == scale
+    scale.value = 1.5 * 2.0**-14
     with pytest.raises(tg.errors.NumericsError, match="bfloat16"):
-        for _ in range(100):
-            scale.update(float("nan"))
+        scale.update(float("nan"))
 
 
 def test_flops_of_gpt2_are_llm_cs_number():
@@ -123,6 +124,22 @@ class Batches:
         inputs, targets = self.rng.integers(0, 17, (2, 2, 8))
         targets[0, :3] = -100  # so micro-batches are weighted
         return inputs, targets
+
+
+def test_float16_trains_with_a_scaled_loss_and_recovers_from_overflow():
+    tg.manual_seed(0)
+    model = tg.nn.GPT(tg.nn.GPTConfig(17, 8, n_layer=1, n_head=2, n_embd=8)).to("float16")
+    optimizer = tg.optim.AdamW(model.parameters(), lr=1e-2)
+    settings = LoopSettings(12, clip=1.0, eval_every=0)
+    trainer = LossScaledTrainer(model, optimizer, Batches(), settings)
+    trainer.scale.value = 2.0**20  # overflows float16 at first
+    with np.errstate(over="ignore", invalid="ignore"):
+        reports = [trainer.train_step() for _ in range(12)]
+    assert reports[0].skipped
+    assert not reports[-1].skipped
+    assert trainer.scale.value < 2.0**20
+    state = trainer.state()
+    assert state["loss_scale"]["value"] == trainer.scale.value
 
 
 def run_trainer(kind, dropout, steps=3):

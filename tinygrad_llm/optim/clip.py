@@ -24,8 +24,8 @@ def clip_grad_norm(source: Any, max_norm: float, error_if_nonfinite: bool = Fals
     Args:
         source: the optimizer (fastest: its gradients stand in one array), a Module, or parameters.
         max_norm: the limit; ``float("inf")`` only measures.
-        error_if_nonfinite: raise when the norm is NaN or infinite; the gradients are spoiled then.
-            Otherwise a NaN norm makes all gradients NaN, as in PyTorch.
+        error_if_nonfinite: raise when the norm is NaN or infinite. Otherwise the gradients are
+            left as they are then, and the caller decides; PyTorch spreads the NaN to all of them.
 
     Returns:
         the norm before clipping: a float; on a GPU an array () there, so that nothing waits.
@@ -56,8 +56,10 @@ def clip_grad_norm(source: Any, max_norm: float, error_if_nonfinite: bool = Fals
 def _clip(gradients: list[Array], max_norm: float) -> Any:
     norm = gradient_norm(gradients)
     if not isinstance(norm, float):
-        _scale(gradients, array_module(norm).minimum(max_norm / (norm + 1e-6), 1))
-    elif not norm <= max_norm:  # a NaN norm scales too
+        xp = array_module(norm)
+        factor = xp.minimum(max_norm / (norm + 1e-6), 1)
+        _scale(gradients, xp.where(factor > 0, factor, 1))  # 0 or NaN: the norm is not finite
+    elif max_norm < norm < float("inf"):
         _scale(gradients, max_norm / (norm + 1e-6))
     return norm
 

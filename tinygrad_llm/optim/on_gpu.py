@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd.modes import state
-from tinygrad_llm.backend import Array
+from tinygrad_llm.backend import Array, array_module
 from tinygrad_llm.errors import KernelError
 from tinygrad_llm.ops._dispatch import kernels
 from tinygrad_llm.optim.flat import FlatBuffer, Run
@@ -53,8 +53,10 @@ def clip_by_kernel(gradients: list[Array], max_norm: float) -> Array | None:
     ):
         return None
     norm_and_factor = kernels().clip_factor(gradients, limit)  # (2,)
+    factor = norm_and_factor[1:]
+    factor = array_module(factor).where(factor > 0, factor, 1)  # 0 or NaN: norm not finite
     for gradient in gradients:
-        kernels().scale_in_place(gradient, norm_and_factor[1:])
+        kernels().scale_in_place(gradient, factor.astype(np.float32))
     return norm_and_factor[0]
 
 

@@ -166,7 +166,7 @@ def make_trainer(
     run: RunFolder | None = None,
     resumed: Mapping[str, Any] | None = None,
     callbacks: Sequence[Callback] = (),
-    trainer_class: Callable[..., Trainer] = Trainer,
+    trainer_class: Callable[..., Trainer] | None = None,
 ) -> Trainer:
     """Everything together.
 
@@ -177,13 +177,14 @@ def make_trainer(
         run: where checkpoints and logs go; None for nowhere.
         resumed: the state of a checkpoint to go on from.
         callbacks: what listens.
-        trainer_class: a subclass of `Trainer` with other parts.
+        trainer_class: a subclass of `Trainer` with other parts; None for what fits the device.
 
     Raises:
         CheckpointError: the checkpoint is of another text or model.
     """
     optimizer = make_optimizer(config, model)
-    trainer = trainer_class(
+    kind = trainer_class or trainer_for(config)
+    trainer = kind(
         model,
         optimizer,
         make_loader(config, text),
@@ -191,7 +192,7 @@ def make_trainer(
         make_schedule(config, optimizer),
         evaluate=make_evaluator(config, text),
         save=None if run is None else Saver(run, model, text.tokenizer, config, text.fingerprint),
-        recorder=Recorder(None if run is None else run.path),
+        recorder=Recorder(None if run is None else run.path, _utilization(config, model)),
         callbacks=callbacks,
     )
     if resumed is not None:
@@ -200,6 +201,29 @@ def make_trainer(
     else:
         trainer.recorder.cut_after(-1)
     return trainer
+
+
+def trainer_for(config: TrainConfig) -> type[Trainer]:
+    """The trainer that fits the device and the type of the weights."""
+    if config.dtype == "float16":
+        from tinygrad_llm.training.on_gpu.half import LossScaledTrainer
+
+        return LossScaledTrainer
+    if config.device.startswith("cuda") and config.graph and not config.histograms_every:
+        from tinygrad_llm.training.on_gpu.captured import CapturedTrainer
+
+        return CapturedTrainer
+    return Trainer
+
+
+def _utilization(config: TrainConfig, model: GPT) -> Callable[[float], float | None] | None:
+    """From tokens/s to the used part of a GPU's peak; None on a CPU."""
+    if not config.device.startswith("cuda"):
+        return None
+    from tinygrad_llm.training.on_gpu import chips
+
+    peak = chips.peak_flops(chips.gpu_name()) if config.dtype in ("bfloat16", "float16") else None
+    return lambda speed: chips.utilization(speed, model.config, peak)
 
 
 def versions() -> dict[str, str]:

@@ -75,7 +75,8 @@ class TrainConfig:
     on_nan: str = _setting(
         "stop", "optimization", "when loss or gradient is NaN or infinite: stop and name the op, "
         "or skip the step", choices=("stop", "skip"))
-    seed: int = _setting(1337, "optimization", "one number decides weights, order and dropout", FIXED)
+    seed: int = _setting(
+        1337, "optimization", "one number decides weights, order and dropout", FIXED)
 
     device: str = _setting("cpu", "machine", "cpu, cuda, or cuda:N")
     dtype: str = _setting(

@@ -54,8 +54,11 @@ class ProgressBar(Callback):
         smoothed = trainer.progress.smoothed_loss
         figures = (
             f"loss {record['loss']:.3f} (smoothed {smoothed or float('nan'):.3f})  "
-            f"{timing['tokens_per_second']:,.0f} tokens/s  {readable(timing['memory_bytes'])}"
+            f"{timing['tokens_per_second']:,.0f} tokens/s  "
+            f"{readable(timing.get('device_memory_bytes', timing['memory_bytes']))}"
         )
+        if "mfu" in timing:
+            figures += f"  MFU {timing['mfu']:.1%}" if timing["mfu"] else "  MFU n/a"
         if self._bar is not None:
             self._bar.set_postfix_str(figures, refresh=False)
         elif self.enabled and self._lines % self.lines_every == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,18 @@ class Recorder:
 
     Args:
         folder: where ``log.jsonl`` and ``timing.jsonl`` go; None keeps time only.
+        utilization: from tokens/s to the used part of the chip's peak, or None where unknown.
 
     Attributes:
         seconds, tokens, steps: of all training steps so far in this process.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        utilization: Callable[[float], float | None] | None = None,
+    ) -> None:
+        self.utilization = utilization
         self.seconds, self.tokens, self.steps = 0.0, 0, 0
         self._new_seconds, self._new_tokens = 0.0, 0
         self._log = None if folder is None else LineLog(folder / LOG_NAME)
@@ -57,6 +63,8 @@ class Recorder:
         }
         if used := device_bytes():
             timing["device_memory_bytes"] = used
+        if self.utilization is not None:
+            timing["mfu"] = self.utilization(speed)
         self._new_seconds, self._new_tokens = 0.0, 0
         if self._log is not None and self._timing is not None:
             self._log.write(record)

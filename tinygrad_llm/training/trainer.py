@@ -126,9 +126,14 @@ class Trainer:
         for batch, count in zip(batches, counts, strict=True):
             loss = self.compute_loss(batch)
             share = count / total
-            loss.backward(None if share == 1.0 else np.asarray(share, loss.dtype))
+            seed = self.seed(share)
+            loss.backward(None if seed == 1.0 else np.asarray(seed, loss.dtype))
             mean += float(loss.item()) * share
         return mean, total
+
+    def seed(self, share: float) -> float:
+        """What the backward pass of a micro-batch starts from: its share of all targets."""
+        return share
 
     def update(self) -> None:
         """Change the weights by the gradients."""

@@ -50,7 +50,7 @@ class AttentionKernel(KernelTwin, ScaledDotProductAttention):
     def refusal(cls, arrays: list[Any], kwargs: dict[str, Any]) -> str | None:
         if kwargs.get("mask") is not None:
             return "the kernel knows the causal mask only; other masks take the array code"
-        options = {name: kwargs[name] for name in ("causal", "scale", "dropout_p") if name in kwargs}
+        options = {n: kwargs[n] for n in ("causal", "scale", "dropout_p") if n in kwargs}
         refused = kernels().attention.supports(*arrays[:3], **options, key=(0, 0))
         return super().refusal(arrays, kwargs) or why_not(refused)
 

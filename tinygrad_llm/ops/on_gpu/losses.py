@@ -65,6 +65,5 @@ class LinearCrossEntropyKernel(KernelTwin, LinearCrossEntropy):
 
     def backward(ctx, dy: Array) -> Any:
         dx, dw, db = (None if g is None else g * dy.astype(g.dtype) for g in ctx.saved)
-        dx = dx.reshape(ctx.shape)
-        grads = (dx, dw, None, db)
+        grads = (dx if dx is None else dx.reshape(ctx.shape), dw, None, db)
         return tuple(g if need else None for g, need in zip(grads, ctx.needs, strict=False))

@@ -24,6 +24,7 @@ from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.ops._dispatch import kernels
 from tinygrad_llm.optim import Optimizer
 from tinygrad_llm.training.on_gpu.keys import KeyTape
+from tinygrad_llm.training.on_gpu.prefetch import Prefetcher
 from tinygrad_llm.training.trainer import IGNORED, Batch, Trainer
 
 Record = Callable[[Callable[[], Any]], Any]  # kernels.capture: records launches, to be replayed
@@ -42,6 +43,11 @@ class CapturedTrainer(Trainer):
 
     record: Record | None = None  # replaced in tests
     _step: _Recorded | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not isinstance(self.optimizer.buffers[0].data, np.ndarray):
+            self.loader = Prefetcher(self.loader)
 
     def compute_gradients(self, batches: Sequence[Batch]) -> tuple[float, int, float]:
         """The whole step, weights included, unless its gradient is not finite."""
