@@ -1,0 +1,139 @@
+"""Generation against transformers: prompt and new tokens per second, memory, time to load.
+
+    python benchmarks/bench_generate.py                              needs torch and transformers
+    python benchmarks/bench_generate.py --peer-python ENV/bin/python they stand in another one
+    python benchmarks/bench_generate.py --device cuda
+
+A model of GPT-2's smallest size (124M parameters) with random weights is written once and loaded
+by two processes, which take turns. Rows are refused if the logits of the two differ. The peer
+runs its model with its cache in a plain loop, without the costs of its generate() method.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from harness import Report, relative_error, row
+
+import tinygrad_llm as tg
+from tinygrad_llm.pretrained import SIZES, gpt2_config
+
+TOLERANCE = 1e-4
+BATCHES = (1, 8)
+
+
+class Worker:
+    """A process with one of the contenders."""
+
+    def __init__(self, python: str, who: str, folder: str, device: str) -> None:
+        script = str(Path(__file__).with_name("generate_worker.py"))
+        self.process = subprocess.Popen(
+            [python, script, who, folder, device],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8",
+        )  # fmt: skip
+        self.who = who
+        self.ready = self.read()
+
+    def read(self) -> dict[str, Any]:
+        """The next answer."""
+        for line in self.process.stdout or ():
+            if line.startswith("{"):
+                return dict(json.loads(line))
+        raise SystemExit(f"bench_generate: the process of {self.who!r} ended; see above.")
+
+    def ask(self, **request: int) -> dict[str, Any]:
+        """Send a request and wait for its answer."""
+        if self.process.stdin is not None:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+        return self.read()
+
+    def end(self) -> None:
+        """Let the process finish."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process.wait()
+
+
+def model_folder(name: str, folder: Path) -> Path:
+    """A model of the given size with random weights."""
+    tg.manual_seed(0)
+    tg.nn.GPT(gpt2_config(name)).save_pretrained(folder)
+    return folder
+
+
+def measure(workers: list[Worker], rounds: int, request: dict[str, int]) -> dict[str, list[Any]]:
+    """The answers of each worker; they take turns, after one round to warm up."""
+    answers: dict[str, list[Any]] = {worker.who: [] for worker in workers}
+    for _ in range(rounds + 1):
+        for worker in workers:
+            answers[worker.who].append(worker.ask(**request))
+    return {who: found[1:] for who, found in answers.items()}
+
+
+def add_rows(
+    report: Report, answers: dict[str, list[Any]], error: float, request: dict[str, int],
+    shape: str, facts: dict[str, Any],
+) -> None:  # fmt: skip
+    """A row for the prompt and one for the new tokens, for each contender."""
+    for phase, tokens in (("prefill", request["batch"] * request["prompt"]),
+                          ("decode", request["batch"])):  # fmt: skip
+        medians = {
+            who: float(np.median([a[f"{phase}_s"] for a in found]))
+            for who, found in answers.items()
+        }
+        for who, found in answers.items():
+            more = dict(facts)
+            if who == "ours" and len(medians) > 1:
+                more["times_peer"] = round(medians["transformers"] / medians["ours"], 3)
+            report.add(row(
+                f"generate {phase}", error, TOLERANCE, [1e3 * a[f"{phase}_s"] for a in found],
+                ran=who, shape=shape, dtype="float32", tokens_per_s=round(tokens / medians[who], 1),
+                peak_mb=round(max(a["peak_mb"] for a in found)), **more,
+            ))  # fmt: skip
+
+
+def main() -> int:
+    """Run the benchmark; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="gpt2", choices=list(SIZES), help="size (default: gpt2)")
+    parser.add_argument("--device", default="cpu", help='"cpu" or "cuda" (default: cpu)')
+    parser.add_argument("--prompt", type=int, default=128, help="prompt tokens (default: 128)")
+    parser.add_argument("--new", type=int, default=48, help="new tokens per round (default: 48)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds per row (default: 5)")
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="rows per batch")
+    parser.add_argument("--peer-python", default=sys.executable, help="Python with transformers")
+    parser.add_argument("--no-peer", action="store_true", help="measure this project alone")
+    parser.add_argument("--out", metavar="FILE", help="append JSON lines to this file")
+    options = parser.parse_args()
+    report = Report(options.out)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = str(model_folder(options.model, Path(temporary)))
+        workers = [Worker(sys.executable, "ours", folder, options.device)]
+        if not options.no_peer:
+            workers.append(Worker(options.peer_python, "transformers", folder, options.device))
+        error = relative_error(workers[0].ready["logits"], workers[-1].ready["logits"])
+        for worker in workers:
+            print(f"{worker.who}: loaded in {worker.ready['load_s']:.2f} s")
+        for batch in options.batches:
+            request = {"batch": batch, "prompt": options.prompt, "new": options.new}
+            shape = f"{options.model} B{batch} T{options.prompt}+{options.new}"
+            facts = {"load_s": round(workers[0].ready["load_s"], 2), "device": options.device}
+            answers = measure(workers, options.rounds, request)
+            add_rows(report, answers, error, request, shape, facts)
+        for worker in workers:
+            worker.end()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

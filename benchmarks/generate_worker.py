@@ -1,0 +1,94 @@
+"""One process of bench_generate.py: answers requests to generate, ours or transformers'.
+
+Each line on standard input is a request {"batch": 1, "prompt": 128, "new": 64}; the answer, one
+line too, says how long the prompt and how long the new tokens took, and which tokens came out.
+The first line of output, before any request, says how long loading took.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from train_sizes import peak_megabytes
+
+Generate = Callable[[np.ndarray, int], Iterator[np.ndarray]]  # yields the new tokens (B,)
+
+
+def prompts(batch: int, length: int, vocab_size: int) -> np.ndarray:
+    """Random ids (B, T), the same in every process."""
+    return np.random.default_rng(batch).integers(0, vocab_size, (batch, length))
+
+
+def load_ours(folder: str, device: str) -> tuple[Generate, Callable[[np.ndarray], np.ndarray]]:
+    """Greedy generation and logits of this project."""
+    import tinygrad_llm as tg
+    from tinygrad_llm.training.generate import stream
+    from tinygrad_llm.training.sampling import Sampling
+
+    model = tg.nn.GPT.from_pretrained(folder, device)
+
+    def generate(ids: np.ndarray, n_new: int) -> Iterator[np.ndarray]:
+        for step in stream(model, ids, n_new, Sampling(temperature=0)):
+            yield step.tokens
+
+    def logits(ids: np.ndarray) -> np.ndarray:
+        with tg.no_grad():
+            return model(ids).numpy()
+
+    return generate, logits
+
+
+def load_peer(folder: str, device: str) -> tuple[Generate, Callable[[np.ndarray], np.ndarray]]:
+    """The same with transformers: its model and its cache, without the costs of its generate()."""
+    import torch
+    from transformers import GPT2LMHeadModel
+
+    torch.set_grad_enabled(False)
+    model: Any = GPT2LMHeadModel.from_pretrained(folder).to(device).eval()
+
+    def generate(ids: np.ndarray, n_new: int) -> Iterator[np.ndarray]:
+        newest, cache = torch.from_numpy(ids).to(device), None
+        for _ in range(n_new):
+            out = model(newest, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            newest, cache = out.logits[:, -1:].argmax(-1), out.past_key_values
+            yield newest[:, 0].cpu().numpy()
+
+    def logits(ids: np.ndarray) -> np.ndarray:
+        return model(torch.from_numpy(ids).to(device)).logits.float().cpu().numpy()
+
+    return generate, logits
+
+
+def main(who: str, folder: str, device: str) -> None:
+    """Load, then answer requests until standard input ends."""
+    start = time.perf_counter()
+    generate, logits = (load_ours if who == "ours" else load_peer)(folder, device)
+    loaded = time.perf_counter() - start
+    vocab_size = logits(np.zeros((1, 1), np.int64)).shape[-1]
+    check = logits(prompts(2, 24, vocab_size))[:, ::6, ::97]
+    answer({"load_s": loaded, "logits": check.tolist()})
+    for line in sys.stdin:
+        request = json.loads(line)
+        times = [time.perf_counter()]
+        tokens = []
+        ids = prompts(request["batch"], request["prompt"], vocab_size)
+        for new in generate(ids, request["new"]):
+            times.append(time.perf_counter())
+            tokens.append(new.tolist())
+        steps = np.diff(times)
+        answer({"prefill_s": steps[0], "decode_s": float(np.median(steps[1:])),
+                "tokens": tokens[:8], "peak_mb": peak_megabytes()})  # fmt: skip
+
+
+def answer(content: dict[str, Any]) -> None:
+    """One line of JSON."""
+    print(json.dumps(content), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4])
