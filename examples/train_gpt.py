@@ -16,8 +16,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from tinygrad_llm.errors import MissingDependencyError, TinygradLLMError
+from tinygrad_llm.explain.pictures import attention_maps
+from tinygrad_llm.nn import GPT
+from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.assemble import make_trainer
 from tinygrad_llm.training.baselines import counting_baselines
 from tinygrad_llm.training.flags import add_settings, add_sources, chosen_settings, describe, parse
@@ -46,6 +50,10 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--find-lr", action="store_true", help="try rising learning rates, suggest one, and end"
     )
+    group.add_argument(
+        "--attention-map", metavar="TEXT",
+        help="at the end draw attention.png: where each head looks while reading TEXT",
+    )  # fmt: skip
     add_sources(parser)
     add_settings(parser)
     return parser
@@ -68,7 +76,15 @@ def suggest_learning_rate(session: Session) -> int:
     return 0
 
 
-def train(session: Session) -> int:
+def draw_attention(model: GPT, tokenizer: Tokenizer, text: str, target: Path) -> None:
+    """A picture of the attention weights of every head on one text."""
+    ids = tokenizer.encode(text)[: model.config.context_length]
+    figure = attention_maps(model, ids, [tokenizer.decode([i]) for i in ids])
+    figure.savefig(target, dpi=110)
+    print(f"Wrote {target}")
+
+
+def train(session: Session, attention_text: str | None = None) -> int:
     """Run the training that a session describes; returns the exit status."""
     config, folder = session.config, session.run.path
     print(f"Settings ({folder}/config.toml):\n{describe(config)}\n")
@@ -95,6 +111,8 @@ def train(session: Session) -> int:
     print(summarize(result, folder, config.steps, levels, PROGRAM))
     if problem:
         print(problem)
+    if attention_text:
+        draw_attention(model, text.tokenizer, attention_text, folder / "attention.png")
     return EXIT_CODES.get(result.stopped_by or "", 0)
 
 
@@ -104,7 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parse(build_parser(), argv)
         chosen = chosen_settings(arguments)
         with open_session(chosen, arguments.resume, arguments.overwrite) as session:
-            return suggest_learning_rate(session) if arguments.find_lr else train(session)
+            if arguments.find_lr:
+                return suggest_learning_rate(session)
+            return train(session, arguments.attention_map)
     except TinygradLLMError as error:
         print(f"train_gpt.py: {error}", file=sys.stderr)
         return 2
