@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,12 @@ def row_mean(xp: ArrayModule, x: Array) -> Array:
     if xp is not np:
         return x.mean(axis=-1, keepdims=True)
     n = x.shape[-1]
-    return np.matmul(x, np.full((n, 1), 1 / max(n, 1), x.dtype))
+    return np.matmul(x, _filled(n, x.dtype, 1 / max(n, 1)))[:, None]
+
+
+@lru_cache(maxsize=256)
+def _filled(n: int, dtype: Any, value: float) -> np.ndarray:
+    return np.full(n, value, dtype)
 
 
 def row_dot(xp: ArrayModule, a: Array, b: Array) -> Array:
@@ -79,7 +85,7 @@ def sum_rows(xp: ArrayModule, x: Array, out: Array | None = None) -> Array:
         total = x.sum(axis=0, dtype=np.float32 if x.dtype.itemsize == 2 else None)
         total = total.astype(x.dtype, copy=False)
     else:
-        total = np.matmul(np.ones(len(x), x.dtype), x)
+        total = np.matmul(_filled(len(x), x.dtype, 1.0), x)
     if out is None:
         return total
     out[...] = total

@@ -12,6 +12,7 @@ cut by the number of lanes; each element is still summed over the same numbers, 
 the sum differently for pieces of another size, so losses agree to rounding only.
 
 ``TINYGRAD_LLM_NUM_THREADS`` sets the number of lanes; the default is the number of usable cores.
+The first op that asks sets NumPy's BLAS to one thread for the whole process.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ def num_threads() -> int:
             raise ConfigError(
                 f"TINYGRAD_LLM_NUM_THREADS: expected a positive integer, got {text!r}."
             )
+        _limit_blas()
         _chosen = int(text) if text else _usable_cores()
     return _chosen
 
@@ -120,6 +122,7 @@ def set_num_threads(n: int) -> None:
     with _busy:
         if _lanes is not None:
             _lanes.stop()
+        _limit_blas()
         _lanes, _chosen = None, n
 
 
@@ -129,12 +132,15 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _start() -> _Lanes:
-    """Make the lanes, and leave BLAS one thread: the lanes split the products."""
-    global _lanes
+def _limit_blas() -> None:
+    """Leave BLAS one thread, in the whole process: the lanes split the products."""
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1, user_api="blas")
+
+
+def _start() -> _Lanes:
+    global _lanes
     _lanes = _Lanes(num_threads())
     return _lanes
 
@@ -151,7 +157,8 @@ if hasattr(os, "register_at_fork"):
 
 def parallel(task: Callable[[int], Any], n_tasks: int) -> list[Any]:
     """``[task(0), task(1), ...]``, computed by all lanes; each takes the next when it is free."""
-    if n_tasks == 1 or _inside.lane or num_threads() == 1 or not _busy.acquire(blocking=False):
+    alone = num_threads() == 1 or n_tasks == 1 or _inside.lane
+    if alone or not _busy.acquire(blocking=False):
         return [task(i) for i in range(n_tasks)]
     try:
         results: list[Any] = [None] * n_tasks
@@ -191,13 +198,14 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
     The longer side of the result is split, for each lane reads all of the other operand.
     """
     m, n = out.shape
+    lanes = num_threads()
     if m * n * a.shape[1] < WORTH_SPLITTING:
         return np.matmul(a, b, out=out)
     if m >= n:
-        pieces = even_slices(m, num_threads())
+        pieces = even_slices(m, lanes)
         parallel(lambda i: np.matmul(a[pieces[i]], b, out=out[pieces[i]]), len(pieces))
     else:
-        pieces = even_slices(n, num_threads())
+        pieces = even_slices(n, lanes)
         parallel(lambda i: np.matmul(a, b[:, pieces[i]], out=out[:, pieces[i]]), len(pieces))
     return out
 

@@ -27,7 +27,8 @@ from tinygrad_llm.ops.cross_entropy import (
 from tinygrad_llm.ops.linear import check_linear_shapes, linear_forward
 
 LOGITS_AT_ONCE = 256 * 50257  # elements: 51 MB in float32
-VOCABULARY_SLICE = 2048  # of the gradient of the weight is added up at a time, within the cache
+VOCABULARY_SLICE = 2048  # rows of the weight's gradient that are added up at a time, in the cache
+LONG_SLICE = 8192  # elements of a long sum that one task adds up
 
 
 def linear_cross_entropy_forward(
@@ -70,14 +71,14 @@ def _loss_and_gradient(xp: ArrayModule, z: Array, targets: Array, share: Array) 
 
 def _times_weight(xp: ArrayModule, dz: Array, weight: Array) -> Array:
     """dz W: the sum over the vocabulary is long, so slices of it are shared out and added."""
-    slices = _slices(len(weight))
+    slices = _slices(len(weight), LONG_SLICE)
     parts = each(xp, lambda i: xp.matmul(dz[:, slices[i]], weight[slices[i]]), len(slices))
     return sum(parts[1:], parts[0])
 
 
 def _add_product(xp: ArrayModule, dz: Array, x: Array, dweight: Array, first: bool) -> None:
     """dweight = or += dz^T x, a slice of the vocabulary at a time."""
-    slices = _slices(len(dweight))
+    slices = _slices(len(dweight), VOCABULARY_SLICE)
 
     def add(i: int) -> None:
         if first:
@@ -88,8 +89,7 @@ def _add_product(xp: ArrayModule, dz: Array, x: Array, dweight: Array, first: bo
     each(xp, add, len(slices))
 
 
-def _slices(length: int) -> list[slice]:
-    step = VOCABULARY_SLICE
+def _slices(length: int, step: int) -> list[slice]:
     return [slice(i, min(i + step, length)) for i in range(0, length, step)]
 
 
