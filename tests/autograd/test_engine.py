@@ -176,6 +176,19 @@ def test_op_without_backward_names_itself():
         Mystery.apply(leaf(2)).sum().backward()
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_out_of_memory_names_the_op_and_a_way_out(direction):
+    class Huge(tg.Function):
+        def forward(ctx, x):
+            return x + 1 if direction == "backward" else np.empty((1 << 45,))
+
+        def backward(ctx, dy):
+            return np.empty((1 << 45,))
+
+    with pytest.raises(tg.errors.OutOfMemoryError, match=f"{direction} of op 'huge'.*TiB.*batch"):
+        Huge.apply(leaf(2)).sum().backward()
+
+
 def test_no_grad_and_detach():
     x = leaf(3)
     with tg.no_grad():

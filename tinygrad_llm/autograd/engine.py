@@ -21,7 +21,7 @@ import numpy as np
 
 from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.autograd.versions import clock, was_overwritten
-from tinygrad_llm.errors import GraphError
+from tinygrad_llm.errors import GraphError, OutOfMemoryError
 
 FREED: Any = ("freed",)  # takes the place of a node's saved arrays after the walk
 
@@ -82,13 +82,24 @@ def _node_backward(node: Any, dy: Any) -> tuple[Any, ...]:
     if node.time < clock.last_write:
         _check_saved(node)
     observer = state.observer
-    if observer is None:
-        grads = node.backward(dy) if node.n_outputs == 1 else node.backward(*dy)
-    else:
+    if observer is not None:
         observer.before_backward(node, dy)
+    try:
         grads = node.backward(dy) if node.n_outputs == 1 else node.backward(*dy)
+    except MemoryError as error:
+        raise out_of_memory(node.name, "backward", error) from error
+    if observer is not None:
         observer.after_backward(node, dy, grads if type(grads) is tuple else (grads,))
     return grads if type(grads) is tuple else (grads,)
+
+
+def out_of_memory(op: str, direction: str, error: MemoryError) -> OutOfMemoryError:
+    """What the allocator said (how much was asked for), with the op's name and a way out."""
+    return OutOfMemoryError(
+        f"{direction} of op {op!r}: {str(error).rstrip('.')}. Lower batch_size or context_length "
+        "(and raise accumulate to learn from as many tokens), or compute activations again in the "
+        "backward pass (recompute)."
+    )
 
 
 def _check_saved(node: Any) -> None:

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tinygrad_llm.autograd.engine import FREED
+from tinygrad_llm.autograd.engine import FREED, out_of_memory
 from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.autograd.tensor import Tensor, make_result
 from tinygrad_llm.autograd.versions import clock
@@ -115,6 +115,7 @@ class Function:
 
         Raises:
             DeviceError: the tensors live on different devices.
+            OutOfMemoryError: the device has no room for the result.
         """
         arrays, needs, first = [], [], None
         recording = state.grad_enabled
@@ -142,10 +143,13 @@ class Function:
             ctx.edges = tuple(
                 [(a._node or a) if need else None for a, need in zip(args, needs, strict=True)]
             )
-        if state.observer is None:
-            out = ctx.forward(*arrays, **kwargs)
-        else:
-            out = _observed_forward(ctx, tuple(arrays), kwargs)
+        try:
+            if state.observer is None:
+                out = ctx.forward(*arrays, **kwargs)
+            else:
+                out = _observed_forward(ctx, tuple(arrays), kwargs)
+        except MemoryError as error:
+            raise out_of_memory(cls.name, "forward", error) from error
         if not ctx.requires_grad:
             if type(out) is tuple:
                 return tuple(make_result(o, None) for o in out)
