@@ -23,6 +23,7 @@ from dataclasses import replace
 
 from tinygrad_llm.data.templates import CHAT, TEMPLATES
 from tinygrad_llm.errors import TinygradLLMError
+from tinygrad_llm.finetuning.adapter import load_adapter
 from tinygrad_llm.finetuning.conversation import Conversation, load_assistant
 from tinygrad_llm.training.flags import parse
 from tinygrad_llm.training.sampling import Sampling
@@ -38,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("folder", nargs="?", default="runs/assistant", help="default: runs/assistant")
+    add("--adapter", metavar="FILE", help="a LoRA adapter for the model in FOLDER")
     add("--template", choices=sorted(TEMPLATES), help="default: the one the model was tuned in")
     add("--system", metavar="TEXT", help="what the system says (default: the template's words)")
     add("--max-new-tokens", type=int, default=64, help="longest answer (default: 64)")
@@ -50,7 +52,9 @@ def build_parser() -> argparse.ArgumentParser:
 def open_conversation(arguments: argparse.Namespace) -> Conversation:
     """Load the model; says so when it was never tuned for conversations."""
     model, tokenizer, tuned_in = load_assistant(arguments.folder)
-    if tuned_in is None:
+    if arguments.adapter:
+        load_adapter(model, arguments.adapter)
+    elif tuned_in is None:
         print("(This model was never tuned to answer; expect it to run on. "
               "examples/finetune_instructions.py tunes one.)")  # fmt: skip
     template = TEMPLATES[arguments.template] if arguments.template else tuned_in or CHAT

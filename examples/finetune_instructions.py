@@ -21,11 +21,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tinygrad_llm.backend.random import manual_seed
 from tinygrad_llm.data import corpora, instructions
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import CHAT_SPECIAL_TOKENS, TEMPLATES, Template
 from tinygrad_llm.errors import MissingDependencyError, TinygradLLMError
 from tinygrad_llm.finetuning import plots
+from tinygrad_llm.finetuning.adapter import save_adapter
 from tinygrad_llm.finetuning.base import SMALL, BaseModel, open_base, pretrain
 from tinygrad_llm.finetuning.conversation import save_assistant
 from tinygrad_llm.finetuning.instruction import (
@@ -45,7 +47,7 @@ from tinygrad_llm.finetuning.responses import (
     write_responses,
 )
 from tinygrad_llm.finetuning.text_metrics import TextScores
-from tinygrad_llm.nn.lora import apply_lora, merge_lora, remove_lora
+from tinygrad_llm.nn import apply_lora, remove_lora
 from tinygrad_llm.training.flags import parse
 
 PROGRAM = "python examples/finetune_instructions.py"
@@ -53,6 +55,7 @@ TRAINED = Path("runs/pydoc-bpe/best")  # what examples/train_gpt.py leaves
 NEW = replace(SMALL, steps=800)
 LORA_TARGETS = ("attention.qkv", "attention.projection", "expand", "project")
 LEARNING_RATES = {"all": 1e-3, "lora": 4e-3}  # at width 128
+ADAPTER = "adapter.safetensors"
 SHOWN = 10
 
 
@@ -130,8 +133,10 @@ def tune(
     )
     print(f"({history.stopped_by or 'all epochs done'}; the weights of epoch "
           f"{history.column('epoch')[history.best]:.0f} are kept)")  # fmt: skip
-    merge_lora(base.model)
-    remove_lora(base.model)
+    if which == "lora":
+        Path(arguments.out).mkdir(parents=True, exist_ok=True)
+        print(f"Adapter alone: {save_adapter(base.model, Path(arguments.out) / ADAPTER)}")
+        remove_lora(base.model)
     return history
 
 
@@ -195,6 +200,7 @@ def run(arguments: argparse.Namespace) -> int:
         judge(arguments, responses)
         return 0
     started, out = time.perf_counter(), Path(arguments.out)
+    manual_seed(arguments.seed)
     parts = instructions.split(instructions.load(arguments.data), seed=arguments.seed)
     base = make_base(arguments, parts[0])
     print(f"Base model: {base.origin}, {base.model.num_parameters():,} parameters.")

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tinygrad_llm.backend.random import manual_seed
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import TEMPLATES
 from tinygrad_llm.errors import MissingDependencyError, TinygradLLMError
@@ -33,7 +34,7 @@ from tinygrad_llm.finetuning.preference import (
     with_reference,
 )
 from tinygrad_llm.finetuning.responses import respond
-from tinygrad_llm.nn.lora import apply_lora, merge_lora, remove_lora
+from tinygrad_llm.nn import apply_lora, remove_lora
 from tinygrad_llm.training.flags import parse
 
 PROGRAM = "python examples/finetune_preferences.py"
@@ -80,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     template = TEMPLATES[arguments.template] if arguments.template else tuned_in
     template = template or TEMPLATES["chat"]
     train, test = polite_preferences(arguments.seed)
+    manual_seed(arguments.seed)
     longest = model.config.context_length
     report = lambda line: print(line, flush=True)  # noqa: E731
 
@@ -101,7 +103,6 @@ def run(arguments: argparse.Namespace) -> int:
     rate = arguments.learning_rate or LEARNING_RATES[arguments.trainable] * scale
     settings = FitSettings(arguments.epochs, 8, rate, seed=arguments.seed, evaluations=2)
     history = fit_preferences(model, pairs[0], pairs[1], settings, arguments.beta, report)
-    merge_lora(model)
     remove_lora(model)
 
     out = save_assistant(arguments.out, model, tokenizer, template)

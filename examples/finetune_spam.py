@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinygrad_llm.backend.random import manual_seed
 from tinygrad_llm.data import corpora, spam
 from tinygrad_llm.errors import MissingDependencyError, TinygradLLMError
 from tinygrad_llm.finetuning import plots
@@ -87,6 +88,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--patience", type=int, default=8, help="stop after so many validations without a new best "
         "(default: 8)")  # fmt: skip
     add("--class-weights", action="store_true", help="let rare and frequent classes count alike")
+    add("--language-weight", type=float, default=0.5, help="how much the model also goes on "
+        "learning to predict the messages' words; 0 for not at all (default: 0.5)")  # fmt: skip
     add("--rank", type=int, default=4, help="of LoRA (default: 4)")
     add("--seed", type=int, default=123, help="of splits, order and head (default: 123)")
     add = parser.add_argument_group("output").add_argument
@@ -128,6 +131,7 @@ def tune(
     arguments: argparse.Namespace, base: BaseModel, parts: list[LabelledTexts], which: str
 ) -> tuple[TextClassifier, History]:  # fmt: skip
     """A classifier, fine-tuned from a copy of the base model."""
+    manual_seed(arguments.seed)  # of the head, LoRA and dropout
     module = TextClassifier(copy.deepcopy(base.model), len(spam.LABELS), arguments.pooling)
     trained = choose_trainable(module, which, arguments.rank)
     whole = module.num_parameters()
@@ -142,7 +146,8 @@ def tune(
     )  # fmt: skip
     report = lambda line: print(line, flush=True)  # noqa: E731
     history = fit_classifier(
-        module, parts[0], parts[1], settings, arguments.class_weights, report
+        module, parts[0], parts[1], settings, arguments.class_weights, arguments.language_weight,
+        report,
     )
     if history.stopped_by:
         print(f"({history.stopped_by})")

@@ -142,14 +142,18 @@ def encode_labelled(
 
 
 def choose_trainable(
-    classifier: TextClassifier, which: str, rank: int = 8, alpha: float = 16.0
+    classifier: TextClassifier,
+    which: str,
+    rank: int = 8,
+    alpha: float = 16.0,
+    generator: Generator | None = None,
 ) -> int:
     """Freeze what shall stay as it is; the head is always trained.
 
     Args:
         which: "all"; "last-block": the last block and the last norm, as in the book; "head"; or
             "lora": low-rank changes to the frozen attention and feed-forward layers.
-        rank, alpha: of LoRA.
+        rank, alpha, generator: of LoRA, see `nn.apply_lora`.
 
     Returns:
         the number of trainable parameters.
@@ -163,7 +167,7 @@ def choose_trainable(
         classifier.requires_grad_(True)
     elif which == "lora":
         targets = ("attention.qkv", "attention.projection", "expand", "project")
-        apply_lora(classifier.gpt, rank, alpha, targets)
+        apply_lora(classifier.gpt, rank, alpha, targets, generator=generator)
         classifier.head.requires_grad_(True)
     else:
         last = f"gpt.blocks.{len(classifier.gpt.blocks) - 1}"

@@ -25,8 +25,7 @@ from tinygrad_llm.finetuning.classification import (
     encode_texts,
     probabilities_of,
 )
-from tinygrad_llm.nn import GPT, init
-from tinygrad_llm.nn.lora import merge_lora, remove_lora
+from tinygrad_llm.nn import GPT, init, remove_lora
 from tinygrad_llm.pretrained import SafetensorsFile, save_model, write_safetensors
 from tinygrad_llm.tokenizers import Tokenizer
 
@@ -77,7 +76,6 @@ class Classifier:
             CheckpointError: a file cannot be written.
         """
         folder = Path(folder)
-        merge_lora(self.module.gpt)
         remove_lora(self.module.gpt)
         save_model(self.module.gpt, folder)
         self.tokenizer.save(folder)
