@@ -121,3 +121,32 @@ def test_unwritable_folder(main, tmp_path, capsys):
     tmp_path.chmod(0o500)
     assert main(["--preset", "tiny", "--out", str(tmp_path / "run")]) == 2
     assert "Permission denied" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_progress_bar_on_a_terminal(tmp_path):
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 150, 0, 0))
+    command = [sys.executable, str(SCRIPT), "--preset", "tiny", "--steps", "20", "--no-plot"]
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "run")], stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 4096)
+        except OSError:  # the other end was closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(ours)
+    assert process.wait() == 0
+    text = shown.decode("utf-8")
+    assert re.search(r"20/20 \[\d\d:\d\d<\d\d:\d\d, .*loss .*smoothed .*tokens/s +\d+ MB", text)
