@@ -101,14 +101,15 @@ def require_dropout(kernel: str, p: float, key: Any) -> None:
 def as_rows(array: Any) -> tuple[Any, int]:
     """A view (M, N) of (..., N) and the distance between its rows; a copy where no view exists."""
     n = array.shape[-1]
-    if not _rows_evenly_spaced(array):
+    if not rows_evenly_spaced(array):
         array = array_module(array).ascontiguousarray(array)
     rows = array.reshape(math.prod(array.shape[:-1]), n)
     stride = rows.strides[0] // rows.itemsize if rows.shape[0] > 1 else n
     return rows, stride
 
 
-def _rows_evenly_spaced(array: Any) -> bool:
+def rows_evenly_spaced(array: Any) -> bool:
+    """Whether (..., N) can be seen as (M, N) without a copy."""
     if array.flags.c_contiguous:
         return True
     if array.strides[-1] != array.itemsize:

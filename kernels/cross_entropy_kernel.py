@@ -29,6 +29,7 @@ from ._checks import (
     require_integer,
     require_same_device,
     require_shape,
+    rows_evenly_spaced,
 )
 from ._common import split_scalar
 from ._runtime import array_module, cdiv, launch, next_power_of_2
@@ -157,10 +158,14 @@ def cross_entropy_with_gradient(logits: Any, targets: Any, scale: Any = 1.0,
 
     scale: what every row's gradient is multiplied by, 1 / number of counted rows for a mean loss;
         a float or a float32 array of one element on the device
-    out: where the gradient goes; None writes it over the logits, which must be C-contiguous then
+    out: where the gradient goes; None writes it over the logits, whose rows must be contiguous and
+        evenly spaced then
     """
     _check_with_gradient(logits, targets)
-    dx = output(logits if out is None else out, "cross_entropy_with_gradient", logits.shape, logits)
+    if out is None and not rows_evenly_spaced(logits):
+        raise KernelError("cross_entropy_with_gradient: logits must have contiguous, evenly spaced "
+                          "rows to be written over; pass out")
+    dx = logits if out is None else output(out, "cross_entropy_with_gradient", logits.shape, logits)
     losses, _ = _forward(logits, targets, dx, *split_scalar(scale), ignore_index)
     return losses, dx
 
@@ -173,7 +178,7 @@ def _forward(logits: Any, targets: Any, dx: Any, scale_array: Any, scale: float,
     losses, lse = xp.empty(m, "float32"), xp.empty(m, "float32")
     block = min(next_power_of_2(v), MAX_BLOCK)
     launch(cross_entropy_forward_kernel, (m,), x2, contiguous(targets), losses, lse, dx,
-           scale_array, scale, v, x_stride, v, ignore_index,
+           scale_array, scale, v, x_stride, 0 if dx is None else as_rows(dx)[1], ignore_index,
            BLOCK=block, num_warps=8 if block >= 2048 else 4, num_stages=2)
     return losses, lse
 

@@ -48,8 +48,22 @@ def _check_out(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool) -
     if out.shape != shape or out.dtype not in {a.dtype, np.dtype("float32")}:
         raise KernelError(f"matmul: out must have shape {shape} and dtype {a.dtype} or float32, "
                           f"got {out.shape} and {out.dtype}")
-    if not out.flags.c_contiguous:
-        raise KernelError("matmul: out must be C-contiguous; pass a contiguous buffer")
+    if _row_stride(out) is None:
+        raise KernelError("matmul: out must be C-contiguous, or a matrix whose rows are; pass such "
+                          "a buffer")
+
+
+def _row_stride(array: Any) -> int | None:
+    """Elements from one row to the next, cuBLAS's leading dimension; None where a copy is needed.
+
+    A matrix may be a part of wider rows. That is how a product with an odd number of columns, such
+    as a vocabulary of 50257, gets rows at aligned addresses.
+    """
+    columns = array.shape[-1]
+    if array.flags.c_contiguous:
+        return columns
+    stride = array.strides[0] // array.itemsize if array.ndim == 2 else 0
+    return stride if stride >= columns and array.strides[-1] == array.itemsize else None
 
 
 def _product_shape(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> tuple[int, ...]:
@@ -97,13 +111,12 @@ def _on_gpu(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool, accu
             tf32: bool) -> Any:
     import cupy
     from cupy_backends.cuda.libs import cublas
-    a, b = cupy.ascontiguousarray(a), cupy.ascontiguousarray(b)
+    a, b = (x if _row_stride(x) else cupy.ascontiguousarray(x) for x in (a, b))
     m, n = out.shape[-2:]
     k = a.shape[-2] if transpose_a else a.shape[-1]
     sizes = (int(transpose_b), int(transpose_a), n, m, k, _ONE.ctypes.data)
-    first = (b.data.ptr, _CUDA_TYPE[b.dtype.name], k if transpose_b else n)
-    second = (a.data.ptr, _CUDA_TYPE[a.dtype.name], m if transpose_a else k)
-    result = (out.data.ptr, _CUDA_TYPE[out.dtype.name], n)
+    first, second, result = ((x.data.ptr, _CUDA_TYPE[x.dtype.name], _row_stride(x))
+                             for x in (b, a, out))
     beta = (_ONE if accumulate else _ZERO).ctypes.data
     compute = _COMPUTE_TF32 if tf32 else _COMPUTE_FLOAT32
     handle = cupy.cuda.Device().cublas_handle

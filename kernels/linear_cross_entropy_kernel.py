@@ -27,12 +27,15 @@ from ._checks import (
     require_shape,
 )
 from ._common import column_sum
-from ._runtime import array_module
+from ._runtime import array_module, cdiv
 from .cross_entropy_kernel import cross_entropy, cross_entropy_with_gradient
 from .errors import KernelError
 from .gemm import matmul as default_matmul
 
 CHUNK_BYTES = 256 << 20
+# Rows of the logits begin at multiples of so many elements: with GPT-2's 50257 columns they would
+# otherwise stand at odd addresses, where tensor cores cannot read them at full width.
+ALIGNMENT = 64
 
 
 def _check(x: Any, weight: Any, targets: Any, bias: Any = None, ignore_index: int = -100,
@@ -75,9 +78,11 @@ def linear_cross_entropy(x: Any, weight: Any, targets: Any, bias: Any = None,
     sums = _Gradients(xp, rows, weight, bias) if needs_gradient else None
     total = xp.zeros((), "float32")
     step = chunk_rows or _default_chunk_rows(weight)
+    v = weight.shape[0]
+    padded = xp.empty((min(step, rows.shape[0]), cdiv(v, ALIGNMENT) * ALIGNMENT), x.dtype)
     for start in range(0, rows.shape[0], step):
         part, part_targets = rows[start:start + step], flat_targets[start:start + step]
-        logits = matmul(part, weight, transpose_b=True)  # (chunk, V)
+        logits = matmul(part, weight, out=padded[:part.shape[0], :v], transpose_b=True)
         if bias is not None:
             logits += bias
         if sums is None:

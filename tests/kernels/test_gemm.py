@@ -58,7 +58,7 @@ class _HostArray:
     """A NumPy array with the address where CuPy has it, so that cuBLAS's part can be played."""
 
     def __init__(self, array):
-        self.array = np.ascontiguousarray(array, np.float32)
+        self.array = array if array.dtype == np.float32 else array.astype(np.float32)
         self.data = types.SimpleNamespace(ptr=self.array.ctypes.data)
 
     def __getattr__(self, name):
@@ -94,9 +94,9 @@ def _gemm_strided(handle, ta, tb, m, n, k, alpha, a, a_type, lda, stride_a, b, b
                  compute, algorithm)
 
 
-@pytest.mark.parametrize("batch", [(), (3,), (2, 2)], ids=str)
-def test_what_cublas_is_asked_for(monkeypatch, batch):
-    """Rows against columns: leading dimensions, strides and the order of operands."""
+@pytest.fixture
+def cublas(monkeypatch):
+    """cuBLAS played by NumPy."""
     cupy = types.ModuleType("cupy")
     cupy.ascontiguousarray = lambda x: x
     cupy.cuda = types.SimpleNamespace(Device=lambda: types.SimpleNamespace(cublas_handle=0))
@@ -106,6 +106,25 @@ def test_what_cublas_is_asked_for(monkeypatch, batch):
                          "cupy_backends.cuda": types.ModuleType("cupy_backends.cuda"),
                          "cupy_backends.cuda.libs": libs}.items():
         monkeypatch.setitem(sys.modules, name, module)
+
+
+def test_rows_that_are_a_part_of_wider_rows_are_not_copied(cublas, device):
+    rng = np.random.default_rng(0)
+    wide_a, wide_b, wide_out = (rng.standard_normal((9, 16)).astype(np.float32) for _ in range(3))
+    a, b, out = wide_a[:7, :5], wide_b[:6, :5], wide_out[:7, :6]
+    beside = wide_out[:, 6:].copy()
+    gemm._on_gpu(_HostArray(a), _HostArray(b), _HostArray(out), False, True, False, tf32=False)
+    np.testing.assert_allclose(out, a @ b.T, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(wide_out[:, 6:], beside)
+    device_out = device.put(wide_out)[:7, :6]
+    kernels.matmul(device.put(wide_a)[:7, :5], device.put(wide_b)[:6, :5], device_out,
+                   transpose_b=True)
+    device.check(device_out, a.astype(np.float64) @ b.T.astype(np.float64), "float32")
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 2)], ids=str)
+def test_what_cublas_is_asked_for(cublas, batch):
+    """Rows against columns: leading dimensions, strides and the order of operands."""
     rng = np.random.default_rng(0)
     for transpose_a, transpose_b, accumulate in itertools.product((False, True), repeat=3):
         a = rng.standard_normal((*batch, *((5, 7) if transpose_a else (7, 5))))
