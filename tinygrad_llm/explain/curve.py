@@ -120,7 +120,8 @@ def _axes(low: float, high: float) -> list[str]:
         parts.append(f'<text x="{px:.1f}" y="{py + 16:.1f}" fill="#888" '
                      f'text-anchor="middle">{x}</text>')  # fmt: skip
         parts.append(_line(px, py, px, _PAD, "#8883"))
-    for y in {low, 0.0, high}:
+    crowded = (high - low) / 12
+    for y in [0.0, *(y for y in (low, high) if abs(y) > crowded)]:
         px, py = _place(X_RANGE[0], y, low, high)
         parts.append(f'<text x="{px - 4:.1f}" y="{py + 4:.1f}" fill="#888" '
                      f'text-anchor="end">{y:.3g}</text>')  # fmt: skip
