@@ -52,7 +52,6 @@ from tinygrad_llm.training.flags import parse
 
 PROGRAM = "python examples/finetune_instructions.py"
 TRAINED = Path("runs/pydoc-bpe/best")  # what examples/train_gpt.py leaves
-NEW = replace(SMALL, steps=800)
 LORA_TARGETS = ("attention.qkv", "attention.projection", "expand", "project")
 LEARNING_RATES = {"all": 1e-3, "lora": 4e-3}  # at width 128
 ADAPTER = "adapter.safetensors"
@@ -74,8 +73,8 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("base model").add_argument
     add("--base", metavar="FOLDER", default="auto", help="a checkpoint's folder, gpt2, or new for "
         f"one pretrained on the spot (default: {TRAINED} if it exists, else new)")  # fmt: skip
-    add("--pretrain-steps", type=int, default=NEW.steps,
-        help=f"steps of a new base model (default: {NEW.steps})")  # fmt: skip
+    add("--pretrain-steps", type=int, default=SMALL.steps,
+        help=f"steps of a new base model (default: {SMALL.steps})")  # fmt: skip
     add = parser.add_argument_group("fine-tuning").add_argument
     add("--trainable", choices=("all", "lora"), default="all", help="default: all")
     add("--rank", type=int, default=8, help="of LoRA (default: 8)")
@@ -107,7 +106,7 @@ def make_base(arguments: argparse.Namespace, train: Sequence[Instruction]) -> Ba
         return open_base(wanted, arguments.dropout)
     texts = [f"{e.instruction}\n{e.input}\n{e.output}" for e in train]
     texts += [document.text for document in corpora.load("pydoc")]
-    config = replace(NEW, steps=arguments.pretrain_steps, seed=arguments.seed)
+    config = replace(SMALL, steps=arguments.pretrain_steps, seed=arguments.seed)
     name = "the instructions and the Python manual"
     return pretrain(texts, config, CHAT_SPECIAL_TOKENS, name)
 
