@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tinygrad_llm as tg
+from tests.stand_in_gpu import DeviceArray, stand_in_gpu
 from tinygrad_llm.autograd import Function
 from tinygrad_llm.autograd.trace import trace, trace_of
 from tinygrad_llm.errors import ConfigError
@@ -177,3 +178,15 @@ def test_table():
     assert "(outside modules)" in t.table(by="scope")
     with pytest.raises(ConfigError, match="scope"):
         t.table(by="module")
+
+
+def test_arrays_of_a_gpu(monkeypatch):
+    with stand_in_gpu(monkeypatch):
+        x = tg.Tensor(DeviceArray(np.arange(6.0).reshape(2, 3)), requires_grad=True)
+        with trace(values=True) as t:
+            (x * x).tanh().sum().backward()
+    np.testing.assert_array_equal(t.leaves[0].value, np.arange(6.0).reshape(2, 3))
+    first = t.ops[0]
+    assert isinstance(first.values.outputs[0], np.ndarray)
+    np.testing.assert_allclose(sum(c.gradient for c in t.leaves[0].arrived), x.grad.get())
+    np.testing.assert_allclose(t.ops[1].values.local.rows[0], 1 - t.ops[1].values.outputs[0] ** 2)
