@@ -1,10 +1,11 @@
-"""The training step on this machine's CPU: this project against PyTorch, eager and compiled.
+"""The training step on this machine: this project against PyTorch, eager and compiled.
 
     python benchmarks/bench_train.py                     the table for all four sizes
     python benchmarks/bench_train.py --sizes a b --rounds 6
     python benchmarks/bench_train.py --no-torch          this project alone (PyTorch not needed)
     python benchmarks/bench_train.py --breakdown         where the time of our step goes
     python benchmarks/bench_train.py --curve steps.png   time against tokens, width, vocabulary
+    python benchmarks/bench_train.py --device cuda       GPT-2 124M on a GPU (see train_gpu.py)
 
 Every measurement is a process of its own, so that memory can be compared, and the contenders take
 turns, so that a change of the machine's load meets all of them. A step is forward, backward,
@@ -142,6 +143,8 @@ def save(rows: list[dict[str, Any]], folder: Path) -> Path:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", maxsplit=1)[0])
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES), metavar="SIZE")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--quick", action="store_true", help="with --device cuda: one batch size")
     parser.add_argument("--rounds", type=int, default=4, help="processes per contender")
     parser.add_argument("--steps", type=int, help="timed steps per process (default: by size)")
     parser.add_argument("--no-torch", action="store_true", help="this project alone")
@@ -155,6 +158,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
+    if options.device == "cuda":
+        import train_gpu
+
+        train_gpu.main(options.quick, options.breakdown, options.results / "train_cuda.jsonl")
+        return
     if options.breakdown:
         for size in options.sizes:
             print_breakdown(size)

@@ -175,7 +175,7 @@ class LinearCrossEntropy(Function):
         ctx.reservation = reserve(ctx.edges[1]) if exact else None
         return ctx.compute((x2, w, b, ids, row_shares(ctx.xp, counted, work)))
 
-    def compute(ctx, inputs: tuple[Any, ...]) -> Array:
+    def compute(ctx, inputs: tuple[Any, Any, Any, Any, Any]) -> Array:
         """The loss; saves the gradients, and the inputs to compute them again."""
         target = buffer_of(ctx.reservation)
         loss, *gradients = linear_cross_entropy_forward(

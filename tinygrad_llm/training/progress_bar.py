@@ -55,7 +55,7 @@ class ProgressBar(Callback):
         figures = (
             f"loss {record['loss']:.3f} (smoothed {smoothed or float('nan'):.3f})  "
             f"{timing['tokens_per_second']:,.0f} tokens/s  "
-            f"{readable(timing.get('device_memory_bytes', timing['memory_bytes']))}"
+            f"{readable(timing.get('device_memory_bytes') or timing['memory_bytes'])}"
         )
         if "mfu" in timing:
             figures += f"  MFU {timing['mfu']:.1%}" if timing["mfu"] else "  MFU n/a"
