@@ -10,7 +10,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 GPU = ["triton>=3.6", "ml_dtypes>=0.5"]
-DEV = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.14", "mypy>=1.18"]
+DEV = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.14", "mypy>=1.18",
+       "selenium>=4.20"]
 
 setup(
     name="tinygrad_llm",

@@ -39,6 +39,7 @@ def test_the_example_agrees_with_a_slope_taken_by_hand(op):
     line = str(tg.explain(op.name)).partition("By hand")[2].partition("\n")[2].splitlines()[0]
     slope, gradient = (float(part.rpartition("=")[2]) for part in line.split("     "))
     assert gradient == pytest.approx(slope, abs=1e-5)
+    assert abs(gradient) > 0.01, "0 = 0 would show nothing"
 
 
 def test_helpers_are_shown_and_checks_are_not():
@@ -47,6 +48,9 @@ def test_helpers_are_shown_and_checks_are_not():
     assert "def check_affine" not in text
     assert "def gelu_tanh_forward" in str(tg.explain("gelu")), "found through the table of forms"
     assert "def unbroadcast" in str(tg.explain("add"))
+    attention = str(tg.explain("scaled_dot_product_attention"))
+    assert "def _forward(" in attention
+    assert "def _backward(" in attention, "it returns None, but is no check"
 
 
 def test_kernel_source_is_shown():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,12 @@ from tinygrad_llm.autograd.trace import argument_names
 from tinygrad_llm.backend.dtypes import is_float
 from tinygrad_llm.explain.proof import differentiable, differentiable_call, is_caught
 
+MOST_NUMBERS = 80  # in the arguments of an example
+
 
 def worked_example(op: Op) -> str:
     """One call with numbers: arguments, result, arriving and leaving gradients, one slope."""
-    sample = _rounded(op.samples(np.random.default_rng(0))[0])
+    sample = _rounded(_readable(op.samples(np.random.default_rng(0))))
     run, inputs = differentiable_call(_apply(op), sample)
     tensors = [Tensor(x, requires_grad=True) for x in inputs]
     outs = run(*tensors)
@@ -37,6 +39,17 @@ def worked_example(op: Op) -> str:
     places = differentiable(sample)
     lines += [_show(f"d{names[i]}", t.grad) for i, t in zip(places, tensors, strict=True)]
     return "\n".join([*lines, "", _one_slope(run, tensors, dys, f"d{names[places[0]]}")])
+
+
+def _readable(samples: Sequence[Sample]) -> Sample:
+    """The first sample, which is the plainest, unless it is too large to follow."""
+
+    def size(sample: Sample) -> int:
+        return sum(np.size(a) for a in sample.args)
+
+    if size(samples[0]) <= MOST_NUMBERS:
+        return samples[0]
+    return min(samples, key=lambda s: size(s) if size(s) >= 6 else MOST_NUMBERS**2)
 
 
 def _apply(op: Op) -> Callable[..., Any]:
@@ -69,8 +82,10 @@ def _show(name: str, value: Any) -> str:
 
 
 def _arriving(outs: tuple[Tensor, ...]) -> list[np.ndarray]:
+    """A gradient for each result: 1 for a loss, numbers with one decimal otherwise."""
     rng = np.random.default_rng(1)
-    return [np.asarray(np.round(rng.uniform(-1, 1, o.shape), 1)) for o in outs]
+    drawn = [np.round(rng.uniform(-1, 1, o.shape), 1) + 0.0 for o in outs]
+    return [np.asarray(d) if d.ndim else np.ones(()) for d in map(np.asarray, drawn)]
 
 
 def _walk(outs: tuple[Tensor, ...], dys: list[np.ndarray]) -> None:

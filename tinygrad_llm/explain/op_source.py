@@ -38,7 +38,9 @@ def _with_helpers(function: Any, method: str) -> str:
     found: dict[str, Any] = {}
     start = getattr(function, method)
     _collect(start, function, found)
-    return "\n\n".join([_source(start), *[_source(f) for f in found.values()]])
+    main_part = [f for f in found.values() if method in f.__name__]  # such as linear_backward
+    rest = [f for f in found.values() if f not in main_part]
+    return "\n\n".join(_source(f) for f in [start, *main_part, *rest])
 
 
 def _collect(start: Any, owner: type, found: dict[str, Any]) -> None:
@@ -71,12 +73,11 @@ def _names(code: CodeType) -> Iterator[str]:
 
 def _tells(function: Any) -> bool:
     """True for array code of the op modules; False for checks and errors, which explain nothing."""
-    result = str(function.__annotations__.get("return", ""))
-    if result == "None" or result.endswith("Error"):
-        return False
-    return function.__module__.startswith("tinygrad_llm.ops") or not (
-        function.__module__.startswith("tinygrad_llm")
-    )
+    is_check = function.__name__.lstrip("_").startswith("check")
+    makes_error = str(function.__annotations__.get("return", "")).endswith("Error")
+    module = function.__module__
+    is_ours = module.startswith("tinygrad_llm.ops") or not module.startswith("tinygrad_llm")
+    return is_ours and not is_check and not makes_error
 
 
 def _source(function: Any) -> str:
