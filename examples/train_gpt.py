@@ -28,17 +28,19 @@ from tinygrad_llm.training.flags import add_settings, add_sources, chosen_settin
 from tinygrad_llm.training.lr_finder import draw_search, find_learning_rate
 from tinygrad_llm.training.samples import sample_text
 from tinygrad_llm.training.session import Session, open_session
-from tinygrad_llm.training.summary import summarize, try_loss_curve
+from tinygrad_llm.training.summary import interpreter, summarize, try_loss_curve
 from tinygrad_llm.training.watchers import make_callbacks
 
-PROGRAM = "python examples/train_gpt.py"
+PROGRAM = "examples/train_gpt.py"
 EXIT_CODES = {"Ctrl-C": 130, "SIGTERM": 143}  # as a shell expects them
 
 
 def build_parser() -> argparse.ArgumentParser:
     """All flags."""
     parser = argparse.ArgumentParser(
-        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"python {PROGRAM}",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     group = parser.add_argument_group("what to do")
     group.add_argument(
@@ -108,7 +110,8 @@ def train(session: Session, attention_text: str | None = None) -> int:
     length = 2 * config.sample_tokens
     sample = sample_text(model, text.tokenizer, config.prompt, length, config.seed)
     print(f"\n--- the model writes ---\n{sample}\n---")
-    print(summarize(result, folder, config.steps, levels, PROGRAM))
+    command = f"{interpreter()} {PROGRAM}"
+    print(summarize(result, folder, config.steps, levels, command))
     if problem:
         print(problem)
     if attention_text:

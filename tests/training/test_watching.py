@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +51,13 @@ def test_log_that_is_damaged_or_missing(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 1}\nnonsense\n', encoding="utf-8")
     with pytest.raises(DataError, match="line 2: is no JSON"):
         read_log(tmp_path / "log.jsonl")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_log_on_a_full_disk_says_how_to_go_on():
+    log = LineLog(Path("/dev/full"))
+    with pytest.raises(DataError, match=r"No space left on device.*go on with --resume"):
+        log.write({"step": 1})
 
 
 # ---- TensorBoard -----------------------------------------------------------------------------

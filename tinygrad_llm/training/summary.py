@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,7 +26,7 @@ def summarize(
         levels: entropies to compare the loss with.
         program: how the training script was called, for the command to go on.
     """
-    lines = ["", f"{_ending(result, steps)}  {_speed(result)}"]
+    lines = ["", _ending(result, steps)]
     if result.loss is not None:
         lines.append(f"  training loss      {result.loss:.4f} (smoothed)")
     if result.evaluation:
@@ -40,6 +42,12 @@ def summarize(
 
 def _ending(result: TrainingResult, steps: int) -> str:
     done = f"{result.last_step} of {steps} steps"
+    if result.first_step == result.last_step:
+        return f"This run has {done} already. Train longer with --steps N, anew with --overwrite."
+    return f"{_reason(result, done)}  {_speed(result)}"
+
+
+def _reason(result: TrainingResult, done: str) -> str:
     if result.stopped_by:
         return f"Stopped by {result.stopped_by} after {done}."
     return f"Done: {done}."
@@ -79,7 +87,18 @@ def _next_commands(
     if result.last_step < steps and not (result.stopped_by or "").startswith("early"):
         return ["Go on with:", f"  {program} --out {folder} --resume"]
     best = "best" if (folder / "best").exists() else "last"
-    return ["Next, let it write:", f"  python examples/generate.py {folder / best}"]
+    return [
+        "Next, let it write:",
+        f"  {interpreter()} examples/generate.py {folder / best}",
+    ]
+
+
+def interpreter() -> str:
+    """How to call this Python from here: ``.venv/bin/python``, or ``python``."""
+    if sys.prefix == sys.base_prefix:
+        return "python3"
+    path = os.path.relpath(sys.executable)
+    return "python" if path.startswith("..") else path
 
 
 def try_loss_curve(folder: Path, levels: Mapping[str, float]) -> str | None:
