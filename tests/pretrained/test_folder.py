@@ -133,6 +133,14 @@ def test_report_names_everything_that_is_wrong(tmp_path):
     assert "unexpected (1): transformer.h.0.surprise" in message
 
 
+def test_a_wrong_shape_alone_is_refused(tmp_path):
+    weights = random_weights()
+    weights["h.0.ln_1.weight"] = np.ones((8, 1), np.float32)
+    write_folder(tmp_path, weights)
+    with pytest.raises(errors.CheckpointError, match=r"ln_1.weight: expected \(8,\), got \(8, 1\)"):
+        load_model(tmp_path)
+
+
 def test_unknown_names_alone_are_a_warning(tmp_path):
     weights = random_weights()
     write_folder(tmp_path, {**weights, "score.weight": np.ones((2, 8), np.float32)})

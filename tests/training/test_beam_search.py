@@ -42,6 +42,32 @@ def test_wide_beams_find_the_best_of_all(penalty, stop_ids):
     assert scores[best] == pytest.approx(wanted[0])
 
 
+def plain_beam_search(n, n_beams, penalty, stop_ids):
+    """No cache, all candidates sorted, every beam followed to the end."""
+    beams, done = [(0.0, [])], []
+    for length in range(1, n + 1):
+        grown = []
+        for total, tail in beams:
+            logprobs = log_softmax(MODEL([[*PROMPT, *tail]]).numpy()[0, -1])
+            grown += [(total + logprobs[t], [*tail, t]) for t in range(5)]
+        grown.sort(reverse=True)
+        allowed = grown[: n_beams * (len(stop_ids) + 1)]
+        ended = [g for g in allowed if length == n or g[1][-1] in stop_ids]
+        done += [(total / len(tail) ** penalty, tail) for total, tail in ended]
+        beams = [g for g in allowed if g not in ended][:n_beams]
+    return sorted(done, reverse=True)[:n_beams]
+
+
+@pytest.mark.parametrize("n_beams", [1, 2, 3, 6])
+@pytest.mark.parametrize("penalty", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("stop_ids", [(), (0,), (2,), (3,), (1, 4)])
+def test_narrow_beams_equal_the_plain_search(n_beams, penalty, stop_ids):
+    wanted = plain_beam_search(6, n_beams, penalty, stop_ids)
+    got = beam_search(MODEL, PROMPT, 6, n_beams, penalty, stop_ids)
+    np.testing.assert_allclose([b.score for b in got], [score for score, _ in wanted], rtol=1e-9)
+    assert [b.ids[len(PROMPT) :].tolist() for b in got] == [tail for _, tail in wanted]
+
+
 def test_one_beam_is_greedy_and_more_are_no_worse():
     greedy = tg.generate(MODEL, PROMPT, 8, temperature=0)
     one = beam_search(MODEL, PROMPT, 8, n_beams=1)

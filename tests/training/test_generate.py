@@ -139,6 +139,16 @@ def test_rows_that_ended_are_not_computed_any_more():
     assert [len(step.rows) for step in steps] == [2] * (at + 1) + [1] * (14 - at)
 
 
+def test_a_short_row_goes_on_after_the_long_one_beside_it_has_ended():
+    long, short = list(range(CONTEXT - 1)), [5]
+    stop = int(tg.generate(MODEL, long, 1, temperature=0)[-1])
+    alone = tg.generate(MODEL, short, 8, temperature=0, stop_ids=[stop])
+    assert len(alone) == 9, "choose another prompt: this one ends early"
+    batch = tg.generate(MODEL, [long, short], 8, temperature=0, stop_ids=[stop])
+    assert batch[0].tolist() == [*long, stop]
+    assert batch[1].tolist() == alone.tolist()
+
+
 def test_modes_are_put_back_and_no_graph_is_kept():
     model = tiny_gpt(1)
     model.blocks[0].eval()

@@ -90,6 +90,19 @@ def test_impossible_tokens_are_never_drawn():
     assert {choose(logits, Sampling(), [], random) for _ in range(200)} == {1}
 
 
+@pytest.mark.parametrize("uniform", [0.0, np.nextafter(1.0, 0.0)])
+def test_the_ends_of_the_interval_hit_no_token_of_probability_zero(uniform):
+    class Fixed:
+        def uniform(self):
+            return uniform
+
+    for weights in ([0, 1, 0], [0, 0.3, 0.4, 0.7, 0], [0, 1 / 3, 0]):
+        with np.errstate(divide="ignore"):
+            logits = np.log(np.array(weights, float))
+        chosen = choose(logits, Sampling(), [], Fixed())
+        assert weights[chosen] > 0
+
+
 def test_repetition_penalty_lowers_what_occurred():
     logits = np.array([2.0, -2.0, 1.0])
     assert penalize(logits, [0, 1, 1], 2.0).tolist() == [1.0, -4.0, 1.0]

@@ -174,41 +174,41 @@ class _Reader:
         self._use_cache = use_cache
         self._cache: KVCache | None = None
         self._rows = np.arange(0)  # of the cache
-        self._starts: list[int] = []  # first token of each row's window in the cache
 
     def next_logits(self, rows: np.ndarray) -> np.ndarray:
         """Scores (n, V) of the token after the given rows' texts."""
-        starts = [window_start(len(self.texts[r]), self._context, self.slide) for r in rows]
         with evaluating(self._modules), no_grad():
-            if self._keep(rows, starts):
+            if self._keep(rows):
                 newest = np.array([[self.texts[r][-1]] for r in rows])  # (n, 1)
                 hidden = self.model.hidden(newest, cache=self._cache)  # (n, 1, C)
             else:
-                hidden = self._read_all(rows, starts)  # (n, T, C)
+                hidden = self._read_all(rows)  # (n, T, C)
             logits = self.model.logits(hidden[:, -1])  # (n, V)
         return to_numpy(logits.data)
 
-    def _keep(self, rows: np.ndarray, starts: list[int]) -> bool:
-        """Cut the cache down to the given rows; False if it must be filled anew.
+    def _keep(self, rows: np.ndarray) -> bool:
+        """Cut the cache down to the given rows; False if there is no room for another column.
 
-        That is so when a window has moved, or when the padding of the rows that are left, made for
-        a longer row that has ended, takes up the last column.
+        Then some window must move; or the padding of the rows that are left, made for a longer
+        row that has ended, takes up columns that a new cache need not have.
         """
         cache = self._cache
-        if cache is None:
+        if cache is None or cache.length == cache.max_length:
             return False
         if len(rows) != len(self._rows):
-            kept = np.flatnonzero(np.isin(self._rows, rows))
-            self._cache = cache = cache.select_rows(kept)
-            self._rows, self._starts = rows, [self._starts[i] for i in kept]
-        return self._starts == starts and cache.length < cache.max_length
+            self._cache = cache.select_rows(np.flatnonzero(np.isin(self._rows, rows)))
+            self._rows = rows
+        return True
 
-    def _read_all(self, rows: np.ndarray, starts: list[int]) -> Any:
-        windows = [self.texts[r][start:] for r, start in zip(rows, starts, strict=True)]
+    def _read_all(self, rows: np.ndarray) -> Any:
+        """Read the window of each row from its beginning."""
+        texts = [self.texts[r] for r in rows]
+        starts = [window_start(len(text), self._context, self.slide) for text in texts]
+        windows = [text[start:] for text, start in zip(texts, starts, strict=True)]
         ids, padding = left_pad(windows)
         cache = self.model.new_cache(len(rows), self._room, padding if padding.any() else None)
         if self._use_cache:
-            self._cache, self._rows, self._starts = cache, rows, starts
+            self._cache, self._rows = cache, rows
         elif not padding.any():
             return self.model.hidden(ids)
         return self.model.hidden(ids, cache=cache)

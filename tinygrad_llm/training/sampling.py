@@ -85,7 +85,9 @@ def choose(logits: np.ndarray, how: Sampling, seen: Iterable[int], random: Gener
         return int(logits.argmax())
     ids, p = candidates(logits, how)
     cumulative = np.cumsum(p)
-    place = np.searchsorted(cumulative, random.uniform() * cumulative[-1], side="right")
+    total = cumulative[-1]
+    draw = min(random.uniform() * total, np.nextafter(total, 0))  # the product may round up
+    place = np.searchsorted(cumulative, draw, side="right")  # the first sum above it
     return int(place if ids is None else ids[place])
 
 
