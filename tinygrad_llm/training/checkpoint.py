@@ -56,10 +56,11 @@ def write_checkpoint(
         _write_state(temporary, plain)
         _sync_all(temporary)
         _put_in_place(temporary, target)
-    except OSError as error:
+    except (OSError, CheckpointError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        why = error.strerror if isinstance(error, OSError) else error
         raise CheckpointError(
-            f"{target}: cannot be written ({error.strerror}). Earlier checkpoints are intact. "
+            f"{target}: cannot be written ({why}). Earlier checkpoints are intact. "
             "Check the free space and the permissions, then go on with --resume."
         ) from error
     except BaseException:

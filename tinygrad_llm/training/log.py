@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -43,6 +44,7 @@ class LineLog:
             self._file.write(json.dumps(values) + "\n")
             self._file.flush()
         except OSError as error:
+            self.close()
             raise DataError(
                 f"{self.path}: cannot be written ({error.strerror}). Check the free space and the "
                 "permissions; the last checkpoint is intact, go on with --resume."
@@ -66,9 +68,10 @@ class LineLog:
 
     def close(self) -> None:
         """Close the file; a later `write` opens it again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):  # what could not be written was reported by `write`
+                file.close()
 
 
 def _step_of(line: bytes) -> float:
