@@ -87,20 +87,40 @@ def ceilings(timer: Any, quick: bool) -> dict[str, float]:
     return {"GB/s": 2 * source.nbytes / copy / 1e6, "TFLOP/s": 2 * n**3 / product / 1e9}
 
 
-def registers() -> dict[str, int]:
-    """Registers per thread of each kernel in its default configuration on this GPU."""
+def registers() -> dict[tuple[str, str], int]:
+    """(launch, kernel) -> registers per thread in the default configuration on this GPU."""
     import cupy
 
     chip = int(cupy.cuda.Device().compute_capability)
-    found: dict[str, int] = {}
-    for launch, resources in kernels.resource_table((chip,)):
-        for name in (launch, resources.name.removesuffix("_kernel")):
-            found[name] = max(found.get(name, 0), resources.registers)
-    return found
+    return {(launch, r.name.removesuffix("_kernel")): r.registers
+            for launch, r in kernels.resource_table((chip,))}
 
 
-def measure(case: Case, timer: Any, roofs: dict[str, float], taken: dict[str, int],
-            report: Report, quick: bool) -> None:
+# op -> (launch, kernel) in kernels/catalog.py; D is the head size of the case
+CATALOG_NAME = {
+    "softmax": ("softmax", "softmax_forward"), "layer_norm": ("layer_norm", "layer_norm_forward"),
+    "layer_norm_backward": ("layer_norm_backward", "layer_norm_backward"),
+    "bias_gelu": ("bias_gelu tanh", "bias_gelu_forward"),
+    "bias_gelu_backward": ("bias_gelu_backward tanh", "bias_gelu_backward"),
+    "dropout": ("dropout", "dropout"), "embedding": ("embedding", "embedding_forward"),
+    "embedding_backward": ("embedding_backward", "embedding_backward"),
+    "cross_entropy": ("cross_entropy_with_gradient", "cross_entropy_forward"),
+    "adamw": ("adamw", "adamw"), "clip_factor": ("clip_factor", "squares"),
+    "attention": ("attention D={d}", "attention_forward"),
+    "attention_backward": ("attention D={d}", "attention_backward_keys"),
+    "attention_decode": ("attention_decode D={d}", "attention_decode"),
+}
+
+
+def registers_of(case: Case, taken: dict[tuple[str, str], int]) -> int | None:
+    """Registers of the case's kernel (of dK and dV for attention's backward), None if unknown."""
+    launch, kernel = CATALOG_NAME[case.op]
+    head_size = case.shape.split()[0].rpartition("x")[2]
+    return taken.get((launch.format(d=head_size), kernel))
+
+
+def measure(case: Case, timer: Any, roofs: dict[str, float],
+            taken: dict[tuple[str, str], int], report: Report, quick: bool) -> None:
     """Verify, time with the peers taking turns, and report one row per contender."""
     facts: Row = {"shape": case.shape, "dtype": case.dtype}
     error = case.error()
@@ -123,11 +143,11 @@ def measure(case: Case, timer: Any, roofs: dict[str, float], taken: dict[str, in
         result = row(case.op, errors[name], 2 * case.tolerance, times[name], work=case.work,
                      unit=case.unit, ceiling=roofs[case.unit], ran=name, **facts)
         if name == "triton":
-            result["registers"] = taken.get(case.op, 0)
+            result["registers"] = registers_of(case, taken)
             result["intensity"] = round(case.operations / case.bytes, 2)
             result["tflops"] = case.operations / ours / 1e9
         elif "ms" in result:
-            result["times_ours"] = round(result["ms"] / ours, 2)
+            result["times_ours"] = float(f"{result['ms'] / ours:.3g}")
         report.add(result)
 
 

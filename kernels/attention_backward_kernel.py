@@ -74,22 +74,22 @@ def walk_queries(
         inside = rows < t
         q = tile(Q, rows, dims, q_row, t, D, BLOCK_D, True)  # (BLOCK_M, BLOCK_D)
         lse = tl.load(Lse + rows, mask=inside, other=0.0)
-        scores = tl.dot(k, tl.trans(q), input_precision="ieee")  # (BLOCK_N, BLOCK_M)
+        scores = tl.dot(k, tl.trans(q), input_precision="tf32x3")  # (BLOCK_N, BLOCK_M)
         p = tl.exp2(scores * scale_log2 - (lse * 1.4426950408889634)[None, :])  # log2(e)
         if MASKED:
             p = tl.where(columns[:, None] <= rows[None, :] + (s - t), p, 0.0)
         do = tile(DO, rows, dims, do_row, t, D, BLOCK_D, True)
-        dp = tl.dot(v, tl.trans(do), input_precision="ieee")
+        dp = tl.dot(v, tl.trans(do), input_precision="tf32x3")
         kept = p
         if DROPOUT:
             keep = tl.trans(keep_mask(row_counters(lane, rows, t, s), columns, first, second,
                                       threshold))
             kept = tl.where(keep, p, 0.0)
             dp = tl.where(keep, dp * keep_scale, 0.0)
-        dv = tl.dot(kept.to(do.dtype), do, dv, input_precision="ieee")
+        dv = tl.dot(kept.to(do.dtype), do, dv, input_precision="tf32x3")
         delta = tl.load(Delta + rows, mask=inside, other=0.0)
         ds = p * (dp - delta[None, :])
-        dk = tl.dot(ds.to(q.dtype), q, dk, input_precision="ieee")
+        dk = tl.dot(ds.to(q.dtype), q, dk, input_precision="tf32x3")
     return dk, dv
 
 
@@ -173,19 +173,19 @@ def walk_keys(
         columns = start + tl.arange(0, BLOCK_N)
         k = tile(K, columns, dims, k_row, s, D, BLOCK_D, MASKED)  # (BLOCK_N, BLOCK_D)
         v = tile(V, columns, dims, v_row, s, D, BLOCK_D, MASKED)
-        scores = tl.dot(q, tl.trans(k), input_precision="ieee")  # (BLOCK_M, BLOCK_N)
+        scores = tl.dot(q, tl.trans(k), input_precision="tf32x3")  # (BLOCK_M, BLOCK_N)
         p = tl.exp2(scores * scale_log2 - lse_log2[:, None])
         if MASKED:
             visible = (columns < s)[None, :]
             if CAUSAL:
                 visible = visible & (columns[None, :] <= rows[:, None] + (s - t))
             p = tl.where(visible, p, 0.0)
-        dp = tl.dot(do, tl.trans(v), input_precision="ieee")
+        dp = tl.dot(do, tl.trans(v), input_precision="tf32x3")
         if DROPOUT:
             keep = keep_mask(row_counters(lane, rows, t, s), columns, first, second, threshold)
             dp = tl.where(keep, dp * keep_scale, 0.0)
         ds = p * (dp - delta[:, None])
-        dq = tl.dot(ds.to(k.dtype), k, dq, input_precision="ieee")
+        dq = tl.dot(ds.to(k.dtype), k, dq, input_precision="tf32x3")
     return dq
 
 

@@ -33,7 +33,7 @@ def _key_candidates(q: Any) -> list[Config]:
     """For dK and dV; the first is the default and spills on no chip of the catalog."""
     hopper = capability(q) == 90
     if q.itemsize == 4:
-        return [config(32, 32, 4, 1), config(16, 16, 4, 1)]
+        return [config(32, 32, 8, 1), config(16, 16, 4, 1)]
     if block_d(q.shape[3]) <= 64:
         best = config(64, 128, 8, 2) if hopper else config(64, 64, 8, 2)
         return [best, config(64, 64, 4, 2), config(32, 128, 8, 2), config(32, 64, 4, 2)]
@@ -47,7 +47,7 @@ def _query_candidates(q: Any) -> list[Config]:
     """For dQ; the first is the default and spills on no chip of the catalog."""
     hopper = capability(q) == 90
     if q.itemsize == 4:
-        return [config(32, 32, 4, 1), config(16, 16, 4, 1)]
+        return [config(64, 32, 8, 1), config(32, 32, 8, 1), config(16, 16, 4, 1)]
     if block_d(q.shape[3]) <= 64:
         best = config(128, 64, 8, 2) if hopper else config(64, 64, 4, 2)
         return [best, config(128, 64, 8, 3), config(128, 32, 8, 2), config(64, 32, 4, 2)]

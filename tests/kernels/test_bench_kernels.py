@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +91,51 @@ def test_roofline_picture(bench, tmp_path):
             {"op": "softmax", "rate": 3000.0, "intensity": 1.25, "tflops": 3.7}]
     roofline.draw(rows, tmp_path / "roof.png", 4000.0, 800.0, "a GPU")
     assert (tmp_path / "roof.png").read_bytes().startswith(b"\x89PNG")
+
+
+class _LikeTorch:
+    """As much of a tensor as the benchmark reads of a peer's result."""
+
+    def __init__(self, array):
+        self.array = array
+
+    detach = float = cpu = lambda self: self
+
+    def numpy(self):
+        return self.array
+
+
+def test_the_whole_run_with_numpy_in_the_place_of_cupy(bench, monkeypatch, tmp_path, capsys):
+    """Every case measured, a right peer timed beside it, a wrong peer refused, a picture drawn."""
+    import harness
+    numpy_as_cupy = types.ModuleType("cupy")
+    numpy_as_cupy.__dict__.update(
+        {name: getattr(np, name) for name in ("random", "empty_like", "empty")},
+        get_default_memory_pool=lambda: types.SimpleNamespace(free_all_blocks=lambda: None))
+    monkeypatch.setitem(sys.modules, "cupy", numpy_as_cupy)
+    tiny = bench.builders("tiny")
+    monkeypatch.setattr(bench, "builders", lambda size: tiny)
+    monkeypatch.setattr(bench, "gpu_timer", lambda: harness.host_timer)
+    monkeypatch.setattr(bench, "ceilings", lambda *args: {"GB/s": 10.0, "TFLOP/s": 1.0})
+    monkeypatch.setattr(bench, "registers", lambda: {("softmax", "softmax_forward"): 54})
+    monkeypatch.setattr(bench, "BUDGET_MS", {True: 1.0})
+    monkeypatch.setattr(bench.torch_peers, "available", lambda: None)
+
+    def peers(case):
+        if case.op != "softmax":
+            return {}
+        right = case.run()
+        return {"torch eager": lambda: _LikeTorch(right),
+                "torch compiled": lambda: _LikeTorch(right * np.float32(1.5))}
+
+    monkeypatch.setattr(bench.torch_peers, "peers", peers)
+    out = tmp_path / "rows.jsonl"
+    assert bench.with_gpu(True, out, "float32") == 1
+    rows = [json.loads(text) for text in out.read_text(encoding="utf-8").splitlines()]
+    softmax = {r["ran"]: r for r in rows if r["op"] == "softmax"}
+    assert softmax["triton"]["registers"] == 54
+    assert softmax["torch eager"]["times_ours"] > 0
+    assert "refused" in softmax["torch compiled"]
+    assert {"attention", "attention_backward", "adamw"} <= {r["op"] for r in rows}
+    assert out.with_suffix(".png").exists()
+    assert "REFUSED" in capsys.readouterr().out
