@@ -42,12 +42,18 @@ def press(driver, *pressed):
     find(driver, "#tree").send_keys(*pressed)
 
 
-def test_starts_folded_at_the_loss(page, step):
+def test_starts_folded_with_an_overview(page, step):
     labels = texts(page, ".row .label")
     assert labels[-1] == "linear_cross_entropy"
     assert "blocks.0" in labels
     assert not any("gelu" in label for label in labels)
-    assert find(page, "#detail h2").text == "linear_cross_entropy"
+    overview = find(page, "#detail").text
+    assert f"{step.loss.item():.4g}" in overview
+    assert f"{len(step.trace.ops)}, in {len(step.trace.events)} events" in overview
+    find(page, "#detail [data-step=start]").click()
+    assert script(page, "return explorer.position()") == 0
+    find(page, "#title").click()
+    assert find(page, "#detail h2").text == "Backpropagation, step by step"
     assert len(labels) < 12 < len(step.trace.ops)
 
 

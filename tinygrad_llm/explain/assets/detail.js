@@ -18,6 +18,7 @@ function drawDetail() {
   if (selected.kind === "op") opDetail(selected.id);
   else if (selected.kind === "leaf") leafDetail(selected.id);
   else if (selected.kind === "group") groupDetail(GROUPS[selected.id]);
+  else overview();
 }
 
 const add = html => detail.insertAdjacentHTML("beforeend", html);
@@ -143,51 +144,4 @@ function savedTable(node) {
   const lines = node.saved.map(([shape, dtype, bytes]) =>
     `<tr><td>${shapeText(shape)}</td><td>${dtype}</td><td>${byteText(bytes)}</td></tr>`);
   return `<table class="list">${lines.join("")}</table>`;
-}
-
-// ---- a parameter, a module ------------------------------------------------------------------
-
-function leafDetail(i) {
-  const leaf = DATA.leaves[i];
-  add(`<h2>${escapeText(leaf.name)}</h2><p class="path">a leaf: gradients end here, in .grad</p>`);
-  section("Value", [arrayCard(leaf.value, "")]);
-  const here = leaf.arrived.filter(c => NODES[c.source].backwardAt < position);
-  const items = contributionCards(leaf.arrived);
-  if (leaf.arrived.length > 1) items.push(...sumCards(leaf.gradient, "grad", leaf.arrived, here));
-  section(`Gradient (${here.length} of ${leaf.arrived.length} have arrived)`, items);
-}
-
-function groupDetail(group) {
-  const inside = NODES.slice(group.first, group.last + 1);
-  const sum = pick => inside.reduce((total, node) => total + pick(node), 0);
-  add(`<h2>${escapeText(group.path)}</h2><p class="path">a module: ${inside.length} ops</p><dl>` +
-      `<dt>time</dt><dd>forward ${sum(n => n.us[0]).toFixed(1)} µs, ` +
-      `backward ${sum(n => n.us[1]).toFixed(1)} µs</dd>` +
-      `<dt>kept for backward</dt><dd>${byteText(sum(n => n.saved_bytes))}</dd></dl>`);
-  const leaves = new Set(inside.flatMap(n => n.inputs.map(x => x.leaf)).filter(x => x !== null));
-  const outside = i => i !== null && (i < group.first || i > group.last);
-  const entering = [], leaving = [];
-  inside.forEach((node, k) => {
-    for (const x of node.inputs) {
-      if (outside(x.source)) entering.push([x, group.first + k]);
-    }
-    if (node.arrived.some(c => outside(c.source))) leaving.push(group.first + k);
-  });
-  section("What comes in", entering.map(([x, i]) =>
-    arrayCard(x.value, `from ${madeBy(x)} to ${opLink(i)}`)));
-  section("Gradient that comes back into the module", leaving.flatMap(i =>
-    NODES[i].dy.filter(ref => ref !== null).map(ref => later(
-      arrayCard(ref, `at ${opLink(i)}, from all its users`), NODES[i].backwardAt <= position))));
-  if (leaves.size) add(`<h3>Parameters</h3>${leafTable([...leaves])}`);
-}
-
-function leafTable(leaves) {
-  const lines = leaves.map(i => {
-    const leaf = DATA.leaves[i], array = DATA.arrays[leaf.value];
-    const norm = leaf.gradient === null ? "none" : short(DATA.arrays[leaf.gradient].norm);
-    return `<tr><td>${leafLink(i)}</td><td>${shapeText(array.shape)}</td>` +
-      `<td>${short(array.norm)}</td><td>${norm}</td></tr>`;
-  });
-  return '<table class="list"><tr><th>name</th><th>shape</th><th>norm</th><th>norm of gradient</th>' +
-    `</tr>${lines.join("")}</table>`;
 }

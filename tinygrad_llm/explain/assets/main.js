@@ -98,10 +98,11 @@ function readAddress() {
 }
 
 addEventListener("hashchange", readAddress);
-document.querySelector(".steps").addEventListener("click", event => {
+document.addEventListener("click", event => {
   const button = event.target.closest("[data-step]");
   if (button) step(button.dataset.step);
 });
+document.getElementById("title").addEventListener("click", () => select("", -1));
 slider.addEventListener("input", () => { moveTo(Number(slider.value)); followEvent(); });
 document.getElementById("fold-all").addEventListener("click", () => foldAll(true));
 document.getElementById("unfold-all").addEventListener("click", () => foldAll(false));
@@ -109,7 +110,7 @@ document.getElementById("help-button").addEventListener("click", () => KEYS["?"]
 
 moveTo(EVENTS.length);
 refold();
-if (!readAddress()) goTo("op", NODES.length - 1);
+if (!readAddress()) select("", -1);
 // For the console, and for tests that compare the page's numbers with the engine's.
 window.explorer = { data: DATA, values, nodeState, step, goTo, rows: () => rows,
                     position: () => position };

@@ -111,8 +111,9 @@ function showRow(r) {
   }
 }
 
-/** Row of what is selected; of a leaf, that of its first user. */
+/** Row of what is selected; of a leaf, that of its first user; -1 of nothing. */
 function selectedRow() {
+  if (!selected.kind) return -1;
   if (selected.kind === "op") return layout.rowOfNode[selected.id];
   if (selected.kind === "group") return rows.findIndex(row => row.group?.id === selected.id);
   const user = NODES.findIndex(node => node.inputs.some(input => input.leaf === selected.id));
