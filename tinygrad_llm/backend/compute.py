@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.backend import Array, ArrayModule, pool, threads
+from tinygrad_llm.backend import Array, ArrayModule, is_array, pool, threads
+from tinygrad_llm.backend.dtypes import is_float
 
 
 def empty(xp: ArrayModule, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -30,6 +31,15 @@ def matmul(xp: ArrayModule, a: Array, b: Array, out: Array | None = None) -> Arr
     if out is None:
         out = pool.empty((a.shape[0], b.shape[1]), np.result_type(a, b))
     return threads.matmul(a, b, out)
+
+
+def product(xp: ArrayModule, a: Array, b: Array) -> Array:
+    """The product of arrays of any shapes that `numpy.matmul` takes."""
+    if xp is np and a.ndim == b.ndim == 2 and is_float(a.dtype) and a.dtype == b.dtype:
+        return matmul(xp, a, b)
+    if xp is np:
+        threads.num_threads()  # the first call leaves BLAS one thread, which does not spin
+    return xp.matmul(a, b)
 
 
 def _half_matmul(a: Array, b: Array, out: Array | None) -> Array:
@@ -77,6 +87,17 @@ def row_dot(xp: ArrayModule, a: Array, b: Array) -> Array:
     if xp is not np:
         return (a * b).sum(axis=-1, keepdims=True)
     return np.vecdot(a, b)[:, None]
+
+
+def elementwise(xp: ArrayModule, ufunc: Callable[..., Array], a: Array, b: Array) -> Array:
+    """``ufunc(a, b)``; large arrays of one shape and type by all lanes, into pooled memory."""
+    alike = is_array(a) and is_array(b) and a.shape == b.shape and a.dtype == b.dtype
+    if not alike or xp is not np or a.size < threads.WORTH_SHARING or not is_float(a.dtype):
+        return ufunc(a, b)
+    y = pool.empty(a.shape, a.dtype)
+    a2, b2, y2 = as_rows(a), as_rows(b), as_rows(y)
+    by_rows(xp, lambda rows: ufunc(a2[rows], b2[rows], out=y2[rows]), *y2.shape)
+    return y
 
 
 def sum_rows(xp: ArrayModule, x: Array, out: Array | None = None) -> Array:

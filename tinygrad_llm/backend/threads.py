@@ -29,7 +29,8 @@ from tinygrad_llm.errors import ConfigError
 
 BLOCK_ELEMENTS = 65536  # 256 KB of float32: a block and its temporaries stay in the L2 cache
 WORTH_SHARING = 60_000  # elements; below it, waking a lane costs more than it saves
-WORTH_SPLITTING = 2_000_000  # multiply-adds of a matrix product, likewise
+WORTH_SPLITTING = 40e-6  # seconds that a matrix product would take on one lane, likewise
+FLOPS, BYTES = 1e11, 2e10  # per second, of one lane: orders of magnitude for that estimate
 
 
 class _Lanes:
@@ -199,7 +200,9 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
     """
     m, n = out.shape
     lanes = num_threads()
-    if m * n * a.shape[1] < WORTH_SPLITTING:
+    k = a.shape[1]
+    seconds = 2 * m * n * k / FLOPS + out.itemsize * (m * k + k * n + m * n) / BYTES
+    if lanes == 1 or seconds < WORTH_SPLITTING:
         return np.matmul(a, b, out=out)
     if m >= n:
         pieces = even_slices(m, lanes)

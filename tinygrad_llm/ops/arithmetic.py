@@ -13,6 +13,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, register, sample, true_gradient
 from tinygrad_llm.backend import Array
+from tinygrad_llm.backend.compute import elementwise
 from tinygrad_llm.ops._shape import broadcast_error, unbroadcast
 
 
@@ -44,7 +45,7 @@ class Elementwise(Function):
         if self.needs[1]:
             self.b_like = b.shape, b.dtype
         try:
-            return ufunc(a, b)
+            return elementwise(self.xp, ufunc, a, b)
         except ValueError as error:
             raise broadcast_error(self.name, a, b) from error
 

@@ -72,8 +72,11 @@ def _loss_and_gradient(xp: ArrayModule, z: Array, targets: Array, share: Array) 
 def _times_weight(xp: ArrayModule, dz: Array, weight: Array) -> Array:
     """dz W: the sum over the vocabulary is long, so slices of it are shared out and added."""
     slices = _slices(len(weight), LONG_SLICE)
-    parts = each(xp, lambda i: xp.matmul(dz[:, slices[i]], weight[slices[i]]), len(slices))
-    return sum(parts[1:], parts[0])
+    parts = empty(xp, (len(slices), len(dz), weight.shape[1]), dz.dtype)
+    each(xp, lambda i: xp.matmul(dz[:, slices[i]], weight[slices[i]], out=parts[i]), len(slices))
+    for part in parts[1:]:
+        parts[0] += part
+    return parts[0]
 
 
 def _add_product(xp: ArrayModule, dz: Array, x: Array, dweight: Array, first: bool) -> None:
@@ -84,7 +87,8 @@ def _add_product(xp: ArrayModule, dz: Array, x: Array, dweight: Array, first: bo
         if first:
             xp.matmul(dz[:, slices[i]].T, x, out=dweight[slices[i]])
         else:
-            dweight[slices[i]] += xp.matmul(dz[:, slices[i]].T, x)
+            part = empty(xp, dweight[slices[i]].shape, dweight.dtype)
+            dweight[slices[i]] += xp.matmul(dz[:, slices[i]].T, x, out=part)
 
     each(xp, add, len(slices))
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, register, sample, true_gradient
 from tinygrad_llm.backend import Array
+from tinygrad_llm.backend.compute import product
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._shape import unbroadcast
 
@@ -51,7 +52,7 @@ class MatMul(Function):
     def forward(ctx, a: Array, b: Array) -> Array:
         _check(a, b)
         ctx.save(a, b)
-        return ctx.xp.matmul(a, b)
+        return product(ctx.xp, a, b)
 
     def backward(ctx, dy: Array) -> Any:
         a, b = ctx.saved
@@ -64,10 +65,10 @@ class MatMul(Function):
             dy = dy[..., None, :]  # (..., I, J)
         da = db = None
         if ctx.needs[0]:
-            da = unbroadcast(ctx.xp.matmul(dy, b2.swapaxes(-1, -2)), a2.shape, a.dtype)
+            da = unbroadcast(product(ctx.xp, dy, b2.swapaxes(-1, -2)), a2.shape, a.dtype)
             da = da.reshape(ctx_a)
         if ctx.needs[1]:
-            db = unbroadcast(ctx.xp.matmul(a2.swapaxes(-1, -2), dy), b2.shape, b.dtype)
+            db = unbroadcast(product(ctx.xp, a2.swapaxes(-1, -2), dy), b2.shape, b.dtype)
             db = db.reshape(ctx_b)
         return da, db
 

@@ -1,0 +1,140 @@
+"""The lanes: results in order, errors, nesting, forks, and the same bits for any number."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from tinygrad_llm.backend import threads
+from tinygrad_llm.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def _restore():
+    before = threads.num_threads()
+    yield
+    threads.set_num_threads(before)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_results_come_in_the_order_of_the_tasks(n):
+    threads.set_num_threads(n)
+    assert threads.parallel(lambda i: i * i, 50) == [i * i for i in range(50)]
+    assert threads.parallel(lambda i: i, 0) == []
+
+
+def test_two_lanes_work_at_the_same_time():
+    threads.set_num_threads(2)
+    meeting = threading.Barrier(2, timeout=20)  # breaks unless both lanes arrive
+    threads.parallel(lambda i: meeting.wait(), 2)
+
+
+def test_an_error_in_any_lane_reaches_the_caller_and_the_lanes_go_on():
+    threads.set_num_threads(2)
+
+    def fail(i):
+        if i == 7:
+            raise ValueError("task seven")
+
+    for _ in range(3):
+        with pytest.raises(ValueError, match="task seven"):
+            threads.parallel(fail, 20)
+    assert threads.parallel(lambda i: i, 3) == [0, 1, 2]
+
+
+def test_work_inside_of_work_is_done_by_the_lane_itself():
+    threads.set_num_threads(2)
+    nested = threads.parallel(lambda i: threads.parallel(lambda j: 10 * i + j, 3), 4)
+    assert nested == [[10 * i + j for j in range(3)] for i in range(4)]
+
+
+def test_several_python_threads_may_call_at_once():
+    threads.set_num_threads(2)
+    sums = []
+    callers = [
+        threading.Thread(
+            target=lambda: sums.append(
+                sum(sum(threads.parallel(lambda i: i, 100)) for _ in range(50))
+            )
+        )
+        for _ in range(4)
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert sums == [50 * 4950] * 4
+
+
+@pytest.mark.parametrize("shape", [(300, 200, 400), (1, 700, 5000), (4000, 33, 17), (5, 4, 3)])
+def test_matmul_in_pieces(shape):
+    m, k, n = shape
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(m, k)), rng.normal(size=(n, k)).T
+    threads.set_num_threads(3)
+    out = np.full((m, n), np.nan)
+    assert threads.matmul(a, b, out) is out
+    np.testing.assert_allclose(out, a @ b, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 7, 1000])
+def test_blocks_of_rows_cover_each_row_once(n_rows):
+    seen = np.zeros(n_rows, int)
+
+    def task(rows):
+        seen[rows] += 1
+
+    threads.parallel_rows(task, n_rows, 300)
+    assert (seen == 1).all()
+
+
+def test_sums_over_blocks_do_not_depend_on_the_number_of_lanes():
+    x = np.random.default_rng(0).normal(size=(5000, 64)).astype(np.float32)
+    results = []
+    for n in (1, 2, 3):
+        threads.set_num_threads(n)
+        parts = threads.parallel_rows(lambda rows: x[rows].sum(axis=0), *x.shape)
+        results.append(sum(parts[1:], parts[0]))
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+def test_the_environment_chooses_and_is_checked():
+    code = "from tinygrad_llm.backend import threads; print(threads.num_threads())"
+    for text, expected in (("3", "3"), ("none", "expected a positive integer, got 'none'")):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, encoding="utf-8",
+            env={**os.environ, "TINYGRAD_LLM_NUM_THREADS": text},
+        )  # fmt: skip
+        assert expected in done.stdout + done.stderr
+    with pytest.raises(ConfigError, match="positive integer, got 0"):
+        threads.set_num_threads(0)
+
+
+def test_idle_lanes_use_no_processor_time():
+    threads.set_num_threads(2)
+    a = np.ones((400, 400), np.float32)
+    threads.matmul(a, a, np.empty_like(a))
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.1  # OpenBLAS's own threads would spin here
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_makes_its_own_lanes():
+    threads.set_num_threads(2)
+    threads.parallel(lambda i: i, 4)
+    code = (
+        "import os; from tinygrad_llm.backend import threads as t; t.set_num_threads(2);"
+        "t.parallel(lambda i: i, 4); pid = os.fork();\n"
+        "if not pid: os._exit(0 if t.parallel(lambda i: i, 4) == [0, 1, 2, 3] else 1)\n"
+        "print(os.waitpid(pid, 0)[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=60
+    )
+    assert done.stdout.strip() == "0"
