@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ class OpTimes(Observer):
     """Seconds per op, forward and backward."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     def before_forward(self, node: Any, arrays: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.start = time.perf_counter()
@@ -55,7 +55,7 @@ def print_breakdown(name: str) -> None:
     step, batches = make_step(size), size.batches(2)
     for batch in batches:
         step(*batch)
-    best, parts = float("inf"), Counter[str]()
+    best, parts = float("inf"), dict[str, float]()
     before = pool.statistics().allocations
     for i in range(REPEATS):
         with OpTimes() as times:
@@ -63,10 +63,10 @@ def print_breakdown(name: str) -> None:
             step(*batches[i % 2])
             seconds = time.perf_counter() - start
         if seconds < best:
-            best, parts = seconds, times.seconds
+            best, parts = seconds, dict(times.seconds)
     parts["clipping, AdamW, Python between ops"] = best - sum(parts.values())
     print(f"\n({name}) {size.title}: {1000 * best:.1f} ms, the best of {REPEATS} steps")
-    for part, seconds in parts.most_common():
+    for part, seconds in sorted(parts.items(), key=lambda p: -p[1]):
         print(f"  {part:36}{1000 * seconds:9.2f} ms {100 * seconds / best:5.1f} %")
     rate = gemm_rate(size.batch * size.context, size.n_embd)
     share = size.gemm_flops() / rate / 1e9 / best

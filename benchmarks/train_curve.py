@@ -47,7 +47,8 @@ def draw_curve(path: Path, with_torch: bool) -> None:
         times = {name: [best_ms(make, size) for _, size in sizes] for name, make in makers.items()}
         for name, ms in times.items():
             ax.plot([x for x, _ in sizes], ms, marker="o", label=name)
-            print(f"{label}: {name}: " + ", ".join(f"{x}: {m:.1f}" for (x, _), m in zip(sizes, ms)))
+            points = zip((x for x, _ in sizes), ms, strict=True)
+            print(f"{label}: {name}: " + ", ".join(f"{x}: {m:.1f} ms" for x, m in points))
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_xlabel(label)
