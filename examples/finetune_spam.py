@@ -248,6 +248,7 @@ def run(arguments: argparse.Namespace) -> int:
     sets = load_parts(arguments)
     base = make_base(arguments, sets)
     print(f"Base model: {base.origin}, {base.model.num_parameters():,} parameters.")
+    arguments.max_length = min(arguments.max_length, base.model.config.context_length)
     tables = [run_set(arguments, base, name, parts) for name, parts in sets.items()]
     print("\n" + "\n\n".join(tables))
     print(f"\n{time.perf_counter() - started:.0f} s in all. Ask the filter:\n"

@@ -218,7 +218,8 @@ def test_a_language_weight_keeps_the_language_model_alive(gpt, tokenizer):
     for weight in (0.0, 0.5):
         module = TextClassifier(copy.deepcopy(gpt), 2, "mean", 0.0, Generator(1))
         settings = FitSettings(epochs=6, batch_size=8, learning_rate=3e-3)
-        fit_classifier(module, data, data, settings, language_weight=weight)
+        history = fit_classifier(module, data, data, settings, language_weight=weight)
+        assert history.losses[0][1] < 2, "shown is the loss of the classes alone"
         ids, lengths = pad(data.rows, 0)
         hidden = module.gpt.hidden(ids)
         losses.append(language_loss(module.gpt, hidden, ids, lengths).item())

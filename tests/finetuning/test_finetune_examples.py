@@ -38,7 +38,7 @@ def base(_gpt, tokenizer, tmp_path, monkeypatch):
 
 def test_finetune_spam_reports_both_sets_draws_and_predicts(base, capsys):
     main = program("finetune_spam")
-    flags = ["--base", base, "--epochs", "1", "--trainable", "head", "lora", "--max-length", "60"]
+    flags = ["--base", base, "--epochs", "1", "--trainable", "head", "lora"]
     assert main(flags) == 0
     said = capsys.readouterr().out
     for kind in ("balanced", "full"):
@@ -53,7 +53,7 @@ def test_finetune_spam_reports_both_sets_draws_and_predicts(base, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert "p(spam)" in lines[0]
-    assert "only its first 60 tokens" in lines[1]
+    assert "only its first 64 tokens" in lines[1]
 
 
 def test_finetune_spam_reads_other_files_and_names_what_is_wrong(base, capsys, tmp_path):

@@ -236,17 +236,17 @@ def fit_classifier(
     if not balance:
         weights = np.ones_like(weights)
 
-    def batch_loss(numbers: np.ndarray) -> Tensor:
+    def batch_loss(numbers: np.ndarray) -> tuple[Tensor, Tensor]:
         ids, lengths = pad([train.rows[i] for i in numbers], 0)  # (B, T)
         labels = train.labels[numbers]  # (B,)
         hidden = classifier.gpt.hidden(ids)  # (B, T, C)
         logits = classifier.classify(hidden, lengths)  # (B, K)
         losses = F.cross_entropy(logits, labels, reduction="none")  # (B,)
         weight = array_module(losses.data).asarray(weights[labels], losses.dtype)  # (B,)
-        loss = (losses * weight).mean()
+        of_classes = loss = (losses * weight).mean()
         if language_weight:
             loss = loss + language_loss(classifier.gpt, hidden, ids, lengths) * language_weight
-        return loss
+        return loss, of_classes
 
     def evaluate() -> dict[str, float]:
         return evaluate_classifier(classifier, validation)

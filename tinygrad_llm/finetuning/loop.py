@@ -27,7 +27,7 @@ from tinygrad_llm.training.loop_settings import LoopSettings
 from tinygrad_llm.training.trainer import Trainer
 
 Report = Callable[[str], None]
-BatchLoss = Callable[[np.ndarray], Tensor]
+BatchLoss = Callable[[np.ndarray], "Tensor | tuple[Tensor, Tensor]"]
 Evaluate = Callable[[], Mapping[str, float]]
 
 
@@ -107,7 +107,8 @@ def fit(
     Args:
         model: left in evaluation mode.
         lengths: tokens of each training example.
-        batch_loss: the mean loss of the examples of the given numbers.
+        batch_loss: the mean loss of the examples of the given numbers; or a pair: the loss that
+            is minimized, and that part of it which the validation loss compares with.
         evaluate: measures on the validation set; "loss" decides which weights are kept.
         settings: how.
         report: called with a line after each validation.
@@ -143,7 +144,11 @@ def raise_if_signalled(stopped_by: str | None) -> None:
 
 
 class FineTuner(Trainer):
-    """A Trainer whose batches are numbers of examples."""
+    """A Trainer whose batches are numbers of examples.
+
+    Attributes:
+        comparable_loss: of the last batch, what the validation loss compares with.
+    """
 
     def __init__(
         self,
@@ -156,7 +161,7 @@ class FineTuner(Trainer):
         evaluate: Evaluate,
         watcher: Callback,
     ) -> None:
-        self._batch_loss = batch_loss
+        self._batch_loss, self.comparable_loss = batch_loss, math.nan
         super().__init__(
             model, optimizer, loader, settings, schedule,
             evaluate=lambda _: evaluate(), callbacks=[watcher],
@@ -164,7 +169,11 @@ class FineTuner(Trainer):
 
     def compute_loss(self, batch: Any) -> Tensor:
         """The mean loss of the examples ``batch`` (B,)."""
-        return self._batch_loss(batch)
+        loss = self._batch_loss(batch)
+        if not isinstance(loss, tuple):
+            loss = (loss, loss)
+        self.comparable_loss = float(loss[1].item())
+        return loss[0]
 
     def count_targets(self, batch: Any) -> int:
         """Every example counts the same."""
@@ -227,7 +236,8 @@ class _Watcher(Callback):
         self._best = [p.data.copy() for p in self._parameters]
 
     def on_step(self, trainer: Trainer, report: Any) -> None:
-        self.history.losses.append((report.step, report.loss))
+        loss = trainer.comparable_loss if isinstance(trainer, FineTuner) else report.loss
+        self.history.losses.append((report.step, loss))
 
     def on_evaluation(self, trainer: Trainer, record: dict[str, Any]) -> None:
         measured = {k.removeprefix("validation_"): v for k, v in record.items()}
