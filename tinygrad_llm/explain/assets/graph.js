@@ -71,9 +71,11 @@ function visibleRows() {
   return rows;
 }
 
-/** Unfolds all modules around an op or a group. */
+/** Unfolds all modules around an op or a group; returns whether any was folded. */
 function reveal(group) {
+  const before = unfolded.size;
   for (let g = group; g && g !== ROOT; g = g.parent) unfolded.add(g.id);
+  return unfolded.size > before;
 }
 
 /** Names of an op for people: "norm1 · layer_norm". */

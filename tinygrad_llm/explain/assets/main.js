@@ -13,9 +13,8 @@ function select(kind, id) {
 
 /** Selects something that may be inside folded modules, and scrolls to it. */
 function goTo(kind, id) {
-  if (kind === "op") reveal(NODES[id].group);
-  if (kind === "group") reveal(GROUPS[id].parent);
-  refold();
+  const around = kind === "op" ? NODES[id].group : kind === "group" ? GROUPS[id].parent : null;
+  if (reveal(around)) refold();
   select(kind, id);
   showRow(selectedRow());
 }
@@ -36,10 +35,8 @@ function moveTo(at) {
 }
 
 function step(how) {
-  if (how === "into" && EVENTS[position]) {
-    reveal(NODES[EVENTS[position][1]].group);
-    refold();
-  }
+  const next = EVENTS[position];
+  if (how === "into" && next && reveal(NODES[next[1]].group)) refold();
   moveTo({
     start: () => 0, end: () => EVENTS.length, into: () => position + 1,
     next: () => positionOver(1, layout.rowOfNode), back: () => positionOver(-1, layout.rowOfNode),
