@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.backend import Array, ArrayModule, is_array, pool, threads
+from tinygrad_llm.backend import Array, ArrayModule, pool, threads
 from tinygrad_llm.backend.dtypes import is_float
 
 
@@ -89,14 +89,15 @@ def row_dot(xp: ArrayModule, a: Array, b: Array) -> Array:
     return np.vecdot(a, b)[:, None]
 
 
-def elementwise(xp: ArrayModule, ufunc: Callable[..., Array], a: Array, b: Array) -> Array:
-    """``ufunc(a, b)``; large arrays of one shape and type by all lanes, into pooled memory."""
-    alike = is_array(a) and is_array(b) and a.shape == b.shape and a.dtype == b.dtype
-    if not alike or xp is not np or a.size < threads.WORTH_SHARING or not is_float(a.dtype):
+def elementwise(ufunc: Callable[..., Array], a: Any, b: Any) -> Array:
+    """``ufunc(a, b)``; large NumPy arrays of one shape and type by all lanes, in pooled memory."""
+    if type(a) is not np.ndarray or a.size < threads.WORTH_SHARING or type(b) is not np.ndarray:
+        return ufunc(a, b)
+    if a.shape != b.shape or a.dtype != b.dtype or not is_float(a.dtype):
         return ufunc(a, b)
     y = pool.empty(a.shape, a.dtype)
     a2, b2, y2 = as_rows(a), as_rows(b), as_rows(y)
-    by_rows(xp, lambda rows: ufunc(a2[rows], b2[rows], out=y2[rows]), *y2.shape)
+    by_rows(np, lambda rows: ufunc(a2[rows], b2[rows], out=y2[rows]), *y2.shape)
     return y
 
 

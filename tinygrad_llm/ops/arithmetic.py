@@ -45,7 +45,7 @@ class Elementwise(Function):
         if self.needs[1]:
             self.b_like = b.shape, b.dtype
         try:
-            return elementwise(self.xp, ufunc, a, b)
+            return elementwise(ufunc, a, b)
         except ValueError as error:
             raise broadcast_error(self.name, a, b) from error
 
