@@ -37,7 +37,9 @@ setup(
         "distributed": ["mpi4py>=4", "mpich>=4; sys_platform != 'win32'"],
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
         "dev": [*DEV, "ml_dtypes>=0.5", "matplotlib>=3.8",
-                "triton>=3.6; sys_platform == 'linux' and platform_machine == 'x86_64'"],
+                "triton>=3.6; sys_platform == 'linux' and platform_machine == 'x86_64'",
+                "mpi4py>=4; sys_platform == 'linux' and platform_machine == 'x86_64'",
+                "mpich>=4; sys_platform == 'linux' and platform_machine == 'x86_64'"],
         "bench": ["torch>=2.6"],
     },
 )

@@ -5,6 +5,7 @@
     python examples/train_gpt.py --data my_novel.txt --tokenizer char
     python examples/train_gpt.py --preset char --data tiny-shakespeare
     python examples/train_gpt.py --out runs/pydoc-bpe --resume   go on after Ctrl-C
+    mpiexec -n 2 python examples/train_gpt.py                    two processes: docs/scaling.md
 
 Prints the validation loss beside what counting tokens and pairs of tokens would achieve, shows
 what the model writes, saves checkpoints that Hugging Face transformers can open, and says at the
@@ -18,17 +19,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinygrad_llm.errors import MissingDependencyError, TinygradLLMError
+from tinygrad_llm.distributed import Communicator, join_world, run_together, with_gpus
+from tinygrad_llm.errors import ConfigError, MissingDependencyError, TinygradLLMError
 from tinygrad_llm.explain.pictures import attention_maps
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.assemble import make_trainer
 from tinygrad_llm.training.baselines import counting_baselines
+from tinygrad_llm.training.distributed import open_together, require_same_text
 from tinygrad_llm.training.flags import add_settings, add_sources, chosen_settings, describe, parse
 from tinygrad_llm.training.lr_finder import draw_search, find_learning_rate
 from tinygrad_llm.training.samples import sample_text
-from tinygrad_llm.training.session import Session, open_session
+from tinygrad_llm.training.session import Session
 from tinygrad_llm.training.summary import interpreter, summarize, try_loss_curve
+from tinygrad_llm.training.text import TokenText
 from tinygrad_llm.training.watchers import make_callbacks
 
 PROGRAM = "examples/train_gpt.py"
@@ -72,7 +76,7 @@ def suggest_learning_rate(session: Session) -> int:
         print(f"At {found.exploded_at:.1e} the loss rose for good.")
     if session.config.plot:
         try:
-            print(f"Wrote {draw_search(found, session.run.path / 'learning_rate.png')}")
+            print(f"Wrote {draw_search(found, Path(session.config.out) / 'learning_rate.png')}")
         except MissingDependencyError as error:
             print(f"(no picture: {error})")
     return 0
@@ -86,12 +90,22 @@ def draw_attention(model: GPT, tokenizer: Tokenizer, text: str, target: Path) ->
     print(f"Wrote {target}")
 
 
-def train(session: Session, attention_text: str | None = None) -> int:
+def follow(session: Session, text: TokenText, world: Communicator) -> int:
+    """Compute as one of several processes, where rank 0 tells and writes."""
+    model = session.load_model(text)
+    make_trainer(session.config, text, model, None, session.state, world=world).fit()
+    return 0
+
+
+def train(session: Session, world: Communicator, attention_text: str | None = None) -> int:
     """Run the training that a session describes; returns the exit status."""
-    config, folder = session.config, session.run.path
+    config, folder = session.config, Path(session.config.out)
     print(f"Settings ({folder}/config.toml):\n{describe(config)}\n")
 
     text = session.load_text()
+    require_same_text(world, text)
+    if world.rank:
+        return follow(session, text, world)
     counted = counting_baselines(text.train, text.validation, text.tokenizer.vocab_size)
     levels = {"unigram entropy": counted.unigram, "bigram entropy": counted.bigram}
     print(f"Text: {text.described}")
@@ -103,7 +117,7 @@ def train(session: Session, attention_text: str | None = None) -> int:
     print(f"Model: {model.num_parameters():,} parameters, {text.tokenizer.vocab_size} tokens.\n")
 
     watchers = make_callbacks(config, text.tokenizer, levels, folder)
-    trainer = make_trainer(config, text, model, session.run, session.state, watchers)
+    trainer = make_trainer(config, text, model, session.run, session.state, watchers, world=world)
     result = trainer.fit()
 
     problem = try_loss_curve(folder, levels) if config.plot else None
@@ -119,15 +133,24 @@ def train(session: Session, attention_text: str | None = None) -> int:
     return EXIT_CODES.get(result.stopped_by or "", 0)
 
 
+def run(world: Communicator, argv: Sequence[str] | None) -> int:
+    """Parse the flags and train, on every rank of ``world``."""
+    arguments = parse(build_parser(), argv)
+    chosen = chosen_settings(arguments)
+    with open_together(world, chosen, arguments.resume, arguments.overwrite) as session:
+        world = with_gpus(world, session.config.device)
+        if not arguments.find_lr:
+            return train(session, world, arguments.attention_map)
+        if world.size > 1:
+            raise ConfigError("--find-lr: runs on one process. Start it without mpiexec.")
+        return suggest_learning_rate(session)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the flags and train; an error becomes one sentence and status 2."""
+    """Train, alone or under mpiexec; an error becomes one sentence and status 2."""
     try:
-        arguments = parse(build_parser(), argv)
-        chosen = chosen_settings(arguments)
-        with open_session(chosen, arguments.resume, arguments.overwrite) as session:
-            if arguments.find_lr:
-                return suggest_learning_rate(session)
-            return train(session, arguments.attention_map)
+        world = join_world()
+        return run_together(world, "train_gpt.py", lambda: run(world, argv))
     except TinygradLLMError as error:
         print(f"train_gpt.py: {error}", file=sys.stderr)
         return 2

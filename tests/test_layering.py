@@ -15,6 +15,7 @@ LAYERS = [
     ["functional"],
     ["nn"],
     ["optim", "tokenizers", "data", "pretrained"],
+    ["distributed"],
     ["training"],
     ["finetuning"],
     ["explain"],

@@ -14,6 +14,7 @@ from tinygrad_llm import pretrained
 from tinygrad_llm.backend.random import manual_seed
 from tinygrad_llm.data.loader import BatchLoader
 from tinygrad_llm.data.sliding_window import TokenDataset
+from tinygrad_llm.distributed.communicator import Communicator
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.nn import GPT, Dropout, GPTConfig
 from tinygrad_llm.optim import (
@@ -105,11 +106,25 @@ def make_schedule(config: TrainConfig, optimizer: Optimizer) -> Schedule:
     return kind(optimizer, config.steps, warmup, config.min_learning_rate)
 
 
-def make_loader(config: TrainConfig, text: TokenText) -> BatchLoader:
-    """Batches of the training part, in an order that the seed decides."""
+def make_loader(
+    config: TrainConfig, text: TokenText, world: Communicator | None = None
+) -> BatchLoader:
+    """Batches of the training part, in an order that the seed decides.
+
+    Raises:
+        ConfigError: the batch cannot be shared out evenly among the processes.
+    """
     dataset = TokenDataset(text.train, config.context_length)
-    crops = config.order == "crops"
-    return BatchLoader(dataset, config.batch_size, config.seed, random_crops=crops)
+    rank, size = (0, 1) if world is None else (world.rank, world.size)
+    if config.batch_size % size:
+        raise ConfigError(
+            f"batch_size: {config.batch_size} windows cannot be shared out evenly among {size} "
+            f"processes. Choose a multiple of {size}."
+        )
+    return BatchLoader(
+        dataset, config.batch_size // size, config.seed, random_crops=config.order == "crops",
+        rank=rank, world_size=size,
+    )  # fmt: skip
 
 
 def make_evaluator(config: TrainConfig, text: TokenText, everything: bool = False) -> Evaluator:
@@ -167,6 +182,7 @@ def make_trainer(
     resumed: Mapping[str, Any] | None = None,
     callbacks: Sequence[Callback] = (),
     trainer_class: Callable[..., Trainer] | None = None,
+    world: Communicator | None = None,
 ) -> Trainer:
     """Everything together.
 
@@ -178,16 +194,17 @@ def make_trainer(
         resumed: the state of a checkpoint to go on from.
         callbacks: what listens.
         trainer_class: a subclass of `Trainer` with other parts; None for what fits the device.
+        world: the processes that train together; None for this one.
 
     Raises:
         CheckpointError: the checkpoint is of another text or model.
     """
     optimizer = make_optimizer(config, model)
-    kind = trainer_class or trainer_for(config)
+    kind = trainer_class or trainer_for(config, world)
     trainer = kind(
         model,
         optimizer,
-        make_loader(config, text),
+        make_loader(config, text, world),
         loop_settings(config),
         make_schedule(config, optimizer),
         evaluate=make_evaluator(config, text),
@@ -203,8 +220,12 @@ def make_trainer(
     return trainer
 
 
-def trainer_for(config: TrainConfig) -> type[Trainer]:
-    """The trainer that fits the device and the type of the weights."""
+def trainer_for(config: TrainConfig, world: Communicator | None = None) -> Callable[..., Trainer]:
+    """The trainer that fits the processes, the device, and the type of the weights."""
+    if world is not None and world.size > 1:
+        from tinygrad_llm.training.distributed import trainer_together
+
+        return trainer_together(config, world)
     if config.dtype == "float16":
         from tinygrad_llm.training.on_gpu.half import LossScaledTrainer
 

@@ -87,6 +87,9 @@ class TrainConfig:
     recompute: bool = _setting(
         False, "machine", "save memory: compute each block's activations again in the backward "
         "pass", HARMLESS)
+    shard_optimizer: bool = _setting(
+        False, "machine", "with mpiexec: each process keeps its part of the optimizer's state only",
+        HARMLESS)
 
     eval_every: int = _setting(100, "evaluation", "steps between validations; 0 for none", HARMLESS)
     eval_tokens: int = _setting(

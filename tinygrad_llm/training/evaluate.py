@@ -97,18 +97,27 @@ class Evaluator:
         """Loss, perplexity and bits per byte; the model is in evaluation mode meanwhile."""
         was_training = model.training
         model.eval()
-        nats, tokens, n_bytes = 0.0, 0, 0
         with no_grad():
-            for inputs, targets in self._batches():
-                nats += float(model.loss(inputs, targets).item()) * targets.size
-                tokens += targets.size
-                if self.token_bytes is not None:
-                    n_bytes += int(self.token_bytes[targets].sum())
+            figures = self.measure(model)
         model.train(was_training)
+        nats, tokens, n_bytes = (sum(column) for column in zip(*figures, strict=True))
         bits = nats / math.log(2) / n_bytes if n_bytes else math.nan
-        return Evaluation(nats / tokens, tokens, bits)
+        return Evaluation(nats / tokens, int(tokens), bits)
 
-    def _batches(self) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    def measure(self, model: GPT) -> list[tuple[float, int, int]]:
+        """Nats, tokens and bytes of each batch; overridden where ranks share the batches out."""
+        return [self.measure_batch(model, *batch) for batch in self.batches()]
+
+    def measure_batch(
+        self, model: GPT, inputs: np.ndarray, targets: np.ndarray
+    ) -> tuple[float, int, int]:
+        """Nats, tokens and bytes of one batch."""
+        nats = float(model.loss(inputs, targets).item()) * targets.size
+        n_bytes = 0 if self.token_bytes is None else int(self.token_bytes[targets].sum())
+        return nats, targets.size, n_bytes
+
+    def batches(self) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+        """The windows, (inputs, targets) of shape (B, T) each."""
         for first in range(0, len(self.windows), self.batch_size):
             chosen = self.windows[first : first + self.batch_size].tolist()
             pairs = [self.dataset[i] for i in chosen]

@@ -29,13 +29,13 @@ class Session:
 
     Attributes:
         config: its settings.
-        run: its folder.
+        run: its folder; None on a process that only computes (`distributed`).
         checkpoint: the folder of the checkpoint to go on from, or None for a new run.
         state: that checkpoint's state, or None.
     """
 
     config: TrainConfig
-    run: RunFolder
+    run: RunFolder | None
     checkpoint: Path | None
     state: Mapping[str, Any] | None
 
@@ -43,7 +43,8 @@ class Session:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.run.close()
+        if self.run is not None:
+            self.run.close()
 
     def load_text(self) -> TokenText:
         """The tokenized text; a resumed run keeps its tokenizer."""

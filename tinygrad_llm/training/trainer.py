@@ -198,7 +198,7 @@ class Trainer:
             started = time.perf_counter()
             report = self.train_step()
             self._after_step(report, time.perf_counter() - started)
-            result.stopped_by = signals.reason or self._early_stop()
+            result.stopped_by = self.agree_to_stop(signals.reason or self._early_stop())
         result.finish(self.step, self.progress, self.recorder)
         if self._saved_step != self.step:
             self.save_checkpoint()
@@ -233,6 +233,10 @@ class Trainer:
         if not patience or waited < patience:
             return None
         return f"early stopping: no better validation loss in {waited} evaluations"
+
+    def agree_to_stop(self, reason: str | None) -> str | None:
+        """Why to stop after this step, or None; several processes settle it together."""
+        return reason
 
     def _tell(self, event: str, *what: Any) -> None:
         for callback in self.callbacks:
