@@ -55,7 +55,7 @@ PROGRAM = "python examples/finetune_spam.py"
 TRAINED = Path("runs/pydoc-bpe/best")  # what examples/train_gpt.py leaves
 # The fewer parameters are trained, the larger the steps they can take, and the more they need.
 LEARNING_RATES = {"all": 1e-3, "last-block": 2e-3, "head": 1e-2, "lora": 4e-3}  # at width 128
-EPOCHS = {"all": 4, "last-block": 4, "head": 6, "lora": 6}
+EPOCHS = {"all": 3, "last-block": 3, "head": 4, "lora": 4}
 MIN_STEPS = 400  # a small set needs more epochs
 MAX_WRONG = 15
 Parts = tuple[list[spam.Message], list[spam.Message], list[spam.Message]]
@@ -82,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--trainable", nargs="+", choices=TRAINABLE, default=["all"],
         help="what is trained; several are compared (default: all)")  # fmt: skip
     add("--pooling", choices=POOLINGS, default="mean", help="where the head reads (default: mean)")
-    add("--epochs", type=int, help="passes over the training set (default: 4 or more)")
+    add("--epochs", type=int, help="passes over the training set (default: 3 or more)")
     add("--batch-size", type=int, default=16, help="messages in a step (default: 16)")
     add("--learning-rate", type=float, help="default: 1e-3 for a model 128 wide, less for wider "
         "ones, more where less is trained")  # fmt: skip
