@@ -3,7 +3,8 @@
 #   make train                       train a GPT on the Python manual (two minutes)
 #   make train ARGS="--preset tiny"  with other settings
 #   make test                        the test suite
-#   make finetune                    turn a trained GPT into a spam filter
+#   make finetune                    a spam filter and an assistant from that GPT, with scores
+#   make finetune SPAM=FILE INSTRUCTIONS=FILE        the same on real data
 #   make lint  make bench  make docs
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.10 python3.14 python3; do \
@@ -22,7 +23,9 @@ train: $(VENV)/train
 	$(BIN)/python examples/train_gpt.py --resume $(ARGS)
 
 finetune: $(VENV)/train
-	$(BIN)/python examples/finetune_spam.py $(ARGS)
+	test -e runs/pydoc-bpe/best || $(BIN)/python examples/train_gpt.py --resume
+	$(BIN)/python examples/finetune_spam.py $(if $(SPAM),--data $(SPAM))
+	$(BIN)/python examples/finetune_instructions.py $(if $(INSTRUCTIONS),--data $(INSTRUCTIONS))
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest $(ARGS)
