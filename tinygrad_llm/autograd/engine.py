@@ -117,10 +117,17 @@ def _add(seen: Any, grad: Any, seen_is_ours: bool, grad_is_ours: bool) -> Any:
     if seen_is_ours and seen.dtype == grad.dtype:
         seen += grad
         return seen
-    if grad_is_ours and seen.dtype == grad.dtype and grad.flags.writeable:
+    if grad_is_ours and seen.dtype == grad.dtype and _may_write(grad):
         grad += seen
         return grad
     return seen + grad
+
+
+def _may_write(x: Any) -> bool:
+    """Whether each element of ``x`` has memory of its own; CuPy does not mark broadcast views."""
+    if isinstance(x, np.ndarray):
+        return x.flags.writeable
+    return all(stride or n <= 1 for stride, n in zip(x.strides, x.shape, strict=True))
 
 
 def accumulate(leaf: Any, grad: Any, fresh: bool) -> None:
@@ -134,7 +141,7 @@ def accumulate(leaf: Any, grad: Any, fresh: bool) -> None:
             buffer[...] = grad
         leaf.grad = buffer
     else:
-        own = fresh and grad.flags.writeable and grad.dtype == leaf.data.dtype
+        own = fresh and _may_write(grad) and grad.dtype == leaf.data.dtype
         leaf.grad = grad if own else grad.astype(leaf.data.dtype)
     if leaf.on_gradient is not None:
         leaf.on_gradient(leaf)
