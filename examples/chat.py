@@ -42,6 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--adapter", metavar="FILE", help="a LoRA adapter for the model in FOLDER")
     add("--template", choices=sorted(TEMPLATES), help="default: the one the model was tuned in")
     add("--system", metavar="TEXT", help="what the system says (default: the template's words)")
+    add("--history", type=int, metavar="N", help="earlier questions the model sees; 0 suits one "
+        "that was tuned on single questions (default: as many as fit)")  # fmt: skip
     add("--max-new-tokens", type=int, default=64, help="longest answer (default: 64)")
     add("--temperature", type=float, default=0.7, help="0 is greedy (default: 0.7)")
     add("--top-k", type=int, default=40, help="draw among so many words (default: 40)")
@@ -60,7 +62,7 @@ def open_conversation(arguments: argparse.Namespace) -> Conversation:
     template = TEMPLATES[arguments.template] if arguments.template else tuned_in or CHAT
     return Conversation(
         model, tokenizer, template, arguments.system, arguments.max_new_tokens,
-        Sampling(arguments.temperature, top_k=arguments.top_k), arguments.seed,
+        Sampling(arguments.temperature, top_k=arguments.top_k), arguments.seed, arguments.history,
     )  # fmt: skip
 
 

@@ -38,6 +38,18 @@ def test_the_history_is_part_of_the_next_prompt_until_reset(conversation, tokeni
     assert prompt == "<|user|>\nAnd?\n<|assistant|>\n"
 
 
+def test_the_history_can_be_limited(gpt, tokenizer):
+    talk = Conversation(gpt, tokenizer, CHAT, max_new_tokens=4, sampling=GREEDY, history=0)
+    for question in ("Hello", "And?"):
+        list(talk.ask(question))
+        assert talk.forgotten == 0
+        prompt = tokenizer.decode(talk._prompt(Turn("user", question)))
+        assert prompt == f"<|user|>\n{question}\n<|assistant|>\n"
+    talk.history = 1
+    prompt = tokenizer.decode(talk._prompt(Turn("user", "Now?")))
+    assert prompt.startswith("<|user|>\nAnd?\n")
+
+
 def test_a_full_context_forgets_the_oldest_questions_and_keeps_the_system(gpt, tokenizer):
     talk = Conversation(gpt, tokenizer, CHAT, "Be kind", max_new_tokens=8, sampling=GREEDY)
     for n in range(6):

@@ -39,10 +39,12 @@ class Conversation:
         max_new_tokens: longest answer; room for it is kept in the context.
         sampling: how tokens are chosen.
         seed: of the random choices.
+        history: how many earlier questions the model sees at most; None for as many as fit. A
+            model that was tuned on single questions does best with 0.
 
     Attributes:
         turns: questions and answers in turn.
-        system, sampling: as given; may be changed at any time.
+        system, sampling, history: as given; may be changed at any time.
         forgotten: how many questions the last prompt left out because the context was full.
         cut: how many tokens of the newest question did not fit.
         finished: whether the model ended its last answer itself.
@@ -60,6 +62,7 @@ class Conversation:
         max_new_tokens: int = 64,
         sampling: Sampling | None = None,
         seed: int = 0,
+        history: int | None = None,
     ) -> None:
         room = model.config.context_length - max_new_tokens
         if max_new_tokens < 1 or room < 1:
@@ -73,6 +76,7 @@ class Conversation:
         self.system, self.max_new_tokens, self._room = system, max_new_tokens, room
         self.sampling, self._seed = sampling or Sampling(0.7, top_k=40), seed
         self.turns: list[Turn] = []
+        self.history = history
         self.forgotten, self.cut, self.finished = 0, 0, True
 
     def ask(self, question: str) -> Iterator[str]:
@@ -134,12 +138,13 @@ class Conversation:
 
     def _prompt(self, question: Turn) -> list[int]:
         """Token ids of the history and the question, so that an answer still fits."""
-        for start in range(0, len(self.turns) + 1, 2):
+        first = 0 if self.history is None else max(0, len(self.turns) - 2 * self.history)
+        for start in range(first, len(self.turns) + 1, 2):
             turns = with_system([*self.turns[start:], question], self.system)
             ids, _ = self.template.encode(turns, self.tokenizer, ask=True)
             if len(ids) <= self._room:
                 break
-        self.forgotten, self.cut = start // 2, max(0, len(ids) - self._room)
+        self.forgotten, self.cut = (start - first) // 2, max(0, len(ids) - self._room)
         return ids[-self._room :]
 
 
