@@ -58,12 +58,13 @@ class Traffic:
 
 
 class Work:
-    """An operation under way.
+    """An operation under way; to be waited for, and held until then.
 
     Args:
         wait: returns when it is done; None when it is done already.
         is_done: whether it is done, without waiting; this also moves it along.
         finish: called once, when it is done.
+        arrays: what the operation reads and writes: kept alive, since MPI knows addresses only.
     """
 
     def __init__(
@@ -71,8 +72,10 @@ class Work:
         wait: Callable[[], None] | None = None,
         is_done: Callable[[], bool] | None = None,
         finish: Callable[[], None] | None = None,
+        arrays: Any = (),
     ) -> None:
         self._wait, self._is_done, self._finish = wait, is_done, finish
+        self._arrays = arrays
 
     def test(self) -> bool:
         """Whether the operation is done; pushes it on if not."""
@@ -92,7 +95,7 @@ class Work:
         self._complete()
 
     def _complete(self) -> None:
-        self._wait = self._is_done = None
+        self._wait = self._is_done = self._arrays = None
         finish, self._finish = self._finish, None
         if finish is not None:
             finish()

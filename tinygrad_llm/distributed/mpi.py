@@ -49,7 +49,7 @@ class MpiCommunicator(Communicator):
         self._roll_call = self.comm.Dup()
 
     def _all_reduce(self, x: Array) -> Work:
-        return self._work("all_reduce", self.comm.Iallreduce(self.mpi.IN_PLACE, x))
+        return self._work("all_reduce", self.comm.Iallreduce(self.mpi.IN_PLACE, x), x)
 
     def _reduce_scatter(self, x: Array, bounds: Sequence[int]) -> Work:
         counts = np.diff(bounds).tolist()
@@ -59,18 +59,21 @@ class MpiCommunicator(Communicator):
         def put_in_place() -> None:
             x[bounds[self.rank] : bounds[self.rank + 1]] = mine
 
-        return self._work("reduce_scatter", request, put_in_place)
+        return self._work("reduce_scatter", request, (x, mine, counts), put_in_place)
 
     def _all_gather(self, x: Array, bounds: Sequence[int]) -> Work:
         starts, counts = np.asarray(bounds[:-1]), np.diff(bounds)
         place = [_as_bytes(x), counts * x.itemsize, starts * x.itemsize, self.mpi.BYTE]
-        return self._work("all_gather", self.comm.Iallgatherv(self.mpi.IN_PLACE, place))
+        return self._work("all_gather", self.comm.Iallgatherv(self.mpi.IN_PLACE, place), place)
 
     def _broadcast(self, x: Array) -> Work:
-        return self._work("broadcast", self.comm.Ibcast([_as_bytes(x), self.mpi.BYTE]))
+        place = [_as_bytes(x), self.mpi.BYTE]
+        return self._work("broadcast", self.comm.Ibcast(place), place)
 
-    def _work(self, name: str, request: Any, finish: Callable[[], None] | None = None) -> Work:
-        return Work(lambda: self.wait_until(request.Test, name), request.Test, finish)
+    def _work(
+        self, name: str, request: Any, arrays: Any, finish: Callable[[], None] | None = None
+    ) -> Work:
+        return Work(lambda: self.wait_until(request.Test, name), request.Test, finish, arrays)
 
     def share(self, value: Any) -> Any:
         """Rank 0's value, of JSON's types, on all ranks."""
