@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.errors import ConfigError, DTypeError, ShapeError
-from tinygrad_llm.ops.attention import BLOCK_ROWS, attention_composed
+from tinygrad_llm.ops._attention_blocks import BLOCK_ROWS
+from tinygrad_llm.ops.attention import attention_composed
 
 
 def random(*shape, seed=0, dtype=np.float64):

@@ -9,9 +9,6 @@ keys than its last row may see, so that half of the work is not done at all.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,42 +17,17 @@ from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradi
 from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.backend.compute import each, empty
 from tinygrad_llm.backend.dtypes import accumulate_dtype
-from tinygrad_llm.backend.random import Key, default_generator, drop_threshold, hash_counters
+from tinygrad_llm.backend.random import Key
 from tinygrad_llm.errors import DTypeError, ShapeError
-from tinygrad_llm.ops.dropout import check_probability, dropout_composed
-
-BLOCK_ROWS = 64
-GROUP = 1 << 17  # scores computed at a time, about: as many heads as the cache has room for
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What besides q, k and v determines the result.
-
-    Attributes:
-        scale: factor of the scores, usually 1 / sqrt(D).
-        causal: query i sees keys 0 .. i + S - T only.
-        mask: None, or True where a query sees a key, or numbers to add; (B, H, T, S).
-        dropout_p: probability of dropping a probability.
-        key: of the random bits.
-        number: (B, H) the number of each head in the whole batch, for the random bits.
-    """
-
-    scale: float
-    causal: bool = False
-    mask: Array | None = None
-    dropout_p: float = 0.0
-    key: Key = (0, 0)
-    number: Any = None
-
-    def part(self, group: tuple[slice, slice]) -> Settings:
-        """The settings of some batches and heads."""
-        mask, number = self.mask, self.number
-        return replace(
-            self,
-            mask=None if mask is None else mask[group],
-            number=None if number is None else number[group],
-        )
+from tinygrad_llm.ops._attention_blocks import (
+    Settings,
+    blocks,
+    drop,
+    head_groups,
+    make_settings,
+    scores,
+)
+from tinygrad_llm.ops.dropout import dropout_composed
 
 
 def attention_forward(
@@ -135,86 +107,6 @@ def _backward(
                 xp.matmul(left.swapaxes(-1, -2), right, out=target)
             else:
                 target[..., seen, :] += xp.matmul(left.swapaxes(-1, -2), right)
-
-
-def head_groups(
-    xp: ArrayModule, q_shape: tuple[int, ...], n_keys: int
-) -> list[tuple[slice, slice]]:
-    """Slices of (B, H) that are computed at a time; on a GPU everything at once."""
-    b, h, t, _ = q_shape
-    at_once = max(1, GROUP // max(1, min(t, BLOCK_ROWS) * n_keys)) if xp is np else b * h
-    heads_at_once, batches_at_once = min(h, at_once), max(1, at_once // max(1, h))
-    return [
-        (slice(i, i + batches_at_once), slice(j, j + heads_at_once))
-        for i in range(0, b, batches_at_once)
-        for j in range(0, h, max(1, heads_at_once))
-    ]
-
-
-def blocks(n_queries: int, n_keys: int, causal: bool) -> Iterator[tuple[slice, slice]]:
-    """Blocks of query rows, each with the keys that some row of it sees."""
-    for start in range(0, n_queries, BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, n_queries)
-        yield slice(start, stop), slice(0, stop + n_keys - n_queries if causal else n_keys)
-
-
-def scores(
-    xp: ArrayModule, scaled_q: Array, k: Array, rows: slice, seen: slice, s: Settings
-) -> Array:
-    """scale q k^T for some rows (b, h, t, n), with -inf where a query may not look."""
-    n_rows = rows.stop - rows.start
-    x = empty(xp, (*scaled_q.shape[:-1], seen.stop), scaled_q.dtype)
-    xp.matmul(scaled_q, k[..., seen, :].swapaxes(-1, -2), out=x)
-    if s.causal:  # all but the last n_rows columns are visible to every row of the block
-        x[..., seen.stop - n_rows :] += upper_triangle(xp, n_rows, x.dtype)
-    if s.mask is not None:
-        part = s.mask[..., rows, seen]
-        if part.dtype != bool:
-            x += part
-        else:
-            x[...] = xp.where(part, x, x.dtype.type(-xp.inf))
-    return x
-
-
-def upper_triangle(xp: ArrayModule, n: int, dtype: Any) -> Array:
-    """(n, n): -inf above the diagonal, 0 elsewhere."""
-    return _numpy_triangle(n, dtype) if xp is np else _triangle(xp, n, dtype)
-
-
-def _triangle(xp: ArrayModule, n: int, dtype: Any) -> Array:
-    return xp.where(xp.tri(n, dtype=bool), 0, -xp.inf).astype(dtype)
-
-
-@lru_cache(maxsize=16)
-def _numpy_triangle(n: int, dtype: Any) -> np.ndarray:
-    return _triangle(np, n, dtype)
-
-
-def drop(xp: ArrayModule, x: Array, rows: slice, n_queries: int, n_keys: int, s: Settings) -> None:
-    """Dropout on a block (b, h, t, n), in place; counters as for the whole (B, H, T, S)."""
-    if not s.dropout_p:
-        return
-    if s.dropout_p == 1:
-        x[...] = 0
-        return
-    row = s.number[..., None] * n_queries + xp.arange(rows.start, rows.stop)  # (b, h, t)
-    counter = row[..., None] * n_keys + xp.arange(x.shape[-1])  # (b, h, t, n)
-    bits = hash_counters(xp, counter.astype(xp.uint32), s.key)
-    x *= bits >= xp.uint32(drop_threshold(s.dropout_p))
-    x *= x.dtype.type(1 / (1 - s.dropout_p))
-
-
-def make_settings(
-    op: str, xp: ArrayModule, shape: tuple[int, ...], scale: float, causal: bool,
-    mask: Array | None, dropout_p: float, key: Key | None,
-) -> Settings:  # fmt: skip
-    """Checked settings for q of ``shape`` (B, H, T, D)."""
-    p = check_probability(op, dropout_p)
-    if not p:
-        return Settings(scale, causal, mask)
-    b, h = shape[:2]
-    number = xp.arange(b * h, dtype=xp.int64).reshape(b, h)
-    return Settings(scale, causal, mask, p, key or default_generator().next_key(), number)
 
 
 def attention_composed(

@@ -13,11 +13,11 @@ from tinygrad_llm.backend.compute import empty
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.random import Key
 from tinygrad_llm.errors import ShapeError
+from tinygrad_llm.ops._attention_blocks import make_settings
 from tinygrad_llm.ops.attention import (
     attention_backward,
     attention_composed,
     attention_forward,
-    make_settings,
 )
 
 
