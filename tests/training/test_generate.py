@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import tinygrad_llm as tg
 from tinygrad_llm import errors
+from tinygrad_llm.training import generate as generate_module
 from tinygrad_llm.training.generate import stream, window_start
 from tinygrad_llm.training.sampling import Sampling, log_softmax
 
@@ -54,6 +55,15 @@ def test_cached_and_uncached_are_equal(prompts, options, seed):
     cached = tg.generate(MODEL, prompts, 15, seed=seed, **options)
     uncached = tg.generate(MODEL, prompts, 15, seed=seed, use_cache=False, **options)
     assert _lists(cached) == _lists(uncached)
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 2, 7])
+def test_long_prompts_are_read_in_parts(monkeypatch, rows_at_once):
+    prompts = [list(range(CONTEXT + 3)), [5], [1, 2, 3, 4, 5, 6]]
+    wanted = tg.generate(MODEL, prompts, 10, temperature=0, use_cache=False)
+    monkeypatch.setattr(generate_module, "PREFILL_ROWS", rows_at_once)
+    got = tg.generate(MODEL, prompts, 10, temperature=0)
+    assert _lists(got) == _lists(wanted)
 
 
 @settings(max_examples=30, deadline=None)

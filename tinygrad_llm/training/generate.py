@@ -26,6 +26,7 @@ from tinygrad_llm.nn import GPT, KVCache, Module, left_pad
 from tinygrad_llm.training.prompts import Prompts, as_prompts
 from tinygrad_llm.training.sampling import Sampling, choose, log_softmax
 
+PREFILL_ROWS = 256  # positions of all prompts read at a time: bounds the memory beside the cache
 _STREAM_DISTANCE = 0x9E3779B97F4A7C15  # odd, so that rows' seeds differ; row 0 has the seed itself
 
 
@@ -211,7 +212,10 @@ class _Reader:
             self._cache, self._rows = cache, rows
         elif not padding.any():
             return self.model.hidden(ids)
-        return self.model.hidden(ids, cache=cache)
+        step = max(1, PREFILL_ROWS // len(rows))
+        for start in range(0, ids.shape[1], step):
+            hidden = self.model.hidden(ids[:, start : start + step], cache=cache)  # (n, step, C)
+        return hidden
 
 
 def window_start(length: int, context: int, slide: int) -> int:

@@ -21,7 +21,7 @@ from tinygrad_llm.training.generate import evaluating
 from tinygrad_llm.training.prompts import as_prompts
 from tinygrad_llm.training.sampling import largest, log_softmax
 
-_ROWS = 256  # rows of logits (each V numbers) held at a time
+_ROWS = 64  # rows of logits (each V numbers) held at a time
 
 
 @dataclass(frozen=True)
