@@ -47,7 +47,7 @@ class LinearKernel(KernelTwin, Linear):
             rows = x.reshape(-1, x.shape[-1])  # (N, in)
             dw = matmul(dy, rows, out=out, transpose_a=True, accumulate=accumulate)
         if len(needs) > 2 and needs[2]:
-            db = dy.sum(axis=0, dtype="float32").astype(dy.dtype)
+            db = kernels().column_sum(dy, dy.dtype)
         return (dx, dw, db)[: len(needs)]
 
 
