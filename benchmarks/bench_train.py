@@ -3,6 +3,7 @@
     python benchmarks/bench_train.py                     the table for all four sizes
     python benchmarks/bench_train.py --sizes a b --rounds 6
     python benchmarks/bench_train.py --no-torch          this project alone (PyTorch not needed)
+    python benchmarks/bench_train.py --processor-time    one thread each, for a busy machine
     python benchmarks/bench_train.py --breakdown         where the time of our step goes
     python benchmarks/bench_train.py --curve steps.png   time against tokens, width, vocabulary
     python benchmarks/bench_train.py --device cuda       GPT-2 124M on a GPU (see train_gpu.py)
@@ -44,6 +45,13 @@ TUNED_MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": "8589934592",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
 }
+# One thread each, which has nobody to wait for: its processor time hardly depends on other load.
+ONE_THREAD = {
+    "BENCH_PROCESSOR_TIME": "1",
+    "TINYGRAD_LLM_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
 
 
 @dataclass
@@ -71,11 +79,13 @@ class Series:
         return 1000 * min(self.times)
 
 
-def run_once(contender: str, size: str, steps: int, series: Series) -> None:
+def run_once(
+    contender: str, size: str, steps: int, series: Series, settings: dict[str, str]
+) -> None:
     """One process: append what it measured to ``series``."""
     script, *options = COMMANDS[contender]
     command = [sys.executable, python_file(script), size, str(steps), *options]
-    environment = {**os.environ, **(TUNED_MALLOC if contender == TUNED else {})}
+    environment = {**os.environ, **settings, **(TUNED_MALLOC if contender == TUNED else {})}
     done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
     if done.returncode:
         series.problem = (done.stderr.strip().splitlines() or ["failed"])[-1]
@@ -86,13 +96,15 @@ def run_once(contender: str, size: str, steps: int, series: Series) -> None:
     series.losses = series.losses or report["losses"]
 
 
-def measure(size: str, contenders: list[str], rounds: int, steps: int) -> dict[str, Series]:
+def measure(
+    size: str, contenders: list[str], rounds: int, steps: int, settings: dict[str, str]
+) -> dict[str, Series]:
     """All contenders, taking turns."""
     found = {name: Series() for name in contenders}
     for _ in range(rounds):
         for name, series in found.items():
             if not series.problem:
-                run_once(name, size, steps, series)
+                run_once(name, size, steps, series, settings)
     return found
 
 
@@ -150,6 +162,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-torch", action="store_true", help="this project alone")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--tuned", action="store_true", help="also PyTorch with glibc tuned")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="processor time of one thread each"
+    )
     parser.add_argument("--breakdown", action="store_true", help="time by op, and GEMM rate")
     parser.add_argument("--curve", type=Path, metavar="PNG", help="draw step time against size")
     parser.add_argument("--results", type=Path, default=Path(python_file("results")))
@@ -176,11 +191,15 @@ def main(arguments: list[str] | None = None) -> None:
     rows = []
     for size in options.sizes:
         steps = options.steps or SIZES[size].steps
-        found = measure(size, [OURS, *peers], options.rounds, steps)
+        settings = ONE_THREAD if options.processor_time else {}
+        found = measure(size, [OURS, *peers], options.rounds, steps, settings)
         if found[OURS].problem:
             raise SystemExit(f"bench_train: our own step failed: {found[OURS].problem}")
         check_losses(found)
-        rows += print_table(size, found)
+        rows += [
+            {**row, "clock": "processor, one thread" if options.processor_time else "wall"}
+            for row in print_table(size, found)
+        ]
     print(f"\nsaved to {save(rows, options.results)}")
 
 

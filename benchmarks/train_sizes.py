@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
@@ -69,14 +70,15 @@ def peak_megabytes() -> float:
 
 
 def time_steps(size: Size, step: Callable[[np.ndarray, np.ndarray], float], steps: int) -> None:
-    """Warm up, time each step, print one JSON line."""
+    """Warm up, time each step, print one JSON line. (BENCH_PROCESSOR_TIME: see bench_train.py.)"""
+    clock = time.process_time if "BENCH_PROCESSOR_TIME" in os.environ else time.perf_counter
     batches = size.batches(4)
     losses = [step(*batches[i % 4]) for i in range(2)]
     times = []
     for i in range(steps):
-        start = time.perf_counter()
+        start = clock()
         losses.append(step(*batches[i % 4]))
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     print(json.dumps({"times": times, "peak_mb": peak_megabytes(), "losses": losses}))
 
 
