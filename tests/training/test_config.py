@@ -65,6 +65,10 @@ def test_presets_are_valid(name):
     assert config.n_embd % config.n_head == 0
 
 
+def test_small_writes_out_the_defaults():
+    assert TrainConfig.from_dict(PRESETS["small"]) == TrainConfig()
+
+
 def test_124m_is_gpt2():
     c = TrainConfig.from_dict(PRESETS["124m"])
     assert (c.n_layer, c.n_head, c.n_embd, c.context_length) == (12, 12, 768, 1024)
@@ -111,7 +115,7 @@ def test_yaml_without_pyyaml_says_what_to_install(tmp_path, monkeypatch):
         (["--n-embd", "100", "--n-head", "3"], "n_embd and n_head: 100 is not a multiple of 3"),
         (["--steps", "0"], "steps: expected at least 1, got 0"),
         (["--dropout", "1.5"], "dropout: expected from 0 up to 1, got 1.5"),
-        (["--learning-rate", "1e-5"], "min_learning_rate: 0.0001 is above learning_rate"),
+        (["--learning-rate", "1e-5"], "min_learning_rate: 0.0002 is above learning_rate"),
         (["--config", "nowhere.toml"], "nowhere.toml: cannot be read"),
     ],
 )

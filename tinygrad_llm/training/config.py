@@ -42,7 +42,7 @@ class TrainConfig:
     tokenizer: str = _setting(
         "bpe", "text", "bpe (learned from the text), char, word, gpt2, or a saved tokenizer's "
         "folder; shards bring their own", FIXED)
-    vocab_size: int = _setting(1024, "text", "tokens of a bpe tokenizer that is learned", FIXED)
+    vocab_size: int = _setting(320, "text", "tokens of a bpe tokenizer that is learned", FIXED)
     validation_fraction: float = _setting(
         0.1, "text", "share of the text kept back for validation", FIXED)
     order: str = _setting(
@@ -53,7 +53,7 @@ class TrainConfig:
     n_head: int = _setting(4, "model", "attention heads per block", FIXED)
     n_embd: int = _setting(128, "model", "width of the residual stream (C)", FIXED)
     context_length: int = _setting(128, "model", "tokens the model sees at once (T)", FIXED)
-    dropout: float = _setting(0.0, "model", "probability of dropping an activation")
+    dropout: float = _setting(0.05, "model", "probability of dropping an activation")
     qkv_bias: bool = _setting(True, "model", "biases in the query/key/value projection", FIXED)
     tie_weights: bool = _setting(True, "model", "output layer shares the token embedding", FIXED)
     init_from: str = _setting(
@@ -62,8 +62,8 @@ class TrainConfig:
     steps: int = _setting(1000, "optimization", "number of optimizer steps in all")
     batch_size: int = _setting(16, "optimization", "windows per micro-batch (B)")
     accumulate: int = _setting(1, "optimization", "micro-batches per optimizer step")
-    learning_rate: float = _setting(1e-3, "optimization", "the highest learning rate")
-    min_learning_rate: float = _setting(1e-4, "optimization", "where the schedule ends")
+    learning_rate: float = _setting(2e-3, "optimization", "the highest learning rate")
+    min_learning_rate: float = _setting(2e-4, "optimization", "where the schedule ends")
     warmup: int = _setting(100, "optimization", "steps in which the learning rate rises linearly")
     schedule: str = _setting(
         "cosine", "optimization", "after the warm-up", choices=("cosine", "linear", "constant"))

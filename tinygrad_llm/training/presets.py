@@ -12,21 +12,22 @@ PRESETS: dict[str, dict[str, Any]] = {
         "n_layer": 2, "n_head": 2, "n_embd": 64, "context_length": 64, "batch_size": 8,
         "steps": 200, "warmup": 20, "tokenizer": "char", "eval_every": 100, "sample_every": 100,
         "checkpoint_every": 100, "learning_rate": 2e-3, "min_learning_rate": 2e-4,
-        "eval_tokens": 8192,
+        "eval_tokens": 8192, "dropout": 0.0,
     },
     # nanoGPT's settings for characters on a CPU (its README: validation loss 1.88).
     "char": {
         "n_layer": 4, "n_head": 4, "n_embd": 128, "context_length": 64, "batch_size": 12,
         "steps": 2000, "warmup": 100, "tokenizer": "char", "learning_rate": 1e-3,
         "min_learning_rate": 1e-4, "beta2": 0.99, "weight_decay": 0.1, "dropout": 0.0,
-        "eval_every": 250, "sample_every": 500, "checkpoint_every": 500, "order": "crops",
+        "eval_every": 250, "sample_every": 500, "checkpoint_every": 500, "eval_tokens": 0,
     },
-    # Two cores, two minutes: own byte-pair encoding on the default corpus.
+    # The defaults, written out: two cores, two minutes, own byte-pair encoding on the Python
+    # manual. So small a text is learned by heart with a large vocabulary: with 1024 tokens the
+    # validation loss ends at the bigram entropy, with 320 a quarter below it.
     "small": {
         "n_layer": 4, "n_head": 4, "n_embd": 128, "context_length": 128, "batch_size": 16,
-        "steps": 1000, "warmup": 100, "tokenizer": "bpe", "vocab_size": 1024,
-        "learning_rate": 2e-3, "min_learning_rate": 2e-4, "dropout": 0.1, "eval_every": 100,
-        "sample_every": 250, "checkpoint_every": 250,
+        "steps": 1000, "warmup": 100, "tokenizer": "bpe", "vocab_size": 320, "dropout": 0.05,
+        "learning_rate": 2e-3, "min_learning_rate": 2e-4,
     },
     # nanoGPT's small Shakespeare model; an hour on a CPU, a minute on a GPU.
     "medium": {
@@ -39,7 +40,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "124m": {
         "n_layer": 12, "n_head": 12, "n_embd": 768, "context_length": 1024, "batch_size": 12,
         "accumulate": 40, "steps": 600_000, "warmup": 2000, "tokenizer": "gpt2",
-        "learning_rate": 6e-4, "min_learning_rate": 6e-5, "beta2": 0.95, "weight_decay": 0.1,
+        "learning_rate": 6e-4, "min_learning_rate": 6e-5, "beta2": 0.95, "weight_decay": 0.1, "dropout": 0.0,
         "eval_every": 1000, "sample_every": 1000, "checkpoint_every": 1000, "order": "crops",
         "validation_fraction": 0.001, "eval_tokens": 200_000,
     },
