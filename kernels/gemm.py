@@ -1,8 +1,8 @@
 """Matrix products through cuBLAS with float32 accumulation, on CuPy arrays; NumPy for reference.
 
-CuPy's own `@` lacks three things a training step needs: low precision in and float32 out, adding
-onto the output (beta = 1), and batches of float16 or bfloat16 on tensor cores. ``cublasGemmEx`` has
-them. cuBLAS counts in columns, CuPy in rows: C = A B in rows is C^T = B^T A^T in columns, hence the
+CuPy's own `@` lacks four things a training step needs: low precision in and float32 out, adding
+onto the output (beta = 1), batches of float16 or bfloat16 on tensor cores, and being recorded into
+a CUDA graph. ``cublasGemmEx`` has them (_cublas.py). cuBLAS counts in columns, CuPy in rows: C = A B in rows is C^T = B^T A^T in columns, hence the
 swapped operands below.
 """
 
@@ -110,7 +110,8 @@ def _on_host(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool,
 def _on_gpu(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool, accumulate: bool,
             tf32: bool) -> Any:
     import cupy
-    from cupy_backends.cuda.libs import cublas
+
+    from . import _cublas
     a, b = (x if _row_stride(x) else cupy.ascontiguousarray(x) for x in (a, b))
     m, n = out.shape[-2:]
     k = a.shape[-2] if transpose_a else a.shape[-1]
@@ -119,12 +120,11 @@ def _on_gpu(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool, accu
                              for x in (b, a, out))
     beta = (_ONE if accumulate else _ZERO).ctypes.data
     compute = _COMPUTE_TF32 if tf32 else _COMPUTE_FLOAT32
-    handle = cupy.cuda.Device().cublas_handle
     batch = out.size // (m * n)
     if batch == 1:
-        cublas.gemmEx(handle, *sizes, *first, *second, beta, *result, compute, _DEFAULT_ALGORITHM)
+        _cublas.gemm_ex(*sizes, *first, *second, beta, *result, compute, _DEFAULT_ALGORITHM)
     else:
-        cublas.gemmStridedBatchedEx(
-            handle, *sizes, *first, n * k, *second, m * k, beta, *result, m * n, batch, compute,
+        _cublas.gemm_strided_batched_ex(
+            *sizes, *first, n * k, *second, m * k, beta, *result, m * n, batch, compute,
             _DEFAULT_ALGORITHM)
     return out

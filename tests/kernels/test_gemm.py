@@ -7,7 +7,7 @@ import types
 
 import numpy as np
 import pytest
-from tinygrad_llm.kernels import gemm
+from tinygrad_llm.kernels import _cublas, gemm
 
 from tinygrad_llm import kernels
 
@@ -76,7 +76,7 @@ def _number(address):
     return ctypes.cast(address, ctypes.POINTER(ctypes.c_float))[0]
 
 
-def _gemm_ex(handle, ta, tb, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc,
+def _gemm_ex(ta, tb, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc,
              compute, algorithm):
     """What the documentation of cublasGemmEx says, in NumPy."""
     left = _column_major(a, *((k, m) if ta else (m, k)), lda)
@@ -86,10 +86,10 @@ def _gemm_ex(handle, ta, tb, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, bet
     result[...] = product + (_number(beta) * result if _number(beta) else 0)
 
 
-def _gemm_strided(handle, ta, tb, m, n, k, alpha, a, a_type, lda, stride_a, b, b_type, ldb,
+def _gemm_strided(ta, tb, m, n, k, alpha, a, a_type, lda, stride_a, b, b_type, ldb,
                   stride_b, beta, c, c_type, ldc, stride_c, batch, compute, algorithm):
     for i in range(batch):
-        _gemm_ex(handle, ta, tb, m, n, k, alpha, a + 4 * stride_a * i, a_type, lda,
+        _gemm_ex(ta, tb, m, n, k, alpha, a + 4 * stride_a * i, a_type, lda,
                  b + 4 * stride_b * i, b_type, ldb, beta, c + 4 * stride_c * i, c_type, ldc,
                  compute, algorithm)
 
@@ -99,13 +99,9 @@ def cublas(monkeypatch):
     """cuBLAS played by NumPy."""
     cupy = types.ModuleType("cupy")
     cupy.ascontiguousarray = lambda x: x
-    cupy.cuda = types.SimpleNamespace(Device=lambda: types.SimpleNamespace(cublas_handle=0))
-    libs = types.ModuleType("cupy_backends.cuda.libs")
-    libs.cublas = types.SimpleNamespace(gemmEx=_gemm_ex, gemmStridedBatchedEx=_gemm_strided)
-    for name, module in {"cupy": cupy, "cupy_backends": types.ModuleType("cupy_backends"),
-                         "cupy_backends.cuda": types.ModuleType("cupy_backends.cuda"),
-                         "cupy_backends.cuda.libs": libs}.items():
-        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(_cublas, "gemm_ex", _gemm_ex)
+    monkeypatch.setattr(_cublas, "gemm_strided_batched_ex", _gemm_strided)
 
 
 def test_rows_that_are_a_part_of_wider_rows_are_not_copied(cublas, device):
