@@ -54,7 +54,7 @@ from tinygrad_llm.training.flags import parse
 PROGRAM = "python examples/finetune_spam.py"
 TRAINED = Path("runs/pydoc-bpe/best")  # what examples/train_gpt.py leaves
 # The fewer parameters are trained, the larger the steps they can take, and the more they need.
-LEARNING_RATES = {"all": 1e-3, "last-block": 2e-3, "head": 1e-2, "lora": 4e-3}  # at width 128
+LEARNING_RATES = {"all": 1e-3, "last-block": 2e-3, "head": 1e-2, "lora": 6e-3}  # at width 128
 EPOCHS = {"all": 3, "last-block": 3, "head": 4, "lora": 4}
 MIN_STEPS = 400  # a small set needs more epochs
 MAX_WRONG = 15

@@ -74,6 +74,15 @@ def test_best_threshold_lies_between_the_classes_it_separates():
     assert curve.best() == pytest.approx(0.5)
 
 
+def test_among_equally_good_thresholds_the_one_nearest_to_one_half_is_taken():
+    # From 0.2 on: all found, one false alarm, F1 40/41. From 0.6 on: one missed, F1 38/39.
+    truth = [0] * 5 + [1] * 20
+    chance = [0.01, 0.01, 0.01, 0.01, 0.3] + [0.2] + [0.6] * 19
+    curve = threshold_curve(truth, chance)
+    assert curve.best(tolerance=0.0) == pytest.approx(0.105)
+    assert curve.best() == pytest.approx(0.45)
+
+
 @pytest.mark.parametrize(
     ("truth", "called", "message"),
     [

@@ -62,14 +62,18 @@ class ThresholdCurve:
     f1: np.ndarray
     false_alarms: np.ndarray
 
-    def best(self) -> float:
-        """The threshold with the highest F1; choose it on the validation set, never on the test.
+    def best(self, tolerance: float = 0.005) -> float:
+        """A threshold with the highest F1; choose it on the validation set, never on the test.
 
-        It lies midway between the last score that is called positive and the next lower one, so
-        that new messages with nearly the same score fall on the same side.
+        A small validation set cannot tell thresholds apart whose F1 hardly differ, so among those
+        within ``tolerance`` of the highest the one nearest to 0.5 is taken. The result lies midway
+        between the last score that is called positive and the next lower one, so that new messages
+        with nearly the same score fall on the same side.
         """
-        i = int(np.argmax(self.f1))
-        return float((self.thresholds[i] + self.thresholds[i - 1]) / 2 if i else self.thresholds[0])
+        lower = np.concatenate([self.thresholds[:1], self.thresholds[:-1]])
+        middle = (self.thresholds + lower) / 2
+        good = np.flatnonzero(self.f1 >= self.f1.max() - tolerance)
+        return float(middle[good[np.argmin(np.abs(middle[good] - 0.5))]])
 
 
 def confusion_matrix(
