@@ -2,8 +2,8 @@
 
 CuPy's own `@` lacks four things a training step needs: low precision in and float32 out, adding
 onto the output (beta = 1), batches of float16 or bfloat16 on tensor cores, and being recorded into
-a CUDA graph. ``cublasGemmEx`` has them (_cublas.py). cuBLAS counts in columns, CuPy in rows: C = A B in rows is C^T = B^T A^T in columns, hence the
-swapped operands below.
+a CUDA graph. ``cublasGemmEx`` has them (_cublas.py). cuBLAS counts in columns, CuPy in rows:
+C = A B in rows is C^T = B^T A^T in columns, hence the swapped operands below.
 """
 
 from __future__ import annotations
