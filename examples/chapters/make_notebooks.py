@@ -17,14 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+from run_all import chapter_files
+
 LONGEST = 600  # seconds for one cell, on a busy machine
-
-
-def chapter_files(beginnings: Sequence[str] = ()) -> list[Path]:
-    """The chapters' scripts, in the order of the book; only those that begin like one of these."""
-    files = [*sorted(HERE.glob("ch[0-9]*.py")), *sorted(HERE.glob("app_*.py"))]
-    return [f for f in files if not beginnings or f.stem.startswith(tuple(beginnings))]
 
 
 def notebook_of(script: Path) -> Any:

@@ -1,0 +1,112 @@
+"""Run all chapters, and keep the numbers that they print.
+
+    python examples/chapters/run_all.py                              run, with times
+    python examples/chapters/run_all.py --numbers docs/numbers.md    and write them down there
+    python examples/chapters/run_all.py ch03 ch04                    only some
+
+A chapter asserts its numbers within bounds and prints each in a line that begins with "->".
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ORDER = (  # of the book
+    "ch01_ideas", "ch02_text", "ch02_embeddings", "ch03_attention", "ch04_gpt", "ch05_pretraining",
+    "ch06_spam", "ch07_instructions", "app_backprop", "app_training_loop", "app_lora",
+    "app_kernels", "app_translation",
+)  # fmt: skip
+BEGIN, END = "<!-- chapters: begin -->\n", "<!-- chapters: end -->\n"
+
+
+def chapter_files(beginnings: Sequence[str] = ()) -> list[Path]:
+    """The chapters' scripts, in the order of the book; only those that begin like one of these."""
+    names = [n for n in ORDER if not beginnings or n.startswith(tuple(beginnings))]
+    return [HERE / f"{name}.py" for name in names]
+
+
+def run(script: Path, folder: Path | None = None) -> tuple[str, float]:
+    """What a chapter prints, and how many seconds of processor time it takes, on one core.
+
+    Raises:
+        subprocess.CalledProcessError: it failed; ``stderr`` says where.
+    """
+    environment = {**os.environ, "PYTHONUTF8": "1", "OPENBLAS_NUM_THREADS": "1"}
+    before = os.times()
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, encoding="utf-8", check=True,
+        env=environment, cwd=folder,
+    )  # fmt: skip
+    after = os.times()
+    seconds = after.children_user + after.children_system
+    return done.stdout, seconds - before.children_user - before.children_system
+
+
+def numbers_in(output: str) -> list[str]:
+    """The asserted numbers: lines that begin with an arrow."""
+    return [line[3:] for line in output.splitlines() if line.startswith("-> ")]
+
+
+def section(results: Sequence[tuple[Path, str, float]]) -> str:
+    """The results as Markdown."""
+    lines = [
+        f"Printed on {platform.machine()}, Python {platform.python_version()}, one thread, by",
+        "",
+        "    python examples/chapters/run_all.py --numbers docs/numbers.md",
+        "",
+        "The last digits differ between machines; each chapter asserts the bounds within which its",
+        "numbers must lie.",
+        "",
+    ]
+    for script, output, seconds in results:
+        lines += [f"### {script.name}", "", f"{seconds:.0f} s of processor time.", ""]
+        lines += [f"    {line}" for line in numbers_in(output)] + [""]
+    return "\n".join(lines)
+
+
+def write_down(text: str, path: Path) -> None:
+    """Replace what stands between the two marks of a Markdown file."""
+    page = path.read_text(encoding="utf-8")
+    pattern = re.compile(re.escape(BEGIN) + ".*" + re.escape(END), re.DOTALL)
+    if not pattern.search(page):
+        raise SystemExit(f"{path}: the marks {BEGIN.strip()} and {END.strip()} are missing.")
+    new = pattern.sub(lambda _: f"{BEGIN}\n{text}\n{END}", page)
+    path.write_text(new, encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run; returns 1 if a chapter failed."""
+    parser = argparse.ArgumentParser(
+        prog="python examples/chapters/run_all.py",
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("chapters", nargs="*", help="beginnings of names, such as ch03")
+    parser.add_argument("--numbers", type=Path, metavar="FILE", help="Markdown file to write into")
+    arguments = parser.parse_args(argv)
+    results = []
+    for script in chapter_files(arguments.chapters):
+        started = time.perf_counter()
+        try:
+            output, seconds = run(script)
+        except subprocess.CalledProcessError as error:
+            print(f"{script.name} failed:\n{error.stderr}", file=sys.stderr)
+            return 1
+        results.append((script, output, seconds))
+        print(f"{script.name:24} {seconds:6.1f} s of processor time, "
+              f"{time.perf_counter() - started:6.1f} s in all", flush=True)  # fmt: skip
+    if arguments.numbers:
+        write_down(section(results), arguments.numbers)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""The Python blocks of README.md and docs/ run, and links and commands lead somewhere.
+
+A block that cannot run in the tests says so to the reader, in the line before it:
+"Not run by the tests: needs a GPU."
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tinygrad_llm.__main__ import main as package_main
+from tinygrad_llm.autograd.registry import OPS, REGISTRY
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+NOT_RUN = re.compile(r"Not run by the tests: (.+?)\*?$")
+# tests/kernels/test_kernel_guide.py writes the blocks of the first out as files and runs those;
+# tests/docs/test_derivations.py runs the others.
+ELSEWHERE = {
+    DOCS / "write_your_own_kernel.md", DOCS / "write_your_own_op.md", *DOCS.glob("derivations/*"),
+}  # fmt: skip
+EVERY = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+
+
+def blocks(page):
+    """(line number, code, reason not to run it or None) of each Python block."""
+    lines = page.read_text(encoding="utf-8").split("\n")
+    found, start = [], None
+    for number, line in enumerate(lines):
+        if start is None and line == "```python":
+            start = number + 1
+        elif start is not None and line == "```":
+            before = next((text for text in reversed(lines[: start - 1]) if text.strip()), "")
+            reason = NOT_RUN.search(before)
+            found.append((start, "\n".join(lines[start:number]), reason and reason[1]))
+            start = None
+    return found
+
+
+@pytest.fixture
+def registry():
+    """The registry as it was, whatever a page enters into it."""
+    entries, calls = dict(REGISTRY), dict(OPS)
+    yield
+    for current, before in ((REGISTRY, entries), (OPS, calls)):
+        for name in set(current) - set(before):
+            del current[name]
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if blocks(p) and p not in ELSEWHERE], ids=lambda page: page.stem
+)
+def test_python_of_the_page_runs(page, registry, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace, reasons = {"__name__": page.stem}, []
+    for line, code, reason in blocks(page):
+        if reason:
+            reasons.append(f"line {line}: {reason}")
+            continue
+        exec(compile("\n" * line + code, str(page), "exec"), namespace)
+    if len(reasons) == len(blocks(page)):
+        pytest.skip("; ".join(reasons))
+
+
+def test_a_block_that_is_not_run_says_why(tmp_path):
+    page = tmp_path / "page.md"
+    fence = "```"
+    page.write_text(
+        f"*Not run by the tests: needs a GPU.*\n\n{fence}python\n1 / 0\n{fence}\n\n"
+        f"{fence}python\nx = 1\n{fence}\n", encoding="utf-8",
+    )  # fmt: skip
+    assert [reason for _, _, reason in blocks(page)] == ["needs a GPU.", None]
+
+
+@EVERY
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if "://" in target:
+            continue
+        path = page.parent / target
+        if path.parent.name == "chapters":  # pages that docs/site_pages.py makes of the scripts
+            path = ROOT / "examples" / "chapters" / f"{path.stem}.py"
+        assert path.is_file(), f"{page.name}: {target}"
+
+
+@EVERY
+def test_files_that_are_named_exist(page):
+    text = page.read_text(encoding="utf-8")
+    pattern = r"`((?:tinygrad_llm|examples|kernels|benchmarks|tests|docs)/[\w./]*)`"
+    for name in re.findall(pattern, text):
+        assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+def commands(page):
+    """The commands of a page that run something of this repository, without comments."""
+    text = page.read_text(encoding="utf-8")
+    shown = re.findall(r"`(python [^`]+)`", text) + re.findall(r"^    (python .+)$", text, re.M)
+    for command in shown:
+        # In lists of commands an explanation stands to the right, after some spaces.
+        command = re.split(r"\s{2,}|\s#", command)[0]
+        words = re.findall(r'"[^"]*"|\S+', command)
+        if len(words) > 1 and re.match(r"(examples|benchmarks|docs)/|-m$", words[1]):
+            yield words
+
+
+@pytest.fixture(scope="session")
+def help_of():
+    """What a program says to --help, asked once each."""
+    said = {}
+
+    def ask(words):
+        program = tuple(words[:3] if words[0] == "-m" else words[:1])
+        if program not in said:
+            environment = {**os.environ, "PYTHONUTF8": "1"}
+            done = subprocess.run(
+                [sys.executable, *program, "--help"], cwd=ROOT, env=environment,
+                capture_output=True, encoding="utf-8", timeout=120,
+            )  # fmt: skip
+            assert done.returncode == 0, f"{program}: {done.stderr}"
+            said[program] = done.stdout
+        return said[program]
+
+    return ask
+
+
+@EVERY
+def test_commands_and_their_flags_exist(page, help_of):
+    for words in commands(page):
+        program, *rest = words[1:]
+        if program == "-m":
+            if rest[0] != "tinygrad_llm":
+                continue
+            if len(rest) == 1 or not rest[1].islower():
+                continue
+        elif program.startswith("examples/chapters/") and "argparse" not in (
+            ROOT / program
+        ).read_text(encoding="utf-8"):
+            assert not rest, f"{page.name}: {program} takes no arguments"
+            continue
+        said = help_of(words[1:])
+        for flag in [word for word in rest if word.startswith("--") and word != "--help"]:
+            name = flag.partition("=")[0]
+            assert re.search(rf"{re.escape(name)}\b", said), f"{page.name}: {' '.join(words)}"
+
+
+def test_the_package_knows_its_commands():
+    assert package_main(["no-such-command"]) != 0
