@@ -48,6 +48,7 @@ class Events:
             def record(self, stream=None):
                 outer.order.append(f"record on {'computation' if stream is None else stream.name}")
 
+            @property  # as in CuPy
             def done(self):
                 self.asked += 1
                 return self.asked >= outer.done_after

@@ -94,7 +94,7 @@ class NcclCommunicator(MpiCommunicator):
             self.wait_until(lambda: bool(done.done), name)
             self.cupy.cuda.get_current_stream().wait_event(done)
 
-        return Work(wait, lambda: bool(done.done))
+        return Work(wait, lambda: bool(done.done), arrays=launch)
 
     @contextmanager
     def _one_operation(self) -> Iterator[None]:
