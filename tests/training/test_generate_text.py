@@ -102,7 +102,12 @@ def test_empty_prompt_starts_at_end_of_text_where_there_is_one():
 def test_stop_strings_however_the_text_is_cut(text, stops, cuts):
     cuts = sorted({0, len(text), *(c for c in cuts if c <= len(text))})
     pieces = [text[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
-    wanted = min((text.split(stop)[0] for stop in stops), key=len, default=text)
+    wanted = text
+    for n in range(1, len(text) + 1):  # letter by letter
+        complete = [stop for stop in stops if text[:n].endswith(stop)]
+        if complete:
+            wanted = text[: n - max(len(stop) for stop in complete)]
+            break
     assert "".join(until_stop(iter(pieces), stops)) == wanted
 
 

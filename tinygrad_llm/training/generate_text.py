@@ -33,7 +33,7 @@ def stream_text(
         prompt: a text, or ids.
         max_new_tokens: at most.
         sampling: how tokens are chosen.
-        stop_strings: the text ends before the first of these that appears.
+        stop_strings: the text ends before the first of these that is complete.
         options: ``seed``, ``stop_ids``, ``use_cache``, ``slide`` of `generate`.
 
     Yields:
@@ -117,14 +117,19 @@ def _decoder_after(tokenizer: Tokenizer, ids: Sequence[int]) -> StreamDecoder:
 
 
 def until_stop(pieces: Iterator[str], stop_strings: Sequence[str]) -> Iterator[str]:
-    """Pass text on up to the first stop string, which may be spread over several pieces."""
+    """Pass text on up to the first stop string, which may be spread over several pieces.
+
+    The first is the one that is complete first, however the text is cut; of several that are
+    complete at once, the longest.
+    """
     held = ""
     for piece in pieces:
         held += piece
-        found = [held.find(stop) for stop in stop_strings if stop in held]
+        found = [(held.find(s) + len(s), held.find(s)) for s in stop_strings if s in held]
         if found:
-            if min(found):
-                yield held[: min(found)]
+            _, start = min(found)
+            if start:
+                yield held[:start]
             return
         safe = len(held) - _undecided(held, stop_strings)
         if safe:
