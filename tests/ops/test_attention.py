@@ -84,6 +84,21 @@ def test_large_scores_do_not_overflow(big):
     assert np.isfinite(q.grad).all()
 
 
+@pytest.mark.parametrize("gap", [30.0, 90.0, 1e4])
+def test_rows_far_below_the_largest_of_their_block(gap):
+    q, k, v = random(1, 2, 70, 4), random(1, 2, 70, 4, seed=1), random(1, 2, 70, 4, seed=2)
+    mask = np.zeros((70, 70))
+    mask[::3] = -gap  # every third row, all of it: softmax does not feel it
+    narrow = [Tensor(x.numpy().astype(np.float32), requires_grad=True) for x in (q, k, v)]
+    lowered = mask.astype(np.float32)
+    y, grads = gradients(lambda *a: F.scaled_dot_product_attention(*a, mask=lowered), *narrow)
+    y2, grads2 = gradients(F.scaled_dot_product_attention, q, k, v)
+    tolerance = 1e-5 * max(1.0, gap / 10)
+    np.testing.assert_allclose(y, y2, atol=tolerance)
+    for a, b in zip(grads, grads2, strict=True):
+        np.testing.assert_allclose(a, b, atol=10 * tolerance)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_keeps_its_type_and_sums_in_float32(dtype):
     q, k, v = (random(1, 2, 200, 8, seed=i, dtype=np.float32) for i in range(3))

@@ -83,10 +83,17 @@ def _filled(n: int, dtype: Any, value: float) -> np.ndarray:
 
 
 def row_dot(xp: ArrayModule, a: Array, b: Array) -> Array:
-    """The scalar product (N, 1) of each row of a with the same row of b, both (N, C)."""
+    """The scalar product (..., 1) of each row of a with the same row of b, both (..., C)."""
     if xp is not np:
         return (a * b).sum(axis=-1, keepdims=True)
-    return np.vecdot(a, b)[:, None]
+    return np.vecdot(a, b)[..., None]
+
+
+def row_sum(xp: ArrayModule, x: Array) -> Array:
+    """The sum (..., 1) of each row of x (..., C): on the CPU by BLAS, as a product with ones."""
+    if xp is not np:
+        return x.sum(axis=-1, keepdims=True)
+    return np.matmul(x, _filled(x.shape[-1], x.dtype, 1.0))[..., None]
 
 
 def elementwise(ufunc: Callable[..., Array], a: Any, b: Any) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
 from tinygrad_llm.backend import Array, ArrayModule
-from tinygrad_llm.backend.compute import each, empty
+from tinygrad_llm.backend.compute import each, empty, row_dot, row_sum
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.random import Key
 from tinygrad_llm.errors import DTypeError, ShapeError
@@ -60,7 +60,7 @@ def _forward(
             top = xp.where(top == -xp.inf, xp.zeros_like(top), top)
         p -= top
         xp.exp(p, out=p)
-        total = p.sum(axis=-1, keepdims=True)  # (b, h, t, 1)
+        total = row_sum(xp, p)  # (b, h, t, 1)
         if s.mask is not None:
             total = xp.where(total == 0, xp.ones_like(total), total)
         logsum[..., rows] = (top + xp.log(total))[..., 0]
@@ -97,7 +97,7 @@ def _backward(
         dx = empty(xp, p.shape, p.dtype)
         xp.matmul(dy_rows, v[..., seen, :].swapaxes(-1, -2), out=dx)
         drop(xp, dx, rows, n_queries, n_keys, s)
-        dx -= (dy_rows * y[..., rows, :]).sum(axis=-1, keepdims=True)  # delta
+        dx -= row_dot(xp, dy_rows, y[..., rows, :])  # delta
         dx *= p
         xp.matmul(dx, k[..., seen, :], out=dq[..., rows, :])
         dq[..., rows, :] *= s.scale
