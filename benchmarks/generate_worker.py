@@ -27,8 +27,8 @@ def prompts(batch: int, length: int, vocab_size: int) -> np.ndarray:
 def load_ours(folder: str, device: str) -> tuple[Generate, Callable[[np.ndarray], np.ndarray]]:
     """Greedy generation and logits of this project."""
     import tinygrad_llm as tg
-    from tinygrad_llm.training.generate import stream
-    from tinygrad_llm.training.sampling import Sampling
+    from tinygrad_llm.generation.generate import stream
+    from tinygrad_llm.generation.sampling import Sampling
 
     model = tg.nn.GPT.from_pretrained(folder, device)
 

@@ -15,8 +15,8 @@ from make_notebooks import notebook_of  # noqa: E402
 from run_all import chapter_files  # noqa: E402
 
 TOP = (
-    "*This page is made from [{script}]({notebook}) "
-    "(download: the same as a Jupyter notebook). Run it: `python examples/chapters/{script}`.*\n\n"
+    "Run it: `python examples/chapters/{name}.py`, or as a [notebook]({name}.ipynb). "
+    "What it printed: [numbers](../numbers.md#{name}py).\n\n"
 )
 
 
@@ -48,7 +48,7 @@ def on_files(files: Any, config: Any) -> Any:
     for script in chapter_files():
         notebook = notebook_of(script)
         heading, rest = page_of(notebook).split("\n", 1)
-        top = TOP.format(script=script.name, notebook=f"{script.stem}.ipynb")
+        top = TOP.format(name=script.stem)
         page = f"{heading}\n\n{top}{rest}"
         contents = {f"{script.stem}.md": page, f"{script.stem}.ipynb": nbformat.writes(notebook)}
         for name, content in contents.items():

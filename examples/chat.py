@@ -25,8 +25,8 @@ from tinygrad_llm.data.templates import CHAT, TEMPLATES
 from tinygrad_llm.errors import TinygradLLMError
 from tinygrad_llm.finetuning.adapter import load_adapter
 from tinygrad_llm.finetuning.conversation import Conversation, load_assistant
+from tinygrad_llm.generation.sampling import Sampling
 from tinygrad_llm.training.flags import parse
-from tinygrad_llm.training.sampling import Sampling
 
 PROGRAM = "python examples/chat.py"
 COMMANDS = "/reset  /save FILE  /system TEXT  /temperature X  /help  /quit"

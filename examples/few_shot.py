@@ -16,8 +16,8 @@ import sys
 from collections.abc import Sequence
 
 from tinygrad_llm.errors import TinygradLLMError
-from tinygrad_llm.training.open_checkpoint import open_checkpoint
-from tinygrad_llm.training.scoring import choose_answer, few_shot_prompt
+from tinygrad_llm.generation.open_checkpoint import open_checkpoint
+from tinygrad_llm.generation.scoring import choose_answer, few_shot_prompt
 
 PROGRAM = "python examples/few_shot.py"
 SOLVED = (

@@ -21,15 +21,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tinygrad_llm.errors import DataError, TinygradLLMError
+from tinygrad_llm.generation.beam_search import beam_search
+from tinygrad_llm.generation.generate import Step
+from tinygrad_llm.generation.generate_text import check_stop_strings, stream_steps, until_stop
+from tinygrad_llm.generation.open_checkpoint import newest_run, open_checkpoint
+from tinygrad_llm.generation.sampling import Sampling
+from tinygrad_llm.generation.scoring import compare, perplexity, top_candidates
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
-from tinygrad_llm.training.beam_search import beam_search
-from tinygrad_llm.training.generate import Step
-from tinygrad_llm.training.generate_text import check_stop_strings, stream_steps, until_stop
-from tinygrad_llm.training.open_checkpoint import newest_run, open_checkpoint
 from tinygrad_llm.training.samples import start_id
-from tinygrad_llm.training.sampling import Sampling
-from tinygrad_llm.training.scoring import compare, perplexity, top_candidates
 
 PROGRAM = "python examples/generate.py"
 

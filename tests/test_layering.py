@@ -16,6 +16,7 @@ LAYERS = [
     ["nn"],
     ["optim", "tokenizers", "data", "pretrained"],
     ["distributed"],
+    ["generation"],
     ["training"],
     ["finetuning"],
     ["explain"],

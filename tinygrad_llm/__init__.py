@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         data,
         explain,
         finetuning,
+        generation,
         kernels,
         nn,
         optim,
@@ -46,27 +47,27 @@ if TYPE_CHECKING:
     )
     from tinygrad_llm.autograd.trace import trace
     from tinygrad_llm.explain.explorer import explore
-    from tinygrad_llm.training.generate import generate
+    from tinygrad_llm.generation.generate import generate
 
 __version__ = "0.1.0"
 
 _SUBPACKAGES = (
-    "backend", "data", "explain", "finetuning", "kernels", "nn", "optim", "pretrained",
-    "tokenizers", "training",
+    "backend", "data", "distributed", "explain", "finetuning", "generation", "kernels", "nn",
+    "optim", "pretrained", "tokenizers", "training",
 )  # fmt: skip
 # name here -> (module, name there): imported when first asked for, to keep `import` short.
 _LAZY = {
     "trace": ("tinygrad_llm.autograd.trace", "trace"),
-    "generate": ("tinygrad_llm.training.generate", "generate"),
+    "generate": ("tinygrad_llm.generation.generate", "generate"),
     "explore": ("tinygrad_llm.explain.explorer", "explore"),
 }
 
 __all__ = [
     "Function", "Generator", "Tensor", "checkpoint", "data", "default_generator",
     "detect_anomaly", "enable_grad", "errors", "explain", "explore", "finetuning", "functional",
-    "generate", "gradcheck", "is_grad_enabled", "kernels", "manual_seed", "nn", "no_grad",
-    "optim", "pretrained", "register", "sample", "tensor", "tokenizers", "trace", "training",
-    "use_kernels",
+    "generate", "generation", "gradcheck", "is_grad_enabled", "kernels", "manual_seed", "nn",
+    "no_grad", "optim", "pretrained", "register", "sample", "tensor", "tokenizers", "trace",
+    "training", "use_kernels",
 ]  # fmt: skip
 
 

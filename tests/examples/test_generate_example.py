@@ -9,9 +9,9 @@ import pytest
 
 import tinygrad_llm as tg
 from tinygrad_llm import nn
+from tinygrad_llm.generation.generate_text import stream_text
+from tinygrad_llm.generation.sampling import Sampling
 from tinygrad_llm.tokenizers import CharTokenizer
-from tinygrad_llm.training.generate_text import stream_text
-from tinygrad_llm.training.sampling import Sampling
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,!:\n"

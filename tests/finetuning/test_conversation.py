@@ -5,8 +5,8 @@ import pytest
 from tinygrad_llm.data.templates import ALPACA, CHAT, Turn
 from tinygrad_llm.errors import CheckpointError, DataError, GenerationError
 from tinygrad_llm.finetuning.conversation import Conversation, load_assistant, save_assistant
-from tinygrad_llm.training.generate import generate
-from tinygrad_llm.training.sampling import Sampling
+from tinygrad_llm.generation.generate import generate
+from tinygrad_llm.generation.sampling import Sampling
 
 GREEDY = Sampling(0.0)
 

@@ -17,7 +17,7 @@ from tinygrad_llm.finetuning.responses import (
     template_marks,
     write_responses,
 )
-from tinygrad_llm.training.generate import generate
+from tinygrad_llm.generation.generate import generate
 
 EXAMPLES = [
     Instruction("Say hello to the man, and then to the station.", "", "Hello."),

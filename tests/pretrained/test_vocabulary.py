@@ -5,8 +5,8 @@ import pytest
 
 import tinygrad_llm as tg
 from tinygrad_llm import errors, nn
+from tinygrad_llm.generation.sampling import log_softmax
 from tinygrad_llm.pretrained import extend_vocabulary
-from tinygrad_llm.training.sampling import log_softmax
 
 
 @pytest.mark.parametrize("tied", [True, False])

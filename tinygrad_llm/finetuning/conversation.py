@@ -18,11 +18,11 @@ from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.data.templates import ALPACA, TEMPLATES, Template, Turn
 from tinygrad_llm.errors import CheckpointError, DataError, GenerationError
 from tinygrad_llm.finetuning.instruction import with_system
+from tinygrad_llm.generation.generate import stream
+from tinygrad_llm.generation.sampling import Sampling
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.pretrained import save_model
 from tinygrad_llm.tokenizers import StreamDecoder, Tokenizer
-from tinygrad_llm.training.generate import stream
-from tinygrad_llm.training.sampling import Sampling
 
 ASSISTANT_NAME = "assistant.json"
 FORMAT = "tinygrad_llm assistant"

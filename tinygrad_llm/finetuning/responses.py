@@ -14,9 +14,9 @@ from tinygrad_llm.data.templates import Template
 from tinygrad_llm.errors import DataError
 from tinygrad_llm.finetuning.instruction import with_system
 from tinygrad_llm.finetuning.text_metrics import TextScores, score_answers
+from tinygrad_llm.generation.generate import generate
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
-from tinygrad_llm.training.generate import generate
 
 _BATCH = 16
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tinygrad_llm.generation.generate import generate
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.callbacks import Callback
-from tinygrad_llm.training.generate import generate
 
 if TYPE_CHECKING:
     from tinygrad_llm.training.progress_bar import ProgressBar

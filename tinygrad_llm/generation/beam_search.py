@@ -24,10 +24,10 @@ import numpy as np
 from tinygrad_llm.autograd import no_grad
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.errors import GenerationError
+from tinygrad_llm.generation.generate import evaluating
+from tinygrad_llm.generation.prompts import as_prompts
+from tinygrad_llm.generation.sampling import largest, log_softmax
 from tinygrad_llm.nn import GPT
-from tinygrad_llm.training.generate import evaluating
-from tinygrad_llm.training.prompts import as_prompts
-from tinygrad_llm.training.sampling import largest, log_softmax
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from generation_model import CONTEXT, tiny_gpt
 
 import tinygrad_llm as tg
 from tinygrad_llm import errors
-from tinygrad_llm.training.beam_search import beam_search
-from tinygrad_llm.training.sampling import log_softmax
+from tinygrad_llm.generation.beam_search import beam_search
+from tinygrad_llm.generation.sampling import log_softmax
 
 MODEL = tiny_gpt(4, vocab=5).eval()
 PROMPT = [1, 3]

@@ -22,9 +22,9 @@ from tinygrad_llm.autograd import no_grad
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.backend.random import Generator, default_generator
 from tinygrad_llm.errors import GenerationError
+from tinygrad_llm.generation.prompts import Prompts, as_prompts
+from tinygrad_llm.generation.sampling import Sampling, choose, log_softmax
 from tinygrad_llm.nn import GPT, KVCache, Module, left_pad
-from tinygrad_llm.training.prompts import Prompts, as_prompts
-from tinygrad_llm.training.sampling import Sampling, choose, log_softmax
 
 PREFILL_ROWS = 256  # positions of all prompts read at a time: bounds the memory beside the cache
 _STREAM_DISTANCE = 0x9E3779B97F4A7C15  # odd, so that rows' seeds differ; row 0 has the seed itself

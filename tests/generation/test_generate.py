@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 import tinygrad_llm as tg
 from tinygrad_llm import errors
-from tinygrad_llm.training import generate as generate_module
-from tinygrad_llm.training.generate import stream, window_start
-from tinygrad_llm.training.sampling import Sampling, log_softmax
+from tinygrad_llm.generation import generate as generate_module
+from tinygrad_llm.generation.generate import stream, window_start
+from tinygrad_llm.generation.sampling import Sampling, log_softmax
 
 MODEL = tiny_gpt()
 PROMPT = st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=CONTEXT + 4)

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_llm import errors, nn
+from tinygrad_llm.generation.generate import generate
+from tinygrad_llm.generation.generate_text import generate_text, stream_text, until_stop
+from tinygrad_llm.generation.sampling import Sampling
 from tinygrad_llm.tokenizers import BPETokenizer, CharTokenizer, WordTokenizer
-from tinygrad_llm.training.generate import generate
-from tinygrad_llm.training.generate_text import generate_text, stream_text, until_stop
-from tinygrad_llm.training.sampling import Sampling
 
 
 def bytes_tokenizer():

@@ -15,11 +15,11 @@ import numpy as np
 from tinygrad_llm.autograd import no_grad
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.errors import DataError
+from tinygrad_llm.generation.generate import evaluating
+from tinygrad_llm.generation.prompts import as_prompts
+from tinygrad_llm.generation.sampling import largest, log_softmax
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
-from tinygrad_llm.training.generate import evaluating
-from tinygrad_llm.training.prompts import as_prompts
-from tinygrad_llm.training.sampling import largest, log_softmax
 
 _ROWS = 64  # rows of logits (each V numbers) held at a time
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tinygrad_llm import errors
 from tinygrad_llm.backend.random import Generator
-from tinygrad_llm.training.sampling import (
+from tinygrad_llm.generation.sampling import (
     Sampling,
     candidates,
     choose,

@@ -7,9 +7,9 @@ import pytest
 from generation_model import CONTEXT, VOCAB, tiny_gpt
 
 from tinygrad_llm import errors
+from tinygrad_llm.generation import scoring
+from tinygrad_llm.generation.sampling import log_softmax
 from tinygrad_llm.tokenizers import CharTokenizer
-from tinygrad_llm.training import scoring
-from tinygrad_llm.training.sampling import log_softmax
 
 MODEL = tiny_gpt(5).eval()
 TEXT = np.random.default_rng(0).integers(0, VOCAB, 40).tolist()

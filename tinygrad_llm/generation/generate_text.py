@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tinygrad_llm.errors import GenerationError
+from tinygrad_llm.generation.generate import Step, stream
+from tinygrad_llm.generation.sampling import Sampling
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import StreamDecoder, Tokenizer
-from tinygrad_llm.training.generate import Step, stream
-from tinygrad_llm.training.sampling import Sampling
 
 
 def stream_text(
