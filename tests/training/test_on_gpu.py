@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinygrad_llm as tg
-from tests.stand_in_gpu import DeviceArray, stand_in_gpu
+from tests.stand_in_gpu import MODULE, DeviceArray, stand_in_gpu
 from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.training.loop_settings import LoopSettings
 from tinygrad_llm.training.on_gpu import chips
@@ -219,3 +219,17 @@ def test_prefetched_batches_are_the_loaders_own():
     for _ in range(10):
         for a, b in zip(ahead.next_batch(), plain.next_batch(), strict=True):
             np.testing.assert_array_equal(a.get(), b)
+
+
+@pytest.mark.parametrize("held", [1, 2, 5])
+def test_micro_batches_of_a_step_do_not_overwrite_each_other(monkeypatch, held):
+    from tinygrad_llm.training.on_gpu import prefetch
+
+    with stand_in_gpu(monkeypatch):
+        monkeypatch.setattr(prefetch, "cuda_module", lambda: MODULE)
+        ahead, plain = prefetch.Prefetcher(Periodic(), held), Periodic()
+        for _ in range(4):
+            step = [ahead.next_batch() for _ in range(held)]
+            for batch in step:
+                for a, b in zip(batch, plain.next_batch(), strict=True):
+                    np.testing.assert_array_equal(a.host, b)

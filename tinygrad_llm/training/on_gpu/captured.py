@@ -47,7 +47,7 @@ class CapturedTrainer(Trainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not isinstance(self.optimizer.buffers[0].data, np.ndarray):
-            self.loader = Prefetcher(self.loader)
+            self.loader = Prefetcher(self.loader, self.settings.accumulate)
 
     def compute_gradients(self, batches: Sequence[Batch]) -> tuple[float, int, float]:
         """The whole step, weights included, unless its gradient is not finite."""

@@ -16,16 +16,17 @@ class Prefetcher:
     """A loader whose batches are on the GPU already when they are asked for.
 
     Batches go through page-locked host memory, from which the copy engine reads on its own, on a
-    stream of its own. Two sets of buffers take turns. The state is that of the batches handed
+    stream of its own. A few sets of buffers take turns. The state is that of the batches handed
     out, not of those copied ahead, so a run resumes exactly.
 
     Args:
         loader: gives ``next_batch()``, ``state()`` and ``set_state(state)``; all batches of one
             shape.
+        held: how many batches are in use at a time, the micro-batches of a step.
     """
 
-    def __init__(self, loader: Any) -> None:
-        self.loader = loader
+    def __init__(self, loader: Any, held: int = 1) -> None:
+        self.loader, self.held = loader, held
         self.cupy = cuda_module()
         self.stream = self.cupy.cuda.Stream(non_blocking=True)
         self._slots: list[list[_Slot]] = []
@@ -34,7 +35,7 @@ class Prefetcher:
         self._state = loader.state()
 
     def next_batch(self) -> Batch:
-        """The next batch, as arrays on the GPU; valid until the call after next."""
+        """The next batch, as arrays on the GPU; valid until ``held`` more were handed out."""
         batch, arrived = self._ahead or self._send()
         self.cupy.cuda.get_current_stream().wait_event(arrived)
         self._state = self.loader.state()
@@ -44,7 +45,7 @@ class Prefetcher:
     def _send(self) -> tuple[Batch, Any]:
         arrays = [np.ascontiguousarray(a) for a in self.loader.next_batch()]
         if not self._slots:
-            self._slots = [[_Slot(self.cupy, a) for a in arrays] for _ in range(3)]
+            self._slots = [[_Slot(self.cupy, a) for a in arrays] for _ in range(self.held + 2)]
         slots = self._slots[self._turn]
         self._turn = (self._turn + 1) % len(self._slots)
         # The slot was last read by a step before this one; let its launches finish first.
