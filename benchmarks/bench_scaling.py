@@ -24,6 +24,8 @@ import numpy as np
 from harness import machine
 from scaling_worker import CONTEXT
 
+from tinygrad_llm.distributed.buckets import BUCKET_BYTES
+
 WORKER = Path(__file__).with_name("scaling_worker.py")
 TCP = {"UCX_TLS": "tcp,self", "MPIR_CVAR_NOLOCAL": "1"}  # MPICH over UCX: no shared memory
 
@@ -129,7 +131,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4, help="windows per process and step")
     parser.add_argument("--steps", type=int, default=10, help="timed steps per start")
     parser.add_argument("--rounds", type=int, default=3, help="starts of each contender")
-    parser.add_argument("--bucket-mb", type=float, default=16.0)
+    parser.add_argument("--bucket-mb", type=float, default=BUCKET_BYTES / 2**20)
     parser.add_argument("--wire", action="store_true", help="TCP instead of shared memory")
     parser.add_argument("--out", type=Path, help="append rows of JSON here")
     parser.add_argument("--timeline", type=Path, help="draw a step of the last contender here")

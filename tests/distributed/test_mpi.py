@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -129,3 +130,21 @@ def test_kill_9_of_one_rank_loses_nothing(launch, page, tmp_path, victim):
     launch.train(2, page, cut, resume=True, **changes)
     for name in ("last/model.safetensors", "last/training_state.safetensors", "log.jsonl"):
         assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_bytes_that_the_system_counts_are_those_of_the_formula(launch):
+    """Over TCP, where the network interface has a counter; headers add less than 5 %."""
+    if not Path("/proc/net/dev").exists():
+        pytest.skip("no /proc/net/dev")
+    worker = HERE.parents[1] / "benchmarks" / "scaling_worker.py"
+    chosen = {"batch": 1, "shard": False, "silent": False, "bucket_bytes": 2**22, "steps": 3}
+    tcp = {"UCX_TLS": "tcp,self", "MPIR_CVAR_NOLOCAL": "1"}
+    code, output = launch(2, worker, json.dumps(chosen), **tcp)
+    assert code == 0, output
+    figures = json.loads(output.strip().splitlines()[-1])
+    assert figures["sent_per_step"] == 4 * figures["parameters"]
+    if figures["on_interface_per_step"] < 1000:
+        pytest.skip("this MPI does not go over the interface")
+    formula = 2 * figures["sent_per_step"]  # both ranks
+    assert 1 <= figures["on_interface_per_step"] / formula < 1.05

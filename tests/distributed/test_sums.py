@@ -166,6 +166,20 @@ def test_a_parameter_without_gradient_is_left_alone():
     assert (extra.data == 1).all()
 
 
+def test_a_gradient_of_an_earlier_step_is_not_summed():
+    """A parameter that this rank does not reach in a later step contributes nothing."""
+    a, b = (tg.nn.Parameter(tg.tensor(np.ones(16, np.float32))) for _ in range(2))
+    optimizer = AdamW([("a", a), ("b", b)], lr=0.1)
+    sums = GradientSum(optimizer, Equals())
+    for loss_of in (lambda: (a * b).sum(), lambda: a.sum()):
+        optimizer.zero_grad()
+        sums.watch()
+        loss_of().backward()
+        sums.finish()
+    assert (a.grad == SIZE).all()
+    assert (b.grad == 0).all(), "there may be contributions of other ranks, so it is not None"
+
+
 def test_another_graph_is_noticed():
     model = small_gpt()
     optimizer = optimizer_of(model)
@@ -220,6 +234,27 @@ def test_one_rank_s_part_is_updated_as_without_sharding(dtype):
         for bucket, own in zip(sums.buckets, sharded.parts, strict=True):
             if own.has_master:
                 own.master[...] = one.buffers[0].master[bucket.owned(0)]
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_weights_loaded_between_steps_are_kept(assign):
+    """The master weights of the own part follow what is loaded or assigned."""
+    pytest.importorskip("ml_dtypes")
+    model = small_gpt("bfloat16")
+    optimizer = AdamW(model, lr=0.0, weight_decay=0.0)
+    sums = GradientSum(optimizer, Equals(), scattered=True)
+    sharded = ShardedUpdate(sums)
+    backward(model, optimizer, sums)
+    sharded.step()
+    weight = model.token_embedding.weight
+    wanted = np.full(weight.shape, 3, weight.dtype)
+    if assign:
+        weight.data = wanted
+    else:
+        model.load_state_dict({**model.state_dict(), "token_embedding.weight": wanted})
+    backward(model, optimizer, sums)
+    sharded.step()
+    assert (weight.data == 3).all()
 
 
 def test_clipping_uses_the_norm_over_all_ranks():

@@ -25,7 +25,7 @@ from tinygrad_llm.errors import DistributedError
 from tinygrad_llm.optim.flat import ALIGNMENT, FlatBuffer, Slot
 from tinygrad_llm.optim.optimizer import Optimizer
 
-BUCKET_BYTES = 16 * 2**20  # long enough for full bandwidth, short enough to begin early
+BUCKET_BYTES = 4 * 2**20  # long enough for the bandwidth, short enough to begin early
 
 
 @dataclass
