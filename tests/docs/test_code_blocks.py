@@ -151,3 +151,11 @@ def test_commands_and_their_flags_exist(page, help_of):
 
 def test_the_package_knows_its_commands():
     assert package_main(["no-such-command"]) != 0
+
+
+@EVERY
+def test_nothing_is_taken_for_html(page):
+    """``<a, b>`` in plain text vanishes from the site; in backticks it stays."""
+    text = re.sub(r"```.*?```|`[^`]*`|<!--.*?-->|^    .*?$", "",
+                  page.read_text(encoding="utf-8"), flags=re.DOTALL | re.M)  # fmt: skip
+    assert not re.findall(r"<[A-Za-z/][^>]*>", text)

@@ -40,4 +40,7 @@ def test_site_builds_strictly(tmp_path):
     page = (tmp_path / "chapters/ch03_attention.html").read_text(encoding="utf-8")
     assert "SelfAttentionV1" in page
     assert (tmp_path / "chapters/ch03_attention.ipynb").is_file()
+    for built in tmp_path.rglob("*.html"):
+        text = built.read_text(encoding="utf-8")
+        assert not re.search(r'(src|rel="stylesheet" href)="https?://', text), built
     assert "CosineSchedule" in (tmp_path / "api/optim.html").read_text(encoding="utf-8")
