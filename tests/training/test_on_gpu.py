@@ -172,6 +172,30 @@ def test_captured_steps_equal_plain_ones(dropout):
         np.testing.assert_allclose(weight, others[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+def test_a_step_that_cannot_be_recorded_names_the_way_out(monkeypatch):
+    from tinygrad_llm import kernels
+
+    def refuse(launch):
+        raise kernels.KernelError("capture: something waited")
+
+    monkeypatch.setattr(CapturedTrainer, "record", staticmethod(refuse))
+    optimizer = tg.optim.AdamW(model := small_gpt())
+    trainer = CapturedTrainer(model, optimizer, Batches(), LoopSettings(1, eval_every=0))
+    with pytest.raises(tg.errors.KernelError, match="something waited. .*--no-graph"):
+        trainer.train_step()
+
+
+@pytest.mark.parametrize(("settings", "kind"), [
+    ({}, CapturedTrainer), ({"graph": False}, Trainer), ({"dtype": "float64"}, Trainer),
+    ({"dtype": "float16"}, LossScaledTrainer),
+])  # fmt: skip
+def test_trainer_for_a_gpu(settings, kind):
+    from tinygrad_llm.training.assemble import trainer_for
+    from tinygrad_llm.training.config import TrainConfig
+
+    assert trainer_for(TrainConfig(device="cuda", **settings)) is kind
+
+
 LONG = tg.nn.GPTConfig(257, 64, n_layer=2, n_head=2, n_embd=64)
 # Bounds on the mean difference of 200 losses, of which the last is near 3: float32 differs by
 # the order of sums, bfloat16 by its 8 bits.

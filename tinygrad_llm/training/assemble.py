@@ -230,7 +230,8 @@ def trainer_for(config: TrainConfig, world: Communicator | None = None) -> Calla
         from tinygrad_llm.training.on_gpu.half import LossScaledTrainer
 
         return LossScaledTrainer
-    if config.device.startswith("cuda") and config.graph and not config.histograms_every:
+    on_kernels = config.device.startswith("cuda") and config.dtype != "float64"
+    if on_kernels and config.graph and not config.histograms_every:
         from tinygrad_llm.training.on_gpu.captured import CapturedTrainer
 
         return CapturedTrainer

@@ -21,6 +21,7 @@ import numpy as np
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.backend import Array, array_module, to_numpy
 from tinygrad_llm.backend.random import default_generator
+from tinygrad_llm.errors import KernelError
 from tinygrad_llm.ops._dispatch import kernels
 from tinygrad_llm.optim import Optimizer
 from tinygrad_llm.training.on_gpu.keys import KeyTape
@@ -51,9 +52,17 @@ class CapturedTrainer(Trainer):
 
     def compute_gradients(self, batches: Sequence[Batch]) -> tuple[float, int, float]:
         """The whole step, weights included, unless its gradient is not finite."""
-        if self._step is None:
+        step = self._step or self._record(batches)
+        return step(batches)
+
+    def _record(self, batches: Sequence[Batch]) -> _Recorded:
+        try:
             self._step = _Recorded(self, batches, self.record or kernels().capture)
-        return self._step(batches)
+        except kernels().KernelError as error:
+            raise KernelError(
+                f"{error}. Train without a CUDA graph: --no-graph, or graph=False."
+            ) from error
+        return self._step
 
     def update(self) -> None:
         """Count the step; the weights were changed by the replay."""
