@@ -57,9 +57,9 @@ def test_arrays_in_use_never_share_memory():
 
 @given(st.integers(SMALLEST, 1 << 34))
 @settings(max_examples=200)
-def test_size_classes_waste_at_most_an_eighth(nbytes):
+def test_size_classes_waste_at_most_a_sixteenth(nbytes):
     size = _size_class(nbytes)
-    assert nbytes <= size <= max(nbytes * 9 / 8, nbytes + 64)
+    assert nbytes <= size <= max(nbytes * 17 / 16, nbytes + 64)
     assert size % 64 == 0
 
 

@@ -117,8 +117,8 @@ class Pool:
 
 
 def _size_class(nbytes: int) -> int:
-    """``nbytes`` rounded up to one of eight steps per power of two, so that sizes recur."""
-    step = max(ALIGNMENT, 1 << (nbytes.bit_length() - 4))
+    """``nbytes`` rounded up to one of sixteen steps per power of two, so that sizes recur."""
+    step = max(ALIGNMENT, 1 << (nbytes.bit_length() - 5))
     return -(-nbytes // step) * step
 
 

@@ -28,7 +28,7 @@ from tinygrad_llm.ops.linear import check_linear_shapes, linear_forward
 
 LOGITS_AT_ONCE = 256 * 50257  # elements: 51 MB in float32
 VOCABULARY_SLICE = 2048  # rows of the weight's gradient that are added up at a time, in the cache
-LONG_SLICE = 8192  # elements of a long sum that one task adds up
+LONG_SLICE = 16384  # elements of a long sum that one task adds up
 
 
 def linear_cross_entropy_forward(
