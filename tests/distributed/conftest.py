@@ -16,7 +16,7 @@ FLAGS = {
     "tokenizer": "char", "n-layer": 2, "n-head": 2, "n-embd": 32, "context-length": 32,
     "batch-size": 8, "accumulate": 2, "steps": 50, "warmup": 10, "eval-every": 25,
     "eval-tokens": 512, "checkpoint-every": 25, "log-every": 5, "sample-every": 0,
-    "sample-tokens": 1, "dtype": "float64",
+    "sample-tokens": 1, "dtype": "float64", "dropout": 0.0,
 }  # fmt: skip
 
 
