@@ -1,9 +1,10 @@
 """A stand-in for CuPy on machines without a GPU.
 
 `DeviceArray` holds a NumPy array, behaves like a CuPy array, and refuses what CuPy refuses: NumPy
-functions on it, and NumPy arrays mixed into its arithmetic. So code that forgets which module its
-arrays belong to fails here as it would on a GPU. Every step that would make the host wait for the
-GPU, or copies from the host (``item``, ``float``, ``bool``, ``get``, ``asarray``), is counted.
+functions on it, NumPy arrays mixed into its arithmetic, and names that CuPy 14 lacks. So code that
+forgets which module its arrays belong to fails here as it would on a GPU. Every step that would
+make the host wait for the GPU, or copies from the host (``item``, ``float``, ``bool``, ``get``,
+``asarray``), is counted.
 """
 
 import contextlib
@@ -12,6 +13,15 @@ import operator
 import numpy as np
 
 from tinygrad_llm import backend
+
+# What NumPy has and CuPy 14.2 has not (dir(numpy) against dir(cupy), and of the array types).
+NOT_IN_CUPY = frozenset(
+    "asmatrix block emath einsum_path errstate frompyfunc geomspace insert ma matvec memmap "
+    "nanpercentile nanquantile ndenumerate nditer seterr spacing unstack vecdot vecmat".split()
+)
+NOT_IN_CUPY_ARRAYS = frozenset(
+    "__array_interface__ __array_struct__ ctypes getfield resize setfield setflags".split()
+)
 
 SYNCHRONIZATIONS = []
 
@@ -27,6 +37,14 @@ class _Device:
 class _Pointer:
     def __init__(self, ptr):
         self.ptr = ptr
+
+
+class _Flags:
+    """CuPy's flags: those of the layout, and no ``writeable``."""
+
+    def __init__(self, flags):
+        self.c_contiguous, self.f_contiguous = flags.c_contiguous, flags.f_contiguous
+        self.fnc, self.forc, self.owndata = flags.fnc, flags.forc, flags.owndata
 
 
 class DeviceArray:
@@ -55,11 +73,17 @@ class DeviceArray:
     def T(self):
         return DeviceArray(self.host.T)
 
+    @property
+    def flags(self):
+        return _Flags(self.host.flags)
+
     def __getattr__(self, name):
+        if name in NOT_IN_CUPY_ARRAYS:
+            raise AttributeError(f"CuPy's arrays have no {name}")
         value = getattr(self.host, name)
         if callable(value):
             return lambda *args, **kwargs: _wrap(value(*_unwrap(args), **_unwrap(kwargs)))
-        return value  # shape, dtype, strides, flags ...
+        return value  # shape, dtype, strides ...
 
     def get(self):
         _waits("get")
@@ -99,7 +123,8 @@ class DeviceArray:
         return _wrap(self.host[_unwrap(index, indexing=True)])
 
     def __setitem__(self, index, value):
-        self.host[_unwrap(index, indexing=True)] = _unwrap(value)
+        scalar = isinstance(value, np.ndarray) and value.ndim == 0  # CuPy takes it as a number
+        self.host[_unwrap(index, indexing=True)] = value if scalar else _unwrap(value)
 
 
 def _operator(name):
@@ -142,7 +167,7 @@ def _unwrap(value, indexing=False):
     if isinstance(value, DeviceArray):
         return value.host
     if isinstance(value, np.ndarray):
-        if indexing or value.ndim == 0:
+        if indexing:
             return value
         raise TypeError("a NumPy array was mixed into the arithmetic of GPU arrays")
     if isinstance(value, (tuple, list)):
@@ -196,7 +221,14 @@ class _Module:
 
     array = asarray
 
+    def matmul(self, a, b, **kwargs):
+        if max(a.ndim, b.ndim) > 2 and a.dtype.name == "bfloat16":
+            raise TypeError("CuPy's matmul takes no batches of bfloat16")
+        return _Ufunc(np.matmul)(a, b, **kwargs)
+
     def __getattr__(self, name):
+        if name in NOT_IN_CUPY:
+            raise AttributeError(f"CuPy has no {name}")
         value = getattr(np, name)
         if isinstance(value, np.ufunc):
             return _Ufunc(value)
@@ -215,6 +247,8 @@ class _Ufunc:
         return out if out is not None and not isinstance(out, tuple) else _wrap(result)
 
     def at(self, a, indices, b=None):
+        if a.dtype.name == "bfloat16":
+            raise TypeError(f"CuPy's {self.ufunc.__name__}.at takes no bfloat16")
         self.ufunc.at(a.host, _unwrap(indices, indexing=True), _unwrap(b))
 
     def reduce(self, *args, **kwargs):

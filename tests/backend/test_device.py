@@ -80,8 +80,27 @@ def test_the_stand_in_catches_what_it_is_for(monkeypatch):
             np.concatenate([x, x])
         with pytest.raises(TypeError, match="mixed"):
             x + np.ones(3)
+        with pytest.raises(TypeError, match="mixed"):
+            x * np.asarray(2.0)
+        with pytest.raises(AttributeError, match="writeable"):
+            assert x.flags.writeable
+        with pytest.raises(AttributeError, match="vecdot"):
+            assert backend.cuda_module().vecdot
         float(x.sum())
         assert synchronizations == ["float"]
+
+
+def test_what_cupy_lacks_for_bfloat16_goes_through_float32(monkeypatch):
+    pytest.importorskip("ml_dtypes")
+    with stand_in_gpu(monkeypatch):
+        x = tg.Tensor(np.ones((2, 3, 4)), "bfloat16", "cuda", requires_grad=True)
+        (x @ x.swapaxes(1, 2)).sum().backward()
+        assert x.grad.dtype.name == "bfloat16"
+        np.testing.assert_array_equal(x.grad.host, np.full((2, 3, 4), 6))
+        table = tg.Tensor(np.ones((5, 4)), "bfloat16", "cuda", requires_grad=True)
+        picked = table[DeviceArray(np.array([1, 1, 3]))].sum()
+        (picked + tg.functional.embedding([1, 0], table).sum()).backward()
+        np.testing.assert_array_equal(table.grad.host[:, 0], [1, 3, 0, 1, 0])
 
 
 def test_without_a_gpu_the_error_says_what_to_do():

@@ -39,7 +39,20 @@ def product(xp: ArrayModule, a: Array, b: Array) -> Array:
         return matmul(xp, a, b)
     if xp is np:
         threads.num_threads()  # the first call leaves BLAS one thread, which does not spin
+    elif max(a.ndim, b.ndim) > 2 and "bfloat16" in (a.dtype.name, b.dtype.name):
+        wide = xp.matmul(a.astype(np.float32), b.astype(np.float32))  # CuPy has no such batches
+        return wide.astype(a.dtype) if a.dtype == b.dtype else wide
     return xp.matmul(a, b)
+
+
+def add_at(xp: ArrayModule, target: Array, index: Any, values: Array) -> None:
+    """``target[index] += values`` where the index may repeat; CuPy's own takes no bfloat16."""
+    if xp is np or target.dtype.name != "bfloat16":
+        xp.add.at(target, index, values)
+        return
+    wide = target.astype(np.float32)
+    xp.add.at(wide, index, values.astype(np.float32))
+    target[...] = wide
 
 
 def _half_matmul(a: Array, b: Array, out: Array | None) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample
 from tinygrad_llm.backend import Array, ArrayModule
-from tinygrad_llm.backend.compute import empty
+from tinygrad_llm.backend.compute import add_at, empty
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._ids import as_ids
@@ -29,7 +29,7 @@ def embedding_backward(xp: ArrayModule, dy: Array, ids: Array, dweight: Array) -
     in one go, always in the same order.
     """
     if xp is not np:
-        xp.add.at(dweight, ids, dy.astype(dweight.dtype, copy=False))
+        add_at(xp, dweight, ids, dy.astype(dweight.dtype, copy=False))
         return
     if not ids.size:
         return

@@ -9,6 +9,7 @@ import numpy as np
 from tinygrad_llm.autograd import Function, register, sample, true_gradient
 from tinygrad_llm.autograd.arrays import plain_index
 from tinygrad_llm.backend import Array, is_array
+from tinygrad_llm.backend.compute import add_at
 from tinygrad_llm.errors import IndexRangeError, ShapeError
 from tinygrad_llm.ops._shape import broadcast_error, normalize_axis, unbroadcast
 
@@ -168,7 +169,7 @@ class GetItem(Function):
         if _takes_each_once(ctx.index):
             dx[ctx.index] = dy
         else:
-            ctx.xp.add.at(dx, ctx.index, dy)
+            add_at(ctx.xp, dx, ctx.index, dy)
         return dx
 
 
