@@ -40,7 +40,7 @@ def erf(xp: ArrayModule, x: Array) -> Array:
     if xp.__name__ == "cupy":
         from cupyx.scipy.special import erf as device_erf
 
-        return device_erf(x)
+        return device_erf(x).astype(x.dtype, copy=False)  # bfloat16 comes out as float32
     size = xp.minimum(xp.abs(x), 30.0)  # erf is 1 long before; avoids an overflow of size**2
     inner = xp.minimum(size, _NEAR)
     near = xp.copysign(inner * _ratio(inner * inner, _NEAR_NUMERATOR, _NEAR_DENOMINATOR), x)

@@ -275,7 +275,8 @@ class Clip(Function):
     def forward(ctx, x: Array, low: float | None = None, high: float | None = None) -> Array:
         if low is None and high is None:
             raise ConfigError("clip: give low, high, or both.")
-        y = ctx.xp.clip(x, low, high)
+        y = x if low is None else ctx.xp.maximum(x, low)
+        y = y if high is None else ctx.xp.minimum(y, high)
         ctx.save(x == y)
         return y
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample
-from tinygrad_llm.backend import Array
+from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.errors import DTypeError
 from tinygrad_llm.ops._shape import broadcast_error, unbroadcast
 
@@ -19,6 +19,14 @@ def _as_mask(op: str, xp: Any, mask: Any) -> Array:
             f"{op}: the mask must be boolean, got {mask.dtype}. Compare something: mask != 0."
         )
     return mask
+
+
+def choose(xp: ArrayModule, cond: Array, a: Any, b: Any) -> Array:
+    """a where the condition is true, b elsewhere; bfloat16 stays, which CuPy turns into float32."""
+    y = xp.where(cond, a, b)
+    kinds = {x.dtype for x in (a, b) if hasattr(x, "dtype")}
+    is_half = {kind.name for kind in kinds} == {"bfloat16"}
+    return y.astype(kinds.pop(), copy=False) if is_half else y
 
 
 def _choices(rng: np.random.Generator) -> list[Any]:
@@ -61,15 +69,15 @@ class Where(Function):
         if ctx.needs[2]:
             ctx.b_like = b.shape, b.dtype
         try:
-            return ctx.xp.where(cond, a, b)
+            return choose(ctx.xp, cond, a, b)
         except ValueError as error:
             raise broadcast_error("where", a, b) from error
 
     def backward(ctx, dy: Array) -> Any:
         (cond,) = ctx.saved
-        where, zero = ctx.xp.where, dy.dtype.type(0)
-        da = unbroadcast(where(cond, dy, zero), *ctx.a_like) if ctx.needs[1] else None
-        db = unbroadcast(where(cond, zero, dy), *ctx.b_like) if ctx.needs[2] else None
+        xp, zero = ctx.xp, dy.dtype.type(0)
+        da = unbroadcast(choose(xp, cond, dy, zero), *ctx.a_like) if ctx.needs[1] else None
+        db = unbroadcast(choose(xp, cond, zero, dy), *ctx.b_like) if ctx.needs[2] else None
         return None, da, db
 
 
@@ -98,10 +106,10 @@ class MaskedFill(Function):
         mask = _as_mask("masked_fill", ctx.xp, mask)
         ctx.save(mask)
         try:
-            return ctx.xp.where(ctx.xp.broadcast_to(mask, x.shape), x.dtype.type(value), x)
+            return choose(ctx.xp, ctx.xp.broadcast_to(mask, x.shape), x.dtype.type(value), x)
         except ValueError as error:
             raise broadcast_error("masked_fill", x, mask) from error
 
     def backward(ctx, dy: Array) -> Array:
         (mask,) = ctx.saved
-        return ctx.xp.where(mask, dy.dtype.type(0), dy)
+        return choose(ctx.xp, mask, dy.dtype.type(0), dy)
