@@ -24,7 +24,7 @@ from tinygrad_llm.errors import DistributedError, TinygradLLMError
 
 # What the starters of MPICH (and Intel MPI), Open MPI and Slurm tell each process.
 _SIZE_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS")
-_TURN = 0.5  # seconds by which the other ranks let rank 0 speak first
+_TURN = 0.5  # seconds by which the other ranks let rank 0 speak first, and to let words arrive
 
 
 def started_by_mpi() -> bool:
@@ -143,5 +143,6 @@ def run_together(world: Communicator, name: str, task: Callable[[], int]) -> int
             text = "".join(traceback.format_exception(error))
             print(f"{name}: rank {world.rank}:\n{text}", file=sys.__stderr__)
         sys.__stderr__.flush()  # type: ignore[union-attr]
+        time.sleep(_TURN / 2)  # mpiexec may end before it has passed the words on
         world.abort(130 if isinstance(error, KeyboardInterrupt) else 2)
         return 2
