@@ -114,7 +114,7 @@ print(f"-> on the new text: {start:.2f} before, {lora:.2f} with LoRA, {full:.2f}
 assert lora < start - 1
 gained = (start - lora) / (start - full)
 print(f"-> LoRA gains {gained:.0%} of what training everything gains")
-assert gained > 0.6
+assert gained > 0.5
 
 untouched = base.blocks[0].attention.qkv.weight.data
 assert np.array_equal(model.blocks[0].attention.qkv.weight.data, untouched)
