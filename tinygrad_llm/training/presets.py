@@ -40,6 +40,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "124m": {
         "n_layer": 12, "n_head": 12, "n_embd": 768, "context_length": 1024, "batch_size": 12,
         "accumulate": 40, "steps": 600_000, "warmup": 2000, "tokenizer": "gpt2",
+        "dtype": "bfloat16",
         "learning_rate": 6e-4, "min_learning_rate": 6e-5, "beta2": 0.95, "weight_decay": 0.1,
         "dropout": 0.0, "order": "crops", "eval_every": 1000, "sample_every": 1000,
         "checkpoint_every": 1000, "validation_fraction": 0.001, "eval_tokens": 200_000,
