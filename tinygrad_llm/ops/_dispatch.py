@@ -17,6 +17,7 @@ from tinygrad_llm.backend import is_array
 from tinygrad_llm.errors import KernelError
 
 F = TypeVar("F", bound=type)
+FLOAT64 = "kernels compute in float32; float64 arrays take the array code"
 
 
 def kernels() -> Any:
@@ -24,6 +25,30 @@ def kernels() -> Any:
     import tinygrad_llm.kernels as package
 
     return package
+
+
+def decide(
+    name: str, array: Any, refusal: Callable[[], str | None], ran: str = "triton"
+) -> bool:
+    """Whether a kernel takes a call; leaves a note of the decision.
+
+    Args:
+        name: of the op, for the note.
+        array: one of the arguments: where it lies is where the kernel would run.
+        refusal: says why the kernel cannot take the arguments, or None.
+        ran: what the note says ran.
+
+    Raises:
+        KernelError: mode "force", and the kernel cannot run.
+    """
+    if state.kernels == "off":
+        return False
+    package = kernels()
+    reason = package.why_not(array) or refusal()
+    package.note_dispatch(name, "array code" if reason else ran, reason or "")
+    if reason and state.kernels == "force":
+        raise KernelError(f"{name}: a kernel was demanded and cannot run: {reason}")
+    return reason is None
 
 
 class KernelTwin:
@@ -43,23 +68,15 @@ class KernelTwin:
         Raises:
             KernelError: mode "force", and the kernel cannot run.
         """
-        if state.kernels == "off":
-            return plain
-        package = kernels()
-        reason = package.why_not(next(a for a in arrays if is_array(a)))
-        reason = reason or cls.refusal(arrays, kwargs)
-        package.note_dispatch(plain.name, "array code" if reason else cls.ran, reason or "")
-        if reason is None:
-            return cls
-        if state.kernels == "force":
-            raise KernelError(f"{plain.name}: a kernel was demanded and cannot run: {reason}")
-        return plain
+        first = next(a for a in arrays if is_array(a))
+        taken = decide(plain.name, first, lambda: cls.refusal(arrays, kwargs), cls.ran)
+        return cls if taken else plain
 
 
 def _only_kernel_floats(arrays: list[Any]) -> str | None:
     for array in arrays:
         if is_array(array) and array.dtype.name == "float64":
-            return "kernels compute in float32; float64 arrays take the array code"
+            return FLOAT64
         if is_array(array) and not array.size and array.dtype.kind == "f":
             return "an array is empty; there is nothing to launch"
     return None

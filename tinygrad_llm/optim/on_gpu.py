@@ -9,8 +9,7 @@ import numpy as np
 
 from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.backend import Array, array_module
-from tinygrad_llm.errors import KernelError
-from tinygrad_llm.ops._dispatch import kernels
+from tinygrad_llm.ops._dispatch import FLOAT64, decide, kernels
 from tinygrad_llm.optim.flat import FlatBuffer, Run
 
 
@@ -61,15 +60,8 @@ def clip_by_kernel(gradients: list[Array], max_norm: float) -> Array | None:
 
 
 def _choose_kernel(name: str, array: Array, refusal: Callable[[Any], str | None]) -> bool:
-    """Whether a kernel takes this call; leaves a note of the decision."""
-    forced = state.kernels == "force"
-    if state.kernels == "off" or (isinstance(array, np.ndarray) and not forced):
+    """Whether a kernel takes this call; on NumPy arrays only where it is forced."""
+    if isinstance(array, np.ndarray) and state.kernels != "force":
         return False
-    package = kernels()
-    reason = package.why_not(array) or refusal(package)
-    if reason is None and array.dtype == np.float64:
-        reason = "kernels compute in float32; float64 arrays take the array code"
-    package.note_dispatch(name, "array code" if reason else "triton", reason or "")
-    if reason and forced:
-        raise KernelError(f"{name}: a kernel was demanded and cannot run: {reason}")
-    return reason is None
+    float64 = FLOAT64 if array.dtype == np.float64 else None
+    return decide(name, array, lambda: refusal(kernels()) or float64)
