@@ -25,7 +25,7 @@ from tinygrad_llm.backend.random import manual_seed
 from tinygrad_llm.data import corpora, instructions
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import CHAT_SPECIAL_TOKENS, TEMPLATES, Template
-from tinygrad_llm.errors import MissingDependencyError, TinygradLLMError
+from tinygrad_llm.errors import MissingDependencyError
 from tinygrad_llm.finetuning import plots
 from tinygrad_llm.finetuning.adapter import save_adapter
 from tinygrad_llm.finetuning.base import SMALL, BaseModel, open_base, pretrain
@@ -48,7 +48,7 @@ from tinygrad_llm.finetuning.responses import (
 )
 from tinygrad_llm.finetuning.text_metrics import TextScores
 from tinygrad_llm.nn import apply_lora, remove_lora
-from tinygrad_llm.training.flags import parse
+from tinygrad_llm.training.flags import run_program
 
 PROGRAM = "python examples/finetune_instructions.py"
 TRAINED = Path("runs/pydoc-bpe/best")  # what examples/train_gpt.py leaves
@@ -237,14 +237,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the flags and run; an error becomes one sentence and status 2."""
-    try:
-        return run(parse(build_parser(), argv))
-    except TinygradLLMError as error:
-        print(f"finetune_instructions.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
-        return 130
+    return run_program("finetune_instructions.py", run, build_parser(), argv)
 
 
 if __name__ == "__main__":

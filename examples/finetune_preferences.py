@@ -20,7 +20,7 @@ from pathlib import Path
 from tinygrad_llm.backend.random import manual_seed
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import TEMPLATES
-from tinygrad_llm.errors import MissingDependencyError, TinygradLLMError
+from tinygrad_llm.errors import MissingDependencyError
 from tinygrad_llm.finetuning import plots
 from tinygrad_llm.finetuning.base import set_dropout
 from tinygrad_llm.finetuning.constructed import polite_preferences
@@ -35,7 +35,7 @@ from tinygrad_llm.finetuning.preference import (
 )
 from tinygrad_llm.finetuning.responses import respond
 from tinygrad_llm.nn import apply_lora, remove_lora
-from tinygrad_llm.training.flags import parse
+from tinygrad_llm.training.flags import run_program
 
 PROGRAM = "python examples/finetune_preferences.py"
 LEARNING_RATES = {"all": 1e-4, "lora": 1e-3}  # at width 128; DPO wants small steps
@@ -117,14 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the flags and run; an error becomes one sentence and status 2."""
-    try:
-        return run(parse(build_parser(), argv))
-    except TinygradLLMError as error:
-        print(f"finetune_preferences.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
-        return 130
+    return run_program("finetune_preferences.py", run, build_parser(), argv)
 
 
 if __name__ == "__main__":

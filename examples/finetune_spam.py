@@ -25,7 +25,7 @@ import numpy as np
 
 from tinygrad_llm.backend.random import manual_seed
 from tinygrad_llm.data import corpora, spam
-from tinygrad_llm.errors import MissingDependencyError, TinygradLLMError
+from tinygrad_llm.errors import MissingDependencyError
 from tinygrad_llm.finetuning import plots
 from tinygrad_llm.finetuning.base import SMALL, BaseModel, open_base, pretrain
 from tinygrad_llm.finetuning.baselines import BagOfWordsBaseline, MajorityBaseline
@@ -49,7 +49,7 @@ from tinygrad_llm.finetuning.metrics import (
     score_table,
     threshold_curve,
 )
-from tinygrad_llm.training.flags import parse
+from tinygrad_llm.training.flags import run_program
 
 PROGRAM = "python examples/finetune_spam.py"
 TRAINED = Path("runs/pydoc-bpe/best")  # what examples/train_gpt.py leaves
@@ -258,14 +258,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the flags and run; an error becomes one sentence and status 2."""
-    try:
-        return run(parse(build_parser(), argv))
-    except TinygradLLMError as error:
-        print(f"finetune_spam.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
-        return 130
+    return run_program("finetune_spam.py", run, build_parser(), argv)
 
 
 if __name__ == "__main__":

@@ -69,12 +69,6 @@ def _load(start: str | Path, config: TrainConfig) -> GPT:
     return model
 
 
-def with_sizes_of(model: GPT, config: TrainConfig) -> TrainConfig:
-    """The settings with the model's own sizes, which those of a loaded model may differ from."""
-    names = ("n_layer", "n_head", "n_embd", "qkv_bias", "tie_weights")
-    return replace(config, **{name: getattr(model.config, name) for name in names})
-
-
 def _check_fit(have: GPTConfig, config: TrainConfig, vocab_size: int) -> None:
     if have.vocab_size != vocab_size:
         raise ConfigError(

@@ -7,11 +7,12 @@ A resumed one: what the checkpoint says  <  --preset  <  --config FILE  <  flags
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, fields
 from typing import Any
 
-from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.errors import ConfigError, TinygradLLMError
 from tinygrad_llm.training.config import BITS, FIXED, TrainConfig
 from tinygrad_llm.training.config_file import read_settings, to_toml
 from tinygrad_llm.training.presets import PRESETS, preset
@@ -142,3 +143,20 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
     close = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     raise ConfigError(f"unknown flag {unknown[0]}.{hint} `--help` lists all.")
+
+
+def run_program(
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+) -> int:
+    """Parse the flags and run; an error becomes one sentence and status 2, Ctrl-C status 130."""
+    try:
+        return run(parse(parser, argv))
+    except TinygradLLMError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
