@@ -7,7 +7,7 @@ import pytest
 
 import tinygrad_llm as tg
 from tinygrad_llm.autograd.registry import OPS, REGISTRY
-from tinygrad_llm.backend import pool, threads
+from tinygrad_llm.backend import pool, products, threads
 
 
 def losses(n_steps, c=32, t=16, batch=4, v=50, n_layer=2, dtype="float32"):
@@ -49,7 +49,7 @@ def test_200_steps_have_the_losses_of_the_composed_engine(fused_losses, dtype, b
 
 
 def test_one_lane_and_two_give_equal_losses(monkeypatch):
-    monkeypatch.setattr(threads, "WORTH_SPLITTING", 0)
+    monkeypatch.setattr(products, "WORTH_SPLITTING", 0)
     monkeypatch.setattr(threads, "WORTH_SHARING", 0)
     before = threads.num_threads()
     found = []

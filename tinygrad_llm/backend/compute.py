@@ -7,7 +7,7 @@ lanes. With CuPy: its own pool, cuBLAS, and one block with all rows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from tinygrad_llm.backend import Array, ArrayModule, pool, threads
 from tinygrad_llm.backend.dtypes import is_float
+from tinygrad_llm.backend.products import Finish, Product, compute_all
 
 
 def empty(xp: ArrayModule, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -22,15 +23,38 @@ def empty(xp: ArrayModule, shape: tuple[int, ...], dtype: Any) -> Array:
     return pool.empty(shape, dtype) if xp is np else xp.empty(shape, dtype)
 
 
-def matmul(xp: ArrayModule, a: Array, b: Array, out: Array | None = None) -> Array:
-    """The product of matrices (M, K) and (K, N), into ``out`` where given."""
-    if xp is not np:
-        return xp.matmul(a, b) if out is None else xp.matmul(a, b, out=out)
-    if a.dtype.itemsize == 2:  # NumPy has no fast half-precision product
-        return _half_matmul(a, b, out)
+def matmul(
+    xp: ArrayModule, a: Array, b: Array, out: Array | None = None, finish: Finish | None = None
+) -> Array:
+    """The product of matrices (M, K) and (K, N), into ``out`` where given.
+
+    ``finish(rows, columns)`` is called for each piece of the result as it is done; on the CPU
+    that is on all lanes, while the piece is in the cache.
+    """
     if out is None:
-        out = pool.empty((a.shape[0], b.shape[1]), np.result_type(a, b))
-    return threads.matmul(a, b, out)
+        out = empty(xp, (a.shape[0], b.shape[1]), xp.result_type(a, b))
+    matmul_all(xp, [(a, b, out)], finish)
+    return out
+
+
+def matmul_all(
+    xp: ArrayModule, products: Sequence[tuple[Array, Array, Array]],
+    finish: Finish | None = None, beside: Sequence[Callable[[], Any]] = (),
+) -> None:  # fmt: skip
+    """out = a b for each (a, b, out), and the tasks ``beside`` them; on the CPU on all lanes."""
+    if xp is np and all(a.dtype.itemsize > 2 for a, _, _ in products):
+        compute_all([Product(*product, finish) for product in products], beside)
+        return
+    everything = slice(None)
+    for a, b, out in products:
+        if xp is np:  # NumPy has no fast half-precision product
+            out[...] = np.matmul(a.astype(np.float32), b.astype(np.float32))
+        else:
+            xp.matmul(a, b, out=out)
+        if finish is not None:
+            finish(everything, everything)
+    for task in beside:
+        task()
 
 
 def product(xp: ArrayModule, a: Array, b: Array) -> Array:
@@ -55,17 +79,26 @@ def add_at(xp: ArrayModule, target: Array, index: Any, values: Array) -> None:
     target[...] = wide
 
 
-def _half_matmul(a: Array, b: Array, out: Array | None) -> Array:
-    wide = np.matmul(a.astype(np.float32), b.astype(np.float32))
-    if out is None:
-        return wide.astype(a.dtype)
-    out[...] = wide
-    return out
-
-
 def as_rows(x: Array) -> Array:
     """x (..., C) as (N, C), a view where the layout allows it; scalars as (1, 1)."""
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) if x.ndim else x.reshape(1, 1)
+
+
+def workspace(xp: ArrayModule, dtype: Any, *targets: Array) -> tuple[Array, ...]:
+    """The targets themselves to compute into, or arrays of ``dtype`` for those of another type.
+
+    Half precision is computed in float32; `store` rounds the result.
+    """
+    return tuple(
+        t if t.dtype == dtype else empty(xp, t.shape, dtype) for t in targets
+    )
+
+
+def store(targets: Sequence[Array], computed: Sequence[Array]) -> None:
+    """Round what was computed in a `workspace` to the targets; nothing where they are the same."""
+    for target, array in zip(targets, computed, strict=True):
+        if array is not target:
+            target[...] = array
 
 
 def by_rows(xp: ArrayModule, task: Callable[[slice], Any], n_rows: int, row_size: int) -> list[Any]:

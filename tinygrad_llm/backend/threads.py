@@ -23,64 +23,85 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from tinygrad_llm.errors import ConfigError
 
-BLOCK_ELEMENTS = 65536  # 256 KB of float32: a block and its temporaries stay in the L2 cache
+BLOCK_ELEMENTS = 98304  # 384 KB of float32: a block and its temporaries stay near the core
 WORTH_SHARING = 60_000  # elements; below it, waking a lane costs more than it saves
-WORTH_SPLITTING = 40e-6  # seconds that a matrix product would take on one lane, likewise
-FLOPS, BYTES = 1e11, 2e10  # per second, of one lane: orders of magnitude for that estimate
+
+
+class _Job:
+    """Numbered tasks; whoever is free takes the next."""
+
+    def __init__(self, task: Callable[[int], Any], n_tasks: int) -> None:
+        self.task, self.n_tasks = task, n_tasks
+        self.results: list[Any] = [None] * n_tasks
+        self.take = itertools.count().__next__  # atomic: one call of C code
+        self.count_done = itertools.count(1).__next__
+        self.complete = threading.Lock()
+        self.complete.acquire()
+        self.error: BaseException | None = None
+
+    def work(self) -> None:
+        """Do tasks until none is left to take; others may still be at theirs."""
+        n_tasks, take, results, task = self.n_tasks, self.take, self.results, self.task
+        while (i := take()) < n_tasks:
+            try:
+                if self.error is None:
+                    results[i] = task(i)
+            except BaseException as error:  # handed to the calling thread
+                self.error = error
+            if self.count_done() == n_tasks:
+                self.complete.release()
 
 
 class _Lanes:
-    """The calling thread and ``n - 1`` sleeping ones."""
+    """The calling thread and ``n - 1`` sleeping ones.
+
+    The caller waits for tasks, not for lanes: a lane that wakes too late to get one is not waited
+    for. (On a virtual machine waking a processor can take longer than a small product.)
+    """
 
     def __init__(self, n: int) -> None:
         self.n = n
+        self.job: _Job | None = None
+        self.ended = False
         self.wake = [threading.Lock() for _ in range(n - 1)]
-        self.ready = [threading.Lock() for _ in range(n - 1)]
-        self.work: Callable[[], None] | None = None
-        self.error: BaseException | None = None
-        for wake, ready in zip(self.wake, self.ready, strict=True):
+        for wake in self.wake:
             wake.acquire()
-            ready.acquire()
-            threading.Thread(target=self._serve, args=(wake, ready), daemon=True).start()
+            threading.Thread(target=self._serve, args=(wake,), daemon=True).start()
 
-    def _serve(self, wake: Any, ready: Any) -> None:
+    def _serve(self, wake: Any) -> None:
         _inside.lane = True
         while True:
             wake.acquire()
-            work = self.work
-            if work is None:
+            if self.ended:
                 return
-            try:
-                work()
-            except BaseException as error:  # handed to the calling thread
-                self.error = error
-            work = None  # or the lane would keep the arrays alive while it sleeps
-            ready.release()
+            job = self.job
+            if job is not None:
+                job.work()
+            del job  # or the lane would keep the arrays alive while it sleeps
 
-    def run(self, work: Callable[[], None]) -> None:
-        """Call ``work`` on every lane at once; return when all have returned."""
-        self.work = work
-        for wake in self.wake:
-            wake.release()
-        try:
-            work()
-        finally:
-            for ready in self.ready:
-                ready.acquire()
-            self.work = None
-        if self.error is not None:
-            error, self.error = self.error, None
+    def run(self, task: Callable[[int], Any], n_tasks: int) -> list[Any]:
+        """``[task(0), task(1), ...]`` on every lane at once; returns when all are done."""
+        job = self.job = _Job(task, n_tasks)
+        self._wake(min(n_tasks - 1, self.n - 1))
+        job.work()
+        job.complete.acquire()
+        self.job = None
+        if job.error is not None:
+            error, job.error = job.error, None  # no circle of error, traceback, frame and job
             raise error
+        return job.results
+
+    def _wake(self, n: int) -> None:
+        for wake in self.wake[:n]:
+            if wake.locked():  # else it is on its way already, and will see the new job
+                wake.release()
 
     def stop(self) -> None:
         """End the threads."""
-        self.work = None
-        for wake in self.wake:
-            wake.release()
+        self.ended = True
+        self._wake(self.n - 1)
 
 
 class _Inside(threading.local):
@@ -158,19 +179,11 @@ if hasattr(os, "register_at_fork"):
 
 def parallel(task: Callable[[int], Any], n_tasks: int) -> list[Any]:
     """``[task(0), task(1), ...]``, computed by all lanes; each takes the next when it is free."""
-    alone = num_threads() == 1 or n_tasks == 1 or _inside.lane
+    alone = num_threads() == 1 or n_tasks <= 1 or _inside.lane
     if alone or not _busy.acquire(blocking=False):
         return [task(i) for i in range(n_tasks)]
     try:
-        results: list[Any] = [None] * n_tasks
-        following = itertools.count().__next__  # atomic: one call of C code
-
-        def work() -> None:
-            while (i := following()) < n_tasks:
-                results[i] = task(i)
-
-        (_lanes or _start()).run(work)
-        return results
+        return (_lanes or _start()).run(task, n_tasks)
     finally:
         _busy.release()
 
@@ -186,34 +199,18 @@ def parallel_rows(
         row_size: elements of a row.
         block: elements of a slice, about; at least one row.
     """
-    step = max(1, block // max(1, row_size))
-    blocks = [slice(i, min(i + step, n_rows)) for i in range(0, max(n_rows, 1), step)]
+    blocks = even_parts(n_rows, max(1, block // max(1, row_size)))
     if n_rows * row_size < WORTH_SHARING:
         return [task(block) for block in blocks]
     return parallel(lambda i: task(blocks[i]), len(blocks))
 
 
-def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """out = a b for matrices (M, K) and (K, N), split over the lanes.
+def even_parts(n: int, limit: int) -> list[slice]:
+    """0 .. n - 1 in parts of about equal size, at most ``limit``; more than one: an even number.
 
-    The longer side of the result is split, for each lane reads all of the other operand.
+    Equal and even in number, so that two or more lanes finish together.
     """
-    m, n = out.shape
-    lanes = num_threads()
-    k = a.shape[1]
-    seconds = 2 * m * n * k / FLOPS + out.itemsize * (m * k + k * n + m * n) / BYTES
-    if lanes == 1 or seconds < WORTH_SPLITTING:
-        return np.matmul(a, b, out=out)
-    if m >= n:
-        pieces = even_slices(m, lanes)
-        parallel(lambda i: np.matmul(a[pieces[i]], b, out=out[pieces[i]]), len(pieces))
-    else:
-        pieces = even_slices(n, lanes)
-        parallel(lambda i: np.matmul(a, b[:, pieces[i]], out=out[:, pieces[i]]), len(pieces))
-    return out
-
-
-def even_slices(length: int, n: int) -> list[slice]:
-    """At most ``n`` slices of about equal size; they begin at multiples of 16."""
-    step = -(-length // (16 * n)) * 16
-    return [slice(i, min(i + step, length)) for i in range(0, length, step)]
+    if n <= limit:
+        return [slice(0, n)]
+    step = -(-n // (2 * -(-n // (2 * limit))))
+    return [slice(i, min(i + step, n)) for i in range(0, n, step)]

@@ -11,6 +11,7 @@ import numpy as np
 
 from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.backend.compute import empty
+from tinygrad_llm.backend.threads import even_parts
 from tinygrad_llm.backend.random import Key, default_generator, drop_threshold, hash_counters
 from tinygrad_llm.ops.dropout import check_probability
 
@@ -53,12 +54,11 @@ def head_groups(
 ) -> list[tuple[slice, slice]]:
     """Slices of (B, H) that are computed at a time; on a GPU everything at once."""
     b, h, t, _ = q_shape
-    at_once = max(1, GROUP // max(1, min(t, BLOCK_ROWS) * n_keys)) if xp is np else b * h
-    heads_at_once, batches_at_once = min(h, at_once), max(1, at_once // max(1, h))
+    at_once = max(1, GROUP // max(1, min(t, BLOCK_ROWS) * n_keys)) if xp is np else max(1, b * h)
     return [
-        (slice(i, i + batches_at_once), slice(j, j + heads_at_once))
-        for i in range(0, b, batches_at_once)
-        for j in range(0, h, max(1, heads_at_once))
+        (batches, heads)
+        for batches in even_parts(b, max(1, at_once // max(1, h)))
+        for heads in even_parts(h, min(h, at_once))
     ]
 
 

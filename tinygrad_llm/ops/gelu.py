@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
 from tinygrad_llm.backend import Array, ArrayModule
-from tinygrad_llm.backend.compute import as_rows, by_rows, empty
+from tinygrad_llm.backend.compute import as_rows, by_rows, empty, store, workspace
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.special import erf
 from tinygrad_llm.errors import ConfigError
@@ -18,32 +18,31 @@ C0 = math.sqrt(2.0 / math.pi)
 C1 = 0.044715
 
 
-def gelu_tanh_forward(xp: ArrayModule, x: Array) -> tuple[Array, Array]:
-    """y = x/2 (1 + tanh u), u = C0 (x + C1 x^3); also its derivative at x, which shares tanh u."""
-    x2 = x * x
-    u = x2 * (C0 * C1)
+def gelu_tanh_forward(xp: ArrayModule, x: Array, y: Array, slope: Array) -> None:
+    """Write y = x h, h = (1 + tanh u) / 2, u = C0 (x + C1 x^3), and its slope at x, h + 2 x u' h (1 - h)."""
+    x2 = xp.multiply(x, x, out=empty(xp, x.shape, x.dtype))
+    u = xp.multiply(x2, C0 * C1, out=y)
     u += C0
     u *= x
-    t = xp.tanh(u, out=u)
-    slope = t * t
-    xp.subtract(1, slope, out=slope)  # tanh' u
-    slope *= x
-    x2 *= 3 * C0 * C1
-    x2 += C0  # u'
+    h = xp.tanh(u, out=u)
+    h += 1
+    h *= 0.5
+    x2 *= 6 * C0 * C1
+    x2 += 2 * C0  # 2 u'
+    x2 *= x
+    xp.subtract(1, h, out=slope)
+    slope *= h
     slope *= x2
-    t += 1
-    slope += t
-    slope *= 0.5
-    t *= x
-    t *= 0.5
-    return t, slope
+    slope += h
+    h *= x  # y
 
 
-def gelu_erf_forward(xp: ArrayModule, x: Array) -> tuple[Array, Array]:
-    """y = x F(x) with F the normal distribution function; also its derivative F(x) + x F'(x)."""
+def gelu_erf_forward(xp: ArrayModule, x: Array, y: Array, slope: Array) -> None:
+    """Write y = x F(x), F the normal distribution function, and its slope F(x) + x F'(x)."""
     probability = 0.5 * (1 + erf(xp, x * math.sqrt(0.5)))
     density = xp.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
-    return x * probability, probability + x * density
+    xp.multiply(x, probability, out=y)
+    xp.add(probability, x * density, out=slope)
 
 
 FORMS = {"tanh": gelu_tanh_forward, "none": gelu_erf_forward}
@@ -81,9 +80,10 @@ class Gelu(Function):
 
         u = c0 (x + c1 x^3)             y = x/2 (1 + tanh u)
 
-    Product and chain rule, with tanh' u = 1 - tanh^2 u and u' = c0 (1 + 3 c1 x^2):
+    With h = (1 + tanh u) / 2 this is y = x h. Since tanh' u = 1 - tanh^2 u = 4 h (1 - h),
+    the product and chain rules give, with u' = c0 (1 + 3 c1 x^2):
 
-        dx = dy [ (1 + tanh u) / 2 + x/2 (1 - tanh^2 u) u' ]
+        dx = dy [ h + 2 x u' h (1 - h) ]
 
     and for the exact form, F' being the normal density:
 
@@ -109,7 +109,10 @@ class Gelu(Function):
         x_rows, y_rows, slope_rows = (as_rows(a) for a in (x, y, slope))
 
         def block(rows: slice) -> None:
-            y_rows[rows], slope_rows[rows] = form(xp, x_rows[rows].astype(work, copy=False))
+            targets = y_rows[rows], slope_rows[rows]
+            outs = workspace(xp, work, *targets)
+            form(xp, x_rows[rows].astype(work, copy=False), *outs)
+            store(targets, outs)
 
         by_rows(xp, block, *x_rows.shape)
         if ctx.requires_grad:

@@ -14,32 +14,40 @@ from tinygrad_llm.backend.compute import (
     empty,
     row_dot,
     row_mean,
+    store,
     sum_rows,
+    workspace,
 )
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ShapeError
 
 
 def layer_norm_forward(
-    xp: ArrayModule, x: Array, weight: Array | None, bias: Array | None, eps: float
-) -> tuple[Array, Array, Array]:
-    """y, and what the derivative needs: n = (x - mean) / std and r = 1 / std. Rows x (N, C)."""
-    n = x - row_mean(xp, x)  # (N, C)
+    xp: ArrayModule, x: Array, weight: Array | None, bias: Array | None, eps: float,
+    n: Array, y: Array,
+) -> Array:  # fmt: skip
+    """Write n = (x - mean) / std and y for rows x (N, C); returns r = 1 / std (N, 1)."""
+    xp.subtract(x, row_mean(xp, x), out=n)
     r = 1 / xp.sqrt(row_dot(xp, n, n) / x.shape[-1] + eps)  # (N, 1)
     n *= r
-    y = n if weight is None else n * weight
-    return (y if bias is None else y + bias), n, r
+    xp.multiply(n, 1 if weight is None else weight, out=y)
+    if bias is not None:
+        y += bias
+    return r
 
 
 def layer_norm_backward(
-    xp: ArrayModule, dy: Array, n: Array, r: Array, weight: Array | None
-) -> tuple[Array, Array, Array]:
-    """Gradients of x (N, C), weight (C,) and bias (C,) from dy (N, C)."""
-    dn = dy if weight is None else dy * weight
-    dx = dn - row_mean(xp, dn)
-    dx -= n * (row_dot(xp, dn, n) / n.shape[-1])
+    xp: ArrayModule, dy: Array, n: Array, r: Array, weight: Array | None, dx: Array
+) -> tuple[Array, Array]:
+    """Write the gradient of x (N, C) to ``dx``; returns those of weight and bias (C,)."""
+    scratch = xp.multiply(dy, n, out=empty(xp, n.shape, n.dtype))
+    dweight, dbias = sum_rows(xp, scratch), sum_rows(xp, dy)
+    dn = xp.multiply(dy, 1 if weight is None else weight, out=dx)
+    mean, along = row_mean(xp, dn), row_dot(xp, dn, n) / n.shape[-1]  # (N, 1)
+    dx -= mean
+    dx -= xp.multiply(n, along, out=scratch)
     dx *= r
-    return dx, sum_rows(xp, dy * n), sum_rows(xp, dy)
+    return dweight, dbias
 
 
 def layer_norm_composed(x: Tensor, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
@@ -78,8 +86,10 @@ class Normalization(Function):
         def block(rows: slice) -> None:
             if residual is not None:
                 xp.add(as_rows(x)[rows], as_rows(residual)[rows], out=s2[rows])
-            wide = s2[rows].astype(work, copy=False)
-            y2[rows], n2[rows], r[rows] = layer_norm_forward(xp, wide, weight, bias, eps)
+            targets = n2[rows], y2[rows]
+            wide, outs = s2[rows].astype(work, copy=False), workspace(xp, work, *targets)
+            r[rows] = layer_norm_forward(xp, wide, weight, bias, eps, *outs)
+            store(targets, outs)
 
         by_rows(xp, block, *s2.shape)
         if self.requires_grad:
@@ -94,11 +104,12 @@ class Normalization(Function):
 
         def block(rows: slice) -> tuple[Array, Array]:
             wide, wide_n = (a[rows].astype(r.dtype, copy=False) for a in (dy2, n))
-            part, dweight, dbias = layer_norm_backward(xp, wide, wide_n, r[rows], weight)
+            outs = workspace(xp, r.dtype, dx2[rows])
+            sums = layer_norm_backward(xp, wide, wide_n, r[rows], weight, *outs)
             if ds is not None:
-                part += as_rows(ds)[rows]
-            dx2[rows] = part
-            return dweight, dbias
+                xp.add(outs[0], as_rows(ds)[rows], out=outs[0])
+            store([dx2[rows]], outs)
+            return sums
 
         parts = by_rows(xp, block, *dx2.shape)
         kind = dy.dtype if weight is None else weight.dtype

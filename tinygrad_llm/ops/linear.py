@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, register, sample, true_gradient
 from tinygrad_llm.backend import Array, ArrayModule
-from tinygrad_llm.backend.compute import by_rows, matmul, sum_rows
+from tinygrad_llm.backend.compute import empty, matmul, matmul_all, sum_rows
 from tinygrad_llm.errors import ShapeError
 
 
@@ -17,10 +17,12 @@ def linear_forward(
     xp: ArrayModule, x: Array, weight: Array, bias: Array | None, out: Array | None = None
 ) -> Array:
     """y = x W^T + b for rows x (N, in), weight (out, in), bias (out,)."""
-    y = matmul(xp, x, weight.T, out)  # (N, out)
-    if bias is not None:
-        by_rows(xp, lambda rows: xp.add(y[rows], bias, out=y[rows]), *y.shape)
-    return y
+    y = empty(xp, (len(x), len(weight)), xp.result_type(x, weight)) if out is None else out
+
+    def add_bias(rows: slice, columns: slice) -> None:
+        y[rows, columns] += bias[columns]  # type: ignore[index]
+
+    return matmul(xp, x, weight.T, y, finish=None if bias is None else add_bias)
 
 
 def linear_backward(
@@ -31,9 +33,15 @@ def linear_backward(
 
     The last two go into ``dw`` and ``db`` where these are given.
     """
-    dx = matmul(xp, dy, weight) if needs[0] else None  # (N, in)
-    dw = matmul(xp, dy.T, x, dw) if needs[1] else None  # (out, in)
-    db = sum_rows(xp, dy, db) if needs[2] else None  # (out,)
+    dx = empty(xp, x.shape, xp.result_type(dy, weight)) if needs[0] else None  # (N, in)
+    if needs[1] and dw is None:
+        dw = empty(xp, weight.shape, xp.result_type(dy, x))  # (out, in)
+    if needs[2] and db is None:
+        db = empty(xp, weight.shape[:1], dy.dtype)  # (out,)
+    products = [(dy, weight, dx)] if needs[0] else []
+    products += [(dy.T, x, dw)] if needs[1] else []
+    sums = [lambda: sum_rows(xp, dy, db)] if needs[2] else []
+    matmul_all(xp, products, beside=sums)
     return dx, dw, db
 
 

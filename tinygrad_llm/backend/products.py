@@ -1,0 +1,90 @@
+"""Matrix products on all lanes: cut into pieces, several products in one go.
+
+Waking a sleeping lane and waiting for it costs 20 to 50 us, as much as a small product. So what is
+needed at the same place is shared out together: the product and the bias added to it, or all the
+products of a backward pass. BLAS runs with one thread; see `threads`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_llm.backend.threads import num_threads, parallel
+
+WORTH_SPLITTING = 40e-6  # seconds on one lane; below it, waking another costs more than it saves
+FLOPS, BYTES = 1e11, 2e10  # per second, of one lane: orders of magnitude for that estimate
+
+Finish = Callable[[slice, slice], Any]
+
+
+class Product(NamedTuple):
+    """out = a b for matrices (M, K) and (K, N).
+
+    Attributes:
+        finish: called with the rows and columns of each piece of ``out`` as it is done, while it
+            is in the cache.
+    """
+
+    a: np.ndarray
+    b: np.ndarray
+    out: np.ndarray
+    finish: Finish | None = None
+
+    @property
+    def seconds(self) -> float:
+        """About how long one lane takes."""
+        (m, n), k = self.out.shape, self.a.shape[1]
+        return 2 * m * n * k / FLOPS + self.out.itemsize * (m * k + k * n + m * n) / BYTES
+
+    def compute(self, rows: slice, columns: slice) -> None:
+        """One piece."""
+        np.matmul(self.a[rows], self.b[:, columns], out=self.out[rows, columns])
+        if self.finish is not None:
+            self.finish(rows, columns)
+
+    def pieces(self, n: int) -> list[Callable[[], None]]:
+        """At most ``n`` tasks. The longer side is cut, for each reads all of the other operand."""
+        height, width = self.out.shape
+        everything = slice(None)
+        if height >= width:
+            cuts = [(part, everything) for part in even_slices(height, n)]
+        else:
+            cuts = [(everything, part) for part in even_slices(width, n)]
+        return [lambda cut=cut: self.compute(*cut) for cut in cuts]  # type: ignore[misc]
+
+
+def matmul(
+    a: np.ndarray, b: np.ndarray, out: np.ndarray, finish: Finish | None = None
+) -> np.ndarray:
+    """out = a b on all lanes; ``finish`` as in `Product`."""
+    compute_all([Product(a, b, out, finish)])
+    return out
+
+
+def compute_all(products: Sequence[Product], beside: Sequence[Callable[[], Any]] = ()) -> None:
+    """Compute independent products, and small tasks ``beside`` them, on all lanes at once.
+
+    Two products of equal size on two lanes are not cut at all: each lane takes one.
+    """
+    lanes = num_threads()
+    everything = slice(None)
+    if lanes == 1 or sum(product.seconds for product in products) < WORTH_SPLITTING:
+        for product in products:
+            product.compute(everything, everything)
+        for task in beside:
+            task()
+        return
+    n_pieces = lanes // math.gcd(lanes, len(products))
+    tasks = [task for product in products for task in product.pieces(n_pieces)]
+    tasks += beside
+    parallel(lambda i: tasks[i](), len(tasks))
+
+
+def even_slices(length: int, n: int) -> list[slice]:
+    """At most ``n`` slices of about equal size; they begin at multiples of 16."""
+    step = -(-length // (16 * n)) * 16
+    return [slice(i, min(i + step, length)) for i in range(0, length, step)]
