@@ -78,20 +78,25 @@ def make_step(**sizes):
     return step
 
 
-def test_a_steady_step_allocates_nothing_large():
+@pytest.mark.parametrize(("lanes", "allowed"), [(1, 0), (2, 2)])
+def test_a_steady_step_allocates_nothing_large(lanes, allowed):
+    """With two lanes a block of scratch may come, once, when both first work at the same time."""
+    before = threads.num_threads()
+    threads.set_num_threads(lanes)
     step = make_step()
-    for _ in range(2):
-        step()
-    before = pool.statistics().allocations
-    tracemalloc.start()
     for _ in range(3):
+        step()
+    allocations = pool.statistics().allocations
+    tracemalloc.start()
+    for _ in range(5):
         step()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert pool.statistics().allocations == before
+    threads.set_num_threads(before)
+    assert pool.statistics().allocations - allocations <= allowed
     assert pool.statistics().requests > 0
-    # What is left are blocks of rows in the cache: 256 KB each, a few per lane.
-    assert peak < 12 * 4 * threads.BLOCK_ELEMENTS * threads.num_threads()
+    # What is left are blocks of rows in the cache: 384 KB each, a few per lane.
+    assert peak < 12 * 4 * threads.BLOCK_ELEMENTS * lanes
 
 
 def test_a_dropped_loss_gives_its_memory_back_at_once():
@@ -107,7 +112,7 @@ def test_a_dropped_loss_gives_its_memory_back_at_once():
 @pytest.mark.slow
 def test_memory_is_constant_over_2000_steps():
     step = make_step(vocab_size=65, context_length=32, n_layer=1, n_head=2, n_embd=64)
-    for _ in range(20):
+    for _ in range(50):
         step()
     tracemalloc.start()
     start, before = tracemalloc.get_traced_memory()[0], pool.statistics().allocations

@@ -11,8 +11,8 @@ import numpy as np
 
 from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.backend.compute import empty
-from tinygrad_llm.backend.threads import even_parts
 from tinygrad_llm.backend.random import Key, default_generator, drop_threshold, hash_counters
+from tinygrad_llm.backend.threads import even_parts
 from tinygrad_llm.ops.dropout import check_probability
 
 BLOCK_ROWS = 64

@@ -19,7 +19,7 @@ C1 = 0.044715
 
 
 def gelu_tanh_forward(xp: ArrayModule, x: Array, y: Array, slope: Array) -> None:
-    """Write y = x h, h = (1 + tanh u) / 2, u = C0 (x + C1 x^3), and its slope at x, h + 2 x u' h (1 - h)."""
+    """Write y = x h and its slope h + 2 x u' h (1 - h), where h = (1 + tanh u) / 2."""
     x2 = xp.multiply(x, x, out=empty(xp, x.shape, x.dtype))
     u = xp.multiply(x2, C0 * C1, out=y)
     u += C0

@@ -17,6 +17,7 @@ from tinygrad_llm.autograd.reservation import buffer_of, reserve
 from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.backend.compute import by_rows, each, empty, sum_rows
 from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.backend.threads import even_parts
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.ops.cross_entropy import (
     cross_entropy_composed,
@@ -71,7 +72,7 @@ def _loss_and_gradient(xp: ArrayModule, z: Array, targets: Array, share: Array) 
 
 def _times_weight(xp: ArrayModule, dz: Array, weight: Array) -> Array:
     """dz W: the sum over the vocabulary is long, so slices of it are shared out and added."""
-    slices = _slices(len(weight), LONG_SLICE)
+    slices = even_parts(len(weight), LONG_SLICE)
     parts = empty(xp, (len(slices), len(dz), weight.shape[1]), dz.dtype)
     each(xp, lambda i: xp.matmul(dz[:, slices[i]], weight[slices[i]], out=parts[i]), len(slices))
     for part in parts[1:]:
@@ -81,7 +82,7 @@ def _times_weight(xp: ArrayModule, dz: Array, weight: Array) -> Array:
 
 def _add_product(xp: ArrayModule, dz: Array, x: Array, dweight: Array, first: bool) -> None:
     """dweight = or += dz^T x, a slice of the vocabulary at a time."""
-    slices = _slices(len(dweight), VOCABULARY_SLICE)
+    slices = even_parts(len(dweight), VOCABULARY_SLICE)
 
     def add(i: int) -> None:
         if first:
@@ -91,10 +92,6 @@ def _add_product(xp: ArrayModule, dz: Array, x: Array, dweight: Array, first: bo
             dweight[slices[i]] += xp.matmul(dz[:, slices[i]].T, x, out=part)
 
     each(xp, add, len(slices))
-
-
-def _slices(length: int, step: int) -> list[slice]:
-    return [slice(i, min(i + step, length)) for i in range(0, length, step)]
 
 
 def linear_cross_entropy_composed(

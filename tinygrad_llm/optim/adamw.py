@@ -42,10 +42,10 @@ def adamw_update(
     v *= beta2
     v += scratch  # v = beta2 v + (1 - beta2) g^2
     xp.sqrt(v, out=scratch)
-    scratch *= 1 / math.sqrt(correction2)
-    scratch += settings["eps"]
+    root = math.sqrt(correction2)  # taken out of the arrays: one pass less
+    scratch += settings["eps"] * root
     xp.divide(m, scratch, out=scratch)
-    scratch *= lr / correction1
+    scratch *= lr * root / correction1
     p -= scratch
 
 

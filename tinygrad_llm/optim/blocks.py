@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_llm.backend import ArrayModule, threads
 
-CPU_BLOCK = 1 << 16  # elements: the four arrays of an update and its scratch fill a 1 MiB cache
+CPU_BLOCK = 1 << 17  # elements: long enough that two lanes rarely meet at the interpreter lock
 GPU_BLOCK = 1 << 24  # elements: there a piece only bounds the scratch memory
 
 
