@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygrad_llm.backend.pool import HEADROOM, SMALLEST, Pool, _size_class
+from tinygrad_llm.backend.pool import HEADROOM, SLACK, SMALLEST, Pool, _size_class
 
 SHAPE = (SMALLEST // 4, 3)
 
@@ -66,11 +66,11 @@ def test_size_classes_waste_at_most_a_sixteenth(nbytes):
 def test_what_is_held_is_bounded_when_shapes_change():
     pool = Pool()
     for i in range(100):
-        x = pool.empty((SMALLEST + 1000 * i,), np.float32)
+        x = pool.empty((SMALLEST + 300_000 * i,), np.float32)
         x[0] = 0
         del x
         held = pool.statistics.in_use + pool.statistics.idle
-        assert held <= HEADROOM * pool.statistics.peak + 1
+        assert held <= HEADROOM * pool.statistics.peak + SLACK + 1
     assert pool.trim() > 0
     assert pool.statistics.idle == 0
 

@@ -26,7 +26,8 @@ import numpy as np
 
 SMALLEST = 32 * 1024  # bytes; smaller arrays are left to NumPy, whose allocator keeps them warm
 ALIGNMENT = 64  # bytes: a cache line, and the width of a vector register
-HEADROOM = 1.25  # of the most memory ever used at a time may be held
+HEADROOM = 1.25  # of the most memory ever used at a time may be held ...
+SLACK = 16 << 20  # ... and this much more: scratch of several lanes, which small models feel
 
 
 @dataclass
@@ -89,7 +90,7 @@ class Pool:
             statistics.idle -= size
             return waiting.pop()
         statistics.allocations += 1
-        self._shrink(int(HEADROOM * statistics.peak) - statistics.in_use)
+        self._shrink(int(HEADROOM * statistics.peak) + SLACK - statistics.in_use)
         return _aligned(size)
 
     def _give_back(self, lease: _Lease) -> None:
