@@ -5,6 +5,8 @@
     python benchmarks/bench_train.py --no-torch          this project alone (PyTorch not needed)
     python benchmarks/bench_train.py --processor-time    one thread each, for a busy machine
     python benchmarks/bench_train.py --breakdown         where the time of our step goes
+    python benchmarks/bench_train.py --techniques        what each technique gains
+    python benchmarks/bench_train.py --beside 1          how it fares beside a busy process
     python benchmarks/bench_train.py --curve steps.png   time against tokens, width, vocabulary
     python benchmarks/bench_train.py --device cuda       GPT-2 124M on a GPU (see train_gpu.py)
 
@@ -29,7 +31,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from train_ablation import print_techniques
 from train_breakdown import print_breakdown
+from train_busy import print_slowdown
 from train_curve import draw_curve
 from train_sizes import SIZES, python_file
 
@@ -145,7 +149,8 @@ def save(rows: list[dict[str, Any]], folder: Path) -> Path:
     """Write the rows with date and machine."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"train_{time.strftime('%Y-%m-%d')}.jsonl"
-    machine = {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()}
+    machine = {"machine": platform.machine(), "system": platform.system(),
+               "cores": os.cpu_count(), "blas": blas_kernels()}  # fmt: skip
     with open(path, "a", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps({**row, **machine, "time": time.strftime("%H:%M:%S")}) + "\n")
@@ -166,6 +171,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--processor-time", action="store_true", help="processor time of one thread each"
     )
     parser.add_argument("--breakdown", action="store_true", help="time by op, and GEMM rate")
+    parser.add_argument("--techniques", action="store_true", help="what each technique gains")
+    parser.add_argument("--beside", type=int, metavar="N", help="beside N busy processes")
     parser.add_argument("--curve", type=Path, metavar="PNG", help="draw step time against size")
     parser.add_argument("--results", type=Path, default=Path(python_file("results")))
     return parser.parse_args(arguments)
@@ -185,22 +192,48 @@ def main(arguments: list[str] | None = None) -> None:
     if options.curve:
         draw_curve(options.curve, with_torch=not options.no_torch)
         return
+    print(f"NumPy's BLAS: {blas_kernels()}")
+    if options.techniques:
+        rows = print_techniques(options.sizes, options.rounds, options.steps)
+    else:
+        rows = [row for size in options.sizes for row in compare(size, options)]
+    print(f"\nsaved to {save(rows, options.results)}")
+
+
+def compare(size: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Measure all contenders at one size, print and return the rows."""
+    steps = options.steps or SIZES[size].steps
+    settings = ONE_THREAD if options.processor_time else {}
     peers = [] if options.no_torch else [EAGER]
     peers += [TUNED] * (bool(peers) and options.tuned)
     peers += [COMPILED] * (bool(peers) and not options.no_compile)
-    rows = []
-    for size in options.sizes:
-        steps = options.steps or SIZES[size].steps
-        settings = ONE_THREAD if options.processor_time else {}
+
+    def measure_once() -> dict[str, Series]:
         found = measure(size, [OURS, *peers], options.rounds, steps, settings)
         if found[OURS].problem:
             raise SystemExit(f"bench_train: our own step failed: {found[OURS].problem}")
         check_losses(found)
-        rows += [
-            {**row, "clock": "processor, one thread" if options.processor_time else "wall"}
-            for row in print_table(size, found)
-        ]
-    print(f"\nsaved to {save(rows, options.results)}")
+        return found
+
+    if options.beside:
+        return print_slowdown(size, options.beside, measure_once)
+    clock = "processor, one thread" if options.processor_time else "wall"
+    return [{**row, "clock": clock} for row in print_table(size, measure_once())]
+
+
+def blas_kernels() -> str:
+    """Version and processor type of NumPy's BLAS; a warning where the environment chose it.
+
+    OPENBLAS_CORETYPE makes OpenBLAS use the kernels of an older processor. That is set for older
+    versions of it on machines they do not know, and halves the speed of a current one.
+    """
+    from threadpoolctl import threadpool_info
+
+    found = [f"{b['internal_api']} {b['version']}, {b.get('architecture', 'unknown')} kernels"
+             for b in threadpool_info() if b["user_api"] == "blas"]  # fmt: skip
+    forced = os.environ.get("OPENBLAS_CORETYPE")
+    warning = f" (forced by OPENBLAS_CORETYPE={forced}; unset it to compare)" if forced else ""
+    return ("; ".join(found) or "not recognized") + warning
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ FEATURES = {
 }
 VARIABLES = (
     "TINYGRAD_LLM_NUM_THREADS", "TINYGRAD_LLM_CACHE", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS", "CUDA_PATH", "CUDA_VISIBLE_DEVICES", "TRITON_INTERPRET", "TRITON_CACHE_DIR",
+    "MKL_NUM_THREADS", "OPENBLAS_CORETYPE", "CUDA_PATH", "CUDA_VISIBLE_DEVICES",
+    "TRITON_INTERPRET", "TRITON_CACHE_DIR",
 )  # fmt: skip
 
 
@@ -123,6 +124,10 @@ def _blas() -> dict[str, str]:
     for pool in threadpool_info():
         kind = f"{pool.get('internal_api')} {pool.get('version') or ''}".strip()
         found[kind] = f"{pool['num_threads']} threads, {pool.get('architecture', '')} kernels"
+    if "OPENBLAS_CORETYPE" in os.environ:
+        found["hint"] = (
+            "OPENBLAS_CORETYPE chooses these kernels; training may be much faster without it"
+        )
     return found or {"BLAS": "not recognized (Accelerate on macOS is not listed)"}
 
 
