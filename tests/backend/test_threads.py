@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from tinygrad_llm.backend import products, threads
+from tinygrad_llm.backend import threads
 from tinygrad_llm.errors import ConfigError
 
 
@@ -31,6 +31,29 @@ def test_two_lanes_work_at_the_same_time():
     threads.set_num_threads(2)
     meeting = threading.Barrier(2, timeout=20)  # breaks unless both lanes arrive
     threads.parallel(lambda i: meeting.wait(), 2)
+
+
+def test_a_lane_that_wakes_too_late_is_not_waited_for(monkeypatch):
+    threads.set_num_threads(2)
+    threads.parallel(lambda i: i, 2)  # makes the lanes
+    monkeypatch.setattr(threads._lanes, "_wake", lambda n: None)  # this one never wakes
+    assert threads.parallel(lambda i: i * i, 20) == [i * i for i in range(20)]
+
+
+def test_a_task_in_a_lane_is_waited_for():
+    threads.set_num_threads(2)
+    both_began, done = threading.Barrier(2, timeout=20), []
+
+    def task(i):
+        both_began.wait()
+        if i == 1:
+            time.sleep(0.05)
+        done.append(i)
+
+    for _ in range(5):
+        done.clear()
+        threads.parallel(task, 2)
+        assert sorted(done) == [0, 1]
 
 
 def test_an_error_in_any_lane_reaches_the_caller_and_the_lanes_go_on():
@@ -70,15 +93,13 @@ def test_several_python_threads_may_call_at_once():
     assert sums == [50 * 4950] * 4
 
 
-@pytest.mark.parametrize("shape", [(300, 200, 400), (1, 700, 5000), (4000, 33, 17), (5, 4, 3)])
-def test_matmul_in_pieces(shape):
-    m, k, n = shape
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(m, k)), rng.normal(size=(n, k)).T
-    threads.set_num_threads(3)
-    out = np.full((m, n), np.nan)
-    assert products.matmul(a, b, out) is out
-    np.testing.assert_allclose(out, a @ b, atol=1e-12)
+@pytest.mark.parametrize(("n", "limit"), [(0, 3), (3, 3), (4, 3), (7, 3), (100, 7), (101, 50)])
+def test_even_parts_are_alike_and_an_even_number(n, limit):
+    parts = threads.even_parts(n, limit)
+    assert [i for part in parts for i in range(n)[part]] == list(range(n))
+    sizes = [part.stop - part.start for part in parts]
+    assert max(sizes) <= limit
+    assert len(parts) == 1 or len(parts) % 2 == 0 or min(sizes) < max(sizes)
 
 
 @pytest.mark.parametrize("n_rows", [0, 1, 7, 1000])
@@ -118,7 +139,7 @@ def test_the_environment_chooses_and_is_checked():
 def test_idle_lanes_use_no_processor_time():
     threads.set_num_threads(2)
     a = np.ones((400, 400), np.float32)
-    products.matmul(a, a, np.empty_like(a))
+    threads.parallel_rows(lambda rows: np.add(a[rows], 1, out=a[rows]), *a.shape)
     before = time.process_time()
     time.sleep(0.3)
     assert time.process_time() - before < 0.1  # OpenBLAS's own threads would spin here

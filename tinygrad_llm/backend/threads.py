@@ -1,9 +1,9 @@
-"""Two or more cores for NumPy: lanes that share out blocks of rows and pieces of matrix products.
+"""Two or more cores for NumPy: lanes that share out blocks of rows (here) and matrix products.
 
 NumPy lets go of Python's global lock while it computes, so Python threads are enough. A lane is
 a thread that sleeps until there is work; nothing spins. (OpenBLAS's own threads do spin while
 they wait for each other. With another process busy on the machine that made a small training step
-19 times slower, so BLAS gets one thread per lane and the lanes split the products.)
+19 times slower, so BLAS gets one thread per lane and the lanes split the products; see `products`.)
 
 Work is cut into blocks whose size does not depend on the number of lanes, each lane takes the
 next block when it is done with one, and sums over blocks are added in the order of the blocks:

@@ -1,0 +1,55 @@
+"""Matrix products in pieces: the right numbers, each piece finished once, tasks beside them."""
+
+import numpy as np
+import pytest
+
+from tinygrad_llm.backend import products, threads
+
+
+@pytest.fixture(autouse=True)
+def _restore(monkeypatch):
+    before = threads.num_threads()
+    monkeypatch.setattr(products, "WORTH_SPLITTING", 0)
+    yield
+    threads.set_num_threads(before)
+
+
+def random(*shape):
+    return np.random.default_rng(0).normal(size=shape)
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+@pytest.mark.parametrize("shape", [(300, 200, 400), (1, 700, 5000), (4000, 33, 17), (5, 4, 3)])
+def test_matmul_in_pieces(shape, lanes):
+    m, k, n = shape
+    a, b, bias = random(m, k), random(n, k).T, random(n)
+    threads.set_num_threads(lanes)
+    out, finished = np.full((m, n), np.nan), np.zeros((m, n), int)
+
+    def finish(rows, columns):
+        out[rows, columns] += bias[columns]
+        finished[rows, columns] += 1
+
+    assert products.matmul(a, b, out, finish) is out
+    np.testing.assert_allclose(out, a @ b + bias, atol=1e-12)
+    assert (finished == 1).all()
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3, 4])
+def test_several_products_and_tasks_beside_them(lanes):
+    dy, w, x = random(120, 70), random(70, 50), random(120, 50)
+    threads.set_num_threads(lanes)
+    dx, dw, done = np.full((120, 50), np.nan), np.full((70, 50), np.nan), []
+    beside = [lambda: done.append("sum"), lambda: done.append("other")]
+    products.compute_all(
+        [products.Product(dy, w, dx), products.Product(dy.T, x, dw)], beside
+    )
+    np.testing.assert_allclose(dx, dy @ w, atol=1e-12)
+    np.testing.assert_allclose(dw, dy.T @ x, atol=1e-12)
+    assert sorted(done) == ["other", "sum"]
+
+
+def test_tasks_without_products():
+    done = []
+    products.compute_all([], [lambda: done.append(1)])
+    assert done == [1]
