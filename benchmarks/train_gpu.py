@@ -3,6 +3,7 @@
     python benchmarks/bench_train.py --device cuda                  B = 16, 32, 64; T = 1024; bf16
     python benchmarks/bench_train.py --device cuda --quick          B = 32 alone, for ten minutes
     python benchmarks/bench_train.py --device cuda --breakdown      our step op by op
+    python benchmarks/train_gpu.py model 32                         what it must cost (no GPU)
 
 All contenders train on the same ids with bf16 matrix products, fused attention, clipping and fused
 AdamW. Each measurement is a process; the contenders take turns. A step ends when its loss is on
@@ -15,7 +16,6 @@ import json
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -105,64 +105,115 @@ def torch_step(size: Size, compiled: bool) -> Step:
 
 
 def peak_device_bytes(contender: str) -> int:
-    """The most memory the process held on the GPU, as its own allocator counts."""
+    """What the process holds on the GPU, context included: neither allocator gives memory back."""
     if contender == OURS:
         import cupy
 
         free, total = cupy.cuda.runtime.memGetInfo()
-        return total - free
-    import torch
+    else:
+        import torch
 
-    return torch.cuda.max_memory_reserved()
+        free, total = torch.cuda.mem_get_info()
+    return total - free
+
+
+def fallbacks() -> list[str]:
+    """What of our step did not run as it should, each with the reason."""
+    import cupy
+
+    from tinygrad_llm import kernels
+    from tinygrad_llm.ops.on_gpu import cublas_lt
+
+    lines = kernels.explain_dispatch().splitlines()
+    slow = [" ".join(line.split()) for line in lines if "array code" in line]
+    reason = cublas_lt.why_not(cupy.cuda.runtime.getDevice())
+    return slow + ([reason] if reason else [])
 
 
 def worker(contender: str, batch: int, steps: int) -> None:
     """One process: warm up, time, print one JSON line."""
+    begun = time.perf_counter()
     size = gpt2(batch)
     step = our_step(size) if contender == OURS else torch_step(size, contender == COMPILED)
     inputs, targets = size.batches(1)[0]
     losses = [step(inputs, targets) for _ in range(3)]
+    warm = time.perf_counter() - begun
     times = []
     for _ in range(steps):
         start = time.perf_counter()
         losses.append(step(inputs, targets))
         times.append(time.perf_counter() - start)
-    print(json.dumps({"times": times, "losses": losses, "peak": peak_device_bytes(contender)}))
+    report = {
+        "times": times, "losses": losses, "peak": peak_device_bytes(contender), "warm_s": warm,
+        "fallbacks": fallbacks() if contender == OURS else [],
+    }  # fmt: skip
+    speed = f"{batch * size.context / median(times):,.0f} tokens/s"
+    print(f"{contender}, B = {batch}: {speed}, {1e3 * median(times):.2f} ms; warm-up {warm:.0f} s")
+    print(json.dumps(report))
 
 
 def run_once(contender: str, batch: int, steps: int) -> dict[str, Any]:
     """A worker's report, or {"problem": ...}."""
-    command = [sys.executable, python_file("train_gpu.py"), contender, str(batch), str(steps)]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8")
+    command = [sys.executable, python_file("train_gpu.py"), "worker", contender]
+    done = subprocess.run(
+        [*command, str(batch), str(steps)], capture_output=True, encoding="utf-8"
+    )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["failed without a word"]
+        print("\n".join(lines[-20:]), flush=True)
         return {"problem": lines[-1]}
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def compare(batch: int, rounds: int, results: Path) -> None:
-    """All contenders on one batch size, in turns; prints and records the rows."""
+def compare(batch: int, rounds: int, results: Path) -> bool:
+    """All contenders on one batch size, in turns; prints and records each when it is done.
+
+    Returns whether our own step did what it should.
+    """
     size = gpt2(batch)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
-    for _ in range(rounds):
+    print(f"\n{size.title}, bf16, one GPU", flush=True)
+    for last in [False] * (rounds - 1) + [True]:
         for name, reports in found.items():
             if not any("problem" in r for r in reports):
                 reports.append(run_once(name, batch, size.steps))
-    print(f"\n{size.title}, bf16, one GPU")
-    ours = _tokens_per_second(found[OURS], size)
-    for name, reports in found.items():
-        problem = next((r["problem"] for r in reports if "problem" in r), "")
-        speed = _tokens_per_second(reports, size)
-        if problem or speed is None:
-            print(f"  {name:16}{problem}")
-            continue
-        row = _row(name, reports, size, speed, ours)
-        print(
-            f"  {name:16}{row['tokens_per_second']:>10,.0f} tokens/s  {row['ms']:>8.1f} ms  "
-            f"MFU {row['mfu'] or 0:.1%}  {row['peak_gb']:>6.1f} GB  ours / this {row['ratio']:.2f}"
-        )
-        with open(results, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            if last:
+                _record(name, reports, size, _tokens_per_second(found[OURS], size), results)
+    return not _problem(found[OURS])
+
+
+def _problem(reports: list[dict[str, Any]]) -> str:
+    return next((r["problem"] for r in reports if "problem" in r), "") or _wrong(reports)
+
+
+def _record(
+    name: str, reports: list[dict[str, Any]], size: Size, ours: float | None, results: Path
+) -> None:
+    """Print a contender's row and write it."""
+    problem = _problem(reports)
+    speed = _tokens_per_second(reports, size)
+    if problem or speed is None:
+        print(f"  {name:16}{problem}", flush=True)
+        return
+    row = _row(name, reports, size, speed, ours)
+    print(
+        f"  {name:16}{row['tokens_per_second']:>10,.0f} tokens/s  {row['ms']:>8.1f} ms  "
+        f"MFU {row['mfu'] or 0:.1%}  {row['peak_gb']:>6.1f} GB  ours / this {row['ratio']:.2f}",
+        *row["fallbacks"], sep="\n    ", flush=True,
+    )  # fmt: skip
+    with open(results, "a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def _wrong(reports: list[dict[str, Any]]) -> str:
+    """Why these are not the losses of a GPT that learns one batch by heart, or ""."""
+    for losses in (r["losses"] for r in reports):
+        start = np.log(50257)
+        if not np.isfinite(losses).all() or abs(losses[0] - start) > 0.05 * start:
+            return f"refused: the first loss is {losses[0]:.3f}, not near {start:.3f}"
+        if losses[-1] > losses[0] - 0.5:
+            return f"refused: the loss only fell from {losses[0]:.3f} to {losses[-1]:.3f}"
+    return ""
 
 
 def _tokens_per_second(reports: list[dict[str, Any]], size: Size) -> float | None:
@@ -182,76 +233,40 @@ def _row(
         "tokens_per_second": speed, "ms": 1e3 * size.batch * size.context / speed,
         "mfu": chips.utilization(speed, config, chips.peak_flops(chips.gpu_name())),
         "peak_gb": max(r["peak"] for r in reports) / 1e9,
+        "warm_s": reports[0]["warm_s"], "fallbacks": reports[0]["fallbacks"],
         "ratio": (ours or 0.0) / speed, "first_loss": reports[0]["losses"][0],
         "last_loss": reports[0]["losses"][-1], **machine(),
     }  # fmt: skip
 
 
-class EventTimes:
-    """Milliseconds on the GPU per op of a step without a graph, forward and backward."""
-
-    def __new__(cls) -> Any:
-        import cupy
-
-        from tinygrad_llm.autograd.modes import Observer
-
-        class Times(Observer):
-            def __init__(self) -> None:
-                self.spans: list[tuple[str, Any, Any]] = []
-
-            def mark(self) -> Any:
-                return cupy.cuda.get_current_stream().record(cupy.cuda.Event())
-
-            def before_forward(self, node: Any, arrays: Any, kwargs: Any) -> None:
-                self.start = self.mark()
-
-            def after_forward(self, node: Any, arrays: Any, out: Any) -> None:
-                self.spans.append((f"{node.name} forward ({node.ran})", self.start, self.mark()))
-
-            def before_backward(self, node: Any, dy: Any) -> None:
-                self.start = self.mark()
-
-            def after_backward(self, node: Any, dy: Any, grads: Any) -> None:
-                self.spans.append((f"{node.name} backward ({node.ran})", self.start, self.mark()))
-
-            def total(self) -> Counter[str]:
-                cupy.cuda.runtime.deviceSynchronize()
-                found: Counter[str] = Counter()
-                for name, start, end in self.spans:
-                    found[name] += cupy.cuda.get_elapsed_time(start, end)
-                return found
-
-        return Times()
-
-
-def breakdown(batch: int) -> None:
-    """Print where a step's time goes; the rows add up to the step."""
-    import cupy
-
-    trainer = our_trainer(gpt2(batch), graph=False)
-    for _ in range(3):
-        trainer.train_step()
-    cupy.cuda.runtime.deviceSynchronize()
-    start = time.perf_counter()
-    with EventTimes() as times:
-        trainer.train_step()
-    parts = times.total()
-    step = 1e3 * (time.perf_counter() - start)
-    parts["clipping, AdamW, gradient sums, waiting for Python"] = step - sum(parts.values())
-    print(f"\nOne step without a graph, B = {batch}: {step:.1f} ms")
-    for name, ms in parts.most_common():
-        print(f"  {name:55}{ms:9.2f} ms {ms / step:7.1%}")
-
-
 def main(quick: bool, with_breakdown: bool, results: Path) -> None:
     """The table for one or three batch sizes; or the breakdown."""
     if with_breakdown:
-        breakdown(32)
+        command("breakdown", "32")
         return
     results.parent.mkdir(parents=True, exist_ok=True)
     for batch in (32,) if quick else (16, 32, 64):
         compare(batch, 1 if quick else 2, results)
 
 
+def command(what: str, *arguments: str) -> None:
+    """What gpu_session.py runs: worker, compare, breakdown, model."""
+    if what == "worker":
+        worker(arguments[0], *map(int, arguments[1:]))
+    elif what == "compare":
+        results = Path(arguments[0]) / "train_cuda.jsonl"
+        if not all([compare(int(batch), 1, results) for batch in arguments[1:]]):
+            raise SystemExit("our own step failed")
+    elif what == "breakdown":
+        from gpu_breakdown import breakdown
+
+        breakdown(int(arguments[0]))
+    else:
+        from gpu_model import print_model
+
+        n_rows = int(arguments[0]) if arguments else 32
+        print_model(gpt2(n_rows), n_rows)
+
+
 if __name__ == "__main__":
-    worker(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    command(*sys.argv[1:])

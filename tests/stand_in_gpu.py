@@ -200,6 +200,10 @@ class _Cuda:
     get_current_stream = staticmethod(_Stream)
     alloc_pinned_memory = staticmethod(bytearray)
 
+    class runtime:
+        getDevice = staticmethod(lambda: 0)
+        getDeviceProperties = staticmethod(lambda device: {"name": b"Stand-in"})
+
     @staticmethod
     @contextlib.contextmanager
     def Device(index):

@@ -185,6 +185,37 @@ def test_a_step_that_cannot_be_recorded_names_the_way_out(monkeypatch):
         trainer.train_step()
 
 
+def test_recording_leaves_weights_and_moments_alone():
+    pytest.importorskip("triton")
+    model = small_gpt()
+    optimizer = tg.optim.AdamW(model, lr=0.1)
+    (buffer,) = optimizer.buffers
+    kept = [buffer.data, *buffer.moments.values()]
+    trainer = CapturedTrainer(model, optimizer, Batches(), LoopSettings(1, eval_every=0))
+    trainer.record = Replay
+    before = [array.copy() for array in kept]
+    with tg.use_kernels("force"):
+        step = trainer._record([Batches().next_batch()])
+        for a, b in zip(before, kept, strict=True):
+            np.testing.assert_array_equal(a, b)
+        step([Batches().next_batch()])
+    assert all((a != b).any() for a, b in zip(before, kept, strict=True))
+
+
+def test_only_adamw_can_be_recorded():
+    optimizer = tg.optim.SGD(model := small_gpt())
+    with pytest.raises(tg.errors.ConfigError, match="must be AdamW.*got SGD"):
+        CapturedTrainer(model, optimizer, Batches(), LoopSettings(1, eval_every=0))
+
+
+def test_a_recording_without_the_kernel_is_refused():
+    optimizer = tg.optim.AdamW(model := small_gpt())
+    trainer = CapturedTrainer(model, optimizer, Batches(), LoopSettings(1, eval_every=0))
+    trainer.record = Replay
+    with tg.use_kernels("off"), pytest.raises(tg.errors.KernelError, match="only the kernel of"):
+        trainer.train_step()
+
+
 @pytest.mark.parametrize(("settings", "kind"), [
     ({}, CapturedTrainer), ({"graph": False}, Trainer), ({"dtype": "float64"}, Trainer),
     ({"dtype": "float16"}, LossScaledTrainer),
@@ -199,7 +230,7 @@ def test_trainer_for_a_gpu(settings, kind):
 LONG = tg.nn.GPTConfig(257, 64, n_layer=2, n_head=2, n_embd=64)
 # Bounds on the mean difference of 200 losses, of which the last is near 3: float32 differs by
 # the order of sums, bfloat16 by its 8 bits.
-BOUNDS = {"float32": 2e-3, "bfloat16": 3e-2}
+BOUNDS = {"float32": 2e-3, "bfloat16": 1e-2}
 
 
 class Periodic:

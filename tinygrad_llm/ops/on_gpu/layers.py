@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from tinygrad_llm.autograd import Function
 from tinygrad_llm.backend import Array
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._dispatch import KernelTwin, kernels, twin_of, why_not
 from tinygrad_llm.ops._ids import as_ids
 from tinygrad_llm.ops.embedding import Embedding
 from tinygrad_llm.ops.linear import Linear, check_linear_shapes
+from tinygrad_llm.ops.on_gpu.cublas_lt import linear_with_bias
 
 
 @twin_of(Linear)
@@ -31,9 +35,12 @@ class LinearKernel(KernelTwin, Linear):
     def forward(ctx, x: Array, weight: Array, bias: Array | None = None) -> Array:
         check_linear_shapes(ctx.name, x, weight, bias)
         ctx.save(x, weight)
-        y = kernels().matmul(x.reshape(-1, x.shape[-1]), weight, transpose_b=True)  # (N, out)
-        if bias is not None:
-            y += bias
+        rows = x.reshape(-1, x.shape[-1])  # (N, in)
+        y = None if bias is None or ctx.xp is np else linear_with_bias(rows, weight, bias)
+        if y is None:
+            y = kernels().matmul(rows, weight, transpose_b=True)  # (N, out)
+            if bias is not None:
+                y += bias
         return y.reshape(*x.shape[:-1], weight.shape[0])
 
     def backward(ctx, dy: Array) -> Any:
@@ -47,13 +54,18 @@ class LinearKernel(KernelTwin, Linear):
             rows = x.reshape(-1, x.shape[-1])  # (N, in)
             dw = matmul(dy, rows, out=out, transpose_a=True, accumulate=accumulate)
         if len(needs) > 2 and needs[2]:
-            db = kernels().column_sum(dy, dy.dtype)
+            target, _ = ctx.gradient_target(2)  # float32 where the optimizer sums gradients so
+            db = kernels().column_sum(dy, dy.dtype if target is None else target.dtype)
         return (dx, dw, db)[: len(needs)]
 
 
 @twin_of(Embedding)
 class EmbeddingKernel(KernelTwin, Embedding):
     """embedding through kernels/embedding_kernel.py; its backward sorts, so the bits repeat."""
+
+    @classmethod
+    def choose(cls, plain: type[Function], arrays: list[Any], kwargs: dict[str, Any]) -> Any:
+        return super().choose(plain, arrays[::-1], kwargs)  # where the table lies, not the ids
 
     def forward(ctx, ids: Any, weight: Array) -> Array:
         if weight.ndim != 2:

@@ -8,7 +8,8 @@ clipping, AdamW. From then on one call replays it, and the host only feeds what 
     loss, number of targets, norm of the gradient                    device -> host, after
 
 A step with a NaN or an infinity changes nothing on the device (kernels/adamw_kernel.py), so the
-host may find out afterwards.
+host may find out afterwards. The runs that recording needs are kept from changing the weights by
+the same means: their clip factor is 0.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Tensor
-from tinygrad_llm.backend import Array, array_module, to_numpy
+from tinygrad_llm.backend import Array, ArrayModule, array_module, to_numpy
 from tinygrad_llm.backend.random import default_generator
-from tinygrad_llm.errors import KernelError
+from tinygrad_llm.errors import ConfigError, KernelError
 from tinygrad_llm.ops._dispatch import kernels
-from tinygrad_llm.optim import Optimizer
+from tinygrad_llm.optim import AdamW, Optimizer
+from tinygrad_llm.optim.flat import FlatBuffer, Run
+from tinygrad_llm.optim.on_gpu import adamw_by_kernel
 from tinygrad_llm.training.on_gpu.keys import KeyTape
 from tinygrad_llm.training.on_gpu.prefetch import Prefetcher
 from tinygrad_llm.training.trainer import IGNORED, Batch, Trainer
@@ -38,6 +41,7 @@ class CapturedTrainer(Trainer):
     the GPU that keep their place; it must not read values back.
 
     Raises:
+        ConfigError: the optimizer is not AdamW.
         DeviceError: the model is not on a GPU.
         KernelError: something in the step cannot be recorded; train with ``graph=False``.
     """
@@ -47,6 +51,11 @@ class CapturedTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if not isinstance(self.optimizer, AdamW):
+            raise ConfigError(
+                "CapturedTrainer: the optimizer must be AdamW, whose kernel reads rate and step "
+                f"from the GPU; got {type(self.optimizer).__name__}. Use Trainer for others."
+            )
         if not isinstance(self.optimizer.buffers[0].data, np.ndarray):
             self.loader = Prefetcher(self.loader, self.settings.accumulate)
 
@@ -94,12 +103,11 @@ class _Recorded:
             tuple(self.xp.array(self.xp.asarray(a)) for a in batch) for batch in batches
         ]
         n_groups = len(self.optimizer.param_groups)
-        self.numbers = self.xp.zeros(n_groups + 1, np.float32)  # learning rates, step
+        self.numbers = self.xp.zeros(n_groups + 2, np.float32)  # learning rates, step, go
         self.tape = KeyTape(self.xp, default_generator())
-        snapshot = _Snapshot(self.optimizer)
-        self._feed_numbers()
+        self._feed_numbers(go=False)
+        _give_back_memory(self.xp)
         self.graph = record(self._launch)
-        snapshot.restore()
 
     def __call__(self, batches: Sequence[Batch]) -> tuple[float, int, float]:
         """Feed, replay, and read the three figures of the step."""
@@ -113,10 +121,10 @@ class _Recorded:
         loss, targets, norm = to_numpy(self.graph.replay()).tolist()
         return loss, int(targets), norm
 
-    def _feed_numbers(self) -> None:
+    def _feed_numbers(self, go: bool = True) -> None:
         done = max(slot.steps for buffer in self.optimizer.buffers for slot in buffer.slots)
         rates = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.numbers[...] = self.xp.asarray(np.array([*rates, done + 1], np.float32))
+        self.numbers[...] = self.xp.asarray(np.array([*rates, done + 1, go], np.float32))
 
     def _launch(self) -> Array:
         """The step itself, on the device from beginning to end; (loss, targets, norm)."""
@@ -126,12 +134,19 @@ class _Recorded:
             loss, targets = self._backward()
         limit = trainer.settings.clip or float(np.finfo(np.float32).max)
         norm_and_factor = kernels().clip_factor(optimizer.gradients(), limit)  # (2,)
-        with _OnDevice(optimizer, self.numbers, norm_and_factor[1:]):
+        with _OnDevice(optimizer, self.numbers[:-1], norm_and_factor[1:] * self.numbers[-1:]):
             for buffer in optimizer.buffers:
                 for run in buffer.runs():
-                    optimizer.update(buffer, run, optimizer.param_groups[run.group])
+                    self._update(buffer, run)
         figures = [loss.reshape(1), targets.reshape(1), norm_and_factor[:1]]
         return self.xp.concatenate(figures)
+
+    def _update(self, buffer: FlatBuffer, run: Run) -> None:
+        if not adamw_by_kernel(buffer, run, self.optimizer.param_groups[run.group]):
+            raise kernels().KernelError(
+                "capture: only the kernel of AdamW reads rate, step and clip factor from the GPU, "
+                f"and it does not take {buffer.data.dtype} here"
+            )
 
     def _backward(self) -> tuple[Array, Array]:
         """Gradients of the mean over all targets; returns loss and number of targets, ()."""
@@ -165,16 +180,7 @@ class _OnDevice:
             del group["step_on_device"], group["clip_on_device"]
 
 
-class _Snapshot:
-    """Weights and moments, to be put back after the warm-up that recording needs."""
-
-    def __init__(self, optimizer: Optimizer) -> None:
-        self.arrays = [
-            (array, array.copy())
-            for buffer in optimizer.buffers
-            for array in (buffer.data, buffer.master, *buffer.moments.values())
-        ]
-
-    def restore(self) -> None:
-        for array, before in self.arrays:
-            array[...] = before
+def _give_back_memory(xp: ArrayModule) -> None:
+    """Return to the GPU what setting up has left in CuPy's pool; a graph has a pool of its own."""
+    if hasattr(xp, "get_default_memory_pool"):
+        xp.get_default_memory_pool().free_all_blocks()

@@ -1,0 +1,70 @@
+"""Where the time of our training step on a GPU goes, op by op. For train_gpu.py."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+from gpu_model import Traffic, Work
+from train_gpu import gpt2, our_trainer
+
+
+class EventTimes:
+    """Milliseconds on the GPU per op of a step without a graph, forward and backward."""
+
+    def __new__(cls) -> Any:
+        import cupy
+
+        from tinygrad_llm.autograd.modes import Observer
+
+        class Times(Observer):
+            def __init__(self) -> None:
+                self.spans: list[tuple[str, Any, Any]] = []
+
+            def mark(self) -> Any:
+                return cupy.cuda.get_current_stream().record(cupy.cuda.Event())
+
+            def before_forward(self, node: Any, arrays: Any, kwargs: Any) -> None:
+                self.start = self.mark()
+
+            def after_forward(self, node: Any, arrays: Any, out: Any) -> None:
+                self.spans.append((f"{node.name} forward ({node.ran})", self.start, self.mark()))
+
+            def before_backward(self, node: Any, dy: Any) -> None:
+                self.start = self.mark()
+
+            def after_backward(self, node: Any, dy: Any, grads: Any) -> None:
+                self.spans.append((f"{node.name} backward ({node.ran})", self.start, self.mark()))
+
+            def total(self) -> Counter[str]:
+                cupy.cuda.runtime.deviceSynchronize()
+                found: Counter[str] = Counter()
+                for name, start, end in self.spans:
+                    found[name] += cupy.cuda.get_elapsed_time(start, end)
+                return found
+
+        return Times()
+
+
+def breakdown(batch: int) -> None:
+    """Print where a step's time goes and how near each op is to its floor; rows add up."""
+    import cupy
+
+    trainer = our_trainer(gpt2(batch), graph=False)
+    for _ in range(3):
+        trainer.train_step()
+    cupy.cuda.runtime.deviceSynchronize()
+    start = time.perf_counter()
+    with EventTimes() as times:
+        trainer.train_step()
+    step = 1e3 * (time.perf_counter() - start)
+    parts = times.total()
+    with Traffic(gpt2(batch).context, half=False) as traffic:  # in a step of its own: it takes time
+        trainer.train_step()
+    parts["clipping, AdamW, gradient sums, waiting for Python"] = step - sum(parts.values())
+    print(f"\nOne step without a graph, B = {batch}: {step:.1f} ms")
+    for name, ms in parts.most_common():
+        work = traffic.work.get(name.partition(" (")[0], Work())
+        rates = f"{work.bytes / ms / 1e6:8.0f} GB/s {work.flops / ms / 1e9:6.0f} TFLOP/s"
+        print(f"  {name:55}{ms:9.2f} ms {ms / step:7.1%} {rates}")

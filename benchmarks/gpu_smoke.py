@@ -1,0 +1,194 @@
+"""The first minute on a GPU: what everything else stands on, one small check after the other.
+
+    python benchmarks/gpu_smoke.py
+
+A kernel, the matrix products, a graph, then three training steps of a small GPT in each mode,
+compared with the CPU. Each check prints a line when it is done, a failing one its traceback, and
+the others still run. Exit status 0 when all passed.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Check = Callable[[], str]
+STEPS, RATE = 3, 1e-3
+
+
+def environment() -> str:
+    """Versions, the GPU, and whether the kernels can run at all."""
+    import cupy
+    import ml_dtypes
+    import triton
+
+    from tinygrad_llm import kernels
+    from tinygrad_llm.training.on_gpu import chips
+
+    reason = kernels.why_not()
+    _demand(reason is None, str(reason))
+    free, total = cupy.cuda.runtime.memGetInfo()
+    return (
+        f"{chips.gpu_name()}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free; Python "
+        f"{platform.python_version()}, NumPy {np.__version__}, CuPy {cupy.__version__}, Triton "
+        f"{triton.__version__}, ml_dtypes {ml_dtypes.__version__}"
+    )
+
+
+def one_kernel() -> str:
+    """Softmax, twice: through Triton's launcher, then through ours."""
+    import cupy
+
+    from tinygrad_llm import kernels
+
+    x = np.random.default_rng(0).normal(size=(300, 100)).astype(np.float32)
+    expected = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    errors = [_distance(kernels.softmax(cupy.asarray(x)), expected) for _ in range(2)]
+    _demand(max(errors) < 1e-5, f"error {max(errors):.1e}")
+    return f"error {max(errors):.1e}"
+
+
+def matrix_products() -> str:
+    """cuBLAS in bfloat16 with a float32 sum, added onto an array."""
+    import cupy
+
+    from tinygrad_llm import kernels
+
+    a, b = _half(256, 512), _half(384, 512)
+    out = cupy.ones((256, 384), "float32")
+    kernels.matmul(cupy.asarray(a), cupy.asarray(b), out, transpose_b=True, accumulate=True)
+    error = _distance(out, a.astype(np.float32) @ b.astype(np.float32).T + 1)
+    _demand(error < 1e-4, f"error {error:.1e}")
+    return f"error {error:.1e}"
+
+
+def product_with_bias() -> str:
+    """cuBLASLt; without it training works too, with one more pass per linear layer."""
+    import cupy
+
+    from tinygrad_llm.ops.on_gpu import cublas_lt
+
+    x, w, b = _half(1024, 768), _half(2304, 768), _half(2304)
+    y = cublas_lt.linear_with_bias(*(cupy.asarray(array) for array in (x, w, b)))
+    reason = cublas_lt.why_not(cupy.cuda.runtime.getDevice())
+    _demand(y is not None, f"not used: {reason or 'no algorithm for this size'}")
+    wide = [array.astype(np.float32) for array in (x, w, b)]
+    error = _distance(y, wide[0] @ wide[1].T + wide[2])
+    _demand(error < 1e-2, f"error {error:.1e}")
+    return f"error {error:.1e}"
+
+
+def a_graph() -> str:
+    """What is recorded once follows what stands in its input later."""
+    import cupy
+
+    from tinygrad_llm import kernels
+
+    x = cupy.zeros((64, 64), "float32")
+    graph = kernels.capture(lambda: (kernels.softmax(x) * 2).sum(axis=1))
+    x += cupy.arange(64, dtype="float32")
+    error = _distance(graph.replay(), np.full(64, 2.0))
+    _demand(error < 1e-5, f"error {error:.1e}")
+    return f"error {error:.1e}"
+
+
+def training(dtype: str, graph: bool, dropout: float = 0.0, accumulate: int = 1) -> Check:
+    """Some steps on the GPU against the same ones on the CPU in float32."""
+
+    def check() -> str:
+        here = _losses("cpu", "float32", False, dropout, accumulate)
+        there = _losses("cuda", dtype, graph, dropout, accumulate)
+        gap = max(abs(a - b) for a, b in zip(here, there, strict=True))
+        shown = ", ".join(f"{x:.4f}" for x in there)
+        bound = 2e-3 if dtype == "float32" else 5e-2
+        _demand(gap < bound, f"losses {shown} differ from the CPU's by {gap:.1e}")
+        return f"losses {shown}, off by {gap:.1e}"
+
+    return check
+
+
+def _losses(device: str, dtype: str, graph: bool, dropout: float, accumulate: int) -> list[float]:
+    import tinygrad_llm as tg
+    from tinygrad_llm.training.loop_settings import LoopSettings
+    from tinygrad_llm.training.on_gpu.captured import CapturedTrainer
+    from tinygrad_llm.training.trainer import Trainer
+
+    tg.manual_seed(0)
+    config = tg.nn.GPTConfig(501, 64, n_layer=2, n_head=2, n_embd=128, dropout=dropout)
+    model = tg.nn.GPT(config).to(device).to(dtype)
+    optimizer = tg.optim.AdamW(tg.optim.decay_groups(model, 0.1), lr=RATE)
+    settings = LoopSettings(STEPS, accumulate=accumulate, clip=1.0, eval_every=0)
+    kind = CapturedTrainer if graph else Trainer
+    trainer = kind(model, optimizer, _Batches(), settings)
+    return [trainer.train_step().loss for _ in range(STEPS)]
+
+
+class _Batches:
+    """A loader of random ids."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(0)
+
+    def next_batch(self) -> tuple[Any, Any]:
+        ids = self.rng.integers(0, 501, (4, 65))
+        return ids[:, :-1], ids[:, 1:]
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+
+def _half(*shape: int) -> np.ndarray:
+    import ml_dtypes
+
+    return np.random.default_rng(0).normal(size=shape).astype(ml_dtypes.bfloat16)
+
+
+def _distance(actual: Any, expected: np.ndarray) -> float:
+    difference = actual.get().astype(np.float64) - expected
+    return float(np.linalg.norm(difference) / np.linalg.norm(expected))
+
+
+def _demand(good: bool, problem: str) -> None:
+    if not good:
+        raise SystemExit(problem)
+
+
+CHECKS: dict[str, Check] = {
+    "environment": environment,
+    "one kernel": one_kernel,
+    "matrix products": matrix_products,
+    "product with bias": product_with_bias,
+    "a graph": a_graph,
+    "step float32": training("float32", False),
+    "step bfloat16": training("bfloat16", False),
+    "step float32, graph": training("float32", True),
+    "step bfloat16, graph": training("bfloat16", True),
+    "graph, dropout, 2 micro-batches": training("float32", True, 0.1, 2),
+}
+
+
+def main() -> int:
+    """Run all checks; how many failed."""
+    failed = 0
+    for name, check in CHECKS.items():
+        start = time.perf_counter()
+        try:
+            verdict, said = "ok", check()
+        except SystemExit as problem:
+            verdict, said = "WRONG", str(problem)
+        except Exception:
+            verdict, said = "FAILED", traceback.format_exc()
+        failed += verdict != "ok"
+        seconds = time.perf_counter() - start
+        print(f"{verdict:7}{name:32}{seconds:6.1f} s  {said}", flush=True)
+    return min(failed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
