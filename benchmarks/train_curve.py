@@ -36,6 +36,7 @@ def draw_curve(path: Path, with_torch: bool) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     makers: dict[str, Callable[[Size], Any]] = {"tinygrad_llm": make_step}
     if with_torch:
@@ -51,6 +52,10 @@ def draw_curve(path: Path, with_torch: bool) -> None:
             print(f"{label}: {name}: " + ", ".join(f"{x}: {m:.1f} ms" for x, m in points))
         ax.set_xscale("log")
         ax.set_yscale("log")
+        ax.set_xticks([x for x, _ in sizes], [f"{x:,}" for x, _ in sizes])
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.tick_params(axis="x", labelrotation=30)
+        ax.yaxis.set_major_formatter("{x:g}")
         ax.set_xlabel(label)
         ax.grid(True, which="both", alpha=0.3)
     axes[0].set_ylabel("best ms a step")

@@ -101,11 +101,18 @@ def store(targets: Sequence[Array], computed: Sequence[Array]) -> None:
             target[...] = array
 
 
-def by_rows(xp: ArrayModule, task: Callable[[slice], Any], n_rows: int, row_size: int) -> list[Any]:
-    """Call ``task`` on slices that cover all rows; the results in the order of the rows."""
+def by_rows(
+    xp: ArrayModule, task: Callable[[slice], Any], n_rows: int, row_size: int,
+    one_pass: bool = False,
+) -> list[Any]:  # fmt: skip
+    """Call ``task`` on slices that cover all rows; the results in the order of the rows.
+
+    ``one_pass`` says that the task is a single ufunc: its blocks may be longer than the cache.
+    """
     if xp is not np:
         return [task(slice(0, n_rows))]
-    return threads.parallel_rows(task, n_rows, row_size)
+    block = threads.ONE_PASS_ELEMENTS if one_pass else threads.BLOCK_ELEMENTS
+    return threads.parallel_rows(task, n_rows, row_size, block)
 
 
 def each(xp: ArrayModule, task: Callable[[int], Any], n_tasks: int) -> list[Any]:
@@ -150,7 +157,7 @@ def elementwise(ufunc: Callable[..., Array], a: Any, b: Any) -> Array:
         return ufunc(a, b)
     y = pool.empty(a.shape, a.dtype)
     a2, b2, y2 = as_rows(a), as_rows(b), as_rows(y)
-    by_rows(np, lambda rows: ufunc(a2[rows], b2[rows], out=y2[rows]), *y2.shape)
+    by_rows(np, lambda rows: ufunc(a2[rows], b2[rows], out=y2[rows]), *y2.shape, one_pass=True)
     return y
 
 

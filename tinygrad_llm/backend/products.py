@@ -1,6 +1,6 @@
 """Matrix products on all lanes: cut into pieces, several products in one go.
 
-Waking a sleeping lane and waiting for it costs 20 to 50 us, as much as a small product. So what is
+Waking a sleeping lane and waiting for it costs about 50 us, as much as a small product. So what is
 needed at the same place is shared out together: the product and the bias added to it, or all the
 products of a backward pass. BLAS runs with one thread; see `threads`.
 """

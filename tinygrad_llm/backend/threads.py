@@ -26,6 +26,7 @@ from typing import Any
 from tinygrad_llm.errors import ConfigError
 
 BLOCK_ELEMENTS = 98304  # 384 KB of float32: a block and its temporaries stay near the core
+ONE_PASS_ELEMENTS = 1 << 19  # blocks of work that goes through memory once, with no temporaries
 WORTH_SHARING = 60_000  # elements; below it, waking a lane costs more than it saves
 
 

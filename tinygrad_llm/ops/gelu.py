@@ -125,6 +125,6 @@ class Gelu(Function):
         parts = [as_rows(a) for a in (dy, slope, dx)]
         by_rows(
             xp, lambda rows: xp.multiply(*(a[rows] for a in parts[:2]), out=parts[2][rows]),
-            *parts[2].shape,
+            *parts[2].shape, one_pass=True,
         )  # fmt: skip
         return dx
