@@ -10,23 +10,22 @@ import triton.language as tl
 
 from ._checks import require_dropout, require_float, require_same_device
 from ._common import random_bits
-from ._runtime import array_module, next_power_of_2, shared_memory_limit
+from ._runtime import array_module, cdiv, next_power_of_2
 from .errors import KernelError
-from .tuning import Config
 
 LOG2_E = math.log2(math.e)
 MAX_HEAD = 256
 MAX_OFFSET = 2**31 - 1  # offsets inside a head are 32-bit
+ALIGNMENT = 16  # elements; Triton looks whether a stride is a multiple of 16
 
 
 @triton.jit
-def tile(Head, rows, dims, stride, n, D: tl.constexpr, BLOCK_D: tl.constexpr,
-         MASKED: tl.constexpr):
-    """Rows of a head as (rows, BLOCK_D); zeros past row n (where MASKED) and past column D."""
+def tile(Head, rows, dims, stride, n, D: tl.constexpr, CHUNK: tl.constexpr, MASKED: tl.constexpr):
+    """Rows and CHUNK columns of a head; zeros past row n (where MASKED) and past column D."""
     pointers = Head + rows[:, None] * stride + dims[None, :]
     if MASKED:
         return tl.load(pointers, mask=(rows < n)[:, None] & (dims < D)[None, :], other=0.0)
-    elif D != BLOCK_D:
+    elif D % CHUNK:
         return tl.load(pointers, mask=(dims < D)[None, :], other=0.0)
     else:
         return tl.load(pointers)
@@ -34,10 +33,23 @@ def tile(Head, rows, dims, stride, n, D: tl.constexpr, BLOCK_D: tl.constexpr,
 
 @triton.jit
 def store_tile(Head, rows, dims, stride, n, value, D: tl.constexpr):
-    """Write (rows, BLOCK_D) back, rows below n and columns below D."""
+    """Write a tile back, rows below n and columns below D."""
     pointers = Head + rows[:, None] * stride + dims[None, :]
     mask = (rows < n)[:, None] & (dims < D)[None, :]
     tl.store(pointers, value.to(Head.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def whole_product(A, a_rows, a_stride, a_n, B, b_rows, b_stride, b_n, D: tl.constexpr,
+                  CHUNK: tl.constexpr):
+    """A B^T over all D columns, CHUNK at a time: for heads too wide to be held at once."""
+    product = tl.zeros([a_rows.shape[0], b_rows.shape[0]], tl.float32)
+    for start in range(0, D, CHUNK):
+        dims = start + tl.arange(0, CHUNK)
+        a = tile(A, a_rows, dims, a_stride, a_n, D, CHUNK, True)
+        b = tile(B, b_rows, dims, b_stride, b_n, D, CHUNK, True)
+        product = tl.dot(a, tl.trans(b), product, input_precision="tf32x3")
+    return product
 
 
 @triton.jit
@@ -113,6 +125,24 @@ def unit_last_stride(array: Any) -> Any:
     return array_module(array).ascontiguousarray(array)
 
 
+def aligned(array: Any, copy: bool = True) -> Any:
+    """`array` itself where head size and strides are multiples of 16 elements, else such a copy.
+
+    Only then are rows read 16 bytes at a time. Other head sizes are rounded up with columns of
+    zeros, which change no score.
+    copy: False leaves the contents of a new array to be written
+    """
+    d, unit = array.shape[-1], ALIGNMENT * array.itemsize
+    if d % ALIGNMENT == 0 and array.strides[-1] == array.itemsize and not any(
+            stride % unit for stride in array.strides[:-1]):
+        return array
+    shape = (*array.shape[:-1], cdiv(d, ALIGNMENT) * ALIGNMENT)
+    wide = array_module(array).zeros(shape, array.dtype)
+    if copy:
+        wide[..., :d] = array
+    return wide
+
+
 def element_strides(array: Any) -> tuple[int, int, int]:
     """Strides of batch, head and row in elements."""
     batch, head, row, _ = array.strides
@@ -123,25 +153,3 @@ def element_strides(array: Any) -> tuple[int, int, int]:
 def block_d(d: int) -> int:
     """Width of a tile for head size d: a power of two that the matrix units take."""
     return max(16, next_power_of_2(d))
-
-
-def fitting(candidates: list[Config], q: Any, tiles: str) -> list[Config]:
-    """The candidates whose tiles fit in the shared memory of the chip.
-
-    tiles: "rows" where BLOCK_M rows stay and two tiles of BLOCK_N rows pass by in num_stages
-        copies; "keys" the other way round with two resident tiles
-    """
-    row_bytes = block_d(q.shape[3]) * q.itemsize
-    limit = shared_memory_limit(q)
-
-    def fits(c: Config) -> bool:
-        resident, passing = (c["BLOCK_M"], c["BLOCK_N"]) if tiles == "rows" else (
-            c["BLOCK_N"], c["BLOCK_M"])
-        return (2 * resident + 2 * c["num_stages"] * passing) * row_bytes <= limit
-
-    return [c for c in candidates if fits(c)] or [candidates[-1]]
-
-
-def config(block_m: int, block_n: int, num_warps: int, num_stages: int) -> Config:
-    return {"BLOCK_M": block_m, "BLOCK_N": block_n, "num_warps": num_warps,
-            "num_stages": num_stages}

@@ -19,7 +19,11 @@ from ._runtime import array_module, cdiv, launch, next_power_of_2, program_count
 
 @triton.jit
 def mix32(x):
-    x ^= x >> 16
+    return mix32_after_first_step(x ^ (x >> 16))
+
+
+@triton.jit
+def mix32_after_first_step(x):
     x *= 0x7FEB352D
     x ^= x >> 15
     x *= 0x846CA68B
@@ -80,7 +84,10 @@ def dropout_threshold(p: float) -> int:
 # A bias gradient is a sum over all rows. It is taken in two stages, since one program per group of
 # columns would leave most of the device idle: each program of the first adds its share of the rows
 # and writes a partial row, the second adds the partial rows. No atomics, so that the result is the
-# same in every run.
+# same in every run. Few rows, as the second stage has, are cut into narrow columns instead: that
+# gives as many programs, each with few loads that wait for each other.
+
+FEW_ROWS = 1024
 
 
 @triton.jit
@@ -111,15 +118,15 @@ def column_sum(x: Any, dtype: Any = None) -> Any:
     x = contiguous(x)
     m, n = x.shape
     xp = array_module(x)
-    rows, columns = 32, min(next_power_of_2(n), 64)
-    blocks = cdiv(n, columns)
-    groups = max(1, min(cdiv(program_count(x, 8), blocks), cdiv(m, 4 * rows)))
-    if groups > 1:
+    out = xp.empty(n, x.dtype if dtype is None else dtype)
+    if m > FEW_ROWS:
+        rows, columns = 32, min(next_power_of_2(n), 64)
+        blocks = cdiv(n, columns)
+        groups = min(cdiv(program_count(x, 8), blocks), cdiv(m, 4 * rows))
         partial = xp.empty((groups, n), "float32")
         launch(column_sum_kernel, (blocks, groups), x, partial, m, n, ROWS=rows, COLUMNS=columns)
         x, m = partial, groups
-    out = xp.empty(n, x.dtype if dtype is None else dtype)
-    launch(column_sum_kernel, (blocks, 1), x, out, m, n, ROWS=rows, COLUMNS=columns)
+    launch(column_sum_kernel, (cdiv(n, 16), 1), x, out, m, n, ROWS=128, COLUMNS=16)
     return out
 
 
@@ -127,9 +134,11 @@ def row_tile(n: int) -> tuple[int, int, int]:
     """(rows, columns, warps) of a tile that holds whole rows of `n` elements.
 
     Four short rows go together, so that a program has several loads in flight before it needs the
-    first; a long row has a program to itself, with more warps the longer it is.
+    first; its warps stand side by side along the columns, 8 elements of 16 bits to a thread, which
+    makes sums over the four rows sums within a thread. A long row has a program to itself, with
+    more warps the longer it is.
     """
     columns = max(next_power_of_2(n), 16)
     if columns <= 1024:
-        return 4, columns, 4
+        return 4, columns, max(1, columns // 256)
     return 1, columns, min(32, columns // 512)

@@ -39,21 +39,26 @@ _compiled: dict[tuple[Any, ...], tuple[Any, ...]] = {}
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int = 4,
-           num_stages: int = 3, **constants: Any) -> None:
+           num_stages: int = 3, max_registers: int | None = None, **constants: Any) -> None:
     """Run `kernel`, a function under ``@triton.jit``, once for every program of `grid`.
 
     args: the kernel's run-time parameters in order: arrays, int, float, None. The first is an
         array and decides where the kernel runs.
     constants: its tl.constexpr parameters, by name
+    max_registers: per thread; without it the assembler may spill a few of them to let one program
+        more run at a time, with 255 it spills none that fits
     Raises KernelError where the kernel cannot run, with the reason.
     """
     if 0 in grid:
         return
+    if isinstance(args[0], np.ndarray) and compile_launch is None:
+        _interpret(kernel, grid, args, constants)
+        return
+    if max_registers is not None:
+        constants["maxnreg"] = max_registers  # Triton's name; an option, not a parameter
     if compile_launch is not None:
         options = dict(constants, num_warps=num_warps, num_stages=num_stages, **_FUSION)
         compile_launch(kernel, grid, args, options)
-    elif isinstance(args[0], np.ndarray):
-        _interpret(kernel, grid, args, constants)
     else:
         _launch_on_gpu(kernel, grid, args, num_warps, num_stages, constants)
 

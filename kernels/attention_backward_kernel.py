@@ -8,7 +8,8 @@
 delta replaces the sum over a row that the derivative of a softmax needs; it holds with dropout too.
 Two kernels: one owns keys and walks over queries (dK, dV), one owns queries and walks over keys
 (dQ). That computes P twice but needs no atomics, so that the result is the same in every run, and
-neither kernel runs out of registers.
+neither kernel runs out of registers. A third comes before them with what both need of a query. As
+in the forward pass, a program owns CHUNK columns of a gradient: all of them, except in float32.
 
 attention_gradients.py launches them.
 
@@ -20,74 +21,99 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._attention_common import keep_mask, row_counters, store_tile, tile
+from ._attention_common import keep_mask, row_counters, store_tile, tile, whole_product
 from ._common import load_key
 
+ROW_PADDING = 128  # rows of LseLog2 and Delta are padded to a multiple of it
 
-@triton.jit
-def delta_kernel(
+
+@triton.jit(do_not_specialize=["t"])
+def attention_backward_rows_kernel(
     O,  # (B, H, T, D)
     DO,  # (B, H, T, D)
-    Delta,  # (B, H, T) float32
+    Lse,  # (B, H, T) float32
+    LseLog2,  # (B, H, PADDED) float32, in units of log2
+    Delta,  # (B, H, PADDED) float32
     t,
+    padded,  # t rounded up to ROW_PADDING
     o_batch, o_head, o_row,
     do_batch, do_head, do_row,
     D: tl.constexpr,
     BLOCK_D: tl.constexpr,
-    BLOCK_M: tl.constexpr,
+    BLOCK_M: tl.constexpr,  # divides ROW_PADDING
 ):
+    """What both walks need of each query, so that they can read it 16 bytes at a time, unmasked.
+
+    A query that does not exist, or that saw no key, gets lse = inf, which makes its P zero.
+    """
     head, batch = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     dims = tl.arange(0, BLOCK_D)
     o = tile(O + batch * o_batch + head * o_head, rows, dims, o_row, t, D, BLOCK_D, True)
     do = tile(DO + batch * do_batch + head * do_head, rows, dims, do_row, t, D, BLOCK_D, True)
-    delta = tl.sum(o.to(tl.float32) * do.to(tl.float32), 1)
     lane = batch * tl.num_programs(1) + head
-    tl.store(Delta + lane * t + rows, delta, mask=rows < t)
+    lse = tl.load(Lse + lane * t + rows, mask=rows < t, other=-float("inf"))
+    lse = tl.where(lse == -float("inf"), float("inf"), lse * 1.4426950408889634)  # log2(e)
+    tl.store(LseLog2 + lane * padded + rows, lse)
+    tl.store(Delta + lane * padded + rows, tl.sum(o.to(tl.float32) * do.to(tl.float32), 1))
 
 
 @triton.jit
 def walk_queries(
-    dk,  # (BLOCK_N, BLOCK_D) float32
-    dv,  # (BLOCK_N, BLOCK_D) float32
-    k,  # (BLOCK_N, BLOCK_D)
-    v,  # (BLOCK_N, BLOCK_D)
+    dk,  # (BLOCK_N, CHUNK) float32
+    dv,  # (BLOCK_N, CHUNK) float32
+    k,  # (BLOCK_N, CHUNK); read from K where a head is cut into chunks
+    v,  # (BLOCK_N, CHUNK); read from V where a head is cut into chunks
+    K,  # this head's keys
+    V,  # this head's values
     Q,  # this head's queries
     DO,  # this head's output gradients
-    Lse,  # (T,) this head's
-    Delta,  # (T,) this head's
-    q_row, do_row,
-    begin, end,  # queries of the walk
+    LseLog2,  # (PADDED,) this head's
+    Delta,  # (PADDED,) this head's
+    k_row, v_row, q_row, do_row,
+    begin, blocks,  # the walk: so many blocks of queries from `begin` on
+    straight, last,  # where MASKED: `straight` blocks of them, the others from `last` on
+    dims,  # (CHUNK,) columns of dk and dv
     columns,  # (BLOCK_N,) key numbers
     lane, t, s, scale_log2,
     first, second, threshold, keep_scale,
     D: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    CHUNK: tl.constexpr,
     BLOCK_M: tl.constexpr,
-    MASKED: tl.constexpr,  # some query does not see some key
+    CAUSAL: tl.constexpr,
+    MASKED: tl.constexpr,  # some query does not exist or does not see some key
     DROPOUT: tl.constexpr,
 ):
-    """Add the queries begin..end to dk and dv."""
-    dims = tl.arange(0, BLOCK_D)
-    for start in range(begin, end, BLOCK_M):
-        rows = start + tl.arange(0, BLOCK_M)
-        inside = rows < t
-        q = tile(Q, rows, dims, q_row, t, D, BLOCK_D, True)  # (BLOCK_M, BLOCK_D)
-        lse = tl.load(Lse + rows, mask=inside, other=0.0)
-        scores = tl.dot(k, tl.trans(q), input_precision="tf32x3")  # (BLOCK_N, BLOCK_M)
-        p = tl.exp2(scores * scale_log2 - (lse * 1.4426950408889634)[None, :])  # log2(e)
+    """Add the queries of a walk to dk and dv."""
+    for index in range(0, blocks):
+        start = begin + index * BLOCK_M
         if MASKED:
+            start = tl.where(index < straight, start, last + (index - straight) * BLOCK_M)
+        rows = tl.multiple_of(start, BLOCK_M) + tl.arange(0, BLOCK_M)
+        q = tile(Q, rows, dims, q_row, t, D, CHUNK, MASKED)  # (BLOCK_M, CHUNK)
+        lse_log2 = tl.load(LseLog2 + rows)
+        if D > CHUNK:
+            scores = whole_product(K, columns, k_row, s, Q, rows, q_row, t, D, CHUNK)
+        else:
+            scores = tl.dot(k, tl.trans(q), input_precision="tf32x3")  # (BLOCK_N, BLOCK_M)
+        p = tl.exp2(scores * scale_log2 - lse_log2[None, :])
+        if MASKED and CAUSAL:
             p = tl.where(columns[:, None] <= rows[None, :] + (s - t), p, 0.0)
-        do = tile(DO, rows, dims, do_row, t, D, BLOCK_D, True)
-        dp = tl.dot(v, tl.trans(do), input_precision="tf32x3")
+        do = tile(DO, rows, dims, do_row, t, D, CHUNK, MASKED)
         kept = p
         if DROPOUT:
             keep = tl.trans(keep_mask(row_counters(lane, rows, t, s), columns, first, second,
                                       threshold))
             kept = tl.where(keep, p, 0.0)
-            dp = tl.where(keep, dp * keep_scale, 0.0)
         dv = tl.dot(kept.to(do.dtype), do, dv, input_precision="tf32x3")
-        delta = tl.load(Delta + rows, mask=inside, other=0.0)
+        # after dv, so that no more than one matrix of scores and one of dp are alive at a time
+        if D > CHUNK:
+            dp = whole_product(V, columns, v_row, s, DO, rows, do_row, t, D, CHUNK)
+        else:
+            dp = tl.dot(v, tl.trans(do), input_precision="tf32x3")
+        if DROPOUT:
+            dp = tl.where(keep, dp * keep_scale, 0.0)
+        delta = tl.load(Delta + rows)
         ds = p * (dp - delta[None, :])
         dk = tl.dot(ds.to(q.dtype), q, dk, input_precision="tf32x3")
     return dk, dv
@@ -96,7 +122,7 @@ def walk_queries(
 @triton.jit(do_not_specialize=["k0", "k1", "threshold", "t", "s"])
 def attention_backward_keys_kernel(
     Q, K, V, DO,  # (B, H, T or S, D) by strides; the last axis is contiguous
-    Lse, Delta,  # (B, H, T) float32
+    LseLog2, Delta,  # (B, H, PADDED) float32
     DK, DV,  # (B, H, S, D), of the same strides
     Key,  # (2,) int32 dropout key in device memory, or None
     k0, k1, threshold,
@@ -104,43 +130,53 @@ def attention_backward_keys_kernel(
     scale,
     scale_log2,  # scale times log2(e)
     t, s,
+    padded,  # t rounded up to ROW_PADDING
     q_batch, q_head, q_row,
     k_batch, k_head, k_row,
     v_batch, v_head, v_row,
     do_batch, do_head, do_row,
     dk_batch, dk_head, dk_row,
     D: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    CHUNK: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     CAUSAL: tl.constexpr,
     DROPOUT: tl.constexpr,
 ):
-    block = tl.program_id(0)
+    chunks: tl.constexpr = (D + CHUNK - 1) // CHUNK
+    block, chunk = tl.program_id(0) // chunks, tl.program_id(0) % chunks
     head, batch = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     columns = block * BLOCK_N + tl.arange(0, BLOCK_N)
-    dims = tl.arange(0, BLOCK_D)
-    k = tile(K + batch * k_batch + head * k_head, columns, dims, k_row, s, D, BLOCK_D, True)
-    v = tile(V + batch * v_batch + head * v_head, columns, dims, v_row, s, D, BLOCK_D, True)
+    dims = chunk * CHUNK + tl.arange(0, CHUNK)
+    K += batch * k_batch + head * k_head
+    V += batch * v_batch + head * v_head
+    k = tile(K, columns, dims, k_row, s, D, CHUNK, True)
+    v = tile(V, columns, dims, v_row, s, D, CHUNK, True)
     Q += batch * q_batch + head * q_head
     DO += batch * do_batch + head * do_head
     lane = batch * tl.num_programs(1) + head
-    Lse += lane * t
-    Delta += lane * t
+    LseLog2 += lane * padded
+    Delta += lane * padded
     first, second = load_key(Key, k0, k1)
-    dk = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
-    dv = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
-    full = 0  # from this query on, every query sees every key of the block
+    dk = tl.zeros([BLOCK_N, CHUNK], tl.float32)
+    dv = tl.zeros([BLOCK_N, CHUNK], tl.float32)
+    # Queries begin..full do not see every key, full..whole see all, whole..t do not fill a block.
+    # Masks take registers, so blocks with masks are half as long.
+    STEP: tl.constexpr = BLOCK_M // 2 if BLOCK_M > 16 else 16
+    begin, full, whole = 0, 0, t // BLOCK_M * BLOCK_M
     if CAUSAL:
-        begin = tl.maximum(block * BLOCK_N - (s - t), 0) // BLOCK_M * BLOCK_M
+        begin = tl.minimum(tl.maximum(block * BLOCK_N - (s - t), 0) // STEP * STEP, whole)
         sees_all = tl.maximum(block * BLOCK_N + BLOCK_N - 1 - (s - t), 0)
-        full = tl.minimum((sees_all + BLOCK_M - 1) // BLOCK_M * BLOCK_M, t)
-        dk, dv = walk_queries(
-            dk, dv, k, v, Q, DO, Lse, Delta, q_row, do_row, begin, full, columns, lane, t, s,
-            scale_log2, first, second, threshold, keep_scale, D, BLOCK_D, BLOCK_M, True, DROPOUT)
+        full = tl.maximum(tl.minimum(tl.cdiv(sees_all, BLOCK_M) * BLOCK_M, whole), begin)
+    straight = (full - begin) // STEP
     dk, dv = walk_queries(
-        dk, dv, k, v, Q, DO, Lse, Delta, q_row, do_row, full, t, columns, lane, t, s,
-        scale_log2, first, second, threshold, keep_scale, D, BLOCK_D, BLOCK_M, False, DROPOUT)
+        dk, dv, k, v, K, V, Q, DO, LseLog2, Delta, k_row, v_row, q_row, do_row, begin,
+        straight + tl.cdiv(t - whole, STEP), straight, whole, dims, columns, lane, t, s,
+        scale_log2, first, second, threshold, keep_scale, D, CHUNK, STEP, CAUSAL, True, DROPOUT)
+    dk, dv = walk_queries(
+        dk, dv, k, v, K, V, Q, DO, LseLog2, Delta, k_row, v_row, q_row, do_row, full,
+        (whole - full) // BLOCK_M, 0, 0, dims, columns, lane, t, s, scale_log2, first, second,
+        threshold, keep_scale, D, CHUNK, BLOCK_M, CAUSAL, False, DROPOUT)
     offset = batch * dk_batch + head * dk_head
     store_tile(DK + offset, columns, dims, dk_row, s, dk * scale, D)
     store_tile(DV + offset, columns, dims, dk_row, s, dv * keep_scale, D)
@@ -148,39 +184,47 @@ def attention_backward_keys_kernel(
 
 @triton.jit
 def walk_keys(
-    dq,  # (BLOCK_M, BLOCK_D) float32
-    q,  # (BLOCK_M, BLOCK_D)
-    do,  # (BLOCK_M, BLOCK_D)
+    dq,  # (BLOCK_M, CHUNK) float32
+    q,  # (BLOCK_M, CHUNK); read from Q where a head is cut into chunks
+    do,  # (BLOCK_M, CHUNK); read from DO where a head is cut into chunks
+    Q,  # this head's queries
+    DO,  # this head's output gradients
     lse_log2,  # (BLOCK_M,) lse in units of log2
     delta,  # (BLOCK_M,)
     K,  # this head's keys
     V,  # this head's values
-    k_row, v_row,
+    q_row, do_row, k_row, v_row,
     begin, end,  # keys of the walk
     rows,  # (BLOCK_M,) query numbers
+    dims,  # (CHUNK,) columns of dq
     lane, t, s, scale_log2,
     first, second, threshold, keep_scale,
     D: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    CHUNK: tl.constexpr,
     BLOCK_N: tl.constexpr,
     CAUSAL: tl.constexpr,
     MASKED: tl.constexpr,
     DROPOUT: tl.constexpr,
 ):
     """Add the keys begin..end to dq."""
-    dims = tl.arange(0, BLOCK_D)
     for start in range(begin, end, BLOCK_N):
         columns = start + tl.arange(0, BLOCK_N)
-        k = tile(K, columns, dims, k_row, s, D, BLOCK_D, MASKED)  # (BLOCK_N, BLOCK_D)
-        v = tile(V, columns, dims, v_row, s, D, BLOCK_D, MASKED)
-        scores = tl.dot(q, tl.trans(k), input_precision="tf32x3")  # (BLOCK_M, BLOCK_N)
+        k = tile(K, columns, dims, k_row, s, D, CHUNK, MASKED)  # (BLOCK_N, CHUNK)
+        if D > CHUNK:
+            scores = whole_product(Q, rows, q_row, t, K, columns, k_row, s, D, CHUNK)
+        else:
+            scores = tl.dot(q, tl.trans(k), input_precision="tf32x3")  # (BLOCK_M, BLOCK_N)
         p = tl.exp2(scores * scale_log2 - lse_log2[:, None])
         if MASKED:
             visible = (columns < s)[None, :]
             if CAUSAL:
                 visible = visible & (columns[None, :] <= rows[:, None] + (s - t))
             p = tl.where(visible, p, 0.0)
-        dp = tl.dot(do, tl.trans(v), input_precision="tf32x3")
+        if D > CHUNK:
+            dp = whole_product(DO, rows, do_row, t, V, columns, v_row, s, D, CHUNK)
+        else:
+            v = tile(V, columns, dims, v_row, s, D, CHUNK, MASKED)
+            dp = tl.dot(do, tl.trans(v), input_precision="tf32x3")
         if DROPOUT:
             keep = keep_mask(row_counters(lane, rows, t, s), columns, first, second, threshold)
             dp = tl.where(keep, dp * keep_scale, 0.0)
@@ -192,7 +236,7 @@ def walk_keys(
 @triton.jit(do_not_specialize=["k0", "k1", "threshold", "t", "s"])
 def attention_backward_queries_kernel(
     Q, K, V, DO,  # (B, H, T or S, D) by strides; the last axis is contiguous
-    Lse, Delta,  # (B, H, T) float32
+    LseLog2, Delta,  # (B, H, PADDED) float32
     DQ,  # (B, H, T, D)
     Key,  # (2,) int32 dropout key in device memory, or None
     k0, k1, threshold,
@@ -200,40 +244,45 @@ def attention_backward_queries_kernel(
     scale,
     scale_log2,  # scale times log2(e)
     t, s,
+    padded,  # t rounded up to ROW_PADDING
     q_batch, q_head, q_row,
     k_batch, k_head, k_row,
     v_batch, v_head, v_row,
     do_batch, do_head, do_row,
     dq_batch, dq_head, dq_row,
     D: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    CHUNK: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     CAUSAL: tl.constexpr,
     DROPOUT: tl.constexpr,
 ):
-    block = tl.num_programs(0) - 1 - tl.program_id(0)  # the longest walks start first
+    chunks: tl.constexpr = (D + CHUNK - 1) // CHUNK
+    block = (tl.num_programs(0) - 1 - tl.program_id(0)) // chunks  # the longest walks start first
+    chunk = tl.program_id(0) % chunks
     head, batch = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     rows = block * BLOCK_M + tl.arange(0, BLOCK_M)
-    dims = tl.arange(0, BLOCK_D)
-    q = tile(Q + batch * q_batch + head * q_head, rows, dims, q_row, t, D, BLOCK_D, True)
-    do = tile(DO + batch * do_batch + head * do_head, rows, dims, do_row, t, D, BLOCK_D, True)
+    dims = chunk * CHUNK + tl.arange(0, CHUNK)
+    Q += batch * q_batch + head * q_head
+    DO += batch * do_batch + head * do_head
+    q = tile(Q, rows, dims, q_row, t, D, CHUNK, True)
+    do = tile(DO, rows, dims, do_row, t, D, CHUNK, True)
     K += batch * k_batch + head * k_head
     V += batch * v_batch + head * v_head
     lane = batch * tl.num_programs(1) + head
-    lse_log2 = tl.load(Lse + lane * t + rows, mask=rows < t, other=0.0) * 1.4426950408889634
-    delta = tl.load(Delta + lane * t + rows, mask=rows < t, other=0.0)
+    lse_log2 = tl.load(LseLog2 + lane * padded + rows)
+    delta = tl.load(Delta + lane * padded + rows)
     first, second = load_key(Key, k0, k1)
     full, end = s // BLOCK_N * BLOCK_N, s
     if CAUSAL:
         first_sees = tl.maximum(block * BLOCK_M + (s - t) + 1, 0)
         full = tl.minimum(full, first_sees // BLOCK_N * BLOCK_N)
         end = tl.minimum(s, tl.maximum(block * BLOCK_M + BLOCK_M + (s - t), 0))
-    dq = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
-    dq = walk_keys(dq, q, do, lse_log2, delta, K, V, k_row, v_row, 0, full, rows, lane, t, s,
-                   scale_log2, first, second, threshold, keep_scale, D, BLOCK_D, BLOCK_N, CAUSAL,
-                   False, DROPOUT)
-    dq = walk_keys(dq, q, do, lse_log2, delta, K, V, k_row, v_row, full, end, rows, lane, t, s,
-                   scale_log2, first, second, threshold, keep_scale, D, BLOCK_D, BLOCK_N, CAUSAL,
-                   True, DROPOUT)
+    dq = tl.zeros([BLOCK_M, CHUNK], tl.float32)
+    dq = walk_keys(dq, q, do, Q, DO, lse_log2, delta, K, V, q_row, do_row, k_row, v_row, 0, full,
+                   rows, dims, lane, t, s, scale_log2, first, second, threshold, keep_scale, D,
+                   CHUNK, BLOCK_N, CAUSAL, False, DROPOUT)
+    dq = walk_keys(dq, q, do, Q, DO, lse_log2, delta, K, V, q_row, do_row, k_row, v_row, full, end,
+                   rows, dims, lane, t, s, scale_log2, first, second, threshold, keep_scale, D,
+                   CHUNK, BLOCK_N, CAUSAL, True, DROPOUT)
     store_tile(DQ + batch * dq_batch + head * dq_head, rows, dims, dq_row, t, dq * scale, D)

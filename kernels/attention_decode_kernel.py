@@ -29,7 +29,7 @@ from ._common import split_scalar
 from ._runtime import array_module, cdiv, launch, next_power_of_2, program_count
 from .errors import KernelError
 
-BLOCK_N, MAX_SPLITS = 64, 64
+TILE, MAX_SPLITS = 4096, 64  # elements of K held at once: more would not fit in registers
 
 
 @triton.jit(do_not_specialize=["length"])
@@ -134,20 +134,21 @@ def attention_decode(q: Any, k: Any, v: Any, length: Any = None, scale: float | 
     o = output(out, "attention_decode", q.shape, q)
     b, h, s, d = k.shape
     length_array, number = split_scalar(s if length is None else length)
-    splits = _splits(q, s if length_array is not None else int(number), b * h)
+    block_n = max(16, min(128, TILE // block_d(d)))
+    splits = _splits(q, s if length_array is not None else int(number), b * h, block_n)
     xp = array_module(q)
     partial = xp.empty((b, h, splits, d), "float32")
     highest, total = xp.empty((b, h, splits), "float32"), xp.empty((b, h, splits), "float32")
     scale = d**-0.5 if scale is None else scale
     launch(attention_decode_kernel, (splits, h, b), q, k, v, partial, highest, total,
            length_array, int(number), s, scale * LOG2_E, *element_strides(q)[:2],
-           *element_strides(k), *element_strides(v), D=d, BLOCK_D=block_d(d), BLOCK_N=BLOCK_N)
+           *element_strides(k), *element_strides(v), D=d, BLOCK_D=block_d(d), BLOCK_N=block_n)
     launch(join_splits_kernel, (b * h,), partial, highest, total, o, splits, D=d,
            BLOCK_D=block_d(d), BLOCK_SPLITS=next_power_of_2(splits), num_warps=4)
     return o
 
 
-def _splits(q: Any, rows: int, heads: int) -> int:
+def _splits(q: Any, rows: int, heads: int, block_n: int) -> int:
     """Programs per head: enough to fill the device, none with less than a block of keys."""
-    wanted = cdiv(program_count(q), max(heads, 1))
-    return max(1, min(wanted, cdiv(rows, BLOCK_N), MAX_SPLITS))
+    wanted = cdiv(program_count(q, 4), max(heads, 1))
+    return max(1, min(wanted, cdiv(rows, block_n), MAX_SPLITS))

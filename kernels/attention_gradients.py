@@ -6,88 +6,83 @@ from typing import Any
 
 from ._attention_common import (
     LOG2_E,
+    aligned,
     as_heads,
     block_d,
     check_attention,
     check_qkv,
-    config,
     element_strides,
-    fitting,
     split_heads,
     unit_last_stride,
 )
+from ._attention_configs import choose_and_run, configs
 from ._checks import checked_by, output, require_float, require_same_device, require_shape
 from ._common import dropout_threshold, split_key
-from ._runtime import array_module, capability, cdiv, is_host, launch, next_power_of_2
+from ._runtime import array_module, cdiv, launch, next_power_of_2
 from .attention_backward_kernel import (
+    ROW_PADDING,
     attention_backward_keys_kernel,
     attention_backward_queries_kernel,
-    delta_kernel,
+    attention_backward_rows_kernel,
 )
-from .tuning import Config, choose
+from .tuning import Config
 
 Triple = tuple[Any, Any, Any]
-
-
-def _key_candidates(q: Any) -> list[Config]:
-    """For dK and dV; the first is the default and spills on no chip of the catalog."""
-    hopper = capability(q) == 90
-    if q.itemsize == 4:
-        return [config(32, 32, 8, 1), config(16, 16, 4, 1)]
-    if block_d(q.shape[3]) <= 64:
-        best = config(64, 128, 8, 2) if hopper else config(64, 64, 8, 2)
-        return [best, config(64, 64, 4, 2), config(32, 128, 8, 2), config(32, 64, 4, 2)]
-    if block_d(q.shape[3]) == 128:
-        best = config(32, 128, 8, 2) if hopper else config(64, 64, 8, 2)
-        return [best, config(64, 128, 8, 2), config(32, 64, 8, 2), config(32, 64, 4, 1)]
-    return [config(32, 32, 8, 1), config(32, 64, 8, 2), config(16, 32, 4, 1)]
-
-
-def _query_candidates(q: Any) -> list[Config]:
-    """For dQ; the first is the default and spills on no chip of the catalog."""
-    hopper = capability(q) == 90
-    if q.itemsize == 4:
-        return [config(64, 32, 8, 1), config(32, 32, 8, 1), config(16, 16, 4, 1)]
-    if block_d(q.shape[3]) <= 64:
-        best = config(128, 64, 8, 2) if hopper else config(64, 64, 4, 2)
-        return [best, config(128, 64, 8, 3), config(128, 32, 8, 2), config(64, 32, 4, 2)]
-    if block_d(q.shape[3]) == 128:
-        best = config(128, 64, 8, 2) if hopper else config(64, 64, 8, 2)
-        return [best, config(128, 32, 8, 2), config(64, 32, 8, 2), config(64, 32, 4, 1)]
-    return [config(32, 32, 8, 1), config(64, 32, 8, 2), config(32, 16, 4, 1)]
 
 
 def _backward(do: Any, q: Any, k: Any, v: Any, o: Any, lse: Any, gradients: Triple, causal: bool,
               scale: float | None, dropout_p: float, key: Any) -> None:
     """Launch on checked arrays (B, H, T, D) of any strides; writes dq, dk and dv."""
+    d = q.shape[3]
+    scale = d**-0.5 if scale is None else scale
+    targets = [aligned(a, copy=False) for a in gradients]
+    do, q, k, v, o = (aligned(a) for a in (do, q, k, v, o))
+    _launch(do, q, k, v, o, lse, targets, causal, scale, dropout_p, key)
+    for gradient, target in zip(gradients, targets, strict=True):
+        if target is not gradient:
+            gradient[...] = target[..., :d]
+
+
+def _launch(do: Any, q: Any, k: Any, v: Any, o: Any, lse: Any, gradients: list[Any], causal: bool,
+            scale: float, dropout_p: float, key: Any) -> None:
+    """The three kernels, on aligned arrays."""
     dq, dk, dv = gradients
     b, h, t, d = q.shape
     s = k.shape[2]
-    scale = d**-0.5 if scale is None else scale
-    delta = array_module(q).empty((b, h, t), "float32")
-    launch(delta_kernel, (cdiv(t, 64), h, b), o, do, delta, t, *element_strides(o),
-           *element_strides(do), D=d, BLOCK_D=block_d(d), BLOCK_M=64)
+    lse_log2, delta = _rows(do, o, lse)
     device_key, k0, k1 = split_key(key if dropout_p else None)
-    dropout = (device_key, k0, k1, dropout_threshold(dropout_p), 1.0 / (1.0 - dropout_p))
-    numbers = (*dropout, scale, scale * LOG2_E, t, s, *element_strides(q), *element_strides(k),
+    arrays = (q, k, v, do, lse_log2, delta)
+    numbers = (device_key, k0, k1, dropout_threshold(dropout_p), 1.0 / (1.0 - dropout_p), scale,
+               scale * LOG2_E, t, s, delta.shape[2], *element_strides(q), *element_strides(k),
                *element_strides(v), *element_strides(do))
-    constants = {"D": d, "BLOCK_D": block_d(d), "CAUSAL": causal, "DROPOUT": dropout_p > 0.0}
+    constants = {"D": d, "CAUSAL": causal, "DROPOUT": dropout_p > 0.0}
 
     def run_keys(chosen: Config) -> None:
-        launch(attention_backward_keys_kernel, (cdiv(s, chosen["BLOCK_N"]), h, b), q, k, v, do,
-               lse, delta, dk, dv, *numbers, *element_strides(dk), **constants, **chosen)
+        programs = cdiv(s, chosen["BLOCK_N"]) * cdiv(d, chosen["CHUNK"])
+        launch(attention_backward_keys_kernel, (programs, h, b), *arrays, dk, dv, *numbers,
+               *element_strides(dk), **constants, **chosen)
 
     def run_queries(chosen: Config) -> None:
-        launch(attention_backward_queries_kernel, (cdiv(t, chosen["BLOCK_M"]), h, b), q, k, v, do,
-               lse, delta, dq, *numbers, *element_strides(dq), **constants, **chosen)
+        programs = cdiv(t, chosen["BLOCK_M"]) * cdiv(d, chosen["CHUNK"])
+        launch(attention_backward_queries_kernel, (programs, h, b), *arrays, dq, *numbers,
+               *element_strides(dq), **constants, **chosen)
 
     sizes = (d, str(q.dtype), causal, dropout_p > 0.0, next_power_of_2(t), next_power_of_2(s))
-    for name, run, candidates in (
-        ("attention_backward_keys", run_keys, fitting(_key_candidates(q), q, "keys")),
-        ("attention_backward_queries", run_queries, fitting(_query_candidates(q), q, "rows")),
-    ):
-        best = candidates[0]
-        run(best if is_host(q) else choose(name, sizes, candidates, best, run))
+    for name, run in (("keys", run_keys), ("queries", run_queries)):
+        tiles = configs(name, q, dropout_p > 0.0)
+        choose_and_run(f"attention_backward_{name}", sizes, tiles, q, run)
+
+
+def _rows(do: Any, o: Any, lse: Any) -> tuple[Any, Any]:
+    """lse in units of log2 and delta, (B, H, PADDED) float32."""
+    b, h, t, d = o.shape
+    padded = cdiv(t, ROW_PADDING) * ROW_PADDING
+    lse_log2, delta = array_module(o).empty((2, b, h, padded), "float32")
+    rows = max(16, min(ROW_PADDING, 4096 // block_d(d)))
+    launch(attention_backward_rows_kernel, (padded // rows, h, b), o, do, lse, lse_log2, delta, t,
+           padded, *element_strides(o), *element_strides(do), D=d, BLOCK_D=block_d(d), BLOCK_M=rows,
+           max_registers=255)
+    return lse_log2, delta
 
 
 def _check(do: Any, q: Any, k: Any, v: Any, o: Any, lse: Any, causal: bool = False,

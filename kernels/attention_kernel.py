@@ -10,6 +10,8 @@ sees in full run without masks; the diagonal and the ragged end come last, with 
 are powers of two, which the hardware has, with log2(e) folded into the scale.
 
 A product of float32 tiles is three TF32 products on the matrix units ("tf32x3"), nearly as exact.
+They take so many registers that a program owns only CHUNK columns of a wide head's output then, and
+adds up its scores over all of them.
 
 Causal with S keys and T queries aligns the ends: query i sees the keys j <= i + S - T. A query that
 sees no key at all (S < T) gives zeros. The counter of a dropout bit is ((b H + h) T + i) S + j.
@@ -27,63 +29,65 @@ import triton.language as tl
 
 from ._attention_common import (
     LOG2_E,
+    aligned,
     as_heads,
-    block_d,
     check_attention,
     check_qkv,
-    config,
     element_strides,
-    fitting,
     keep_mask,
     row_counters,
     split_heads,
     store_tile,
     tile,
     unit_last_stride,
+    whole_product,
 )
+from ._attention_configs import choose_and_run, configs
 from ._checks import checked_by, output
 from ._common import dropout_threshold, load_key, split_key
-from ._runtime import array_module, cdiv, is_host, launch, next_power_of_2
-from .tuning import Config, choose
+from ._runtime import array_module, cdiv, launch, next_power_of_2
+from .tuning import Config
 
 
 @triton.jit
 def attend(
-    acc,  # (BLOCK_M, BLOCK_D) unnormalized output
+    acc,  # (BLOCK_M, CHUNK) unnormalized output
     total,  # (BLOCK_M,) running sum
     highest,  # (BLOCK_M,) running maximum in units of log2
-    q,  # (BLOCK_M, BLOCK_D)
+    q,  # (BLOCK_M, CHUNK); read from Q where a head is cut into chunks
+    Q,  # this head's queries
     K,  # this head's keys
     V,  # this head's values
-    k_stride,  # between keys
-    v_stride,  # between values
+    q_stride, k_stride, v_stride,  # between rows
     begin,  # first key of the walk
     end,  # key after the last
     rows,  # (BLOCK_M,) query numbers
-    diagonal,  # S - T
-    s,
+    dims,  # (CHUNK,) columns of V and O
+    t, s,
     scale_log2,
     counters,  # (BLOCK_M,) dropout counter of each query's first key, uint32
     first,  # dropout key
     second,
     threshold,
     D: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    CHUNK: tl.constexpr,
     BLOCK_N: tl.constexpr,
     CAUSAL: tl.constexpr,
     MASKED: tl.constexpr,  # some query does not see some key
     DROPOUT: tl.constexpr,
 ):
     """Let the queries attend to the keys begin..end."""
-    dims = tl.arange(0, BLOCK_D)
     for start in range(begin, end, BLOCK_N):
         columns = start + tl.arange(0, BLOCK_N)
-        k = tile(K, columns, dims, k_stride, s, D, BLOCK_D, MASKED)  # (BLOCK_N, BLOCK_D)
-        scores = tl.dot(q, tl.trans(k), input_precision="tf32x3")  # (BLOCK_M, BLOCK_N)
+        if D > CHUNK:
+            scores = whole_product(Q, rows, q_stride, t, K, columns, k_stride, s, D, CHUNK)
+        else:
+            k = tile(K, columns, dims, k_stride, s, D, CHUNK, MASKED)  # (BLOCK_N, CHUNK)
+            scores = tl.dot(q, tl.trans(k), input_precision="tf32x3")  # (BLOCK_M, BLOCK_N)
         if MASKED:
             visible = (columns < s)[None, :]
             if CAUSAL:
-                visible = visible & (columns[None, :] <= rows[:, None] + diagonal)
+                visible = visible & (columns[None, :] <= rows[:, None] + (s - t))
             scores = tl.where(visible, scores, -float("inf"))
         higher = tl.maximum(highest, tl.max(scores, 1) * scale_log2)
         reference = higher
@@ -94,7 +98,7 @@ def attend(
         total = total * shrink + tl.sum(p, 1)
         if DROPOUT:
             p = tl.where(keep_mask(counters, columns, first, second, threshold), p, 0.0)
-        v = tile(V, columns, dims, v_stride, s, D, BLOCK_D, MASKED)
+        v = tile(V, columns, dims, v_stride, s, D, CHUNK, MASKED)
         acc = tl.dot(p.to(v.dtype), v, acc * shrink[:, None], input_precision="tf32x3")
         highest = higher
     return acc, total, highest
@@ -120,18 +124,21 @@ def attention_forward_kernel(
     v_batch, v_head, v_row,
     o_batch, o_head, o_row,
     D: tl.constexpr,
-    BLOCK_D: tl.constexpr,  # D rounded up to a power of two
+    CHUNK: tl.constexpr,  # columns of a head that a program owns; mostly all, at least D
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     CAUSAL: tl.constexpr,
     DROPOUT: tl.constexpr,
 ):
     # the last queries of a causal head have the most keys: they start first
-    block = tl.num_programs(0) - 1 - tl.program_id(0)
+    chunks: tl.constexpr = (D + CHUNK - 1) // CHUNK
+    block = (tl.num_programs(0) - 1 - tl.program_id(0)) // chunks
+    chunk = tl.program_id(0) % chunks
     head, batch = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     rows = block * BLOCK_M + tl.arange(0, BLOCK_M)
-    dims = tl.arange(0, BLOCK_D)
-    q = tile(Q + batch * q_batch + head * q_head, rows, dims, q_row, t, D, BLOCK_D, True)
+    dims = chunk * CHUNK + tl.arange(0, CHUNK)
+    Q += batch * q_batch + head * q_head
+    q = tile(Q, rows, dims, q_row, t, D, CHUNK, True)
     K += batch * k_batch + head * k_head
     V += batch * v_batch + head * v_head
 
@@ -139,43 +146,25 @@ def attention_forward_kernel(
     counters = row_counters(lane, rows, t, s)
     first, second = load_key(Key, k0, k1)
 
-    diagonal = s - t
     full, end = s // BLOCK_N * BLOCK_N, s
     if CAUSAL:
-        full = tl.minimum(full, tl.maximum(block * BLOCK_M + diagonal + 1, 0) // BLOCK_N * BLOCK_N)
-        end = tl.minimum(s, tl.maximum(block * BLOCK_M + BLOCK_M + diagonal, 0))
-    acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
+        full = tl.minimum(full, tl.maximum(block * BLOCK_M + (s - t) + 1, 0) // BLOCK_N * BLOCK_N)
+        end = tl.minimum(s, tl.maximum(block * BLOCK_M + BLOCK_M + (s - t), 0))
+    acc = tl.zeros([BLOCK_M, CHUNK], tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     highest = tl.full([BLOCK_M], -float("inf"), tl.float32)
     acc, total, highest = attend(
-        acc, total, highest, q, K, V, k_row, v_row, 0, full, rows, diagonal, s, scale_log2,
-        counters, first, second, threshold, D, BLOCK_D, BLOCK_N, CAUSAL, False, DROPOUT)
+        acc, total, highest, q, Q, K, V, q_row, k_row, v_row, 0, full, rows, dims, t, s,
+        scale_log2, counters, first, second, threshold, D, CHUNK, BLOCK_N, CAUSAL, False, DROPOUT)
     acc, total, highest = attend(
-        acc, total, highest, q, K, V, k_row, v_row, full, end, rows, diagonal, s, scale_log2,
-        counters, first, second, threshold, D, BLOCK_D, BLOCK_N, CAUSAL, True, DROPOUT)
+        acc, total, highest, q, Q, K, V, q_row, k_row, v_row, full, end, rows, dims, t, s,
+        scale_log2, counters, first, second, threshold, D, CHUNK, BLOCK_N, CAUSAL, True, DROPOUT)
 
     nonzero = tl.where(total == 0.0, 1.0, total)
     o = acc * (keep_scale / nonzero)[:, None]
     store_tile(O + batch * o_batch + head * o_head, rows, dims, o_row, t, o, D)
     lse = (highest + tl.log2(total)) * 0.6931471805599453  # ln 2
-    tl.store(Lse + lane * t + rows, lse, mask=rows < t)
-
-
-def _candidates(q: Any) -> list[Config]:
-    """Configurations to try; the first is the default and spills on no chip of the catalog.
-
-    (In float32, which is there to compare with, some chips spill.)
-    """
-    if q.itemsize == 4:
-        return [config(64, 32, 4, 2), config(32, 32, 4, 2), config(16, 16, 4, 1)]
-    if block_d(q.shape[3]) <= 64:
-        return [config(128, 64, 8, 3), config(128, 64, 4, 3), config(128, 128, 8, 2),
-                config(64, 64, 4, 3), config(64, 64, 4, 2)]
-    if block_d(q.shape[3]) == 128:
-        return [config(128, 64, 8, 3), config(128, 128, 8, 2), config(64, 64, 4, 3),
-                config(64, 32, 4, 2)]
-    return [config(64, 64, 8, 2), config(128, 64, 8, 2), config(64, 32, 8, 2),
-            config(32, 16, 4, 1)]
+    tl.store(Lse + lane * t + rows, lse, mask=(rows < t) & (chunk == 0))
 
 
 def forward(q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float | None, dropout_p: float,
@@ -183,29 +172,30 @@ def forward(q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float | None, d
     """Launch on checked arrays; writes o (B, H, T, D) of any strides, returns lse (B, H, T)."""
     b, h, t, d = q.shape
     s = k.shape[2]
+    scale = d**-0.5 if scale is None else scale
     lse = array_module(q).empty((b, h, t), "float32")
     device_key, k0, k1 = split_key(key if dropout_p else None)
-    scale = d**-0.5 if scale is None else scale
+    q, k, v, target = aligned(q), aligned(k), aligned(v), aligned(o, copy=False)
+    wide = q.shape[3]
 
     def run(chosen: Config) -> None:
-        launch(attention_forward_kernel, (cdiv(t, chosen["BLOCK_M"]), h, b), q, k, v, o, lse,
-               device_key, k0, k1, dropout_threshold(dropout_p), 1.0 / (1.0 - dropout_p),
-               scale * LOG2_E, t, s, *element_strides(q), *element_strides(k),
-               *element_strides(v), *element_strides(o), D=d, BLOCK_D=block_d(d), CAUSAL=causal,
-               DROPOUT=dropout_p > 0.0, **chosen)
+        programs = cdiv(t, chosen["BLOCK_M"]) * cdiv(wide, chosen["CHUNK"])
+        launch(attention_forward_kernel, (programs, h, b), q, k, v, target, lse, device_key, k0,
+               k1, dropout_threshold(dropout_p), 1.0 / (1.0 - dropout_p), scale * LOG2_E, t, s,
+               *element_strides(q), *element_strides(k), *element_strides(v),
+               *element_strides(target), D=wide, CAUSAL=causal, DROPOUT=dropout_p > 0.0, **chosen)
 
-    candidates = fitting(_candidates(q), q, "rows")
-    if is_host(q):
-        run(candidates[0])
-    else:
-        sizes = (d, str(q.dtype), causal, dropout_p > 0.0, next_power_of_2(t), next_power_of_2(s))
-        run(choose("attention_forward", sizes, candidates, candidates[0], run))
+    sizes = (wide, str(q.dtype), causal, dropout_p > 0.0, next_power_of_2(t), next_power_of_2(s))
+    choose_and_run("attention_forward", sizes, configs("forward", q, dropout_p > 0.0), q, run)
+    if target is not o:
+        o[...] = target[..., :d]
     return lse
 
 
 def _check(q: Any, k: Any, v: Any, causal: bool = False, scale: float | None = None,
            dropout_p: float = 0.0, key: Any = None, out: Any = None) -> None:
     check_attention("attention", q, k, v, scale, dropout_p, key)
+    configs("forward", q, dropout_p > 0.0)
 
 
 @checked_by(_check)

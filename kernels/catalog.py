@@ -8,7 +8,7 @@ Needs no GPU: the kernels are compiled, not run.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from .softmax_kernel import softmax, softmax_backward
 
 ROWS, WIDTH, VOCABULARY, HEADS, CONTEXT = 2048, 768, 50304, 12, 1024
 KEY = (1, 2)
+HEAD_SIZES = (64, 128)
 
 
 def _array(shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -37,8 +38,12 @@ def _array(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return np.zeros(shape, dtype)
 
 
-def launches(dtype: str = "bfloat16") -> dict[str, Callable[[], Any]]:
-    """Name -> a call that launches the kernels of that name on arrays of GPT-2's sizes."""
+def launches(dtype: str = "bfloat16",
+             heads: Sequence[int] = HEAD_SIZES) -> dict[str, Callable[[], Any]]:
+    """Name -> a call that launches the kernels of that name on arrays of GPT-2's sizes.
+
+    heads: the head sizes of attention
+    """
     x, wide = _array((ROWS, WIDTH), dtype), _array((ROWS, 4 * WIDTH), dtype)
     w, b = _array((WIDTH,), dtype), _array((4 * WIDTH,), dtype)
     row, ids = np.zeros(ROWS, np.float32), np.zeros(ROWS, np.int64)
@@ -66,38 +71,45 @@ def launches(dtype: str = "bfloat16") -> dict[str, Callable[[], Any]]:
         "clip_factor": lambda: clip_factor(x, 1.0),
         "scale_in_place": lambda: scale_in_place(x, step),
     }
-    return calls | _attention_launches(dtype)
+    return calls | attention_launches(dtype, heads)
 
 
-def _attention_launches(dtype: str) -> dict[str, Callable[[], Any]]:
+def attention_launches(dtype: str, heads: Sequence[int],
+                       causal: bool = True) -> dict[str, Callable[[], Any]]:
+    """Those of attention: forward and backward, with and without dropout, and decode."""
     calls: dict[str, Callable[[], Any]] = {}
     lse = np.zeros((1, HEADS, CONTEXT), np.float32)
 
     def add(d: int, p: float) -> None:
         q = _array((1, HEADS, CONTEXT, d), dtype)
-        name = f"attention D={d}" + (" dropout" if p else "")
 
         def run() -> None:
-            attention(q, q, q, True, None, p, KEY)
-            attention_backward(q, q, q, q, q, lse, True, None, p, KEY)
+            attention(q, q, q, causal, None, p, KEY)
+            attention_backward(q, q, q, q, q, lse, causal, None, p, KEY)
 
+        name = f"attention D={d}" + ("" if causal else " full") + (" dropout" if p else "")
         calls[name] = run
+        calls[f"attention_decode D={d}"] = lambda: attention_decode(q[:, :, :1], q, q, 1000)
 
-    wide = () if dtype == "float32" else ((128, 0.0), (256, 0.0))  # float32 is for comparing with
-    for d, p in ((64, 0.0), (64, 0.1), *wide):
-        add(d, p)
-    q = _array((1, HEADS, CONTEXT, 64), dtype)
-    calls["attention_decode D=64"] = lambda: attention_decode(q[:, :, :1], q, q, 1000)
+    for d in heads:
+        add(d, 0.0)
+        add(d, 0.1)
     return calls
 
 
-def resource_table(chips: tuple[int, ...] = (80, 90, 100),
-                   dtype: str = "bfloat16") -> list[tuple[str, Resources]]:
+def resource_table(chips: tuple[int, ...] = (80, 90, 100), dtype: str = "bfloat16",
+                   heads: Sequence[int] = HEAD_SIZES) -> list[tuple[str, Resources]]:
     """(launch, resources) of every kernel compiled for every chip; one row per machine code."""
+    return measure(launches(dtype, heads), chips)
+
+
+def measure(calls: dict[str, Callable[[], Any]],
+            chips: tuple[int, ...]) -> list[tuple[str, Resources]]:
+    """(launch, resources) of what `calls` launch."""
     rows = []
     for chip in chips:
         seen = set()
-        for name, call in launches(dtype).items():
+        for name, call in calls.items():
             with compile_only(chip) as compiled:
                 call()
             for kernel in compiled:

@@ -124,7 +124,8 @@ def _uses_matrix_units(ptx: str) -> bool:
 
 def table(rows: list[tuple[str, Resources]]) -> str:
     """(launch, resources) as text, a line each, with a mark where one spills or is too big."""
-    lines = [f"{'launch':28s} {'kernel':34s} {'chip':6s} {'registers':>9s} {'stack B':>8s} "
+    lines = [f"compiled by Triton {triton.__version__}",
+             f"{'launch':28s} {'kernel':34s} {'chip':6s} {'registers':>9s} {'stack B':>8s} "
              f"{'shared B':>9s} {'warps':>5s}  tensor cores"]
     for launch, r in rows:
         mark = "" if r.fits else "  <- does not fit"

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 
 from ._checks import checked_by, contiguous, output, require_dropout, require_float
-from ._common import dropout_threshold, load_key, random_bits, split_key
+from ._common import dropout_threshold, load_key, mix32, mix32_after_first_step, split_key
 from ._runtime import cdiv, launch
 
 BLOCK = 4096
@@ -35,10 +35,17 @@ def dropout_kernel(
     n,
     BLOCK: tl.constexpr,
 ):
-    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    group = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK // 8) * 8
+    lane = tl.arange(0, 8)[None, :]
+    index = group[:, None] + lane  # (BLOCK / 8, 8)
     mask = index < n
+    # The mixing is what limits this kernel, so its first step is taken once for eight elements:
+    # with x = group ^ first, (x ^ lane) ^ ((x ^ lane) >> 16) = (x ^ (x >> 16)) ^ lane.
     first, second = load_key(Key, k0, k1)
-    keep = random_bits(index.to(tl.uint32), first, second) >= threshold.to(tl.uint32)
+    mixed = group.to(tl.uint32) ^ first
+    mixed ^= mixed >> 16
+    bits = mix32(mix32_after_first_step(mixed[:, None] ^ lane.to(tl.uint32)) + second)
+    keep = bits >= threshold.to(tl.uint32)
     x = tl.load(X + index, mask=mask, other=0.0).to(tl.float32)
     y = tl.where(keep, x * scale, 0.0)
     tl.store(Y + index, y.to(Y.dtype.element_ty), mask=mask)

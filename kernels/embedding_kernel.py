@@ -162,7 +162,7 @@ def embedding_backward(dy: Any, ids: Any, vocab_size: int, deterministic: bool =
     if deterministic:
         order = xp.argsort(flat, kind="stable")
         launch(embedding_backward_kernel, (m, cdiv(c, columns)), dy, flat[order], order, dw,
-               m, vocab_size, c, ROWS=SUM_ROWS, COLUMNS=columns, num_stages=2)
+               m, vocab_size, c, ROWS=SUM_ROWS, COLUMNS=columns, num_warps=max(1, columns // 128))
     else:
         launch(embedding_atomic_kernel, (cdiv(m, GATHER_ROWS), cdiv(c, columns)), dy, flat, dw,
                m, vocab_size, c, ROWS=GATHER_ROWS, COLUMNS=columns)

@@ -33,8 +33,9 @@ from .errors import KernelError
 FORMS = {"tanh": True, "none": False}
 FORWARD_ELEMENTS, BACKWARD_ELEMENTS = 4096, 2048  # of a tile; more would not fit in registers
 
-SQRT_2_OVER_PI = tl.constexpr(0.7978845608028654)
-CUBIC = tl.constexpr(0.044715)
+TWO_K = tl.constexpr(2 * 0.7978845608028654)  # 2 u = TWO_K z + TWO_K_CUBIC z^3
+TWO_K_CUBIC = tl.constexpr(2 * 0.7978845608028654 * 0.044715)
+LOG2_E = tl.constexpr(1.4426950408889634)  # exp x = 2^(x log2 e), and the hardware has 2^x
 SQRT_HALF = tl.constexpr(0.7071067811865476)
 INV_SQRT_2PI = tl.constexpr(0.3989422804014327)
 
@@ -42,7 +43,7 @@ INV_SQRT_2PI = tl.constexpr(0.3989422804014327)
 @triton.jit
 def gelu(z, TANH: tl.constexpr):
     if TANH:
-        return z * tl.sigmoid((z + z * z * z * CUBIC) * SQRT_2_OVER_PI * 2.0)
+        return z / (1.0 + tl.exp2(z * (z * z * (TWO_K_CUBIC * -LOG2_E) + TWO_K * -LOG2_E)))
     else:
         return 0.5 * z * (1.0 + tl.math.erf(z * SQRT_HALF))
 
@@ -50,12 +51,12 @@ def gelu(z, TANH: tl.constexpr):
 @triton.jit
 def gelu_derivative(z, TANH: tl.constexpr):
     if TANH:
-        s = tl.sigmoid((z + z * z * z * CUBIC) * SQRT_2_OVER_PI * 2.0)
-        du = (z * z * CUBIC * 3.0 + 1.0) * SQRT_2_OVER_PI
-        return s + 2.0 * z * s * (1.0 - s) * du
+        square = z * z
+        s = 1.0 / (1.0 + tl.exp2(z * (square * (TWO_K_CUBIC * -LOG2_E) + TWO_K * -LOG2_E)))
+        return s + z * (square * (TWO_K_CUBIC * 3.0) + TWO_K) * (s * (1.0 - s))
     else:
         cdf = 0.5 * (1.0 + tl.math.erf(z * SQRT_HALF))
-        return cdf + z * tl.exp(z * z * -0.5) * INV_SQRT_2PI
+        return cdf + z * tl.exp2(z * z * (LOG2_E * -0.5)) * INV_SQRT_2PI
 
 
 @triton.jit

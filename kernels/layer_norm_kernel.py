@@ -10,7 +10,7 @@
 
 Mean and variance are taken in float32 in two passes over registers, not as E[x^2] - E[x]^2, which
 cancels. dw and db are summed in two stages: every program of the first keeps its running sums in
-registers, spread like the tile itself, and adds across rows once at its end.
+registers and writes them once at its end; while it works on one tile, the next is on its way.
 
 References: Ba, Kiros and Hinton, "Layer Normalization" (2016); Triton's tutorial 05.
 """
@@ -87,8 +87,7 @@ def layer_norm_backward_kernel(
     Mean,  # (M,) float32
     Rstd,  # (M,) float32
     DX,  # (M, N) gradient of the input
-    PartialDW,  # (programs, N) float32
-    PartialDB,  # (programs, N) float32
+    Partial,  # (programs, 2, N) float32, dw and db of each program's rows
     m,
     n,
     dy_stride,
@@ -96,15 +95,16 @@ def layer_norm_backward_kernel(
     x_stride,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    STAGES: tl.constexpr,  # tiles that are loaded or worked on at a time
 ):
     program, programs = tl.program_id(0), tl.num_programs(0)
     columns = tl.arange(0, COLUMNS)
     inside, column = columns < n, columns[None, :]
     if W is not None:
         w = tl.load(W + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
-    dw = tl.zeros([ROWS, COLUMNS], tl.float32)
-    db = tl.zeros([ROWS, COLUMNS], tl.float32)
-    for first in range(program * ROWS, m, programs * ROWS):
+    dw = tl.zeros([COLUMNS], tl.float32)
+    db = tl.zeros([COLUMNS], tl.float32)
+    for first in tl.range(program * ROWS, m, programs * ROWS, num_stages=STAGES):
         rows = first + tl.arange(0, ROWS)
         row_inside = rows < m
         mask = row_inside[:, None] & inside[None, :]
@@ -114,8 +114,8 @@ def layer_norm_backward_kernel(
         mean = tl.load(Mean + rows, mask=row_inside, other=0.0)[:, None]
         rstd = tl.load(Rstd + rows, mask=row_inside, other=0.0)[:, None]
         xhat = tl.where(mask, (x - mean) * rstd, 0.0)
-        dw += dy * xhat
-        db += dy
+        dw += tl.sum(dy * xhat, 0)  # row_tile gives a thread all rows of its columns: no exchange
+        db += tl.sum(dy, 0)
         if W is not None:
             wdy = w * dy
         else:
@@ -125,9 +125,9 @@ def layer_norm_backward_kernel(
         if DS is not None:
             dx += tl.load(DS + row * ds_stride + column, mask=mask, other=0.0).to(tl.float32)
         tl.store(DX + row * n + column, dx.to(DX.dtype.element_ty), mask=mask)
-    offset = program.to(tl.int64) * n + columns
-    tl.store(PartialDW + offset, tl.sum(dw, 0), mask=inside)
-    tl.store(PartialDB + offset, tl.sum(db, 0), mask=inside)
+    offset = program.to(tl.int64) * 2 * n + columns
+    tl.store(Partial + offset, dw, mask=inside)
+    tl.store(Partial + offset + n, db, mask=inside)
 
 
 def _check_forward(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
@@ -220,12 +220,20 @@ def layer_norm_backward(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, ds: 
     ds2, ds_stride = as_rows(ds) if ds is not None else (None, 0)
     m, n = x2.shape
     rows, columns, warps = row_tile(n)
-    programs = min(program_count(x), cdiv(m, rows))
+    rows = min(rows, 2)  # with more, half as many programs would be resident
+    programs = min(program_count(x, max(1, 16 // warps)), cdiv(m, rows))
     xp = array_module(x)
-    partial = xp.empty((2, programs, n), "float32")  # dw and db
+    partial = xp.empty((programs, 2 * n), "float32")
     if not x.size:
         return dx, xp.zeros(n, parameter.dtype), xp.zeros(n, parameter.dtype)
     launch(layer_norm_backward_kernel, (programs,), dy2, ds2, x2, contiguous(weight), mean, rstd,
-           dx, partial[0], partial[1], m, n, dy_stride, ds_stride, x_stride,
-           ROWS=rows, COLUMNS=columns, num_warps=warps, num_stages=1)
-    return dx, column_sum(partial[0], parameter.dtype), column_sum(partial[1], parameter.dtype)
+           dx, partial, m, n, dy_stride, ds_stride, x_stride, ROWS=rows, COLUMNS=columns,
+           STAGES=_stages(rows * columns, x2, dy2, ds2), num_warps=warps)
+    sums = column_sum(partial, parameter.dtype)
+    return dx, sums[:n], sums[n:]
+
+
+def _stages(elements: int, *arrays: Any) -> int:
+    """Tiles in flight: waiting ones lie in shared memory, which every chip has 99 KiB of."""
+    tile_bytes = elements * sum(a.itemsize for a in arrays if a is not None)
+    return 3 if tile_bytes <= 24 << 10 else 2 if tile_bytes <= 96 << 10 else 1

@@ -49,7 +49,7 @@ def softmax_forward_kernel(
     x = tl.load(X + row * x_stride + columns[None, :], mask=mask, other=-float("inf"))
     x = x.to(tl.float32)
     exponential = tl.exp(x - tl.max(x, 1)[:, None])
-    y = exponential / tl.sum(exponential, 1)[:, None]
+    y = exponential * (1.0 / tl.sum(exponential, 1))[:, None]  # one division per row
     tl.store(Y + row * n + columns[None, :], y.to(Y.dtype.element_ty), mask=mask)
 
 

@@ -37,8 +37,10 @@ def test_forward_and_backward(device, shape, causal):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("causal", [False, True])
-def test_low_precision(device, dtype, causal):
-    q, k, v, do = _draw(device, (1, 2, 70, 70, 48), dtype)
+@pytest.mark.parametrize("shape", [(1, 2, 70, 70, 48), (1, 1, 232, 168, 64), (1, 1, 104, 150, 33)],
+                         ids=str)
+def test_low_precision(device, dtype, shape, causal):
+    q, k, v, do = _draw(device, shape, dtype)
     moved = [device.put(a) for a in (q, k, v)]
     o, lse = kernels.attention(*moved, causal)
     gradients = kernels.attention_backward(device.put(do), *moved, o, lse, causal)

@@ -1,43 +1,96 @@
 """Every kernel compiled for three chips: no spills, shared memory within the chip's limit.
 
-The kernels of attention take most of the time; float32 and float16 of everything are marked slow.
+The kernels of attention take most of the time: every head size is marked slow.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from tinygrad_llm.kernels import catalog
+from tinygrad_llm.kernels import _attention_configs, _runtime, catalog
 
+from tests.kernels.conftest import DTYPES
 from tinygrad_llm import kernels
 
 CHIPS = (80, 90, 100)
+ATTENTION = {"attention_forward_kernel", "attention_backward_keys_kernel",
+             "attention_backward_queries_kernel"}
+# Exact and ragged for each width of a tile: 16, 32, 64, 128, 256. Others are rounded up to 16.
+HEAD_SIZES = (16, 32, 48, 64, 96, 128, 144, 208, 256)
 
 
-def _check(rows, dtype):
+def _check(rows):
+    """Prints the table, by Triton's version; every row fits, attention on matrix units."""
     print("\n" + kernels.table(rows))
     misfits = [(name, r) for name, r in rows if not r.fits]
-    assert not misfits, f"{dtype}: registers spill, or shared memory does not suffice: {misfits}"
+    assert not misfits, f"registers spill, or shared memory does not suffice: {misfits}"
+    # a kernel of a few registers is one that the compiler has thrown away
+    odd = [(name, r) for name, r in rows
+           if (r.name in ATTENTION) != r.matrix_units or (r.matrix_units and r.registers < 32)]
+    assert not odd, f"matrix units: {odd}"
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-def test_no_kernel_spills_in_its_default_configuration(chip):
-    rows = kernels.resource_table((chip,))
-    _check(rows, "bfloat16")
+@pytest.mark.parametrize(("dtype", "heads"), [("bfloat16", (64, 128)), ("float16", (64,)),
+                                              ("float32", (64, 128))])
+def test_no_kernel_spills_in_its_default_configuration(chip, dtype, heads):
+    rows = kernels.resource_table((chip,), dtype, heads)
+    _check(rows)
     assert {r.chip for _, r in rows} == {chip}
-    with_matrix_units = {r.name for _, r in rows if r.matrix_units}
-    assert with_matrix_units == {"attention_forward_kernel", "attention_backward_keys_kernel",
-                                 "attention_backward_queries_kernel"}
+    assert {r.name for _, r in rows} >= ATTENTION
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("dtype", list(DTYPES))
 @pytest.mark.parametrize("chip", CHIPS)
-def test_other_dtypes(chip, dtype):
-    """Attention in float32 is left out: it is there to compare with, and spills on some chips."""
-    rows = kernels.resource_table((chip,), dtype)
-    print("\n" + kernels.table(rows))
-    _check([r for r in rows if dtype != "float32" or not r[0].startswith("attention D")], dtype)
+def test_attention_of_every_head_size(chip, dtype, causal):
+    _check(catalog.measure(catalog.attention_launches(dtype, HEAD_SIZES, causal), (chip,)))
+
+
+@pytest.mark.parametrize(("chip", "dtype", "d"), [(86, "bfloat16", 128), (120, "bfloat16", 256),
+                                                  (89, "float32", 64)])
+def test_smaller_chips_take_smaller_tiles(chip, dtype, d):
+    """99 KiB of shared memory in place of 163 or 227."""
+    _check(catalog.measure(catalog.attention_launches(dtype, (d,)), (chip,)))
+
+
+def test_a_chip_too_small_for_every_tile_is_refused_with_the_reason(monkeypatch):
+    monkeypatch.setitem(_runtime.SHARED_MEMORY, 90, 4096)
+    q = np.ones((1, 1, 8, 256), np.float32)
+    reason = kernels.attention.supports(q, q, q)
+    assert "head size 256 in elements of 4 bytes needs" in reason
+    assert "a program has 4096 on this chip; use the array code" in reason
+    with pytest.raises(kernels.KernelError, match="use the array code"):
+        kernels.attention(q, q, q)
+
+
+@pytest.mark.parametrize("chip", [80, 86, 90, 100])
+@pytest.mark.parametrize("itemsize", [2, 4])
+def test_some_tile_fits_every_chip(chip, itemsize):
+    for kernel in ("forward", "keys", "queries"):
+        for d in range(1, 257):
+            for dropout in (False, True):
+                assert _attention_configs._fitting(kernel, itemsize, d, chip,
+                                                   _runtime.SHARED_MEMORY[chip], dropout)
+
+
+@pytest.mark.parametrize(("chip", "kernel", "d", "dtype"), [
+    (90, "forward", 128, "bfloat16"), (90, "keys", 64, "bfloat16"), (100, "keys", 128, "float16"),
+    (80, "queries", 256, "bfloat16"), (90, "queries", 64, "float32"),
+    (90, "forward", 256, "float32"),
+])
+def test_shared_bytes(chip, kernel, d, dtype):
+    """What is said of the shared memory of a tile is no less than what the compiler takes."""
+    q, itemsize = np.zeros((1, 1, 256, d), DTYPES[dtype]), DTYPES[dtype].itemsize
+    lse = np.zeros((1, 1, 256), np.float32)
+    generation = {80: 80, 90: 90, 100: 100}[chip]
+    tile, *_ = _attention_configs._TILES[kernel](max(d, 16), itemsize, generation, False)
+    with kernels.compile_only(chip) as compiled:
+        kernels.attention(q, q, q)
+        kernels.attention_backward(q, q, q, q, q, lse)
+    shared, = (c.metadata.shared for c in compiled if kernel in c.metadata.name)
+    assert shared <= _attention_configs.shared_bytes(kernel, tile, itemsize, generation)
 
 
 def test_every_kernel_of_the_package_is_in_the_catalog():
@@ -65,12 +118,10 @@ class _names_only:
         self.names = names
 
     def __enter__(self):
-        from tinygrad_llm.kernels import _runtime
-        self.runtime = _runtime
         _runtime.compile_launch = lambda kernel, *rest: self.names.add(kernel.__name__)
 
     def __exit__(self, *error):
-        self.runtime.compile_launch = None
+        _runtime.compile_launch = None
 
 
 def test_a_spill_is_noticed():

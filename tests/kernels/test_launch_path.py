@@ -44,7 +44,7 @@ def test_the_thin_path_launches_what_triton_launches(launched):
     assert first == thin
     assert first["parameters"] == [*launched["addresses"], 50, 96, 96, 0, 0]
     assert first["grid"] == [13, 1, 1]
-    assert first["block"] == [128, 1, 1]
+    assert first["block"] == [32, 1, 1]
     assert first["stream"] == 0x5005
 
 

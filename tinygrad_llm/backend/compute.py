@@ -157,7 +157,10 @@ def elementwise(ufunc: Callable[..., Array], a: Any, b: Any) -> Array:
         return ufunc(a, b)
     y = pool.empty(a.shape, a.dtype)
     a2, b2, y2 = as_rows(a), as_rows(b), as_rows(y)
-    by_rows(np, lambda rows: ufunc(a2[rows], b2[rows], out=y2[rows]), *y2.shape, one_pass=True)
+    n_rows, row_size = y2.shape
+    by_rows(
+        np, lambda rows: ufunc(a2[rows], b2[rows], out=y2[rows]), n_rows, row_size, one_pass=True
+    )
     return y
 
 

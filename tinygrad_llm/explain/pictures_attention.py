@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd import no_grad
+from tinygrad_llm.autograd import Tensor, no_grad
 from tinygrad_llm.autograd.registry import REGISTRY
 from tinygrad_llm.autograd.trace import trace
+from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.errors import ConfigError, ShapeError
 from tinygrad_llm.explain._figure import MOST_LABELS, evaluating, new_figure, printable
 from tinygrad_llm.explain.small_ops import small_ops
@@ -55,7 +56,7 @@ def attention_maps(
         ConfigError: there is no such layer.
         MissingDependencyError: matplotlib is not installed.
     """
-    ids = np.atleast_2d(np.asarray(getattr(ids, "data", ids)))
+    ids = np.atleast_2d(to_numpy(ids.data if isinstance(ids, Tensor) else ids))
     if len(ids) != 1:
         raise ShapeError(f"attention_maps: ids must be one sequence, got shape {ids.shape}.")
     if labels is not None and len(labels) != ids.shape[1]:

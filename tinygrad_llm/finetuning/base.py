@@ -47,16 +47,18 @@ class BaseModel:
     origin: str
 
 
-def open_base(folder_or_name: str, dropout: float = 0.1) -> BaseModel:
+def open_base(folder_or_name: str, dropout: float = 0.1, device: str = "cpu") -> BaseModel:
     """A pretrained model with its tokenizer: a checkpoint's folder, or a name such as "gpt2".
 
     Args:
         dropout: put into the model; fine-tuning on a small set wants some.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
 
     Raises:
         CheckpointError: there is no such model, or it has no tokenizer, or another one's.
+        DeviceError: the device is unknown or absent.
     """
-    model = GPT.from_pretrained(folder_or_name)
+    model = GPT.from_pretrained(folder_or_name, device=device)
     is_name = folder_or_name in SIZES and not Path(folder_or_name).is_dir()
     tokenizer = tokenizers.gpt2() if is_name else tokenizers.load(folder_or_name)
     if tokenizer.vocab_size > model.config.vocab_size:
@@ -87,7 +89,7 @@ def pretrain(
     Args:
         texts: one string per document; they are shuffled, so that the part for validation is like
             the rest.
-        config: sizes and steps; what concerns text sources and checkpoints is not used.
+        config: sizes, steps and device; what concerns text sources and checkpoints is not used.
         special_tokens: for the tokenizer, besides ``<|endoftext|>``.
         name: of the texts, for people.
 

@@ -166,14 +166,17 @@ def save_assistant(
     return folder
 
 
-def load_assistant(folder: str | Path) -> tuple[GPT, Tokenizer, Template | None]:
+def load_assistant(
+    folder: str | Path, device: str = "cpu"
+) -> tuple[GPT, Tokenizer, Template | None]:
     """Model, tokenizer, and the template it was tuned in; None for one that was never tuned.
 
     Raises:
         CheckpointError: there is no such model, or the folder is damaged.
+        DeviceError: the device is unknown or absent.
     """
     path = Path(folder) / ASSISTANT_NAME
-    model = GPT.from_pretrained(folder)
+    model = GPT.from_pretrained(folder, device=device)
     tokenizer = tokenizers.load(folder) if Path(folder).is_dir() else tokenizers.gpt2()
     if not path.exists():
         return model, tokenizer, None

@@ -122,9 +122,9 @@ class Gelu(Function):
     def backward(ctx, dy: Array) -> Any:
         xp, (slope,) = ctx.xp, ctx.saved
         dx = empty(xp, dy.shape, dy.dtype)
-        parts = [as_rows(a) for a in (dy, slope, dx)]
+        dy2, slope2, dx2 = (as_rows(a) for a in (dy, slope, dx))
         by_rows(
-            xp, lambda rows: xp.multiply(*(a[rows] for a in parts[:2]), out=parts[2][rows]),
-            *parts[2].shape, one_pass=True,
+            xp, lambda rows: xp.multiply(dy2[rows], slope2[rows], out=dx2[rows]),
+            len(dx2), dx2.shape[1], one_pass=True,
         )  # fmt: skip
         return dx

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, fields
 from typing import Any
 
+from tinygrad_llm.backend import module_for
 from tinygrad_llm.errors import ConfigError, TinygradLLMError
 from tinygrad_llm.training.config import BITS, FIXED, TrainConfig
 from tinygrad_llm.training.config_file import read_settings, to_toml
@@ -55,6 +56,13 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--config", metavar="FILE", help="settings from a TOML (or YAML) file; other flags win"
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``; `parse` refuses one that is not there."""
+    parser.add_argument(
+        "--device", default="cpu", help='"cpu", "cuda" or "cuda:N" (default: cpu)'
     )
 
 
@@ -133,9 +141,12 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
 
     Raises:
         ConfigError: a flag is unknown.
+        DeviceError: ``--device`` names one that is unknown or absent. Said here, before a program
+            reads, trains or writes anything.
     """
     arguments, unknown = parser.parse_known_args(argv)
     if not unknown:
+        module_for(getattr(arguments, "device", "cpu"))
         return arguments
     known = [option for action in parser._actions for option in action.option_strings]
     import difflib

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tinygrad_llm import tokenizers
+from tinygrad_llm.backend import module_for
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.nn import GPT
@@ -72,10 +73,12 @@ def open_session(
     Raises:
         ConfigError: the folder holds a run and neither flag is given; or settings that do not fit.
         CheckpointError: there are checkpoints, and none is intact.
+        DeviceError: the device is unknown or absent.
     """
     out = Path(chosen.get("out") or default_folder(chosen))
     chosen = {**chosen, "out": str(out)}
     config = TrainConfig.from_dict(chosen)
+    module_for(config.device)  # a missing GPU shall not cost the run that --overwrite removes
     run = RunFolder(out, config.keep)
     try:
         if overwrite:
@@ -88,6 +91,7 @@ def open_session(
             )
         session = _resume(run, chosen, report) if resume else None
         session = session or Session(config, run, None, None)
+        module_for(session.config.device)  # which the checkpoint may have named
         write_atomic(out / "config.toml", as_toml(session.config).encode("utf-8"))
     except BaseException:
         run.close()
