@@ -13,16 +13,17 @@ import numpy as np
 
 from tinygrad_llm.autograd import engine
 from tinygrad_llm.autograd.arrays import as_array, plain_index
+from tinygrad_llm.autograd.exports import Exports
 from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.autograd.operators import Operators
 from tinygrad_llm.autograd.registry import EXTENSIONS, OPS
 from tinygrad_llm.autograd.versions import note_write
-from tinygrad_llm.backend import Array, array_module, device_of, parse_device, to_numpy
+from tinygrad_llm.backend import Array, array_module, device_of, parse_device
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, is_float
 from tinygrad_llm.errors import DTypeError, GraphError, ShapeError
 
 
-class Tensor(Operators):
+class Tensor(Operators, Exports):
     """An n-dimensional array that remembers how it was computed.
 
     Attributes:
@@ -102,7 +103,7 @@ class Tensor(Operators):
         return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
-        values = np.array2string(to_numpy(self.data), precision=4, threshold=60, prefix="tensor(")
+        values = np.array2string(self.numpy(), precision=4, threshold=60, prefix="tensor(")
         made_by = f", made by {self._node.name}" if self._node is not None else ""
         needs = ", requires_grad=True" if self.requires_grad and not made_by else ""
         device = f", device={self.device!r}" if self.device != "cpu" else ""
@@ -202,43 +203,7 @@ class Tensor(Operators):
             self.register_hook(keep)
         return self
 
-    # ---- conversion -------------------------------------------------------------------------
-
-    def numpy(self) -> np.ndarray:
-        """The values as a NumPy array; shares memory on the CPU."""
-        return to_numpy(self.data)
-
-    def item(self) -> float | int | bool:
-        """The only element, as a Python number."""
-        if self.data.size != 1:
-            raise ShapeError(f"item: needs a tensor of one element, got shape {self.shape}.")
-        return self.data.item()
-
-    def tolist(self) -> Any:
-        """The values as nested lists."""
-        return self.data.tolist()
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __bool__(self) -> bool:
-        return bool(self.item())
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(to_numpy(self.data), dtype=dtype, copy=copy)
-
-    def __dlpack__(self, **kwargs: Any) -> Any:
-        return self.data.__dlpack__(**kwargs)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return self.data.__dlpack_device__()
-
-    @property
-    def __cuda_array_interface__(self) -> Any:
-        return self.data.__cuda_array_interface__  # AttributeError on the CPU, as the protocol asks
+    # ---- another device or type ------------------------------------------------------------
 
     def to(self, device_or_dtype: Any) -> Tensor:
         """This tensor on another device or with another dtype; gradients flow through.
