@@ -26,7 +26,7 @@ from tinygrad_llm.errors import TinygradLLMError
 from tinygrad_llm.finetuning.adapter import load_adapter
 from tinygrad_llm.finetuning.conversation import Conversation, load_assistant
 from tinygrad_llm.generation.sampling import Sampling
-from tinygrad_llm.training.flags import parse
+from tinygrad_llm.training.flags import add_device, parse
 
 PROGRAM = "python examples/chat.py"
 COMMANDS = "/reset  /save FILE  /system TEXT  /temperature X  /help  /quit"
@@ -48,12 +48,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--temperature", type=float, default=0.7, help="0 is greedy (default: 0.7)")
     add("--top-k", type=int, default=40, help="draw among so many words (default: 40)")
     add("--seed", type=int, default=0, help="of the draws (default: 0)")
+    add_device(parser)
     return parser
 
 
 def open_conversation(arguments: argparse.Namespace) -> Conversation:
     """Load the model; says so when it was never tuned for conversations."""
-    model, tokenizer, tuned_in = load_assistant(arguments.folder)
+    model, tokenizer, tuned_in = load_assistant(arguments.folder, arguments.device)
     if arguments.adapter:
         load_adapter(model, arguments.adapter)
     elif tuned_in is None:

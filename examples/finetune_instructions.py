@@ -48,7 +48,7 @@ from tinygrad_llm.finetuning.responses import (
 )
 from tinygrad_llm.finetuning.text_metrics import TextScores
 from tinygrad_llm.nn import apply_lora, remove_lora
-from tinygrad_llm.training.flags import run_program
+from tinygrad_llm.training.flags import add_device, run_program
 
 PROGRAM = "python examples/finetune_instructions.py"
 TRAINED = Path("runs/pydoc-bpe/best")  # what examples/train_gpt.py leaves
@@ -94,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--judge-model", default="llama3", help="the judge's model (default: llama3)")
     add("--score", metavar="FILE", help="only score the responses in a file, and end")
     add("--out", metavar="FOLDER", default="runs/assistant", help="default: runs/assistant")
+    add_device(parser)
     return parser
 
 
@@ -103,10 +104,12 @@ def make_base(arguments: argparse.Namespace, train: Sequence[Instruction]) -> Ba
     if wanted == "auto":
         wanted = str(TRAINED) if (TRAINED / "config.json").exists() else "new"
     if wanted != "new":
-        return open_base(wanted, arguments.dropout)
+        return open_base(wanted, arguments.dropout, arguments.device)
     texts = [f"{e.instruction}\n{e.input}\n{e.output}" for e in train]
     texts += [document.text for document in corpora.load("pydoc")]
-    config = replace(SMALL, steps=arguments.pretrain_steps, seed=arguments.seed)
+    config = replace(
+        SMALL, steps=arguments.pretrain_steps, seed=arguments.seed, device=arguments.device
+    )
     name = "the instructions and the Python manual"
     return pretrain(texts, config, CHAT_SPECIAL_TOKENS, name)
 

@@ -35,7 +35,7 @@ from tinygrad_llm.finetuning.preference import (
 )
 from tinygrad_llm.finetuning.responses import respond
 from tinygrad_llm.nn import apply_lora, remove_lora
-from tinygrad_llm.training.flags import run_program
+from tinygrad_llm.training.flags import add_device, run_program
 
 PROGRAM = "python examples/finetune_preferences.py"
 LEARNING_RATES = {"all": 1e-4, "lora": 1e-3}  # at width 128; DPO wants small steps
@@ -57,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--learning-rate", type=float, help="of DPO (default: 1e-4 for a model 128 wide)")
     add("--seed", type=int, default=0, help="default: 0")
     add("--out", metavar="FOLDER", default="runs/preferences", help="default: runs/preferences")
+    add_device(parser)
     return parser
 
 
@@ -76,7 +77,7 @@ def draw(history: History, out: Path) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Learn both answers, then prefer one."""
-    model, tokenizer, tuned_in = load_assistant(arguments.base)
+    model, tokenizer, tuned_in = load_assistant(arguments.base, arguments.device)
     set_dropout(model, 0.0)
     template = TEMPLATES[arguments.template] if arguments.template else tuned_in
     template = template or TEMPLATES["chat"]

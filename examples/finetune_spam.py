@@ -49,7 +49,7 @@ from tinygrad_llm.finetuning.metrics import (
     score_table,
     threshold_curve,
 )
-from tinygrad_llm.training.flags import run_program
+from tinygrad_llm.training.flags import add_device, run_program
 
 PROGRAM = "python examples/finetune_spam.py"
 TRAINED = Path("runs/pydoc-bpe/best")  # what examples/train_gpt.py leaves
@@ -96,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("output").add_argument
     add("--out", metavar="FOLDER", default="runs/spam", help="default: runs/spam")
     add("--predict", nargs="+", metavar="TEXT", help="classify texts with the filter in --out")
+    add_device(parser)
     return parser
 
 
@@ -114,11 +115,13 @@ def make_base(arguments: argparse.Namespace, sets: dict[str, Parts]) -> BaseMode
     if wanted == "auto":
         wanted = str(TRAINED) if (TRAINED / "config.json").exists() else "new"
     if wanted != "new":
-        return open_base(wanted)
+        return open_base(wanted, device=arguments.device)
     held_out = {m.text for _, *rest in sets.values() for part in rest for m in part}
     seen = {m.text for train, *_ in sets.values() for m in train} - held_out
     prose = [document.text for document in corpora.load("pydoc")]
-    config = replace(SMALL, steps=arguments.pretrain_steps, seed=arguments.seed)
+    config = replace(
+        SMALL, steps=arguments.pretrain_steps, seed=arguments.seed, device=arguments.device
+    )
     return pretrain([*sorted(seen), *prose], config, name="the messages and the Python manual")
 
 
@@ -230,7 +233,7 @@ def predict(arguments: argparse.Namespace) -> int:
     """Classify the texts of ``--predict``."""
     out = Path(arguments.out)
     folders = [out / name for name in ("full", "balanced") if (out / name).is_dir()] or [out]
-    classifier = Classifier.load(folders[0])
+    classifier = Classifier.load(folders[0], arguments.device)
     for text, p in zip(
         arguments.predict, classifier.probabilities(arguments.predict)[:, 1], strict=True
     ):

@@ -22,6 +22,7 @@ import numpy as np
 import tinygrad_llm as tg
 from tinygrad_llm.errors import TinygradLLMError
 from tinygrad_llm.explain.small_ops import small_ops
+from tinygrad_llm.training.flags import add_device
 
 TEXT = (
     "A gradient says how much the loss would change if this number changed a little. It starts "
@@ -48,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--small-ops", action="store_true", help="run fused ops as the small ops they consist of"
     )
+    add_device(parser)
     return parser
 
 
@@ -59,7 +61,7 @@ def study(args: argparse.Namespace) -> None:
         vocab_size=tokenizer.vocab_size, context_length=args.context, n_layer=args.layers,
         n_head=args.heads, n_embd=args.width, dropout=args.dropout,
     )  # fmt: skip
-    model = tg.nn.GPT(config)
+    model = tg.nn.GPT(config).to(args.device)
     windows = windows_of(tokenizer.encode(args.text), args.context)
     rng = np.random.default_rng(args.seed)
     train(model, windows, args.steps, rng)

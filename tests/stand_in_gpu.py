@@ -202,6 +202,7 @@ class _Cuda:
 
     class runtime:
         getDevice = staticmethod(lambda: 0)
+        getDeviceCount = staticmethod(lambda: 1)
         getDeviceProperties = staticmethod(lambda device: {"name": b"Stand-in"})
 
     @staticmethod

@@ -1,12 +1,11 @@
-"""Whole programs with ``device="cuda"`` on the stand-in for CuPy: nothing may mix in NumPy.
+"""What programs consist of, with ``device="cuda"``, on the stand-in for CuPy: no NumPy mixed in.
 
 Every op is tried on it in tests/backend/test_device.py; here the modules, optimizers, generation,
-fine-tuning, checkpoints and example programs that use them.
+fine-tuning, checkpoints and pictures that use them; in test_examples_on_stand_in.py the example
+programs.
 """
 
 import copy
-import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +13,14 @@ import pytest
 import tinygrad_llm as tg
 from tests.finetuning.test_classification import NAMES, toy_messages
 from tests.finetuning.test_instruction import EXAMPLES as INSTRUCTIONS
-from tests.stand_in_gpu import MODULE, DeviceArray, stand_in_gpu
+from tests.stand_in_gpu import DeviceArray, stand_in_gpu
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.data.templates import CHAT, CHAT_SPECIAL_TOKENS
+from tinygrad_llm.explain import pictures
+from tinygrad_llm.finetuning import classification
 from tinygrad_llm.finetuning.loop import FitSettings
 from tinygrad_llm.tokenizers import BPETokenizer
 
-PROGRAMS = Path(__file__).parents[1] / "examples"
 TEXT = "Win a free prize now! Are you coming home for dinner? Say hello to the man. mice mouse " * 9
 TOKENIZER = BPETokenizer.train([TEXT], 300, ("<|endoftext|>", *CHAT_SPECIAL_TOKENS))
 IDS = [[1, 5, 2, 7, 3], [4, 4, 9, 0, 2]]
@@ -28,12 +28,12 @@ IDS = [[1, 5, 2, 7, 3], [4, 4, 9, 0, 2]]
 
 @pytest.fixture
 def gpu(monkeypatch):
-    with stand_in_gpu(monkeypatch):
-        yield
+    with stand_in_gpu(monkeypatch) as synchronizations:
+        yield synchronizations
 
 
-def gpt(device="cpu", **more):
-    config = tg.nn.GPTConfig(TOKENIZER.vocab_size, 48, n_layer=2, n_head=2, n_embd=16, **more)
+def gpt(device="cpu", context=48, **more):
+    config = tg.nn.GPTConfig(TOKENIZER.vocab_size, context, n_layer=2, n_head=2, n_embd=16, **more)
     return tg.nn.GPT(config, Generator(3)).to(device)
 
 
@@ -169,7 +169,7 @@ def test_lora(gpu):
 
 
 def test_fine_tuning(gpu):
-    from tinygrad_llm.finetuning import classification, instruction, preference
+    from tinygrad_llm.finetuning import instruction, preference
 
     settings = FitSettings(epochs=1, batch_size=4, learning_rate=1e-3)
     classifier = classification.TextClassifier(gpt("cuda"), 2, generator=Generator(1))
@@ -185,25 +185,25 @@ def test_fine_tuning(gpu):
     assert on_device(p.data for p in (*classifier.parameters(), *model.parameters()))
 
 
-def program(name):
-    spec = importlib.util.spec_from_file_location(f"program_{name}", PROGRAMS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+def test_gradcheck_stays_on_the_device_of_its_inputs(gpu):
+    seen = []
+    tg.gradcheck(lambda x: seen.append(x.device) or (x * x).sum(),
+                 [tg.Tensor(np.ones(3, np.float32), device="cuda")])  # fmt: skip
+    assert set(seen) == {"cuda:0"}
 
 
-@pytest.mark.parametrize("flags", [
-    ["--dtype", "float32", "--dropout", "0.1", "--accumulate", "2"],
-    ["--dtype", "bfloat16", "--recompute"], ["--dtype", "float16"],
-])  # fmt: skip
-def test_train_resume_and_generate(gpu, flags, tmp_path, monkeypatch, capsys):
-    pytest.importorskip("ml_dtypes")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tinygrad_llm.training.on_gpu.prefetch.cuda_module", lambda: MODULE)
-    sizes = "--n-layer 1 --n-head 2 --n-embd 16 --context-length 16 --batch-size 2".split()
-    train = program("train_gpt")
-    where = ["--device", "cuda", "--no-graph", "--out", "run", *sizes, *flags]
-    assert train([*where, "--preset", "tiny", "--steps", "3", "--eval-every", "2"]) == 0
-    assert train([*where, "--preset", "tiny", "--steps", "5", "--resume"]) == 0
-    assert program("generate")(["run", "--device", "cuda", "--tokens", "4"]) == 0
-    assert "step" in capsys.readouterr().out
+def test_pictures_of_a_model_on_the_device(gpu):
+    pytest.importorskip("matplotlib")
+    model = gpt("cuda", dropout=0.1)
+    model.loss(IDS, IDS).backward()
+    pictures.gradient_flow(model)
+    pictures.attention_maps(model, tg.Tensor(np.array(IDS[0]), device="cuda"))
+    pictures.loss_landscape(model, IDS, IDS, size=3)
+    weight = model.token_embedding.weight.data
+    pictures.embedding_map(weight, [str(i) for i in range(len(weight))])
+    assert pictures.neighbours(weight, 3) == pictures.neighbours(gpt(dropout=0.1), 3)
+
+
+def test_a_gpu_that_is_not_there(gpu):
+    with pytest.raises(tg.errors.DeviceError, match='the last of 1 is "cuda:0"'):
+        gpt("cuda:1")

@@ -30,8 +30,8 @@ def gpu(request, monkeypatch):
             yield synchronizations
 
 
-def results(op, s, device):
-    run, inputs = differentiable_call(op.function.apply, s)
+def results(op, s, device, composed=False):
+    run, inputs = differentiable_call(op.composed if composed else op.function.apply, s)
     tensors = [Tensor(x, device=device, requires_grad=True) for x in inputs]
     outs = run(*tensors)
     outs = [o for o in (outs if isinstance(outs, tuple) else (outs,)) if is_float(o.dtype)]
@@ -47,6 +47,14 @@ def test_op_runs_on_the_device_and_agrees(op, s, gpu):
     for a, b in zip(here[0] + here[1], there[0] + there[1], strict=True):
         assert not isinstance(b, np.ndarray)
         np.testing.assert_allclose(a, backend.to_numpy(b), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("op", "s"), [c for c in CASES if c.values[0].composed is not None])
+def test_composition_runs_on_the_device_and_agrees(op, s, gpu):
+    here, there = results(op, s, "cpu"), results(op, s, "cuda", composed=True)
+    for a, b in zip(here[0] + here[1], there[0] + there[1], strict=True):
+        assert not isinstance(b, np.ndarray)
+        np.testing.assert_allclose(a, backend.to_numpy(b), rtol=1e-7, atol=1e-10)
 
 
 def test_gradients_cross_devices(gpu):

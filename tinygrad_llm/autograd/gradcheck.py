@@ -23,6 +23,7 @@ import numpy as np
 
 from tinygrad_llm.autograd.modes import no_grad
 from tinygrad_llm.autograd.tensor import Tensor, make_result
+from tinygrad_llm.backend import Array, is_array, to_device, to_numpy
 from tinygrad_llm.backend.dtypes import is_float
 from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.errors import GradientError
@@ -97,9 +98,9 @@ def gradcheck(
 ) -> Report:
     """Check the gradients of ``fn`` with respect to its inputs and, for a Module, its parameters.
 
-    Float inputs are copied to float64; a Module's parameters are changed to float64 during the
-    check and restored. The default generator is put back before each call, so dropout draws the
-    same mask every time.
+    Float inputs are copied to float64, on the device they are on; a Module's parameters are
+    changed to float64 during the check and restored. The default generator is put back before
+    each call, so dropout draws the same mask every time.
 
     Args:
         fn: a function of Tensors returning a Tensor or a tuple of them, or a Module.
@@ -135,7 +136,7 @@ def _prepare(
     fn: Any, inputs: Sequence[Any]
 ) -> tuple[list[Any], list[tuple[str, Tensor]], Callable[[], None]]:
     """Inputs in float64, everything to check by name, and what undoes the changes."""
-    if isinstance(inputs, (Tensor, np.ndarray)):
+    if isinstance(inputs, Tensor) or is_array(inputs):
         inputs = [inputs]
     fn_inputs = [_float64(x) for x in inputs]
     variables = [
@@ -160,10 +161,9 @@ def _prepare(
 
 
 def _float64(x: Any) -> Any:
-    if isinstance(x, Tensor) and is_float(x.dtype):
-        return Tensor(x.numpy().astype(np.float64), requires_grad=True)
-    if isinstance(x, np.ndarray) and is_float(x.dtype):
-        return Tensor(x.astype(np.float64), requires_grad=True)
+    array = x.data if isinstance(x, Tensor) else x
+    if is_array(array) and is_float(array.dtype):
+        return Tensor(array.astype(np.float64), requires_grad=True)
     return x
 
 
@@ -185,7 +185,7 @@ def _check(
     rng = np.random.default_rng(0)
     report = Report()
     for name, x in variables:
-        grad = np.zeros(x.shape) if x.grad is None else x.grad.copy()
+        grad = np.zeros(x.shape) if x.grad is None else to_numpy(x.grad).copy()
         x.grad = None
         slope = _complex_slope if method == "complex" else _slope
         report.entries.append(_compare(name, x, grad, evaluate, slope, limits, max_elements, rng))
@@ -198,7 +198,7 @@ class _Reduced:
     def __init__(self, fn: Callable[..., Any], inputs: list[Any]) -> None:
         self.fn, self.inputs = fn, inputs
         self.random_state = default_generator().state()
-        self.weights: list[np.ndarray] | None = None
+        self.weights: list[Array] | None = None
 
     def outputs(self) -> list[Tensor]:
         default_generator().set_state(self.random_state)
@@ -207,7 +207,8 @@ class _Reduced:
         if self.weights is None:
             rng = np.random.default_rng(1)
             self.weights = [
-                rng.uniform(0.5, 1.5, o.shape) * rng.choice([-1, 1], o.shape) for o in outs
+                to_device(rng.uniform(0.5, 1.5, o.shape) * rng.choice([-1, 1], o.shape), o.device)
+                for o in outs
             ]
         return outs
 
@@ -226,10 +227,10 @@ class _Reduced:
 
 def _slope(evaluate: _Reduced, x: Tensor, v: np.ndarray, eps: float) -> float:
     """Richardson's estimate of the slope along v; leaves x as it was."""
-    home = x.data
+    home, along = x.data, to_device(v, x.device)
 
     def at(step: float) -> float:
-        x.data = np.asarray(home + step * v)
+        x.data = _array(home + step * along)
         return float(evaluate())
 
     near = (at(eps) - at(-eps)) / (2 * eps)
@@ -240,10 +241,15 @@ def _slope(evaluate: _Reduced, x: Tensor, v: np.ndarray, eps: float) -> float:
 
 def _complex_slope(evaluate: _Reduced, x: Tensor, v: np.ndarray, eps: float) -> float:
     home, step = x.data, 1e-30
-    x.data = np.asarray(home + 1j * step * v)
+    x.data = _array(home + 1j * step * to_device(v, x.device))
     value = complex(evaluate()).imag / step
     x.data = home
     return value
+
+
+def _array(x: Any) -> Array:
+    """NumPy's arithmetic makes scalars of arrays without axes; this makes arrays of them again."""
+    return np.asarray(x) if isinstance(x, np.generic) else x
 
 
 def _compare(

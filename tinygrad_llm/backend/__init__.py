@@ -79,8 +79,22 @@ def cuda_module() -> ArrayModule:
 
 
 def module_for(device: str) -> ArrayModule:
-    """The array module of a device name; checks that the device exists."""
-    return np if parse_device(device)[0] == "cpu" else cuda_module()
+    """The array module of a device name; checks that the device exists.
+
+    Raises:
+        DeviceError: the device is unknown or absent.
+    """
+    kind, index = parse_device(device)
+    if kind == "cpu":
+        return np
+    cupy = cuda_module()
+    present = 1 if index < 1 else cupy.cuda.runtime.getDeviceCount()
+    if index >= present:
+        raise DeviceError(
+            f'device "cuda:{index}": there is no such GPU; the last of {present} is '
+            f'"cuda:{present - 1}".'
+        )
+    return cupy
 
 
 def device_of(x: Array) -> str:
@@ -100,7 +114,7 @@ def to_device(x: Array, device: str) -> Array:
     kind, index = parse_device(device)
     if kind == "cpu":
         return x if isinstance(x, np.ndarray) else to_numpy(x)
-    cupy = cuda_module()
+    cupy = module_for(device)
     if index < 0:
         return cupy.asarray(x)
     with cupy.cuda.Device(index):

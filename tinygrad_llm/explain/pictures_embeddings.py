@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Tensor
-from tinygrad_llm.backend import to_numpy
+from tinygrad_llm.backend import is_array, to_numpy
 from tinygrad_llm.errors import IndexRangeError, ShapeError
 from tinygrad_llm.explain._figure import new_figure, printable
 
@@ -17,7 +17,7 @@ def _vectors(source: Any) -> np.ndarray:
     """(V, C) of a GPT, an Embedding, a Tensor or an array."""
     if hasattr(source, "token_embedding"):
         source = source.token_embedding
-    source = source if isinstance(source, (Tensor, np.ndarray)) else source.weight
+    source = source if isinstance(source, Tensor) or is_array(source) else source.weight
     return to_numpy(source.data if isinstance(source, Tensor) else source).astype(np.float64)
 
 

@@ -63,7 +63,7 @@ def measure_landscape(
             for i, a in enumerate(steps):
                 for j, b in enumerate(steps):
                     for p, x, d, e in zip(parameters, home, first, second, strict=True):
-                        p.data[...] = x + a * d + b * e
+                        p.data[...] = x + float(a) * d + float(b) * e
                     losses[i, j] = model.loss(ids, targets).item()
     finally:
         for p, x in zip(parameters, home, strict=True):

@@ -19,6 +19,7 @@ import numpy as np
 from tinygrad_llm import ops  # noqa: F401  (fills the registry)
 from tinygrad_llm.autograd.gradcheck import RTOL, Report, gradcheck
 from tinygrad_llm.autograd.registry import REGISTRY, Op, Sample
+from tinygrad_llm.backend import Array, module_for, to_device
 from tinygrad_llm.backend.dtypes import is_float
 from tinygrad_llm.backend.random import default_generator, manual_seed
 
@@ -73,11 +74,19 @@ def differentiable_call(
     return run, [s.args[i] for i in places]
 
 
-def check_op(op: Op, seed: int = 0) -> OpProof:
+def call_on(
+    device: str, function: Callable[..., Any], s: Sample
+) -> tuple[Callable[..., Any], list[Array]]:
+    """`differentiable_call` with the arguments on a device; the constants the op moves itself."""
+    run, inputs = differentiable_call(function, s)
+    return run, [to_device(x, device) for x in inputs]
+
+
+def check_op(op: Op, seed: int = 0, device: str = "cpu") -> OpProof:
     """Check one op on all its samples, and its planted mistakes."""
     apply = op.function.apply  # type: ignore[attr-defined]
     reports = [
-        gradcheck(*differentiable_call(apply, s), raise_error=False)
+        gradcheck(*call_on(device, apply, s), raise_error=False)
         for s in op.samples(np.random.default_rng(seed))
     ]
     return OpProof(
@@ -87,25 +96,26 @@ def check_op(op: Op, seed: int = 0) -> OpProof:
         sum(e.checked for r in reports for e in r.entries),
         max(r.error for r in reports),
         len(op.wrong),
-        sum(is_caught(op, wrong, seed) for wrong in op.wrong.values()),
+        sum(is_caught(op, wrong, seed, device) for wrong in op.wrong.values()),
     )
 
 
-def is_caught(op: Op, wrong: Callable[..., Any], seed: int = 0) -> bool:
+def is_caught(op: Op, wrong: Callable[..., Any], seed: int = 0, device: str = "cpu") -> bool:
     """Whether any sample shows that this wrong ``backward`` is wrong."""
     broken: Any = type("Broken", (op.function,), {"backward": wrong, "name": op.name})
     return any(
-        not gradcheck(*differentiable_call(broken.apply, s), raise_error=False)
+        not gradcheck(*call_on(device, broken.apply, s), raise_error=False)
         for s in op.samples(np.random.default_rng(seed))
     )
 
 
-def check_gpt(max_elements: int = 256, seed: int = 0) -> Report:
+def check_gpt(max_elements: int = 256, seed: int = 0, device: str = "cpu") -> Report:
     """Check every parameter of a small GPT: tied head, dropout on, two blocks.
 
     Args:
         max_elements: elements compared per parameter, besides the random directions.
         seed: of weights, ids and dropout.
+        device: where the model is.
     """
     from tinygrad_llm.nn import GPT, GPTConfig
 
@@ -117,6 +127,7 @@ def check_gpt(max_elements: int = 256, seed: int = 0) -> Report:
     model = GPT(config)
     for _, p in model.named_parameters():  # GPT-2's 0.02 makes slopes too small to compare well
         p.data = p.data + default_generator().normal(p.shape, 0.2)
+    model.to(device)
     rng = np.random.default_rng(seed)
     ids, targets = rng.integers(0, 13, (2, 2, 6))
     targets[0, 1] = -100
@@ -154,17 +165,19 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("ops", nargs="*", metavar="OP", help="only these ops (default: all)")
     parser.add_argument("--no-gpt", action="store_true", help="leave the GPT out")
+    parser.add_argument("--device", default="cpu", help='"cpu", "cuda" or "cuda:N" (default: cpu)')
     args = parser.parse_args(argv)
     from tinygrad_llm.autograd.registry import get_op
 
+    module_for(args.device)
     start = time.perf_counter()
     chosen = [get_op(name) for name in args.ops] or list(REGISTRY.values())
-    proofs = [check_op(op) for op in chosen]
+    proofs = [check_op(op, device=args.device) for op in chosen]
     print("\n".join(op_lines(proofs)))
     ok = all(p.passed for p in proofs)
     worst = max(p.error for p in proofs)
     if not args.no_gpt and not args.ops:
-        report = check_gpt()
+        report = check_gpt(device=args.device)
         print(f"\nA GPT of 2 blocks, tied head, dropout 0.1, every parameter:\n{report}")
         ok, worst = ok and report.passed, max(worst, report.error)
     planted, caught = sum(p.planted for p in proofs), sum(p.caught for p in proofs)

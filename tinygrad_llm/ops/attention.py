@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
-from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend import Array, ArrayModule, array_module
 from tinygrad_llm.backend.compute import each, empty, row_dot, row_sum
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.random import Key
@@ -119,7 +119,7 @@ def attention_composed(
     if causal:
         x = x.masked_fill(~np.tri(t, n, n - t, dtype=bool), -np.inf)
     if mask is not None:
-        mask = np.asarray(mask)
+        mask = array_module(x.data).asarray(mask)
         x = x.masked_fill(~mask, -np.inf) if mask.dtype == bool else x + Tensor(mask)
     return dropout_composed(x.softmax(axis=-1), dropout_p, key=key) @ v
 

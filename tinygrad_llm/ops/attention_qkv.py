@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.compute import empty
@@ -41,7 +39,7 @@ def attention_qkv_composed(
 def _k_and_v_exchanged(ctx: Any, dy: Array) -> Any:
     dqkv = true_gradient(ctx, dy)
     c = dqkv.shape[-1] // 3
-    return np.concatenate([dqkv[..., :c], dqkv[..., 2 * c :], dqkv[..., c : 2 * c]], axis=-1)
+    return ctx.xp.concatenate([dqkv[..., :c], dqkv[..., 2 * c :], dqkv[..., c : 2 * c]], axis=-1)
 
 
 @register(

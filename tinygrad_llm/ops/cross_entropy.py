@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
-from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend import Array, ArrayModule, to_numpy
 from tinygrad_llm.backend.compute import as_rows, by_rows, empty
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ConfigError, ShapeError
@@ -69,14 +69,15 @@ def cross_entropy_composed(
     logits: Tensor, targets: Any, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
     """-log softmax(logits)[target], averaged, in small ops."""
-    v = logits.shape[-1]
-    ids = np.asarray(targets).reshape(-1)
+    v, targets = logits.shape[-1], to_numpy(targets)
+    ids = targets.reshape(-1)
     counted = ids != ignore_index
     one_hot = np.zeros((ids.size, v), logits.dtype)
     one_hot[counted, ids[counted]] = -1
-    losses = (logits.reshape(-1, v).log_softmax() * Tensor(one_hot)).sum(axis=-1)
+    chosen = logits.reshape(-1, v).log_softmax() * Tensor(one_hot, device=logits.device)
+    losses = chosen.sum(axis=-1)
     if reduction == "none":
-        return losses.reshape(np.shape(targets))
+        return losses.reshape(targets.shape)
     return losses.sum() / max(int(counted.sum()), 1) if reduction == "mean" else losses.sum()
 
 
@@ -94,7 +95,7 @@ def samples(rng: np.random.Generator) -> list[Any]:
 
 def _one_hot_forgotten(ctx: Any, dy: Array) -> Any:
     dlogits = true_gradient(ctx, dy)[0].copy()
-    return np.maximum(dlogits, 0), None  # only the target's entry is negative
+    return ctx.xp.maximum(dlogits, 0), None  # only the target's entry is negative
 
 
 @register(

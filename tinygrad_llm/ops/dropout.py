@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tinygrad_llm.autograd import Function, Tensor, register, sample
-from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend import Array, ArrayModule, array_module
 from tinygrad_llm.backend.random import Key, default_generator, keep_mask
 from tinygrad_llm.errors import ConfigError
 
@@ -38,7 +36,7 @@ def dropout_composed(
     """The product with a mask of zeros and 1 / (1 - p)."""
     if not training or p == 0:
         return x
-    mask = keep_mask(np, key or default_generator().next_key(), x.shape, p)
+    mask = keep_mask(array_module(x.data), key or default_generator().next_key(), x.shape, p)
     return x * Tensor(mask.astype(x.dtype) / (1 - p))
 
 
@@ -50,7 +48,7 @@ def dropout_composed(
         sample(rng.normal(size=(3, 3)), p=0.3, training=False, label="evaluation"),
     ],
     wrong={
-        "other mask": lambda ctx, dy: dropout_forward(np, dy, 0.5, (1, 2)),
+        "other mask": lambda ctx, dy: dropout_forward(ctx.xp, dy, 0.5, (1, 2)),
         "scale forgotten": lambda ctx, dy: dy * 0.7,
     },
     composed=dropout_composed,

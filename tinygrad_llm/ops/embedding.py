@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample
-from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend import Array, ArrayModule, to_numpy
 from tinygrad_llm.backend.compute import add_at, empty
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ShapeError
@@ -43,15 +43,15 @@ def embedding_backward(xp: ArrayModule, dy: Array, ids: Array, dweight: Array) -
 
 def embedding_composed(ids: Array, weight: Tensor) -> Tensor:
     """The product of one-hot rows with the table: why a lookup is a linear layer."""
-    ids = np.asarray(ids)
+    ids = to_numpy(ids)
     one_hot = np.zeros((ids.size, weight.shape[0]), weight.dtype)
     one_hot[np.arange(ids.size), ids.reshape(-1)] = 1  # (N, V)
-    return (Tensor(one_hot) @ weight).reshape(*ids.shape, weight.shape[1])
+    return (Tensor(one_hot, device=weight.device) @ weight).reshape(*ids.shape, weight.shape[1])
 
 
 def _last_one_wins(ctx: Any, dy: Array) -> Any:
     (ids,) = ctx.saved
-    dweight = np.zeros(ctx.table_shape, dy.dtype)
+    dweight = ctx.xp.zeros(ctx.table_shape, dy.dtype)
     dweight[ids.reshape(-1)] = dy.reshape(-1, dy.shape[-1])
     return None, dweight
 

@@ -135,8 +135,8 @@ def _index_samples(rng: np.random.Generator) -> list[Any]:
 
 
 def _last_copy_only(ctx: Any, dy: Array) -> Array:
-    dx = np.zeros(ctx.shape, dy.dtype)
-    dx[ctx.index] = dy if isinstance(ctx.index, np.ndarray) and ctx.index.size == 4 else 2 * dy
+    dx = ctx.xp.zeros(ctx.shape, dy.dtype)
+    dx[ctx.index] = dy if is_array(ctx.index) and ctx.index.size == 4 else 2 * dy
     return dx
 
 

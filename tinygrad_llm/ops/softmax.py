@@ -120,8 +120,10 @@ class Softmax(_Rowwise):
     family="probabilities",
     samples=_rows,
     wrong={
-        "softmax's rule": lambda ctx, dy: softmax_backward(np, dy, np.exp(ctx.saved[0]), ctx.axis),
-        "sum forgotten": lambda ctx, dy: dy * (1 - np.exp(ctx.saved[0])),
+        "softmax's rule": lambda ctx, dy: softmax_backward(
+            ctx.xp, dy, ctx.xp.exp(ctx.saved[0]), ctx.axis
+        ),
+        "sum forgotten": lambda ctx, dy: dy * (1 - ctx.xp.exp(ctx.saved[0])),
         "sign": lambda ctx, dy: -true_gradient(ctx, dy),
     },
     composed=lambda x, axis=-1: softmax_composed(x, axis).log(),
