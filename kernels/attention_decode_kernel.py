@@ -142,7 +142,8 @@ def attention_decode(q: Any, k: Any, v: Any, length: Any = None, scale: float | 
     scale = d**-0.5 if scale is None else scale
     launch(attention_decode_kernel, (splits, h, b), q, k, v, partial, highest, total,
            length_array, int(number), s, scale * LOG2_E, *element_strides(q)[:2],
-           *element_strides(k), *element_strides(v), D=d, BLOCK_D=block_d(d), BLOCK_N=block_n)
+           *element_strides(k), *element_strides(v), D=d, BLOCK_D=block_d(d), BLOCK_N=block_n,
+           max_registers=255)
     launch(join_splits_kernel, (b * h,), partial, highest, total, o, splits, D=d,
            BLOCK_D=block_d(d), BLOCK_SPLITS=next_power_of_2(splits), num_warps=4)
     return o

@@ -27,6 +27,7 @@ from .layer_norm_kernel import add_layer_norm, layer_norm, layer_norm_backward
 from .softmax_kernel import softmax, softmax_backward
 
 ROWS, WIDTH, VOCABULARY, HEADS, CONTEXT = 2048, 768, 50304, 12, 1024
+LONG = 16384
 KEY = (1, 2)
 HEAD_SIZES = (64, 128)
 
@@ -49,12 +50,21 @@ def launches(dtype: str = "bfloat16",
     row, ids = np.zeros(ROWS, np.float32), np.zeros(ROWS, np.int64)
     logits, flat = _array((64, VOCABULARY), dtype), np.zeros(1 << 16, np.float32)
     step = np.zeros(1, np.float32)
+    long = _array((4, LONG), dtype)  # the widest rows: those of layer_norm, and the vocabulary
     calls: dict[str, Callable[[], Any]] = {
         "softmax": lambda: softmax(x),
         "softmax_backward": lambda: softmax_backward(x, x),
         "layer_norm": lambda: layer_norm(x, w, w),
         "add_layer_norm": lambda: add_layer_norm(x, x, w, w),
         "layer_norm_backward": lambda: layer_norm_backward(x, x, w, row, row, x),
+        "softmax long": lambda: softmax(logits),
+        "softmax_backward long": lambda: softmax_backward(logits, logits),
+        "layer_norm long": lambda: layer_norm(long, long[0], long[0]),
+        "add_layer_norm long": lambda: add_layer_norm(long, long, long[0], long[0]),
+        "layer_norm_backward 8192": lambda: layer_norm_backward(
+            long[:, :8192], long[:, :8192], long[0, :8192], row[:4], row[:4], long[:, :8192]),
+        "layer_norm_backward long": lambda: layer_norm_backward(
+            long, long, long[0], row[:4], row[:4], long),
         "bias_gelu tanh": lambda: bias_gelu(wide, b),
         "bias_gelu erf": lambda: bias_gelu(wide, b, "none"),
         "bias_gelu_backward tanh": lambda: bias_gelu_backward(wide, wide, b),

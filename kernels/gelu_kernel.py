@@ -151,7 +151,8 @@ def bias_gelu(x: Any, bias: Any = None, approximate: str = "tanh", out: Any = No
     m, n = x2.shape
     rows, columns = _tile(n, FORWARD_ELEMENTS)
     launch(bias_gelu_forward_kernel, (cdiv(m, rows), cdiv(n, columns)), x2, contiguous(bias), y,
-           m, n, x_stride, TANH=FORMS[approximate], ROWS=rows, COLUMNS=columns)
+           m, n, x_stride, TANH=FORMS[approximate], ROWS=rows, COLUMNS=columns,
+           max_registers=255)
     return y
 
 

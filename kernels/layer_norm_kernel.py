@@ -11,6 +11,8 @@
 Mean and variance are taken in float32 in two passes over registers, not as E[x^2] - E[x]^2, which
 cancels. dw and db are summed in two stages: every program of the first keeps its running sums in
 registers and writes them once at its end; while it works on one tile, the next is on its way.
+The backward pass of a row longer than HELD does not fit in registers beside these running sums: a
+kernel of its own takes the two means of each row, and programs then share the columns too.
 
 References: Ba, Kiros and Hinton, "Layer Normalization" (2016); Triton's tutorial 05.
 """
@@ -34,6 +36,8 @@ from ._checks import (
 )
 from ._common import column_sum, row_tile
 from ._runtime import array_module, cdiv, launch, program_count
+
+HELD, BLOCK = 8192, 1024  # columns that the backward pass holds at once, and takes of longer rows
 
 
 @triton.jit
@@ -86,6 +90,7 @@ def layer_norm_backward_kernel(
     W,  # (N,) weight or None
     Mean,  # (M,) float32
     Rstd,  # (M,) float32
+    Means,  # (M, 2) float32, mean(wdy) and mean(wdy * xhat); None where a tile holds whole rows
     DX,  # (M, N) gradient of the input
     Partial,  # (programs, 2, N) float32, dw and db of each program's rows
     m,
@@ -99,6 +104,8 @@ def layer_norm_backward_kernel(
 ):
     program, programs = tl.program_id(0), tl.num_programs(0)
     columns = tl.arange(0, COLUMNS)
+    if Means is not None:
+        columns += tl.program_id(1) * COLUMNS
     inside, column = columns < n, columns[None, :]
     if W is not None:
         w = tl.load(W + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
@@ -120,14 +127,49 @@ def layer_norm_backward_kernel(
             wdy = w * dy
         else:
             wdy = dy
-        projection = tl.sum(wdy * xhat, 1)[:, None] / n
-        dx = rstd * (wdy - tl.sum(wdy, 1)[:, None] / n - xhat * projection)
+        if Means is not None:
+            average = tl.load(Means + 2 * rows, mask=row_inside, other=0.0)[:, None]
+            projection = tl.load(Means + 2 * rows + 1, mask=row_inside, other=0.0)[:, None]
+        else:
+            projection = tl.sum(wdy * xhat, 1)[:, None] / n
+            average = tl.sum(wdy, 1)[:, None] / n
+        dx = rstd * (wdy - average - xhat * projection)
         if DS is not None:
             dx += tl.load(DS + row * ds_stride + column, mask=mask, other=0.0).to(tl.float32)
         tl.store(DX + row * n + column, dx.to(DX.dtype.element_ty), mask=mask)
     offset = program.to(tl.int64) * 2 * n + columns
     tl.store(Partial + offset, dw, mask=inside)
     tl.store(Partial + offset + n, db, mask=inside)
+
+
+@triton.jit
+def layer_norm_row_means_kernel(
+    DY,  # (M, N) gradient of y, rows dy_stride apart
+    X,  # (M, N) what was normalized, rows x_stride apart
+    W,  # (N,) weight or None
+    Mean,  # (M,) float32
+    Rstd,  # (M,) float32
+    Means,  # (M, 2) float32, mean(wdy) and mean(wdy * xhat)
+    n,
+    dy_stride,
+    x_stride,
+    COLUMNS: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    mean, rstd = tl.load(Mean + row), tl.load(Rstd + row)
+    total = tl.zeros([COLUMNS], tl.float32)
+    projection = tl.zeros([COLUMNS], tl.float32)
+    for start in range(0, n, COLUMNS):
+        columns = start + tl.arange(0, COLUMNS)
+        inside = columns < n
+        wdy = tl.load(DY + row * dy_stride + columns, mask=inside, other=0.0).to(tl.float32)
+        if W is not None:
+            wdy *= tl.load(W + columns, mask=inside, other=0.0).to(tl.float32)
+        x = tl.load(X + row * x_stride + columns, mask=inside, other=0.0).to(tl.float32)
+        total += wdy
+        projection += wdy * ((x - mean) * rstd)  # 0 outside, where wdy is
+    tl.store(Means + 2 * row, tl.sum(total, 0) / n)
+    tl.store(Means + 2 * row + 1, tl.sum(projection, 0) / n)
 
 
 def _check_forward(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
@@ -147,7 +189,7 @@ def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
                out: Any = None) -> tuple[Any, Any, Any]:
     """Normalize the last axis: (y, mean, rstd).
 
-    x: (..., N), N at most 32768; weight, bias: (N,) or None; out: where to write y
+    x: (..., N), N at most 16384; weight, bias: (N,) or None; out: where to write y
     Returns y (..., N) in the dtype of x; mean and rstd (M,) float32, M = product of the other axes.
     """
     _check_forward(x, weight, bias)
@@ -219,16 +261,22 @@ def layer_norm_backward(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, ds: 
     dy2, dy_stride = as_rows(dy)
     ds2, ds_stride = as_rows(ds) if ds is not None else (None, 0)
     m, n = x2.shape
-    rows, columns, warps = row_tile(n)
-    rows = min(rows, 2)  # with more, half as many programs would be resident
-    programs = min(program_count(x, max(1, 16 // warps)), cdiv(m, rows))
+    rows, columns, warps = row_tile(n if n <= HELD else BLOCK)
+    rows, blocks = min(rows, 2), cdiv(n, columns)  # with more rows, half as many programs resident
+    programs = min(cdiv(program_count(x, max(1, 16 // warps)), blocks), cdiv(m, rows))
     xp = array_module(x)
     partial = xp.empty((programs, 2 * n), "float32")
     if not x.size:
         return dx, xp.zeros(n, parameter.dtype), xp.zeros(n, parameter.dtype)
-    launch(layer_norm_backward_kernel, (programs,), dy2, ds2, x2, contiguous(weight), mean, rstd,
+    weight, means = contiguous(weight), None
+    if blocks > 1:
+        means = xp.empty((m, 2), "float32")
+        launch(layer_norm_row_means_kernel, (m,), dy2, x2, weight, mean, rstd, means, n, dy_stride,
+               x_stride, COLUMNS=2 * BLOCK, num_warps=8, max_registers=255)
+    launch(layer_norm_backward_kernel, (programs, blocks), dy2, ds2, x2, weight, mean, rstd, means,
            dx, partial, m, n, dy_stride, ds_stride, x_stride, ROWS=rows, COLUMNS=columns,
-           STAGES=_stages(rows * columns, x2, dy2, ds2), num_warps=warps)
+           STAGES=_stages(rows * columns, x2, dy2, ds2), num_warps=warps,
+           max_registers=255 if blocks > 1 else None)
     sums = column_sum(partial, parameter.dtype)
     return dx, sums[:n], sums[n:]
 
@@ -236,4 +284,6 @@ def layer_norm_backward(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, ds: 
 def _stages(elements: int, *arrays: Any) -> int:
     """Tiles in flight: waiting ones lie in shared memory, which every chip has 99 KiB of."""
     tile_bytes = elements * sum(a.itemsize for a in arrays if a is not None)
-    return 3 if tile_bytes <= 24 << 10 else 2 if tile_bytes <= 96 << 10 else 1
+    # a tile of HELD elements is alone on a multiprocessor, whose memory it may take
+    deep = 48 << 10 if elements == HELD else 24 << 10
+    return 3 if tile_bytes <= deep else 2 if tile_bytes <= 96 << 10 else 1

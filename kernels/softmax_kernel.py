@@ -28,8 +28,10 @@ from ._checks import (
 )
 from ._common import row_tile
 from ._runtime import cdiv, launch
+from .cross_entropy_kernel import LOG2_E, row_logsumexp
 
 MAX_COLUMNS = 65536  # the vocabulary of GPT-2 fits
+HELD, BLOCK = 16384, 4096  # columns held in registers at once, and taken at a time of longer rows
 
 
 @triton.jit
@@ -75,6 +77,54 @@ def softmax_backward_kernel(
     tl.store(DX + row * n + columns[None, :], dx.to(DX.dtype.element_ty), mask=mask)
 
 
+# A row longer than HELD is read twice, in blocks: registers do not hold it.
+
+
+@triton.jit
+def softmax_long_forward_kernel(
+    X,  # (M, N) input, rows x_stride apart
+    Y,  # (M, N) output, contiguous
+    n,
+    x_stride,
+    COLUMNS: tl.constexpr,
+    VECTOR: tl.constexpr,  # elements in 16 bytes
+):
+    row = tl.program_id(0).to(tl.int64)
+    lse_log2 = row_logsumexp(X + row * x_stride, n, COLUMNS, VECTOR)
+    for start in range(0, n, COLUMNS):
+        columns = start + tl.arange(0, COLUMNS)
+        inside = columns < n
+        x = tl.load(X + row * x_stride + columns, mask=inside, other=0.0).to(tl.float32)
+        y = tl.exp2(x * LOG2_E - lse_log2)
+        tl.store(Y + row * n + columns, y.to(Y.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def softmax_long_backward_kernel(
+    DY,  # (M, N) gradient of the output, rows dy_stride apart
+    Y,  # (M, N) output of the forward pass, rows y_stride apart
+    DX,  # (M, N) gradient of the input, contiguous
+    n,
+    dy_stride,
+    y_stride,
+    COLUMNS: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    products = tl.zeros([COLUMNS], tl.float32)
+    for start in range(0, n, COLUMNS):
+        columns = start + tl.arange(0, COLUMNS)
+        dy = tl.load(DY + row * dy_stride + columns, mask=columns < n, other=0.0).to(tl.float32)
+        y = tl.load(Y + row * y_stride + columns, mask=columns < n, other=0.0).to(tl.float32)
+        products += dy * y
+    projection = tl.sum(products, 0)
+    for start in range(0, n, COLUMNS):
+        columns = start + tl.arange(0, COLUMNS)
+        dy = tl.load(DY + row * dy_stride + columns, mask=columns < n, other=0.0).to(tl.float32)
+        y = tl.load(Y + row * y_stride + columns, mask=columns < n, other=0.0).to(tl.float32)
+        dx = y * (dy - projection)
+        tl.store(DX + row * n + columns, dx.to(DX.dtype.element_ty), mask=columns < n)
+
+
 def _check_forward(x: Any, out: Any = None) -> None:
     require_float("softmax", x=x)
     if x.ndim:
@@ -94,6 +144,10 @@ def softmax(x: Any, out: Any = None) -> Any:
         return y
     x2, x_stride = as_rows(x if x.ndim else x.reshape(1))
     m, n = x2.shape
+    if n > HELD:
+        launch(softmax_long_forward_kernel, (m,), x2, y, n, x_stride, COLUMNS=BLOCK,
+               VECTOR=16 // x2.itemsize, num_warps=16)
+        return y
     rows, columns, warps = row_tile(n)
     launch(softmax_forward_kernel, (cdiv(m, rows),), x2, y, m, n, x_stride,
            ROWS=rows, COLUMNS=columns, num_warps=warps)
@@ -118,6 +172,10 @@ def softmax_backward(dy: Any, y: Any, out: Any = None) -> Any:
     dy2, dy_stride = as_rows(dy if dy.ndim else dy.reshape(1))
     y2, y_stride = as_rows(y if y.ndim else y.reshape(1))
     m, n = y2.shape
+    if n > HELD:
+        launch(softmax_long_backward_kernel, (m,), dy2, y2, dx, n, dy_stride, y_stride,
+               COLUMNS=BLOCK, num_warps=16)
+        return dx
     rows, columns, warps = row_tile(n)
     launch(softmax_backward_kernel, (cdiv(m, rows),), dy2, y2, dx, m, n, dy_stride, y_stride,
            ROWS=rows, COLUMNS=columns, num_warps=warps)

@@ -6,7 +6,7 @@ import pytest
 from tests.kernels import kernel_references as reference
 from tinygrad_llm import kernels
 
-SHAPES = [(1, 1), (3, 5, 31), (13, 1024), (2, 2500), (7,)]
+SHAPES = [(1, 1), (3, 5, 31), (13, 1024), (2, 2500), (2, 17000), (7,)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
