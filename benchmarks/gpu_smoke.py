@@ -71,8 +71,7 @@ def matrix_products() -> str:
 def product_with_bias() -> str:
     """cuBLASLt; without it training works too, with one more pass per linear layer."""
     import cupy
-
-    from tinygrad_llm.ops.on_gpu import cublas_lt
+    from tinygrad_llm.kernels import cublas_lt
 
     x, w, b = _half(1024, 768), _half(2304, 768), _half(2304)
     y = cublas_lt.linear_with_bias(*(cupy.asarray(array) for array in (x, w, b)))

@@ -120,9 +120,9 @@ def peak_device_bytes(contender: str) -> int:
 def fallbacks() -> list[str]:
     """What of our step did not run as it should, each with the reason."""
     import cupy
+    from tinygrad_llm.kernels import cublas_lt
 
     from tinygrad_llm import kernels
-    from tinygrad_llm.ops.on_gpu import cublas_lt
 
     lines = kernels.explain_dispatch().splitlines()
     slow = [" ".join(line.split()) for line in lines if "array code" in line]

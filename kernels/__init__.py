@@ -41,6 +41,7 @@ _HOME = {
     "adamw_kernel": ("adamw",),
     "grad_norm_kernel": ("grad_norm", "clip_factor", "scale_in_place"),
     "gemm": ("matmul",),
+    "cublas_lt": ("linear_with_bias",),
     "_common": ("column_sum",),
     "catalog": ("resource_table",),
     "compiling": ("compile_only", "resources", "table"),

@@ -11,6 +11,7 @@ import ctypes
 import functools
 import os
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from .errors import KernelError
@@ -81,25 +82,33 @@ def _call(name: str, *arguments: Any) -> None:
 
 @functools.cache
 def _functions() -> dict[str, Any]:
-    library = _library()
+    return load("matmul", LIBRARIES, _ARGUMENTS)
+
+
+def load(op: str, libraries: tuple[str, ...], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Functions by name from the cuBLAS that CuPy has loaded, which knows where it lies.
+
+    libraries: names of the same file in several versions; arguments: types by function
+    Raises KernelError, beginning with `op`, where CuPy has loaded none of them.
+    """
+    try:
+        from cupy_backends.cuda.libs import cublas  # noqa: F401
+    except ImportError as error:
+        raise KernelError(f"{op}: CuPy finds no cuBLAS ({error}); install CuPy with its CUDA "
+                          "libraries: pip install 'cupy-cuda13x[ctk]'") from error
+    library = _loaded(op, libraries)
     found = {}
-    for name, types in _ARGUMENTS.items():
+    for name, types in arguments.items():
         found[name] = getattr(library, name)
         found[name].argtypes, found[name].restype = types, _INT
     return found
 
 
-def _library() -> ctypes.CDLL:
-    """The cuBLAS that CuPy has loaded; CuPy knows where it lies."""
-    try:
-        from cupy_backends.cuda.libs import cublas  # noqa: F401
-    except ImportError as error:
-        raise KernelError(f"matmul: CuPy finds no cuBLAS ({error}); install CuPy with its CUDA "
-                          "libraries: pip install 'cupy-cuda13x[ctk]'") from error
-    for name in LIBRARIES:
+def _loaded(op: str, libraries: tuple[str, ...]) -> ctypes.CDLL:
+    for name in libraries:
         try:
             return ctypes.CDLL(name, mode=os.RTLD_NOW | os.RTLD_NOLOAD)
         except OSError:
             continue
-    raise KernelError(f"matmul: CuPy's cuBLAS is none of {', '.join(LIBRARIES)}; install a CuPy "
+    raise KernelError(f"{op}: CuPy's cuBLAS is none of {', '.join(libraries)}; install a CuPy "
                       "for CUDA 11 to 13")

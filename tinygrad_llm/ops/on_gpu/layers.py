@@ -13,7 +13,6 @@ from tinygrad_llm.ops._dispatch import KernelTwin, kernels, twin_of, why_not
 from tinygrad_llm.ops._ids import as_ids
 from tinygrad_llm.ops.embedding import Embedding
 from tinygrad_llm.ops.linear import Linear, check_linear_shapes
-from tinygrad_llm.ops.on_gpu.cublas_lt import linear_with_bias
 
 
 @twin_of(Linear)
@@ -36,7 +35,7 @@ class LinearKernel(KernelTwin, Linear):
         check_linear_shapes(ctx.name, x, weight, bias)
         ctx.save(x, weight)
         rows = x.reshape(-1, x.shape[-1])  # (N, in)
-        y = None if bias is None or ctx.xp is np else linear_with_bias(rows, weight, bias)
+        y = None if bias is None or ctx.xp is np else kernels().linear_with_bias(rows, weight, bias)
         if y is None:
             y = kernels().matmul(rows, weight, transpose_b=True)  # (N, out)
             if bias is not None:

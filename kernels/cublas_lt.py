@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import os
 from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.backend import Array, array_module
-from tinygrad_llm.errors import KernelError
+from ._cublas import WORKSPACE, load
+from .errors import KernelError
 
 LIBRARIES = ("libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so.11")
-WORKSPACE = 32 << 20  # bytes, what cuBLAS's documentation recommends for Hopper
 
 # cudaDataType_t and cublasComputeType_t; then names of cublasLt.h without their prefixes
 _TYPES, _FLOAT32, _COMPUTE_FLOAT32 = {"float16": 2, "bfloat16": 14}, 0, 68
@@ -86,11 +84,13 @@ class _Plan:
             raise KernelError("linear: cuBLASLt knows no algorithm for this product with a bias")
         return result
 
-    def run(self, x: Array, weight: Array, bias: Array, y: Array) -> None:
+    def run(self, x: Any, weight: Any, bias: Any, y: Any) -> None:
         """Write y = x W^T + b."""
         address = ctypes.c_uint64(bias.data.ptr)
         _set("cublasLtMatmulDescSetAttribute", self.descriptor, _BIAS_POINTER, address)
-        stream = array_module(x).cuda.get_current_stream().ptr
+        import cupy
+
+        stream = cupy.cuda.get_current_stream().ptr
         workspace = _workspace(_device(), stream)
         w, one, zero = weight.data.ptr, _ONE.ctypes.data, _ZERO.ctypes.data
         _call(
@@ -100,7 +100,7 @@ class _Plan:
         )  # fmt: skip
 
 
-def linear_with_bias(x: Array, weight: Array, bias: Array) -> Array | None:
+def linear_with_bias(x: Any, weight: Any, bias: Any) -> Any | None:
     """y (N, out) of x (N, in), weight (out, in) and bias (out,), of one 16-bit type.
 
     Returns:
@@ -116,8 +116,10 @@ def linear_with_bias(x: Array, weight: Array, bias: Array) -> Array | None:
         return None
 
 
-def _product(x: Array, weight: Array, bias: Array) -> Array:
-    y = array_module(x).empty((len(x), len(weight)), x.dtype)
+def _product(x: Any, weight: Any, bias: Any) -> Any:
+    import cupy
+
+    y = cupy.empty((len(x), len(weight)), x.dtype)
     alignments = tuple(_alignment(a) for a in (weight, x, y, y))
     sizes = (len(x), x.shape[1], len(weight))
     _plan(_device(), sizes, _TYPES[x.dtype.name], alignments).run(x, weight, bias, y)
@@ -145,7 +147,7 @@ def _plan(device: int, sizes: tuple[int, int, int], kind: int, alignments: Any) 
     return _Plan(sizes, kind, alignments)
 
 
-def _alignment(array: Array) -> int:
+def _alignment(array: Any) -> int:
     """The largest power of two that divides the address."""
     address = array.data.ptr
     return min(address & -address, _LARGEST_ALIGNMENT) or _LARGEST_ALIGNMENT
@@ -163,7 +165,7 @@ def _handle(device: int) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _workspace(device: int, stream: int) -> Array:
+def _workspace(device: int, stream: int) -> Any:
     """Products on one stream run one after the other and can share it."""
     import cupy
 
@@ -189,23 +191,4 @@ def _call(name: str, *arguments: Any) -> None:
 
 @functools.cache
 def _functions() -> dict[str, Any]:
-    library = _library()
-    found = {}
-    for name, types in _ARGUMENTS.items():
-        found[name] = getattr(library, name)
-        found[name].argtypes, found[name].restype = types, _INT
-    return found
-
-
-def _library() -> ctypes.CDLL:
-    """The cuBLASLt that CuPy's cuBLAS has loaded."""
-    try:
-        from cupy_backends.cuda.libs import cublas  # noqa: F401
-    except ImportError as error:
-        raise KernelError(f"linear: CuPy finds no cuBLAS ({error})") from error
-    for name in LIBRARIES:
-        try:
-            return ctypes.CDLL(name, mode=os.RTLD_NOW | os.RTLD_NOLOAD)
-        except OSError:
-            continue
-    raise KernelError(f"linear: cuBLAS has loaded none of {', '.join(LIBRARIES)}")
+    return load("linear", LIBRARIES, _ARGUMENTS)

@@ -6,10 +6,11 @@ import types
 
 import numpy as np
 import pytest
+from tinygrad_llm.kernels import cublas_lt
+from tinygrad_llm.kernels.errors import KernelError
 
 import tinygrad_llm as tg
 from tests.stand_in_gpu import MODULE, DeviceArray
-from tinygrad_llm.ops.on_gpu import cublas_lt
 
 KINDS = {2: np.float16}  # cudaDataType_t of the arrays
 STREAM = 0x51
@@ -137,7 +138,7 @@ def test_without_the_library_there_is_a_reason(monkeypatch):
     use(monkeypatch, None)
 
     def missing():
-        raise tg.errors.KernelError("linear: CuPy finds no cuBLAS")
+        raise KernelError("linear: CuPy finds no cuBLAS")
 
     monkeypatch.setattr(cublas_lt, "_functions", missing)
     assert cublas_lt.linear_with_bias(*arrays()[1]) is None
