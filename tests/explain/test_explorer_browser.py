@@ -31,7 +31,10 @@ def script(driver, text, *args):
 
 
 def find(driver, css):
-    return driver.find_element("css selector", css)
+    """The element, once it is there: rows are drawn after scrolling, on a busy machine later."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(driver, 10).until(lambda d: d.find_element("css selector", css))
 
 
 def texts(driver, css):
