@@ -48,6 +48,7 @@ _HOME = {
     "tuning": ("do_bench",),
     "graph": ("capture",),
     "_runtime": ("launch",),
+    "_descriptors": ("Descriptor", "why_no_descriptor"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

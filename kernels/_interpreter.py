@@ -10,6 +10,7 @@ of Triton 3.6 to 3.9 are repaired and every access to memory is checked:
 * a scalar mask combined with a block mask lost its type (3.9), and loop bounds known only at run
   time failed with NumPy 2.4 (3.6).
 * an access outside every array of the launch was undefined; here it raises KernelError.
+* additions through a tensor descriptor were missing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import triton.language as tl
+from triton._C.libtriton import ir as _ir
 from triton.runtime import interpreter as ti
 from triton.runtime.jit import JITFunction
 
@@ -79,9 +81,9 @@ class _Builder(ti.InterpreterBuilder):
             return ti.TensorHandle(np.full(ret_ty.shape, arg.data.item(), np.bool_), tl.int1)
         return super().create_splat(ret_ty, arg)
 
-    def create_masked_load(self, ptrs: Any, mask: Any, *rest: Any) -> Any:
+    def create_masked_load(self, ptrs: Any, mask: Any, *rest: Any, **options: Any) -> Any:
         self._check("load", ptrs, mask)
-        return super().create_masked_load(ptrs, mask, *rest)
+        return super().create_masked_load(ptrs, mask, *rest, **options)
 
     def create_masked_store(self, ptrs: Any, value: Any, mask: Any, *rest: Any) -> Any:
         self._check("store", ptrs, mask)
@@ -90,6 +92,14 @@ class _Builder(ti.InterpreterBuilder):
     def create_atomic_rmw(self, op: Any, ptr: Any, val: Any, mask: Any, *rest: Any) -> Any:
         self._check("atomic", ptr, mask)
         return super().create_atomic_rmw(op, ptr, val, mask, *rest)
+
+    def create_descriptor_reduce(self, kind: Any, desc: Any, value: Any, indices: Any) -> Any:
+        if kind != _ir.DESCRIPTOR_REDUCE_KIND.ADD or value.dtype.scalar != tl.float32:
+            raise KernelError(f"kernel {self.kernel_name}: a descriptor adds float32 here, nothing "
+                              f"else; got {kind} of {value.dtype.scalar}")
+        ptrs, inside = desc.materialize_pointers(indices)
+        return self.create_atomic_rmw(_ir.ATOMIC_OP.FADD, ptrs, value, inside,
+                                      _ir.MEM_SEMANTIC.RELAXED, None)
 
     def _check(self, access: str, ptrs: Any, mask: Any) -> None:
         """Raise KernelError unless every unmasked lane lies inside one array of the launch."""

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ._descriptors import Descriptor, array_of, triton_arguments, why_no_descriptor
 from .errors import KernelError
 
 OLDEST_CAPABILITY = 80  # bfloat16 arithmetic and asynchronous copies begin with sm_80
@@ -42,8 +43,8 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int = 4,
            num_stages: int = 3, max_registers: int | None = None, **constants: Any) -> None:
     """Run `kernel`, a function under ``@triton.jit``, once for every program of `grid`.
 
-    args: the kernel's run-time parameters in order: arrays, int, float, None. The first is an
-        array and decides where the kernel runs.
+    args: the kernel's run-time parameters in order: arrays, Descriptor, int, float, None. The
+        first is an array or a Descriptor and decides where the kernel runs.
     constants: its tl.constexpr parameters, by name
     max_registers: per thread; without it the assembler may spill a few of them to let one program
         more run at a time, with 255 it spills none that fits
@@ -51,12 +52,13 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int = 4,
     """
     if 0 in grid:
         return
-    if isinstance(args[0], np.ndarray) and compile_launch is None:
+    if is_host(array_of(args[0])) and compile_launch is None:
         _interpret(kernel, grid, args, constants)
         return
     if max_registers is not None:
         constants["maxnreg"] = max_registers  # Triton's name; an option, not a parameter
     if compile_launch is not None:
+        _require_descriptors(kernel, args, compile_chip)
         options = dict(constants, num_warps=num_warps, num_stages=num_stages, **_FUSION)
         compile_launch(kernel, grid, args, options)
     else:
@@ -80,9 +82,10 @@ def _interpret(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...],
                constants: dict[str, Any]) -> None:
     from . import _interpreter
     names = kernel.arg_names
-    arrays = [a for a in args if isinstance(a, np.ndarray)]
-    wrapped = [HostPointer(a) if isinstance(a, np.ndarray) else a for a in args]
-    for name, value in zip(names, args, strict=False):
+    places = [array_of(a) for a in args]
+    arrays = [a for a in places if isinstance(a, np.ndarray)]
+    wrapped = triton_arguments(args, np.ndarray, HostPointer)
+    for name, value in zip(names, places, strict=False):
         if not (value is None or isinstance(value, (np.ndarray, int, float))):
             raise KernelError(
                 f"kernel {kernel.__name__}: argument {name} is a {type(value).__name__} while the "
@@ -110,6 +113,11 @@ def _launch_on_gpu(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], nu
                 raise _wrong_device(kernel, args, device)
             key.append((a.dtype.num, address & 15 == 0))
             values.append(address)
+        elif kind is Descriptor:
+            if a.array.data.device_id != device:
+                raise _wrong_device(kernel, args, device)
+            key.append((a.dtype.num, a.block_shape))
+            values.append(a)  # made into a tensor map at every launch: sizes are no part of the key
         else:
             # Triton compiles anew for 1, for multiples of 16 and for 64-bit integers
             key.append((a == 1, a & 15 == 0, -2**31 <= a < 2**31) if kind is int else kind)
@@ -130,12 +138,13 @@ def _first_launch(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], num
         raise KernelError(f"kernel {kernel.__name__}: {reason}")
     from . import _driver
     array_type = _cupy_calls()[0]
-    for a in args:
+    _require_descriptors(kernel, args, _device_capability(_cupy_calls()[1]()))
+    for a in map(array_of, args):
         if not (a is None or isinstance(a, (array_type, int, float))):
             raise KernelError(
                 f"kernel {kernel.__name__}: an argument is a {type(a).__name__} while the first "
                 "is a CuPy array; move it with cupy.asarray")
-    wrapped = [_driver.Pointer(a) if isinstance(a, array_type) else a for a in args]
+    wrapped = triton_arguments(args, array_type, _driver.Pointer)
     try:
         with _driver.active_driver():
             compiled = kernel[grid](*wrapped, num_warps=num_warps, num_stages=num_stages,
@@ -145,6 +154,12 @@ def _first_launch(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], num
     if compiled.metadata.global_scratch_size == 0:  # scratch is handed out by Triton's own path
         tail = tuple(constants[name] for name in kernel.arg_names[len(args):])
         _compiled[key] = (compiled.run, compiled.function, compiled.packed_metadata, tail, kernel)
+
+
+def _require_descriptors(kernel: Any, args: tuple[Any, ...], chip: int) -> None:
+    for a in args:
+        if type(a) is Descriptor and (reason := why_no_descriptor(a.array, chip)) is not None:
+            raise KernelError(f"kernel {kernel.__name__}: {reason}; ask why_no_descriptor first")
 
 
 @functools.cache
@@ -157,7 +172,7 @@ def _cupy_calls() -> tuple[type, Callable[[], int], Callable[[], Any]]:
 
 
 def _wrong_device(kernel: Any, args: tuple[Any, ...], device: int) -> KernelError:
-    found = sorted({a.data.device_id for a in args if hasattr(a, "data")})
+    found = sorted({a.data.device_id for a in map(array_of, args) if hasattr(a, "data")})
     return KernelError(
         f"kernel {kernel.__name__}: the current CUDA device is {device}, the arrays are on "
         f"{', '.join(map(str, found))}; enter `with cupy.cuda.Device(n):` of the arrays")

@@ -26,6 +26,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 
 from . import _runtime
+from ._descriptors import triton_arguments
 from .errors import KernelError
 
 
@@ -85,7 +86,7 @@ def compile_only(chip: int) -> Iterator[list[Any]]:
 
     def compile_launch(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...],
                        options: dict[str, Any]) -> None:
-        wrapped = [_Pointer(a) if isinstance(a, np.ndarray) else a for a in args]
+        wrapped = triton_arguments(args, np.ndarray, _Pointer)
         compiled.append(kernel.run(*wrapped, grid=grid, warmup=True, **options))
 
     config = triton.runtime.driver

@@ -9,7 +9,7 @@
 
 typedef struct {
   unsigned grid[3], block[3], shared_bytes;
-  unsigned long long stream, launches, parameters[MAX_PARAMETERS];
+  unsigned long long stream, launches, parameters[MAX_PARAMETERS][16]; /* up to 128 bytes each */
 } Record;
 
 static Record last;
@@ -30,7 +30,7 @@ static CUresult record(const CUlaunchConfig *c, void **parameters) {
   last.stream = (unsigned long long)c->hStream;
   memset(last.parameters, 0, sizeof last.parameters);
   for (int i = 0; i < parameter_count; i++)
-    memcpy(&last.parameters[i], parameters[i], parameter_bytes[i]);
+    memcpy(last.parameters[i], parameters[i], parameter_bytes[i]);
   last.launches++;
   return CUDA_SUCCESS;
 }
@@ -77,4 +77,23 @@ CUresult cuGetErrorString(CUresult e, const char **s) ANSWER(s, "an error of the
 CUresult cuStreamIsCapturing(CUstream s, CUstreamCaptureStatus *c) ANSWER(c, 0)
 CUresult cuPointerGetAttribute(void *out, CUpointer_attribute which, CUdeviceptr p)
   ANSWER((CUdeviceptr *)out, p)
+
+/* a tensor map that holds in the open what it was made of */
+CUresult cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank,
+                                void *address, const cuuint64_t *sizes, const cuuint64_t *strides,
+                                const cuuint32_t *box, const cuuint32_t *steps,
+                                CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle,
+                                CUtensorMapL2promotion promotion, CUtensorMapFloatOOBfill fill) {
+  unsigned long long *out = (unsigned long long *)map;
+  memset(out, 0, sizeof *map);
+  if ((unsigned long long)address % 16) return CUDA_ERROR_INVALID_VALUE;
+  out[0] = (unsigned long long)address;
+  out[1] = type | rank << 8 | swizzle << 16 | fill << 24;
+  for (int i = 0; i < rank; i++) {
+    out[2 + i] = sizes[i];
+    if (i < rank - 1) out[7 + i] = strides[i];
+    out[11 + i] = box[i];
+  }
+  return CUDA_SUCCESS;
+}
 CUresult cuOccupancyMaxActiveClusters(int *n, CUfunction f, const CUlaunchConfig *c) ANSWER(n, 8)

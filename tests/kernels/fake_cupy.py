@@ -40,6 +40,9 @@ class ndarray:
     def reshape(self, *shape):
         return ndarray(self._host.reshape(*shape), self._shift, self.data.device_id)
 
+    def swapaxes(self, a, b):
+        return ndarray(self._host.swapaxes(a, b), self._shift, self.data.device_id)
+
     def __getitem__(self, index):
         return ndarray(self._host[index], self._shift, self.data.device_id)
 

@@ -8,6 +8,8 @@ import sys
 import time
 
 import numpy as np
+import triton
+import triton.language as tl
 
 from tests.kernels import fake_cupy
 
@@ -28,18 +30,19 @@ driver = ctypes.CDLL("libcuda.so.1")
 class Record(ctypes.Structure):
     _fields_ = [("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3),
                 ("shared_bytes", ctypes.c_uint), ("stream", ctypes.c_ulonglong),
-                ("launches", ctypes.c_ulonglong), ("parameters", ctypes.c_ulonglong * 64)]
+                ("launches", ctypes.c_ulonglong), ("parameters", (ctypes.c_ulonglong * 16) * 64)]
 
 
 driver.fake_last_launch.restype = ctypes.POINTER(Record)
 
 
 def last(*parameter_bytes):
-    """The last launch as a dictionary."""
+    """The last launch as a dictionary; a parameter of 128 bytes is a list of 16 numbers."""
     record = driver.fake_last_launch()[0]
+    parameters = [words[0] if size <= 8 else list(words)
+                  for size, words in zip(parameter_bytes, record.parameters, strict=False)]
     return {"grid": list(record.grid), "block": list(record.block), "stream": record.stream,
-            "launches": record.launches,
-            "parameters": list(record.parameters)[:len(parameter_bytes)]}
+            "launches": record.launches, "parameters": parameters}
 
 
 def expect(*parameter_bytes):
@@ -84,6 +87,37 @@ for _ in range(2):
                    normed, mean, rstd, 50, 96, 96, 1, 1e-5, ROWS=4, COLUMNS=128)
     out["layer_norm"].append(last(*LAYER_NORM)["parameters"])
 out["layer_norm_addresses"] = [a.data.ptr for a in (x, weight, normed, mean, rstd)]
+expect()
+
+# tensor descriptors: a map of 128 bytes by value, then sizes and strides, on both paths
+@triton.jit
+def add_blocks_kernel(X, Y, rows, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    start = tl.program_id(0) * ROWS
+    block = X.load([1, 2, start, 0]).reshape(ROWS, COLUMNS)
+    Y.atomic_add([tl.minimum(start, rows), 0], block.to(tl.float32))
+
+
+def add_blocks(source, target, rows=64):
+    blocks = (kernels.Descriptor(source, (1, 1, rows, 64)), kernels.Descriptor(target, (rows, 64)))
+    kernels.launch(add_blocks_kernel, (3,), *blocks, 100, ROWS=rows, COLUMNS=64)
+
+
+DESCRIPTORS = (128, *[4] * 4, *[8] * 4, 128, *[4] * 2, *[8] * 2, 4, 8, 8)
+expect(*DESCRIPTORS)
+packed = cupy.empty((2, 300, 3, 3, 64), "float16")[:, :, 0].swapaxes(1, 2)  # (B, H, T, D)
+target = cupy.empty((300, 64))
+out["descriptor"] = []
+for _ in range(2):
+    add_blocks(packed, target)
+    out["descriptor"].append(last(*DESCRIPTORS))
+out["descriptor_address"] = [packed.data.ptr, target.data.ptr]
+compiled = [len(_runtime._compiled)]
+for source, rows in ((cupy.empty((4, 5, 70, 64), "float16"), 64), (packed, 32), (target, 64)):
+    add_blocks(source if source.ndim == 4 else cupy.empty((2, 3, 9, 64)), target, rows)
+    compiled.append(len(_runtime._compiled))
+out["descriptor_compiled"] = [n - compiled[0] for n in compiled[1:]]
+add_blocks(cupy.empty((4, 5, 70, 64), "float16"), target)
+out["descriptor_thin_again"] = last(*DESCRIPTORS)["parameters"]
 expect()
 
 # attention: what is specialized on and what is passed as a number

@@ -65,6 +65,22 @@ def test_launches_follow_the_current_stream(launched):
     assert launched["stream"] == 0xABC
 
 
+def test_tensor_descriptors_reach_the_device_by_value(launched):
+    """The maps as the device gets them, 128 bytes each; what is compiled anew; a later launch."""
+    first, thin = launched["descriptor"]
+    assert thin.pop("launches") == first.pop("launches") + 1
+    assert first == thin
+    source, target = first["parameters"][0], first["parameters"][9]
+    assert [source[0], target[0]] == launched["descriptor_address"]
+    assert source[2:11] == [64, 300, 3, 2, 0, 1152, 128, 345600, 0]  # sizes, strides in bytes
+    assert target[2:4] == [64, 300]
+    assert first["parameters"][1:9] == [2, 3, 300, 64, 172800, 64, 576, 1]  # in elements
+    # another address and size; another block; another dtype
+    assert launched["descriptor_compiled"] == [0, 1, 2]
+    assert launched["descriptor_thin_again"][1:5] == [4, 5, 70, 64]
+    assert launched["descriptor_thin_again"][0][2:6] == [64, 70, 5, 4]
+
+
 def test_attention_grid(launched):
     block = launched["attention_config"]["BLOCK_M"]
     assert launched["attention"]["grid"] == [-(-200 // block), 3, 2]

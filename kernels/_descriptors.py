@@ -1,0 +1,108 @@
+"""Tensor descriptors: a kernel reads, writes or adds to whole blocks of an array by their position.
+
+    launch(kernel, grid, Descriptor(x, (64, 64)), ...)     # x: (M, N)
+    block = X.load([row, column])                          # in the kernel: (64, 64)
+    X.store([row, column], block), X.atomic_add([row, column], block)
+
+The Tensor Memory Accelerator of sm_90 and newer copies such a block with one instruction of one
+thread. Elements outside the array are read as zeros and never written, so that no mask is needed.
+The descriptor, 128 bytes, is passed by value: a CUDA graph keeps it.
+
+Reference: CUDA driver API, cuTensorMapEncodeTiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .errors import KernelError
+
+FIRST_CAPABILITY = 90  # compute capability 9.0, the first with a Tensor Memory Accelerator
+MAX_RANK = 5
+ALIGNMENT = 16  # bytes, of the first element and of every stride but the last
+
+
+class Descriptor:
+    """An array that a kernel takes by blocks; an argument of launch() in place of the array.
+
+    array: up to five axes, the last contiguous; its address and its other strides are multiples of
+        16 bytes
+    block_shape: elements of a block along each axis, powers of two; at least 16 bytes along the
+        last axis
+    Raises KernelError where the array or the block is none that a descriptor can describe.
+    """
+
+    __slots__ = ("array", "block_shape", "dtype", "padding", "round_f32_to_tf32", "shape",
+                 "strides")
+
+    def __init__(self, array: Any, block_shape: tuple[int, ...]) -> None:
+        reason = why_no_descriptor(array) or _why_no_block(array, block_shape)
+        if reason is not None:
+            raise KernelError(f"Descriptor: {reason}")
+        self.array, self.block_shape, self.dtype = array, block_shape, array.dtype
+        self.shape = array.shape
+        self.strides = tuple(stride // array.itemsize for stride in array.strides)  # in elements
+        # what Triton's launcher asks for besides
+        self.padding, self.round_f32_to_tf32 = "zero", False
+
+    @property
+    def base(self) -> Descriptor:
+        """Triton's launcher takes the address from here."""
+        return self
+
+    def data_ptr(self) -> int:
+        """The address of the first element, of an array on a GPU."""
+        return self.array.data.ptr
+
+
+def address(array: Any) -> int:
+    """Where the first element lies, in host memory or on a GPU."""
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+
+
+def why_no_descriptor(array: Any, chip: int = FIRST_CAPABILITY) -> str | None:
+    """The reason why `array` can have no descriptor on sm_`chip`, or None where it can."""
+    if chip < FIRST_CAPABILITY:
+        return f"tensor descriptors need sm_{FIRST_CAPABILITY}, this is sm_{chip}"
+    if not 1 <= array.ndim <= MAX_RANK or array.size == 0:
+        return f"a descriptor needs 1 to {MAX_RANK} axes, none empty, got shape {array.shape}"
+    if array.strides[-1] != array.itemsize:
+        return (f"the last axis must be contiguous, got strides of {array.strides} bytes; pass a "
+                "contiguous copy")
+    if address(array) % ALIGNMENT or any(stride % ALIGNMENT for stride in array.strides[:-1]):
+        return (f"address and strides must be multiples of {ALIGNMENT} bytes, got address "
+                f"{address(array):#x} and strides {array.strides}; pass an aligned copy")
+    return None
+
+
+def _why_no_block(array: Any, block_shape: tuple[int, ...]) -> str | None:
+    powers = all(isinstance(n, int) and n > 0 and n & (n - 1) == 0 for n in block_shape)
+    if len(block_shape) != array.ndim or not powers:
+        return (f"block_shape must be a power of two for each of the {array.ndim} axes, got "
+                f"{block_shape}")
+    if block_shape[-1] * array.itemsize < ALIGNMENT:
+        return (f"a block must have at least {ALIGNMENT} bytes along the last axis, got "
+                f"{block_shape[-1]} elements of {array.itemsize} bytes")
+    return None
+
+
+def array_of(argument: Any) -> Any:
+    """The array behind a launch argument; other arguments are returned as they are."""
+    return argument.array if type(argument) is Descriptor else argument
+
+
+def triton_arguments(arguments: tuple[Any, ...], array_type: type,
+                     pointer: Callable[[Any], Any]) -> list[Any]:
+    """Launch arguments as Triton takes them: each array as pointer(array), descriptors too."""
+    from triton.tools.tensor_descriptor import TensorDescriptor
+
+    def convert(a: Any) -> Any:
+        if type(a) is Descriptor:
+            return TensorDescriptor(pointer(a.array), list(a.shape), list(a.strides),
+                                    list(a.block_shape))
+        return pointer(a) if isinstance(a, array_type) else a
+
+    return [convert(a) for a in arguments]
