@@ -97,9 +97,9 @@ def add_blocks_kernel(X, Y, rows, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     Y.atomic_add([tl.minimum(start, rows), 0], block.to(tl.float32))
 
 
-def add_blocks(source, target, rows=64):
-    blocks = (kernels.Descriptor(source, (1, 1, rows, 64)), kernels.Descriptor(target, (rows, 64)))
-    kernels.launch(add_blocks_kernel, (3,), *blocks, 100, ROWS=rows, COLUMNS=64)
+def add_blocks(source, target, block=(1, 1, 64, 64)):
+    blocks = kernels.Descriptor(source, block), kernels.Descriptor(target, (64, 64))
+    kernels.launch(add_blocks_kernel, (3,), *blocks, 100, ROWS=64, COLUMNS=64)
 
 
 DESCRIPTORS = (128, *[4] * 4, *[8] * 4, 128, *[4] * 2, *[8] * 2, 4, 8, 8)
@@ -112,8 +112,9 @@ for _ in range(2):
     out["descriptor"].append(last(*DESCRIPTORS))
 out["descriptor_address"] = [packed.data.ptr, target.data.ptr]
 compiled = [len(_runtime._compiled)]
-for source, rows in ((cupy.empty((4, 5, 70, 64), "float16"), 64), (packed, 32), (target, 64)):
-    add_blocks(source if source.ndim == 4 else cupy.empty((2, 3, 9, 64)), target, rows)
+for source, block in ((cupy.empty((4, 5, 70, 64), "float16"), (1, 1, 64, 64)),
+                      (packed, (1, 2, 32, 64)), (cupy.empty((2, 3, 9, 64)), (1, 1, 64, 64))):
+    add_blocks(source, target, block)
     compiled.append(len(_runtime._compiled))
 out["descriptor_compiled"] = [n - compiled[0] for n in compiled[1:]]
 add_blocks(cupy.empty((4, 5, 70, 64), "float16"), target)
