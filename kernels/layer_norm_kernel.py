@@ -236,7 +236,7 @@ def _forward(x: Any, residual: Any, s: Any, weight: Any, bias: Any, y: Any,
 
 
 def _check_backward(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, ds: Any = None,
-                    out: Any = None) -> None:
+                    out: Any = None, sums_dtype: Any = None) -> None:
     _check_rows("layer_norm_backward", x, weight)
     require_float("layer_norm_backward", dy=dy, ds=ds)
     require_same_device("layer_norm_backward", x, dy=dy, ds=ds, mean=mean, rstd=rstd)
@@ -247,16 +247,18 @@ def _check_backward(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, ds: Any 
 
 @checked_by(_check_backward)
 def layer_norm_backward(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, ds: Any = None,
-                        out: Any = None) -> tuple[Any, Any, Any]:
+                        out: Any = None, sums_dtype: Any = None) -> tuple[Any, Any, Any]:
     """(dx, dw, db) of layer_norm; of add_layer_norm with x = s and ds = the gradient of s.
 
     dy, x, ds: (..., N); mean, rstd: (M,) as the forward pass returned them
+    sums_dtype: of dw and db, by default that of weight, of x where weight is None; "float32" loses
+        nothing of the sums, which are taken in it
     Returns dx (..., N) in the dtype of x (for add_layer_norm it is the gradient of both addends),
-    dw and db (N,) in the dtype of weight, of x where weight is None.
+    dw and db (N,).
     """
     _check_backward(dy, x, weight, mean, rstd, ds)
     dx = output(out, "layer_norm_backward", x.shape, x)
-    parameter = x if weight is None else weight
+    sums_dtype = sums_dtype or (x if weight is None else weight).dtype
     x2, x_stride = as_rows(x)
     dy2, dy_stride = as_rows(dy)
     ds2, ds_stride = as_rows(ds) if ds is not None else (None, 0)
@@ -267,7 +269,7 @@ def layer_norm_backward(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, ds: 
     xp = array_module(x)
     partial = xp.empty((programs, 2 * n), "float32")
     if not x.size:
-        return dx, xp.zeros(n, parameter.dtype), xp.zeros(n, parameter.dtype)
+        return dx, xp.zeros(n, sums_dtype), xp.zeros(n, sums_dtype)
     weight, means = contiguous(weight), None
     if blocks > 1:
         means = xp.empty((m, 2), "float32")
@@ -277,7 +279,7 @@ def layer_norm_backward(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, ds: 
            dx, partial, m, n, dy_stride, ds_stride, x_stride, ROWS=rows, COLUMNS=columns,
            STAGES=_stages(rows * columns, x2, dy2, ds2), num_warps=warps,
            max_registers=255 if blocks > 1 else None)
-    sums = column_sum(partial, parameter.dtype)
+    sums = column_sum(partial, sums_dtype)
     return dx, sums[:n], sums[n:]
 
 

@@ -47,6 +47,18 @@ def test_residual_fused(device, dtype):
     device.check(db, expected[2], dtype)
 
 
+def test_the_sums_over_rows_come_without_rounding_where_asked(device):
+    x, dy = device.normal((400, 24), "bfloat16"), device.normal((400, 24), "bfloat16")
+    _, mean, rstd = kernels.layer_norm(device.put(x))
+    arguments = device.put(dy), device.put(x), None, mean, rstd
+    expected = reference.layer_norm_backward(dy, x, None)[1:]
+    for actual, exact in zip(kernels.layer_norm_backward(*arguments, sums_dtype="float32")[1:],
+                             expected, strict=True):
+        device.check(actual, exact, "float32")
+    for actual, exact in zip(kernels.layer_norm_backward(*arguments)[1:], expected, strict=True):
+        device.check(actual, exact, "bfloat16")
+
+
 def test_a_large_mean_does_not_cancel(device):
     x = device.normal((4, 256)) + np.float32(1000.0)
     y, _, rstd = kernels.layer_norm(device.put(x))

@@ -53,6 +53,21 @@ def test_layer_norm_add_equals_the_two_steps(rng):
     tg.gradcheck(lambda a, b: norm.add(a, b), [x, residual])
 
 
+@pytest.mark.parametrize("add", [False, True])
+def test_layer_norms_gradients_are_summed_in_the_type_of_the_optimizer(rng, add):
+    pytest.importorskip("triton")
+    pytest.importorskip("ml_dtypes")
+    norm = nn.LayerNorm(8).to("bfloat16")
+    optimizer = tg.optim.AdamW(norm)
+    x, dy = (tg.tensor(rng.normal(size=(500, 8))).astype("bfloat16") for _ in "xy")
+    with tg.use_kernels("force"):
+        y = norm.add(x, x)[1] if add else norm(x)
+        y.backward(dy)
+    assert optimizer.buffers[0].grad.dtype == np.float32
+    exact = dy.data.astype(np.float64).sum(0)  # of which bfloat16 would keep 8 bits
+    np.testing.assert_allclose(norm.bias.grad, exact, rtol=1e-5, atol=1e-5)
+
+
 def test_feed_forward(rng):
     layer = nn.FeedForward(4).to("float64")
     assert layer.expand.weight.shape == (16, 4)

@@ -11,6 +11,7 @@ from tinygrad_llm.nn.feed_forward import FeedForward
 from tinygrad_llm.nn.kv_cache import LayerCache
 from tinygrad_llm.nn.module import Module
 from tinygrad_llm.nn.norm import LayerNorm
+from tinygrad_llm.nn.residual import ResidualSum
 
 
 class TransformerBlock(Module):
@@ -18,6 +19,9 @@ class TransformerBlock(Module):
 
         s = x + attention(norm1(x))
         y = s + feed_forward(norm2(s))
+
+    The two sums are added by the norm that comes next, y by that of the next block: see
+    `ResidualSum`.
 
     Args:
         n_embd: width C, a multiple of n_head.
@@ -50,6 +54,5 @@ class TransformerBlock(Module):
 
     def forward(self, x: Any, mask: Any = None, cache: LayerCache | None = None) -> Tensor:
         """x (B, T, C) -> (B, T, C); mask and cache as in `MultiHeadAttention`."""
-        attended = self.attention(self.norm1(x), mask=mask, cache=cache)  # (B, T, C)
-        s, normed = self.norm2.add(x, attended)  # s = x + attended, and norm2(s): one pass
-        return s + self.feed_forward(normed)
+        s = ResidualSum(x, self.attention(self.norm1(x), mask=mask, cache=cache))
+        return ResidualSum(s, self.feed_forward(self.norm2(s)))

@@ -13,6 +13,17 @@ from tinygrad_llm.ops.layer_norm import AddLayerNorm, LayerNorm, check_affine
 from tinygrad_llm.ops.softmax import Softmax
 
 
+def _target_dtype(ctx: Any, index: int) -> Any:
+    """Type of the array where the gradient of argument ``index`` is collected, None without one.
+
+    It is float32 for a parameter in half precision, whose sum over all rows would lose by rounding.
+    """
+    if index >= len(ctx.edges):
+        return None
+    target, _ = ctx.gradient_target(index)
+    return None if target is None else target.dtype
+
+
 @twin_of(LayerNorm)
 class LayerNormKernel(KernelTwin, LayerNorm):
     """layer_norm through kernels/layer_norm_kernel.py."""
@@ -31,7 +42,8 @@ class LayerNormKernel(KernelTwin, LayerNorm):
 
     def backward(ctx, dy: Array) -> Any:
         x, weight, mean, rstd = ctx.saved
-        grads = kernels().layer_norm_backward(dy, x, weight, mean, rstd)
+        dtype = _target_dtype(ctx, 1)
+        grads = kernels().layer_norm_backward(dy, x, weight, mean, rstd, sums_dtype=dtype)
         return tuple(g if need else None for g, need in zip(grads, ctx.needs, strict=False))
 
 
@@ -56,7 +68,9 @@ class AddLayerNormKernel(KernelTwin, AddLayerNorm):
         if dy is None:
             return (ds, ds, None, None)[: len(ctx.needs)]
         s, weight, mean, rstd = ctx.saved
-        dx, dw, db = kernels().layer_norm_backward(dy, s, weight, mean, rstd, ds)
+        dx, dw, db = kernels().layer_norm_backward(
+            dy, s, weight, mean, rstd, ds, sums_dtype=_target_dtype(ctx, 2)
+        )
         grads = (dx, dx, dw, db)
         return tuple(g if need else None for g, need in zip(grads, ctx.needs, strict=False))
 
