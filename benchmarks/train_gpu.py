@@ -4,6 +4,7 @@
     python benchmarks/bench_train.py --device cuda --quick          B = 32 alone, for ten minutes
     python benchmarks/bench_train.py --device cuda --breakdown      our step op by op
     python benchmarks/train_gpu.py model 32                         what it must cost (no GPU)
+    python benchmarks/train_gpu.py kernels 32 90                    its kernels, compiled (no GPU)
 
 All contenders train on the same ids with bf16 matrix products, fused attention, clipping and fused
 AdamW. Each measurement is a process; the contenders take turns. A step ends when its loss is on
@@ -261,6 +262,10 @@ def command(what: str, *arguments: str) -> None:
         from gpu_breakdown import breakdown
 
         breakdown(int(arguments[0]))
+    elif what == "kernels":
+        from step_trace import print_table
+
+        print_table(*map(int, arguments))
     else:
         from gpu_model import print_model
 

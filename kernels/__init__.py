@@ -45,6 +45,7 @@ _HOME = {
     "_common": ("column_sum",),
     "catalog": ("resource_table",),
     "compiling": ("compile_only", "resources", "table"),
+    "machine_code": ("read_machine_code",),
     "tuning": ("do_bench",),
     "graph": ("capture",),
     "_runtime": ("launch",),

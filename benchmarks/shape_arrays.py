@@ -1,0 +1,299 @@
+"""Arrays that have shape, strides, dtype and address but no numbers, in a module like CuPy.
+
+A program that runs on them goes through the same calls with the same arguments as on a GPU, at any
+size, in the time that Python takes. Views share addresses as they do on a GPU, and each new array
+begins at a multiple of 512 bytes, as in CuPy's pool. What is read back to the host is all ones.
+
+There is no memory at the addresses: whatever asks NumPy to compute with such an array ends the
+process. So each function here either works out the shape and type of its result or is unknown.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+BLOCK = 512  # bytes: every allocation of CuPy's pool begins at a multiple of it
+_next_block = 1 << 44  # where nothing is mapped
+
+
+class _At:
+    """Makes NumPy believe in an array at an address."""
+
+    def __init__(self, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        kind = f"|V{dtype.itemsize}" if dtype.kind == "V" else dtype.str
+        self.__array_interface__ = {"data": (address, False), "shape": shape, "typestr": kind,
+                                    "version": 3}
+
+
+def _new(shape: Any, dtype: Any = np.float64) -> ShapeArray:
+    """An array at an address of its own."""
+    global _next_block
+    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(int(n) for n in shape)
+    dtype, address = np.dtype(dtype), _next_block
+    nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    _next_block += -(-max(nbytes, 1) // BLOCK) * BLOCK
+    return ShapeArray(np.asarray(_At(address, shape, dtype)).view(dtype))
+
+
+def _sample(value: Any) -> Any:
+    """One element of the same type and axes, from which NumPy finds the type of a result."""
+    if isinstance(value, ShapeArray):
+        return np.ones((1,) * value.ndim, value.dtype)
+    if isinstance(value, np.ndarray) and value.ndim:
+        raise TypeError("a NumPy array was mixed into the arithmetic of GPU arrays")
+    return value
+
+
+class ShapeArray:
+    """What looks like an array in GPU memory."""
+
+    __array_ufunc__ = None
+    __hash__ = object.__hash__
+    device = types.SimpleNamespace(id=0)
+
+    def __init__(self, view: np.ndarray) -> None:
+        self.view_of = view  # of memory that is not there: never read
+        self.shape, self.strides, self.dtype = view.shape, view.strides, view.dtype
+        self.ndim, self.size, self.itemsize = view.ndim, view.size, view.itemsize
+        self.nbytes, self.flags = view.nbytes, view.flags
+        self.data = types.SimpleNamespace(ptr=view.__array_interface__["data"][0], device_id=0)
+
+    def __repr__(self) -> str:
+        return f"ShapeArray({self.shape}, {self.dtype})"
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def T(self) -> ShapeArray:
+        return ShapeArray(self.view_of.T)
+
+    # ---- other shapes of the same memory
+    def __getitem__(self, index: Any) -> ShapeArray:
+        if isinstance(index, ShapeArray) and index.dtype.kind in "iu":
+            return _new(index.shape + self.shape[1:], self.dtype)
+        parts = index if isinstance(index, tuple) else (index,)
+        if any(isinstance(part, (ShapeArray, np.ndarray, list)) for part in parts):
+            raise NotImplementedError("indexing by arrays, whose result depends on their numbers")
+        parts = parts if Ellipsis in parts else (*parts, Ellipsis)  # a view even of one element
+        return ShapeArray(self.view_of[parts])
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        if isinstance(index, ShapeArray):
+            return
+        target = self[index].shape
+        if np.broadcast_shapes(getattr(value, "shape", ()), target) != target:
+            raise ValueError(f"{value!r} does not fit into {target}")
+
+    def reshape(self, *shape: Any, **_: Any) -> ShapeArray:
+        wanted = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+        try:
+            return ShapeArray(self.view_of.reshape(wanted, copy=False))
+        except ValueError:  # only a copy has this shape, and NumPy says which -1 stands for
+            return _new(np.lib.stride_tricks.as_strided(
+                np.empty(1), self.shape, (0,) * self.ndim).reshape(wanted).shape, self.dtype)
+
+    def ravel(self) -> ShapeArray:
+        return self.reshape(-1)
+
+    # ---- new arrays
+    def astype(self, dtype: Any, copy: bool = True, **_: Any) -> ShapeArray:
+        return _new(self.shape, dtype) if copy or self.dtype != dtype else self
+
+    def copy(self) -> ShapeArray:
+        return _new(self.shape, self.dtype)
+
+    def argsort(self, *_: Any, **__: Any) -> ShapeArray:
+        return _new(self.shape, np.int64)
+
+    def _reduced(self, name: str, axis: Any = None, keepdims: bool = False, out: Any = None,
+                 **options: Any) -> ShapeArray:
+        dtype = getattr(_sample(self), name)(axis=axis, **options).dtype
+        axes = range(self.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+        gone = {a % self.ndim for a in axes}
+        kept = [(i, n) for i, n in enumerate(self.shape) if keepdims or i not in gone]
+        return _new([1 if i in gone else n for i, n in kept], dtype) if out is None else out
+
+    # ---- what the host writes and reads
+    def fill(self, value: Any) -> None:
+        pass
+
+    def set(self, array: np.ndarray, stream: Any = None) -> None:
+        pass
+
+    def get(self, *_: Any, **__: Any) -> np.ndarray:
+        return np.ones(self.shape, self.dtype)
+
+    def item(self) -> Any:
+        return self.get().item()
+
+    def tolist(self) -> Any:
+        return self.get().tolist()
+
+    def __float__(self) -> float:
+        return 1.0
+
+    def __int__(self) -> int:
+        return 1
+
+    def __bool__(self) -> bool:
+        return True
+
+
+def _reduction(name: str) -> Callable[..., ShapeArray]:
+    return lambda array, *args, **options: array._reduced(name, *args, **options)
+
+
+_REDUCTIONS = ("sum", "mean", "max", "min", "any", "all", "prod", "argmax", "argmin", "var", "std")
+for _name in _REDUCTIONS:
+    setattr(ShapeArray, _name, _reduction(_name))
+
+
+def _same_memory(name: str) -> Callable[..., ShapeArray]:
+    return lambda array, *args: ShapeArray(getattr(array.view_of, name)(*args))
+
+
+for _name in ("view", "transpose", "swapaxes", "squeeze"):
+    setattr(ShapeArray, _name, _same_memory(_name))
+
+
+def _elementwise(ufunc: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that gives the shape and type that `ufunc` would give."""
+
+    def call(*args: Any, out: Any = None, **options: Any) -> Any:
+        n_in = getattr(ufunc, "nin", len(args))
+        out = out if out is not None else args[n_in] if len(args) > n_in else None
+        if out is not None:
+            return out
+        dtype = np.asarray(ufunc(*map(_sample, args), **options)).dtype
+        return _new(np.broadcast_shapes(*(getattr(a, "shape", ()) for a in args)), dtype)
+
+    return call
+
+
+def _operators(name: str, ufunc: str) -> None:
+    call = _elementwise(getattr(np, ufunc))
+    setattr(ShapeArray, f"__{name}__", lambda *operands: call(*operands))
+    setattr(ShapeArray, f"__r{name}__", lambda self, other: call(other, self))
+    setattr(ShapeArray, f"__i{name}__", lambda self, other: self)
+
+
+for _name, _ufunc in {
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "pow": "power",
+    "floordiv": "floor_divide", "mod": "remainder", "and": "bitwise_and", "or": "bitwise_or",
+    "xor": "bitwise_xor", "lshift": "left_shift", "rshift": "right_shift", "lt": "less",
+    "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal",
+    "neg": "negative", "invert": "invert", "abs": "absolute",
+}.items():  # fmt: skip
+    _operators(_name, _ufunc)
+
+
+def _as_array(x: Any, dtype: Any = None, **_: Any) -> ShapeArray:
+    if isinstance(x, ShapeArray):
+        return x if dtype is None else x.astype(dtype, copy=False)
+    host = x if isinstance(x, np.ndarray) else np.asarray(x)
+    return _new(host.shape, host.dtype if dtype is None else dtype)
+
+
+def _matmul(a: ShapeArray, b: ShapeArray, out: Any = None) -> ShapeArray:
+    dtype = np.result_type(a.dtype, b.dtype)
+    shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+    return _new(shape, dtype) if out is None else out
+
+
+def _concatenate(arrays: Any, axis: int = 0) -> ShapeArray:
+    shape = list(arrays[0].shape)
+    shape[axis] = sum(a.shape[axis] for a in arrays)
+    return _new(shape, np.result_type(*(a.dtype for a in arrays)))
+
+
+class Stream:
+    """A stream and its events: nothing runs, so all has always happened."""
+
+    numbers = itertools.count(1)
+    on_capture: Callable[[], None] = staticmethod(lambda: None)  # called where a graph begins
+
+    def __init__(self, non_blocking: bool = False) -> None:
+        self.ptr = next(self.numbers)
+
+    def _itself(self, *_: Any) -> Any:
+        return self
+
+    record = launch = end_capture = __enter__ = _itself
+
+    def _nothing(self, *_: Any) -> None:
+        pass
+
+    wait_event = synchronize = __exit__ = _nothing
+
+    def begin_capture(self) -> None:
+        self.on_capture()
+
+
+class _Device:
+    compute_capability = "90"
+    attributes = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 232448}
+
+    def __init__(self, index: int = 0) -> None:
+        self.id = index
+
+    __enter__ = __exit__ = Stream._nothing
+
+
+def _unknown(name: str) -> Any:
+    """A type, constant or elementwise function of NumPy; nothing else is known by name alone."""
+    value = getattr(np, name)
+    if isinstance(value, np.ufunc):
+        return _elementwise(value)
+    if callable(value) and not isinstance(value, type):
+        raise NotImplementedError(f"shape_arrays: what is the shape of cupy.{name}(...)?")
+    return value
+
+
+def install() -> types.ModuleType:
+    """Make ``import cupy`` give this module in the whole process: an H100 without numbers."""
+    cupy = types.ModuleType("cupy")
+    vars(cupy).update(_functions(), ndarray=ShapeArray, cuda=_cuda(), __getattr__=_unknown)
+    sys.modules["cupy"] = cupy
+    return cupy
+
+
+def _functions() -> dict[str, Callable[..., Any]]:
+    """Those of NumPy's names that are not elementwise."""
+    return {
+        **dict.fromkeys(("empty", "zeros", "ones"), _new),
+        **dict.fromkeys(("empty_like", "zeros_like", "ones_like"), _like),
+        **{name: _reduction(name) for name in _REDUCTIONS},
+        "full": lambda shape, value, dtype=None: _new(shape, dtype or np.asarray(value).dtype),
+        "array": lambda x, dtype=None: _as_array(x, dtype).copy(), "asarray": _as_array,
+        "arange": lambda *args, dtype=None: _as_array(np.arange(*args, dtype=dtype)),
+        "ascontiguousarray": lambda x: x if x.flags.c_contiguous else x.copy(),
+        "where": _elementwise(np.where), "matmul": _matmul, "concatenate": _concatenate,
+        "argsort": lambda x, **_: x.argsort(), "copyto": lambda target, source: None,
+        "result_type": np.result_type,
+        "get_default_memory_pool": lambda: types.SimpleNamespace(free_all_blocks=lambda: None),
+    }  # fmt: skip
+
+
+def _like(x: ShapeArray, dtype: Any = None) -> ShapeArray:
+    return _new(x.shape, dtype or x.dtype)
+
+
+def _cuda() -> types.SimpleNamespace:
+    null = Stream()
+    runtime = types.SimpleNamespace(
+        getDevice=lambda: 0, getDeviceCount=lambda: 1, deviceSynchronize=lambda: None,
+        setDevice=lambda index: None, memGetInfo=lambda: (80 << 30, 80 << 30),
+        getDeviceProperties=lambda index: {"name": b"NVIDIA H100 80GB HBM3"})
+    return types.SimpleNamespace(
+        is_available=lambda: True, Device=_Device, Stream=Stream, Event=Stream, runtime=runtime,
+        get_current_stream=lambda *_: null, alloc_pinned_memory=bytearray,
+        MemoryPool=lambda: types.SimpleNamespace(malloc=None),
+        using_allocator=lambda malloc: contextlib.nullcontext())

@@ -1,0 +1,255 @@
+"""The process in which step_trace.py runs a training step of GPT-2 124M on arrays without numbers.
+
+    python benchmarks/step_recorder.py BATCH STEP [CHIP]        prints JSON
+
+STEP is captured (the step that a CUDA graph records), plain (without a graph) or evaluation (the
+loss alone, without gradients). With CHIP every Triton kernel is compiled for it, with the very
+arguments of its launches, and what the compiler made of it comes along.
+
+Everything is recorded where it leaves this project, so that no change inside can hide a launch:
+Triton kernels in Triton's JITFunction.run, products in the C functions of cuBLAS and cuBLASLt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import faulthandler
+import functools
+import inspect
+import json
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import shape_arrays
+from shape_arrays import ShapeArray
+
+Record = dict[str, Any]
+
+
+class Recorder:
+    """What was called so far: dictionaries that are ready to be printed, each with its count."""
+
+    def __init__(self, chip: int | None) -> None:
+        self.chip = chip
+        self.found: dict[str, Record] = {}
+
+    def add(self, kind: str, **facts: Any) -> None:
+        """Count a call; calls of the same facts are one."""
+        record = {"kind": kind, **facts}
+        self.found.setdefault(json.dumps(record), {**record, "count": 0})["count"] += 1
+
+    def clear(self) -> None:
+        """Forget what only warmed up."""
+        self.found.clear()
+
+
+def described(value: Any) -> Any:
+    """A value as JSON holds it: an array by what it looks like, numbers as they are."""
+    base = getattr(value, "base", None)
+    if base is not None and hasattr(value, "block_shape"):  # a tensor descriptor
+        return {**described(base), "block": list(value.block_shape)}
+    value = getattr(value, "array", value)  # what a launch wraps an array in
+    if isinstance(value, ShapeArray):
+        address = value.data.ptr
+        return {"shape": list(value.shape), "dtype": value.dtype.name,
+                "strides": [s // value.itemsize for s in value.strides],
+                "alignment": min(address & -address, shape_arrays.BLOCK)}  # fmt: skip
+    if isinstance(value, (tuple, list)):
+        return [described(v) for v in value]
+    if value is None or isinstance(value, (bool, str, int, float)):
+        return value
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+# ---------------------------------------------------------------- Triton
+@contextlib.contextmanager
+def triton_recorded(recorder: Recorder) -> Iterator[None]:
+    """Launches are recorded and, with a chip, compiled; they run nothing."""
+    import triton
+    from tinygrad_llm.kernels import _driver, _runtime, compiling
+    from tinygrad_llm.kernels.machine_code import read_machine_code
+
+    JITFunction = triton.runtime.JITFunction
+    run, code_of = JITFunction.run, functools.cache(read_machine_code)
+    driver = compiling._Driver(recorder.chip or 90)
+
+    def record(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
+        code = None
+        if recorder.chip:
+            compiled = run(self, *args, grid=grid, warmup=True, **options)
+            code = dataclasses.asdict(code_of(compiled))
+        arguments = described_all(dict(zip(self.arg_names, args, strict=False)))
+        recorder.add("launch", kernel=self.__name__, grid=list(grid), arguments=arguments,
+                     options=described_all(options), code=code)
+        return types.SimpleNamespace(  # scratch memory, so that each launch comes through here
+            metadata=types.SimpleNamespace(global_scratch_size=1))
+
+    triton.runtime.driver.set_active(driver)
+    JITFunction.run = record
+    _driver.active_driver = lambda: contextlib.nullcontext(driver)
+    _runtime.why_not = lambda: None
+    yield
+    JITFunction.run = run
+
+
+def described_all(values: Record) -> Record:
+    """Each value described."""
+    return {name: described(value) for name, value in values.items()}
+
+
+def public_kernels_recorded(recorder: Recorder) -> None:
+    """Every function under ``@checked_by`` records its calls; before kernels are imported."""
+    from tinygrad_llm.kernels import _checks
+
+    attach_check = _checks.checked_by
+
+    def checked_by(check: Callable[..., Any]) -> Callable[..., Any]:
+        def attach(function: Any) -> Any:
+            parameters = inspect.signature(function)
+
+            @functools.wraps(function)
+            def call(*args: Any, **options: Any) -> Any:
+                given = parameters.bind(*args, **options).arguments
+                recorder.add("call", op=function.__name__, arguments=described_all(given))
+                return function(*args, **options)
+
+            return attach_check(check)(call)
+
+        return attach
+
+    _checks.checked_by = checked_by
+
+
+# ---------------------------------------------------------------- cuBLAS and cuBLASLt
+_TYPES = {0: "float32", 2: "float16", 14: "bfloat16"}
+
+
+class Library:
+    """Both libraries as seen from ctypes: functions by name, all of them successful."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+        self.objects: list[Any] = [None]
+        self.functions: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("cublas"):
+            raise AttributeError(name)
+        if name not in self.functions:
+            known = getattr(self, "_" + name, None) or self._create_or_set(name)
+            self.functions[name] = lambda *args: known(*args) or 0  # attributes can be set on it
+        return self.functions[name]
+
+    def _create_or_set(self, name: str) -> Callable[..., None]:
+        if "Create" in name:
+            return self._create
+        return self._set if name.endswith("SetAttribute") else lambda *_: None
+
+    def _create(self, place: int, *values: int) -> None:
+        self.objects.append({"values": values})
+        ctypes.c_void_p.from_address(place).value = len(self.objects) - 1
+
+    def _set(self, target: int, attribute: int, address: int, size: int) -> None:
+        self.objects[target][attribute] = int.from_bytes(ctypes.string_at(address, size), "little")
+
+    def _cublasLtMatmulAlgoGetHeuristic(self, *arguments: int) -> None:
+        ctypes.c_int.from_address(arguments[-1]).value = 1
+
+    def _cublasLtMatmul(self, handle: int, what: int, alpha: int, a: int, a_layout: int, b: int,
+                        b_layout: int, beta: int, c: int, c_layout: int, d: int, d_layout: int,
+                        *_: Any) -> None:
+        told = self.objects[what]
+        layouts = [self.objects[i]["values"] for i in (a_layout, b_layout, d_layout)]
+        (kind, *_), out = layouts[0], layouts[2]
+        inner = layouts[0][1] if told.get(3) else layouts[0][2]
+        # cuBLAS counts in columns: its A is our second factor, and it computes our C transposed
+        self._product("cublasLtMatmul", out[2], out[1], inner, told.get(4, 0), told.get(3, 0),
+                      kind, out[0], [layouts[1][3], layouts[0][3], out[3]], beta, 1,
+                      told.get(7, 1), [b, a, d])
+
+    def _cublasGemmEx(self, *arguments: Any) -> None:
+        (_, second, first, n, m, k, _, b, kind, ldb, a, _, lda, beta, c, out, ldc, *_) = arguments
+        self._product("cublasGemmEx", m, n, k, first, second, kind, out, [lda, ldb, ldc], beta, 1,
+                      1, [a, b, c])
+
+    def _cublasGemmStridedBatchedEx(self, *arguments: Any) -> None:
+        (_, second, first, n, m, k, _, b, kind, ldb, _, a, _, lda, _, beta, c, out, ldc, _, batch,
+         *_) = arguments
+        self._product("cublasGemmStridedBatchedEx", m, n, k, first, second, kind, out,
+                      [lda, ldb, ldc], beta, batch, 1, [a, b, c])
+
+    def _product(self, function: str, m: int, n: int, k: int, first: int, second: int, kind: int,
+                 out: int, strides: list[int], beta: int, batch: int, epilogue: int,
+                 addresses: list[int]) -> None:
+        self.recorder.add(
+            "product", function=function, m=m, n=n, k=k, transpose_a=bool(first),
+            transpose_b=bool(second), dtype=_TYPES[kind], out_dtype=_TYPES[out], strides=strides,
+            accumulate=ctypes.c_float.from_address(beta).value != 0, batch=batch,
+            epilogue=epilogue, alignment=min(min(x & -x for x in addresses), shape_arrays.BLOCK))
+
+
+def cublas_recorded(recorder: Recorder) -> None:
+    """``ctypes.CDLL`` gives the recording library; cuBLASLt needs no trial with numbers."""
+    library, load = Library(recorder), ctypes.CDLL
+    for name in ("cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.libs"):
+        sys.modules[name] = types.ModuleType(name)
+    sys.modules["cupy_backends.cuda.libs"].cublas = None  # type: ignore[attr-defined]
+    ctypes.CDLL = lambda name, *args, **options: (  # type: ignore[assignment, misc]
+        library if str(name).startswith("libcublas") else load(name, *args, **options))
+    from tinygrad_llm.kernels import cublas_lt
+
+    cublas_lt.why_not = lambda device: None
+
+
+# ---------------------------------------------------------------- the steps
+def captured(batch: int, recorder: Recorder) -> None:
+    """What the graph of a training step holds."""
+    from train_gpu import gpt2, our_trainer
+
+    shape_arrays.Stream.on_capture = recorder.clear
+    our_trainer(gpt2(batch)).train_step()
+
+
+def plain(batch: int, recorder: Recorder) -> None:
+    """A training step launch by launch."""
+    from train_gpu import gpt2, our_trainer
+
+    our_trainer(gpt2(batch), graph=False).train_step()
+
+
+def evaluation(batch: int, recorder: Recorder) -> None:
+    """The loss of a batch, without gradients."""
+    from train_gpu import gpt2, our_trainer
+
+    import tinygrad_llm as tg
+
+    trainer = our_trainer(gpt2(batch), graph=False)
+    recorder.clear()
+    with tg.no_grad():
+        trainer.compute_loss(trainer.loader.next_batch())
+
+
+STEPS = {"captured": captured, "plain": plain, "evaluation": evaluation}
+
+
+def main(batch: str, step: str, chip: str | None = None) -> None:
+    """Record a step; print a JSON list of all its calls."""
+    faulthandler.enable()
+    shape_arrays.install()
+    recorder = Recorder(int(chip) if chip else None)
+    public_kernels_recorded(recorder)
+    cublas_recorded(recorder)
+    from tinygrad_llm.nn.init import no_init
+
+    with triton_recorded(recorder), no_init():
+        STEPS[step](int(batch), recorder)
+    print(json.dumps(list(recorder.found.values())))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
