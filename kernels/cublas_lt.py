@@ -1,194 +1,228 @@
-"""y = x W^T + b in one launch: cublasLtMatmul, which adds the bias before it stores the product.
+"""The products of linear layers with what stands next to them, in one launch of cuBLASLt each.
 
-A bias of its own reads and writes y once more: 1.8 GB in each layer of GPT-2 for 64 Ki tokens.
-CuPy does not wrap cuBLASLt, so it is called by ctypes; it is always there, since cuBLAS needs it.
-The first call on a device compares a small product with that of cuBLAS. Whatever goes wrong, from
-a missing library to a wrong number, ends in ``why_not()``, and the bias is added apart.
+    linear_with_bias     y = x W^T + b
+    gelu_with_bias       z = x W^T + b,  a = gelu(z)
+    gelu_gradient        dz = (dy W) * gelu'(z),  db = sum over rows of dz
+    weight_gradient      dW = dy^T x,  db = sum over rows of dy
 
-cuBLASLt counts in columns: y (N, out) in rows is y^T (out, N) in columns, W read as transposed.
+A pass of its own would read and write such an array once more: 0.8 GB for z of one layer of GPT-2
+and 64 Ki tokens. GELU is the form with tanh. All arrays are CuPy's, of one 16-bit type; products
+and sums are taken in float32.
+
+Each function returns None where the library does not take the arrays: another type or
+layout, no algorithm for the size, a bias at an address that 16 does not divide. The form of a
+product is compared with NumPy's, once for each device and type, before its first use. Whatever
+goes wrong, from a missing library to a wrong number, ends in ``why_not()``.
 """
 
 from __future__ import annotations
 
-import ctypes
-import functools
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._cublas import WORKSPACE, load
+from ._cublas_lt import Shape, alignment, plan
 from .errors import KernelError
 
-LIBRARIES = ("libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so.11")
-
-# cudaDataType_t and cublasComputeType_t; then names of cublasLt.h without their prefixes
-_TYPES, _FLOAT32, _COMPUTE_FLOAT32 = {"float16": 2, "bfloat16": 14}, 0, 68
-_TRANSA, _EPILOGUE, _BIAS_POINTER, _BIAS_DATA_TYPE = 3, 7, 8, 26  # MATMUL_DESC_
-_EPILOGUE_BIAS = 4
-_MAX_WORKSPACE_BYTES, _MIN_ALIGNMENTS = 1, (5, 6, 7, 8)  # MATMUL_PREF_; of A, B, C and D
-_LARGEST_ALIGNMENT = 256
-
-_ONE, _ZERO = np.array(1, np.float32), np.array(0, np.float32)
-_INT, _LONG, _SIZE, _POINTER = ctypes.c_int, ctypes.c_int64, ctypes.c_size_t, ctypes.c_void_p
-_ARGUMENTS = {
-    "cublasLtCreate": [_POINTER],
-    "cublasLtMatmulDescCreate": [_POINTER, _INT, _INT],
-    "cublasLtMatmulDescSetAttribute": [_POINTER, _INT, _POINTER, _SIZE],
-    "cublasLtMatrixLayoutCreate": [_POINTER, _INT, ctypes.c_uint64, ctypes.c_uint64, _LONG],
-    "cublasLtMatmulPreferenceCreate": [_POINTER],
-    "cublasLtMatmulPreferenceSetAttribute": [_POINTER, _INT, _POINTER, _SIZE],
-    "cublasLtMatmulAlgoGetHeuristic": [*[_POINTER] * 7, _INT, _POINTER, _POINTER],
-    "cublasLtMatmul": [*[_POINTER] * 14, _SIZE, _POINTER],
-}
+HALF = ("float16", "bfloat16")
+# An epilogue may access its vector and matrix 16 bytes at a time, whatever their address. The fault
+# that follows elsewhere ends the use of the GPU by this process (pytorch/pytorch#194497).
+ALIGNMENT = 16
+LARGEST_GAP = 0.02  # of a trial, relative to the largest number; bfloat16 rounds by 0.004
 
 
-class _Result(ctypes.Structure):
-    """cublasLtMatmulHeuristicResult_t; its first 64 bytes are the algorithm."""
+class Form(NamedTuple):
+    """A kind of product: op(B) op(A)^T in rows is D = op(A) op(B) in columns.
 
-    _fields_ = [
-        ("algorithm", ctypes.c_uint64 * 8), ("workspace", _SIZE), ("status", _INT),
-        ("waves", ctypes.c_float), ("reserved", _INT * 4),
-    ]  # fmt: skip
+    epilogue: one of cublasLtEpilogue_t of cublasLt.h
+    transpose: whether A and B, in columns, are read as transposed
+    expected: (op(B) op(A)^T, B, vector, matrix) -> D, vector and matrix after the call, in NumPy
+    """
+
+    name: str
+    epilogue: int
+    transpose: tuple[bool, bool]
+    expected: Callable[..., tuple[Any, Any, Any]]
 
 
-class _Plan:
-    """Descriptors and the chosen algorithm for one kind of product."""
+def _gelu(z: Any) -> tuple[Any, Any]:
+    """gelu(z) by tanh, and its slope."""
+    h = 0.5 + 0.5 * np.tanh(0.7978845608028654 * (z + 0.044715 * z**3))
+    return z * h, h + 2 * z * h * (1 - h) * 0.7978845608028654 * (1 + 3 * 0.044715 * z * z)
 
-    def __init__(self, sizes: tuple[int, int, int], kind: int, alignments: tuple[int, ...]) -> None:
-        n, inner, out = sizes
-        self.descriptor = _create("cublasLtMatmulDescCreate", _COMPUTE_FLOAT32, _FLOAT32)
-        for name, value in ((_TRANSA, 1), (_EPILOGUE, _EPILOGUE_BIAS), (_BIAS_DATA_TYPE, kind)):
-            _set("cublasLtMatmulDescSetAttribute", self.descriptor, name, _INT(value))
-        layouts = ((inner, out, inner), (inner, n, inner), (out, n, out))  # W, x, y
-        self.w, self.x, self.y = (
-            _create("cublasLtMatrixLayoutCreate", kind, *layout) for layout in layouts
-        )
-        self.result = self._choose(alignments)
 
-    def _choose(self, alignments: tuple[int, ...]) -> _Result:
-        """The algorithm that cuBLASLt expects to be the fastest."""
-        preference = _create("cublasLtMatmulPreferenceCreate")
-        bounds: list[tuple[int, Any]] = [(_MAX_WORKSPACE_BYTES, ctypes.c_uint64(WORKSPACE))]
-        bounds += [
-            (name, ctypes.c_uint32(value))
-            for name, value in zip(_MIN_ALIGNMENTS, alignments, strict=True)
-        ]
-        for name, value in bounds:
-            _set("cublasLtMatmulPreferenceSetAttribute", preference, name, value)
-        result, found = _Result(), _INT(0)
-        _call(
-            "cublasLtMatmulAlgoGetHeuristic", _handle(_device()), self.descriptor, self.w, self.x,
-            self.y, self.y, preference, 1, ctypes.addressof(result), ctypes.addressof(found),
-        )  # fmt: skip
-        if not found.value or result.status:
-            raise KernelError("linear: cuBLASLt knows no algorithm for this product with a bias")
-        return result
+def _gelu_gradient(product: Any, b: Any, vector: Any, z: Any) -> tuple[Any, Any, Any]:
+    dz = product * _gelu(z)[1]
+    return dz, dz.sum(0), z
 
-    def run(self, x: Any, weight: Any, bias: Any, y: Any) -> None:
-        """Write y = x W^T + b."""
-        address = ctypes.c_uint64(bias.data.ptr)
-        _set("cublasLtMatmulDescSetAttribute", self.descriptor, _BIAS_POINTER, address)
-        import cupy
 
-        stream = cupy.cuda.get_current_stream().ptr
-        workspace = _workspace(_device(), stream)
-        w, one, zero = weight.data.ptr, _ONE.ctypes.data, _ZERO.ctypes.data
-        _call(
-            "cublasLtMatmul", _handle(_device()), self.descriptor, one, w, self.w, x.data.ptr,
-            self.x, zero, y.data.ptr, self.y, y.data.ptr, self.y,
-            ctypes.addressof(self.result), workspace.data.ptr, WORKSPACE, stream,
-        )  # fmt: skip
+BIAS = Form("product with a bias", 4, (True, False), lambda p, b, v, z: (p + v, v, z))
+GELU_AUX_BIAS = Form(
+    "product with a bias and GELU", 4 | 32 | 128, (True, False),
+    lambda p, b, v, z: (_gelu(p + v)[0], v, p + v),
+)  # fmt: skip
+DGELU_BGRAD = Form("product with GELU's gradient", 64 | 128 | 16, (False, False), _gelu_gradient)
+BGRADB = Form(
+    "product with a bias gradient", 512, (False, True), lambda p, b, v, z: (p, b.sum(0), z)
+)  # fmt: skip
 
 
 def linear_with_bias(x: Any, weight: Any, bias: Any) -> Any | None:
-    """y (N, out) of x (N, in), weight (out, in) and bias (out,), of one 16-bit type.
+    """y (N, out) of x (N, in), weight (out, in) and bias (out,)."""
+    if not _fits(x, weight, bias):
+        return None
+    y = _empty((len(x), len(weight)), x.dtype)
+    return None if _run(BIAS, weight, x, y, [bias]) is None else y
 
-    Returns:
-        None where cuBLASLt does not take them, or fails on this device.
+
+def gelu_with_bias(x: Any, weight: Any, bias: Any) -> tuple[Any, Any] | None:
+    """z and a (N, out) of x (N, in), weight (out, in) and bias (out,); out divisible by 8."""
+    if not _fits(x, weight, bias) or len(weight) % 8:
+        return None
+    z, a = (_empty((len(x), len(weight)), x.dtype) for _ in range(2))
+    return None if _run(GELU_AUX_BIAS, weight, x, a, [bias], z) is None else (z, a)
+
+
+def gelu_gradient(dy: Any, weight: Any, z: Any, db: Any = None,
+                  dtype: Any = None) -> tuple[Any, Any] | None:
+    """dz (N, in) and db (in,) of dy (N, out), weight (out, in) and z (N, in); in divisible by 8.
+
+    db: where the sums go; without it, or where it is not aligned, into a new array of `dtype`, and
+        where the library sums into no such array, into one of the 16-bit type
     """
-    arrays = (weight, x, bias)
-    fits = all(a.flags.c_contiguous and a.dtype == x.dtype for a in arrays)
-    if x.dtype.name not in _TYPES or not fits or not x.size or why_not(_device()):
+    if not _fits(dy, weight, z) or z.shape[1] % 8:
         return None
-    try:
-        return _product(x, weight, bias)
-    except KernelError:  # no algorithm for this size
+    dz = _empty(z.shape, z.dtype)
+    db = _run(DGELU_BGRAD, weight, dy, dz, _vectors(z.shape[1], db, dtype, dy.dtype), z)
+    return None if db is None else (dz, db)
+
+
+def weight_gradient(dy: Any, x: Any, out: Any, accumulate: bool = False, db: Any = None,
+                    dtype: Any = None) -> Any | None:
+    """Write dW to `out` (out, in), or add it there; returns db (out,), which is never added.
+
+    dy: (N, out); x: (N, in); out: of their type or float32; db, dtype: as in gelu_gradient
+    """
+    takes_out = out.dtype.name in (dy.dtype.name, "float32") and out.flags.c_contiguous
+    if not takes_out or not _fits(dy, x):
         return None
+    vectors = _vectors(dy.shape[1], db, dtype, dy.dtype)
+    return _run(BGRADB, x, dy, out, vectors, accumulate=accumulate)
 
 
-def _product(x: Any, weight: Any, bias: Any) -> Any:
-    import cupy
-
-    y = cupy.empty((len(x), len(weight)), x.dtype)
-    alignments = tuple(_alignment(a) for a in (weight, x, y, y))
-    sizes = (len(x), x.shape[1], len(weight))
-    _plan(_device(), sizes, _TYPES[x.dtype.name], alignments).run(x, weight, bias, y)
-    return y
-
-
-@functools.cache
 def why_not(device: int) -> str | None:
-    """Why cuBLASLt is not used on this device, or None: it is tried once."""
+    """What on this device was or would be computed without cuBLASLt, with the reason, or None."""
+    if not any(key[0] == device for key in _trials):
+        half = np.dtype("float16")
+        _trial(device, BIAS, half, half, half)
+    return "; ".join(_reasons.get(device, ())) or None
+
+
+def trials() -> dict[str, str]:
+    """Which form was tried with which types, and why it is not used ("" where it is)."""
+    return {
+        f"device {device}, {form}: {factors} -> {result}, vector {vector}": reason
+        for (device, form, factors, result, vector), reason in _trials.items()
+    }
+
+
+_trials: dict[tuple[int, str, str, str, str], str] = {}
+_reasons: dict[int, dict[str, None]] = {}  # of each device, in the order in which they came up
+
+
+def _run(form: Form, a: Any, b: Any, d: Any, vectors: Iterable[Any], matrix: Any = None,
+         accumulate: bool = False) -> Any | None:
+    """Compute D with the first of the vectors that the library takes; returns that one."""
+    device, reason = _device(), ""
+    for vector in vectors:
+        reason = _trial(device, form, a.dtype, d.dtype, vector.dtype) or _attempt(
+            form, a, b, d, vector, matrix, accumulate
+        )
+        if not reason:
+            return vector
+    _reasons.setdefault(device, {})[reason] = None
+    return None
+
+
+def _attempt(form: Form, a: Any, b: Any, d: Any, vector: Any, matrix: Any,
+             accumulate: bool) -> str:
+    """Launch; or say why not."""
+    n, m = d.shape
+    k = a.shape[1] if form.transpose[0] else a.shape[0]
+    addresses = [0 if x is None else x.data.ptr for x in (a, b, d, vector, matrix)]
+    if any(address % ALIGNMENT for address in addresses[3:]):
+        return f"linear: {form.name}: its vector begins at no multiple of {ALIGNMENT} bytes"
+    types = (a.dtype.name, d.dtype.name, vector.dtype.name)
+    shape = Shape(_device(), form.epilogue, form.transpose, (m, n, k), types,
+                  tuple(map(alignment, addresses)))  # fmt: skip
+    try:
+        plan(shape).run(addresses, accumulate)
+    except (KernelError, AttributeError) as error:  # no algorithm; a library without the function
+        return f"{error} ({form.name}, {n} x {m} x {k})"
+    return ""
+
+
+def _trial(device: int, form: Form, kind: Any, result: Any, vector: Any) -> str:
+    """Why a form does not work with these types on this device, or "": found out once."""
+    key = (device, form.name, kind.name, result.name, vector.name)
+    if key not in _trials:
+        _trials[key] = _compare(form, kind, result, vector)
+    return _trials[key]
+
+
+def _compare(form: Form, kind: Any, result: Any, vector: Any) -> str:
+    """Run a small product, added onto what is there where D is a gradient; "" if it is right."""
     import cupy
 
+    m, n, k = 64, 48, 32
+    sizes = [(m, k) if form.transpose[0] else (k, m), (k, n) if form.transpose[1] else (n, k)]
     rng = np.random.default_rng(0)
-    x, w, b = (rng.normal(size=s).astype(np.float16) for s in ((48, 32), (64, 32), (64,)))
-    try:
-        ours = _product(*(cupy.asarray(a) for a in (x, w, b))).get()
-    except (KernelError, AttributeError) as error:
-        return str(error)
-    expected = x.astype(np.float32) @ w.astype(np.float32).T + b
-    gap = float(np.abs(ours - expected).max())
-    return None if gap < 0.1 else f"linear: cuBLASLt's result is off by {gap:.2g}"
+    a, b, d, z = ((0.5 * rng.normal(size=s)).astype(kind) for s in (*sizes, (n, m), (n, m)))
+    v = rng.normal(size=n if form is BGRADB else m).astype(vector)
+    moved = [cupy.asarray(x) for x in (a, b, d.astype(result), v, z)]
+    matrix = moved[4] if form in (GELU_AUX_BIAS, DGELU_BGRAD) else None
+    reason = _attempt(form, moved[0], moved[1], moved[2], moved[3], matrix, form is BGRADB)
+    if reason:
+        return reason
+    a, b, d, v, z = (x.astype(np.float32) for x in (a, b, d, v, z))
+    product = (b.T if form.transpose[1] else b) @ (a.T if form.transpose[0] else a)  # (n, m)
+    expected = form.expected(product + d if form is BGRADB else product, b, v, z)
+    gap = max(_gap(found.get(), e) for found, e in zip(moved[2:], expected, strict=True))
+    return "" if gap < LARGEST_GAP else f"linear: cuBLASLt's {form.name} is off by {gap:.2g}"
 
 
-@functools.lru_cache(maxsize=256)
-def _plan(device: int, sizes: tuple[int, int, int], kind: int, alignments: Any) -> _Plan:
-    return _Plan(sizes, kind, alignments)
+def _gap(found: Any, expected: Any) -> float:
+    gap = np.abs(found.astype(np.float32) - expected).max() / np.abs(expected).max()
+    return float(gap) if np.isfinite(gap) else np.inf
 
 
-def _alignment(array: Any) -> int:
-    """The largest power of two that divides the address."""
-    address = array.data.ptr
-    return min(address & -address, _LARGEST_ALIGNMENT) or _LARGEST_ALIGNMENT
+def _vectors(length: int, given: Any, dtype: Any, half: Any) -> Iterator[Any]:
+    """Where a bias gradient may go: the given array, a new one of `dtype`, one of 16 bits."""
+    usable = given is not None and given.flags.c_contiguous and not given.data.ptr % ALIGNMENT
+    if usable:
+        yield given
+    wanted = half if dtype is None and given is None else dtype or given.dtype
+    for kind in dict.fromkeys((np.dtype(wanted), half)):
+        if not usable or given.dtype != kind:
+            yield _empty((length,), kind)
+
+
+def _fits(*arrays: Any) -> bool:
+    """All of one 16-bit type, contiguous, and none empty."""
+    kind = arrays[0].dtype
+    return kind.name in HALF and all(
+        a.dtype == kind and a.flags.c_contiguous and a.size for a in arrays
+    )
+
+
+def _empty(shape: tuple[int, ...], dtype: Any) -> Any:
+    import cupy
+
+    return cupy.empty(shape, dtype)
 
 
 def _device() -> int:
     import cupy
 
-    return cupy.cuda.runtime.getDevice()
-
-
-@functools.cache
-def _handle(device: int) -> int:
-    return _create("cublasLtCreate")
-
-
-@functools.lru_cache(maxsize=64)
-def _workspace(device: int, stream: int) -> Any:
-    """Products on one stream run one after the other and can share it."""
-    import cupy
-
-    return cupy.empty(WORKSPACE, "int8")
-
-
-def _create(name: str, *arguments: Any) -> int:
-    """A new object of cuBLASLt: its address."""
-    place = _POINTER()
-    _call(name, ctypes.addressof(place), *arguments)
-    return place.value or 0
-
-
-def _set(name: str, target: int, attribute: int, value: Any) -> None:
-    _call(name, target, attribute, ctypes.addressof(value), ctypes.sizeof(value))
-
-
-def _call(name: str, *arguments: Any) -> None:
-    status = _functions()[name](*arguments)
-    if status:
-        raise KernelError(f"linear: {name} failed with cuBLAS status {status}")
-
-
-@functools.cache
-def _functions() -> dict[str, Any]:
-    return load("linear", LIBRARIES, _ARGUMENTS)
+    return int(cupy.cuda.runtime.getDevice())

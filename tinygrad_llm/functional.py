@@ -51,6 +51,11 @@ def gelu(x: Any, approximate: str = "tanh") -> Tensor:
     return OPS["gelu"](_tensor(x), approximate=approximate)
 
 
+def feed_forward(x: Any, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
+    """linear(gelu(linear(x, w1, b1)), w2, b2). x (..., C), w1 (H, C), w2 (O, H) -> (..., O)."""
+    return OPS["feed_forward"](_tensor(x), w1, b1, w2, b2)
+
+
 def relu(x: Any) -> Tensor:
     """max(x, 0)."""
     return OPS["relu"](_tensor(x))

@@ -1,136 +1,188 @@
-"""The product with a bias by cuBLASLt: what it is told, on a library that counts in columns too."""
+"""Products with epilogues by cuBLASLt: what it is told, on a library that counts in columns too."""
 
-import ctypes
-import sys
-import types
+import threading
 
+import ml_dtypes
 import numpy as np
 import pytest
-from tinygrad_llm.kernels import cublas_lt
+from tinygrad_llm.kernels import _cublas_lt, cublas_lt
 from tinygrad_llm.kernels.errors import KernelError
 
-import tinygrad_llm as tg
-from tests.stand_in_gpu import MODULE, DeviceArray
+from tests.stand_in_cublas_lt import Library, gelu, gelu_slope, use
+from tests.stand_in_gpu import DeviceArray
 
-KINDS = {2: np.float16}  # cudaDataType_t of the arrays
-STREAM = 0x51
-
-
-class Library:
-    """cuBLASLt's functions of cublas_lt.py, on host memory, as cublasLt.h describes them."""
-
-    def __init__(self, wrong=0.0, algorithms=1):
-        self.objects, self.wrong, self.algorithms, self.calls = [], wrong, algorithms, 0
-
-    def __getitem__(self, name):
-        return getattr(self, name)
-
-    def create(self, place, value):
-        self.objects.append(value)
-        ctypes.c_void_p.from_address(place).value = len(self.objects)
-        return 0
-
-    def cublasLtCreate(self, place):
-        return self.create(place, "handle")
-
-    def cublasLtMatmulDescCreate(self, place, compute, scale):
-        assert (compute, scale) == (68, 0)  # sums and factors in float32
-        return self.create(place, {})
-
-    def cublasLtMatrixLayoutCreate(self, place, kind, rows, columns, leading):
-        return self.create(place, (KINDS[kind], rows, columns, leading))
-
-    def cublasLtMatmulPreferenceCreate(self, place):
-        return self.create(place, {})
-
-    def set(self, target, attribute, address, size):
-        kind = {4: ctypes.c_uint32, 8: ctypes.c_uint64}[size]
-        self.objects[target - 1][attribute] = kind.from_address(address).value
-        return 0
-
-    cublasLtMatmulDescSetAttribute = cublasLtMatmulPreferenceSetAttribute = set
-
-    def cublasLtMatmulAlgoGetHeuristic(self, handle, desc, a, b, c, d, preference, n, result,
-                                       found):  # fmt: skip
-        assert self.objects[preference - 1] == {1: cublas_lt.WORKSPACE, 5: 32, 6: 32, 7: 32, 8: 32}
-        ctypes.c_uint64.from_address(result).value = 99
-        ctypes.c_int.from_address(found).value = self.algorithms
-        return 0
-
-    def matrix(self, address, layout):
-        """The matrix (rows, columns) at an address, whose columns are contiguous."""
-        kind, rows, columns, leading = self.objects[layout - 1]
-        assert leading >= rows
-        size = leading * columns * np.dtype(kind).itemsize
-        buffer = (ctypes.c_char * size).from_address(address)
-        return np.frombuffer(buffer, kind).reshape(columns, leading).T[:rows]
-
-    def cublasLtMatmul(self, handle, desc, alpha, a, la, b, lb, beta, c, lc, d, ld, algorithm,
-                       workspace, size, stream):  # fmt: skip
-        told = self.objects[desc - 1]
-        assert (told[3], told[7], told[26]) == (1, 4, 2)  # A transposed; a bias; in float16
-        assert ctypes.c_float.from_address(alpha).value == 1
-        assert ctypes.c_float.from_address(beta).value == 0
-        assert ctypes.c_uint64.from_address(algorithm).value == 99
-        assert (c, lc, size, stream) == (d, ld, cublas_lt.WORKSPACE, STREAM)
-        w, x, y = self.matrix(a, la).T, self.matrix(b, lb), self.matrix(d, ld)
-        bias = np.frombuffer((ctypes.c_char * (2 * len(y))).from_address(told[8]), np.float16)
-        y[...] = w.astype(np.float32) @ x.astype(np.float32) + bias[:, None] + self.wrong
-        self.calls += 1
-        return 0
+HALF = pytest.mark.parametrize("half", [np.float16, ml_dtypes.bfloat16], ids=["fp16", "bf16"])
+BIAS, GELU_AUX_BIAS, DGELU_BGRAD, BGRADB = 4, 164, 208, 512  # cublasLt.h
 
 
-def use(monkeypatch, library):
-    """Make cublas_lt.py believe in a GPU with this library."""
-    stream = types.SimpleNamespace(ptr=STREAM)
-    cuda = types.SimpleNamespace(
-        get_current_stream=lambda: stream, runtime=types.SimpleNamespace(getDevice=lambda: 0)
-    )
-    cupy = types.SimpleNamespace(
-        ndarray=DeviceArray, empty=MODULE.empty, asarray=MODULE.asarray, cuda=cuda
-    )
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(cublas_lt, "_functions", lambda: library)
-    monkeypatch.setattr(cublas_lt, "_alignment", lambda array: 32)
-    forget()
+@pytest.fixture
+def library(monkeypatch):
+    found = Library()
+    use(monkeypatch, found)
+    yield found
+    assert not found.mistakes
 
 
-def forget():
-    for cached in (cublas_lt.why_not, cublas_lt._plan, cublas_lt._handle, cublas_lt._workspace):
-        cached.cache_clear()
-
-
-@pytest.fixture(autouse=True)
-def _start_and_end_without_plans():
-    forget()
-    yield
-    forget()
-
-
-def arrays(n=5, inner=8, out=3):
+def draw(half, *shapes):
+    """Arrays on the host, as float64, and the same on the device."""
     rng = np.random.default_rng(0)
-    host = [rng.normal(size=s).astype(np.float16) for s in ((n, inner), (out, inner), (out,))]
-    return host, [DeviceArray(a) for a in host]
+    halves = [(0.5 * rng.normal(size=s)).astype(half) for s in shapes]
+    return [h.astype(np.float64) for h in halves], [DeviceArray(h) for h in halves]
 
 
-def test_the_product_is_the_one_that_was_meant(monkeypatch):
-    library = Library()
+def near(found, expected, dtype):
+    assert found.dtype == dtype
+    tolerance = 1e-5 if found.dtype == np.float32 else 4 * float(ml_dtypes.finfo(dtype).eps)
+    gap = np.abs(found.host.astype(np.float64) - expected).max() / np.abs(expected).max()
+    assert gap < tolerance
+
+
+@HALF
+def test_product_with_a_bias(library, half):
+    for n, inner, out in ((5, 8, 3), (1, 4, 6), (5, 8, 3)):
+        (x, w, b), moved = draw(half, (n, inner), (out, inner), (out,))
+        near(cublas_lt.linear_with_bias(*moved), x @ w.T + b, half)
+    assert library.epilogues == [BIAS] * 4  # one of them the trial
+    assert library.created["handle"] == 1
+    assert library.created["MatmulDesc"] == 3
+
+
+@HALF
+def test_gelu_is_taken_along(library, half):
+    (x, w, b), moved = draw(half, (5, 6), (16, 6), (16,))
+    z, a = cublas_lt.gelu_with_bias(*moved)
+    near(z, x @ w.T + b, half)
+    near(a, gelu(x @ w.T + b), half)
+    assert library.epilogues == [GELU_AUX_BIAS] * 2
+
+
+@HALF
+@pytest.mark.parametrize("sums", [np.float32, None], ids=["float32", "half"])
+def test_gradient_of_gelu_and_its_sum_over_rows(library, half, sums):
+    (dy, w, z), moved = draw(half, (7, 6), (6, 16), (7, 16))
+    dz, db = cublas_lt.gelu_gradient(*moved, dtype=sums)
+    expected = (dy @ w) * gelu_slope(z)
+    near(dz, expected, half)
+    near(db, expected.sum(0), sums or half)
+    assert library.epilogues == [DGELU_BGRAD] * 2
+
+
+@HALF
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("wide", [False, True])
+def test_gradients_of_weight_and_bias(library, half, accumulate, wide):
+    (dy, x, before), moved = draw(half, (7, 6), (7, 5), (6, 5))
+    target = np.float32 if wide else half
+    out = DeviceArray(before.astype(target))
+    place = DeviceArray(np.full(6, np.nan, target))
+    db = cublas_lt.weight_gradient(*moved[:2], out, accumulate, place)
+    near(out, dy.T @ x + (before if accumulate else 0), target)
+    near(db, dy.sum(0), target)
+    assert db is place
+    assert library.epilogues == [BGRADB] * 2
+
+
+def test_plans_are_destroyed_when_they_make_room_and_with_their_thread(library, monkeypatch):
+    monkeypatch.setattr(_cublas_lt, "PLANS", 3)
+    monkeypatch.setattr(_cublas_lt, "_plans", _cublas_lt._Plans())
+
+    def work():
+        for n in range(1, 9):
+            arrays = draw(np.float16, (n, 8), (4, 8), (4,))[1]
+            assert cublas_lt.linear_with_bias(*arrays) is not None
+        seen.update({kind: library.alive(kind) for kind in library.created})
+
+    seen = {}
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == {"handle": 1, "MatmulDesc": 3, "MatrixLayout": 9, "MatmulPreference": 0}
+    assert library.created["MatmulDesc"] == library.created["MatmulPreference"] == 9
+    assert [kind for kind, _ in library.objects.values()] == ["handle"]
+
+
+def test_two_threads_do_not_set_each_other_s_bias(library):
+    x, w = draw(np.float16, (5, 8), (4, 8))[1]
+    biases = [DeviceArray(np.full(4, value, np.float16)) for value in (0, 100)]
+    cublas_lt.linear_with_bias(x, w, biases[0])  # the trial
+    both = threading.Barrier(2, timeout=20)
+    library.before_product = both.wait  # both have set their pointer when the first one computes
+    found = {}
+    threads = [
+        threading.Thread(target=lambda i=i, b=b: found.update(
+            {i: cublas_lt.linear_with_bias(x, w, b).host}))
+        for i, b in enumerate(biases)
+    ]  # fmt: skip
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_allclose(found[1] - found[0].astype(np.float64), 100, atol=0.1)
+
+
+def shifted(array):
+    """The same numbers, 2 bytes further than a multiple of 64."""
+    memory = np.zeros(array.size + 64, array.dtype)
+    start = -(memory.ctypes.data // memory.itemsize) % 32 + 1
+    place = memory[start : start + array.size].reshape(array.shape)
+    place[...] = array.host
+    return DeviceArray(place)
+
+
+def test_an_unaligned_vector_or_matrix_never_reaches_the_library(library):
+    x, w, b = draw(np.float16, (5, 8), (16, 8), (16,))[1]
+    assert shifted(b).data.ptr % 16 == 2
+    assert cublas_lt.linear_with_bias(x, w, shifted(b)) is None
+    assert cublas_lt.gelu_with_bias(x, w, shifted(b)) is None
+    assert "no multiple of 16 bytes" in cublas_lt.why_not(0)
+    z = shifted(draw(np.float16, (5, 8))[1][0])
+    assert cublas_lt.gelu_gradient(draw(np.float16, (5, 16))[1][0], w, z) is None
+
+
+def test_an_unaligned_place_for_a_bias_gradient_is_left_to_the_caller(library):
+    (dy, x), moved = draw(np.float16, (7, 6), (7, 5))
+    place = shifted(DeviceArray(np.zeros(6, np.float32)))
+    db = cublas_lt.weight_gradient(*moved, DeviceArray(np.empty((6, 5), np.float32)), False, place)
+    near(db, dy.sum(0), np.float32)
+    assert db is not place
+    assert not place.host.any()
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["refused", "ignored"])
+def test_a_bias_gradient_in_float32_that_the_library_does_not_give(monkeypatch, narrow):
+    """It refuses the type, or writes 16-bit numbers into the float32 array all the same."""
+    asked = []
+    library = Library(
+        refuses=lambda epilogue, vector, size: not narrow and vector is np.float32, narrow=narrow
+    )
     use(monkeypatch, library)
-    for sizes in ((5, 8, 3), (1, 4, 6), (5, 8, 3)):
-        (x, w, b), moved = arrays(*sizes)
-        y = cublas_lt.linear_with_bias(*moved)
-        expected = x.astype(np.float32) @ w.astype(np.float32).T + b
-        np.testing.assert_allclose(y.host.astype(np.float32), expected, rtol=2e-3, atol=2e-3)
-    assert library.calls == 4  # one of them the trial
-    assert library.objects.count("handle") == 1
+    (dy, w, z), moved = draw(np.float16, (7, 6), (6, 16), (7, 16))
+    for _ in range(2):
+        _, db = cublas_lt.gelu_gradient(*moved, dtype=np.float32)
+        near(db, ((dy @ w) * gelu_slope(z)).sum(0), np.float16)
+        asked.append(len(library.epilogues))
+    assert cublas_lt.why_not(0) is None
+    assert asked[1] == asked[0] + 1  # the trial of float32 is not repeated
+    assert len([reason for reason in cublas_lt.trials().values() if reason]) == 1
+
+
+def test_a_size_without_an_algorithm_is_asked_for_once(monkeypatch):
+    library = Library(refuses=lambda epilogue, vector, size: size == (3, 5))
+    use(monkeypatch, library)
+    for _ in range(3):
+        assert cublas_lt.linear_with_bias(*draw(np.float16, (5, 8), (3, 8), (3,))[1]) is None
+    assert library.created["MatmulPreference"] == 2
+    assert "status 15 (product with a bias, 5 x 3 x 8)" in cublas_lt.why_not(0)
+    assert cublas_lt.linear_with_bias(*draw(np.float16, (4, 8), (3, 8), (3,))[1]) is not None
 
 
 @pytest.mark.parametrize(("library", "reason"), [
-    (Library(wrong=0.5), "off by 0.5"), (Library(algorithms=0), "knows no algorithm"),
+    (Library(wrong=0.5), "off by 0.0"), (Library(wrong=np.nan), "off by inf"),
+    (Library(refuses=lambda *told: True), "status 15"),
 ])  # fmt: skip
 def test_a_library_that_fails_the_trial_is_not_used(monkeypatch, library, reason):
     use(monkeypatch, library)
-    assert cublas_lt.linear_with_bias(*arrays()[1]) is None
+    assert cublas_lt.linear_with_bias(*draw(np.float16, (5, 8), (3, 8), (3,))[1]) is None
     assert reason in cublas_lt.why_not(0)
 
 
@@ -140,42 +192,29 @@ def test_without_the_library_there_is_a_reason(monkeypatch):
     def missing():
         raise KernelError("linear: CuPy finds no cuBLAS")
 
-    monkeypatch.setattr(cublas_lt, "_functions", missing)
-    assert cublas_lt.linear_with_bias(*arrays()[1]) is None
-    assert cublas_lt.why_not(0) == "linear: CuPy finds no cuBLAS"
+    monkeypatch.setattr(_cublas_lt, "_functions", missing)
+    assert cublas_lt.linear_with_bias(*draw(np.float16, (5, 8), (3, 8), (3,))[1]) is None
+    assert "linear: CuPy finds no cuBLAS" in cublas_lt.why_not(0)
 
 
-def test_other_types_and_strides_are_left_to_cublas(monkeypatch):
-    use(monkeypatch, Library())
-    x, w, b = arrays()[1]
+def test_other_types_and_strides_are_left_to_cublas(library):
+    x, w, b = draw(np.float16, (5, 8), (16, 8), (16,))[1]
     assert cublas_lt.linear_with_bias(DeviceArray(x.host.astype(np.float32)), w, b) is None
     assert cublas_lt.linear_with_bias(x[:, ::2], w[:, ::2], b) is None
+    assert cublas_lt.gelu_with_bias(x, w[:12], b[:12]) is None  # 12 is not divisible by 8
+    assert not library.epilogues
 
 
 def test_alignment_is_a_power_of_two_of_at_most_256():
-    found = []
-    for address in (0x1020, 0x4000, 0x1002):
-        array = types.SimpleNamespace(data=types.SimpleNamespace(ptr=address))
-        found.append(cublas_lt._alignment(array))
-    assert found == [32, 256, 2]
+    assert [_cublas_lt.alignment(a) for a in (0x1020, 0x4000, 0x1002, 0)] == [32, 256, 2, 256]
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("shape", [(4096, 768, 2304), (300, 768, 3072), (33, 64, 40), (1, 96, 32)])
-def test_on_a_gpu(shape, dtype):
-    import cupy
-
-    n, inner, out = shape
-    rng = np.random.default_rng(0)
-    kind = tg.Tensor(np.zeros(1), dtype).dtype
-    x, w, b = (rng.normal(size=s).astype(kind) for s in ((n, inner), (out, inner), (out,)))
-    flat = cupy.empty(w.size + out + 32, kind)  # as in the optimizer: parameters 32 bytes apart
-    weight = flat[16 : 16 + w.size].reshape(w.shape)
-    bias = flat[16 + w.size : 16 + w.size + out]
-    weight[...], bias[...] = cupy.asarray(w), cupy.asarray(b)
-    y = cublas_lt.linear_with_bias(cupy.asarray(x), weight, bias)
-    assert cublas_lt.why_not(cupy.cuda.runtime.getDevice()) is None
-    expected = x.astype(np.float64) @ w.astype(np.float64).T + b.astype(np.float64)
-    error = np.linalg.norm(y.get().astype(np.float64) - expected) / np.linalg.norm(expected)
-    assert error < 5e-3
+def test_the_fault_of_the_stand_in_is_seen():
+    """An address that the check let through would be noticed by these tests."""
+    library = Library()
+    library.objects[1] = ("MatmulDesc", {8: 24})
+    library.asked[1] = dict.fromkeys((5, 6, 7, 8), 1)
+    number = np.array([99], np.uint64)
+    library.cublasLtMatmul(0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, number.ctypes.data, 0,
+                           _cublas_lt.WORKSPACE, 0x51)  # fmt: skip
+    assert library.mistakes == ["misaligned address"]

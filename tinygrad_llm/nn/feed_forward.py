@@ -43,4 +43,26 @@ class FeedForward(Module):
 
     def forward(self, x: Any) -> Tensor:
         """x (B, T, C) -> (B, T, C)."""
-        return self.dropout(self.project(F.gelu(self.expand(x))))
+        if not self._is_one_op(x):
+            return self.dropout(self.project(F.gelu(self.expand(x))))
+        w1, b1, w2, b2 = (
+            p for layer in (self.expand, self.project) for p in (layer.weight, layer.bias)
+        )
+        return self.dropout(F.feed_forward(x, w1, b1, w2, b2))  # type: ignore[arg-type]
+
+    def _is_one_op(self, x: Any) -> bool:
+        """Whether to compute the same by one op, which spares a GPU passes over memory.
+
+        Its products are those of tensor cores, on 16-bit numbers. The layers then are not called,
+        so they must be plain ones, and nobody may listen to them.
+        """
+        if not isinstance(x, Tensor) or x.device == "cpu" or x.dtype.itemsize != 2:
+            return False
+        return all(
+            type(layer) is Linear and layer.bias is not None and not _has_hooks(layer)
+            for layer in (self.expand, self.project)
+        )
+
+
+def _has_hooks(module: Module) -> bool:
+    return bool(module._forward_pre_hooks or module._forward_hooks or module._backward_hooks)

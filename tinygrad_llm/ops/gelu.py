@@ -48,6 +48,33 @@ def gelu_erf_forward(xp: ArrayModule, x: Array, y: Array, slope: Array) -> None:
 FORMS = {"tanh": gelu_tanh_forward, "none": gelu_erf_forward}
 
 
+def gelu_and_slope(xp: ArrayModule, x: Array, approximate: str) -> tuple[Array, Array]:
+    """y and its slope, of the shape and type of x."""
+    work = accumulate_dtype(x.dtype)
+    y, slope = empty(xp, x.shape, x.dtype), empty(xp, x.shape, x.dtype)
+    x_rows, y_rows, slope_rows = (as_rows(a) for a in (x, y, slope))
+
+    def block(rows: slice) -> None:
+        targets = y_rows[rows], slope_rows[rows]
+        outs = workspace(xp, work, *targets)
+        FORMS[approximate](xp, x_rows[rows].astype(work, copy=False), *outs)
+        store(targets, outs)
+
+    by_rows(xp, block, *x_rows.shape)
+    return y, slope
+
+
+def times_slope(xp: ArrayModule, dy: Array, slope: Array) -> Array:
+    """dx = dy slope."""
+    dx = empty(xp, dy.shape, dy.dtype)
+    dy2, slope2, dx2 = (as_rows(a) for a in (dy, slope, dx))
+    by_rows(
+        xp, lambda rows: xp.multiply(dy2[rows], slope2[rows], out=dx2[rows]),
+        len(dx2), dx2.shape[1], one_pass=True,
+    )  # fmt: skip
+    return dx
+
+
 def gelu_composed(x: Tensor, approximate: str = "tanh") -> Tensor:
     """The formula in small ops, each with a derivative of its own."""
     if approximate == "none":
@@ -99,32 +126,15 @@ class Gelu(Function):
     fresh = True
 
     def forward(ctx, x: Array, approximate: str = "tanh") -> Array:
-        form = FORMS.get(approximate)
-        if form is None:
+        if approximate not in FORMS:
             raise ConfigError(
                 f'gelu: approximate must be "tanh" or "none" (exact), got {approximate!r}.'
             )
-        xp, work = ctx.xp, accumulate_dtype(x.dtype)
-        y, slope = empty(xp, x.shape, x.dtype), empty(xp, x.shape, x.dtype)
-        x_rows, y_rows, slope_rows = (as_rows(a) for a in (x, y, slope))
-
-        def block(rows: slice) -> None:
-            targets = y_rows[rows], slope_rows[rows]
-            outs = workspace(xp, work, *targets)
-            form(xp, x_rows[rows].astype(work, copy=False), *outs)
-            store(targets, outs)
-
-        by_rows(xp, block, *x_rows.shape)
+        y, slope = gelu_and_slope(ctx.xp, x, approximate)
         if ctx.requires_grad:
             ctx.save(slope)
         return y
 
     def backward(ctx, dy: Array) -> Any:
-        xp, (slope,) = ctx.xp, ctx.saved
-        dx = empty(xp, dy.shape, dy.dtype)
-        dy2, slope2, dx2 = (as_rows(a) for a in (dy, slope, dx))
-        by_rows(
-            xp, lambda rows: xp.multiply(dy2[rows], slope2[rows], out=dx2[rows]),
-            len(dx2), dx2.shape[1], one_pass=True,
-        )  # fmt: skip
-        return dx
+        (slope,) = ctx.saved
+        return times_slope(ctx.xp, dy, slope)

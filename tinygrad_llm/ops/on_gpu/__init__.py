@@ -4,6 +4,6 @@ A twin holds no mathematics. Formula and derivative stand in the op's own file, 
 arithmetic in ``kernels/``; here one is handed to the other.
 """
 
-from tinygrad_llm.ops.on_gpu import attention, layers, losses, rowwise
+from tinygrad_llm.ops.on_gpu import attention, feed_forward, layers, losses, rowwise
 
-__all__ = ["attention", "layers", "losses", "rowwise"]
+__all__ = ["attention", "feed_forward", "layers", "losses", "rowwise"]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tinygrad_llm.autograd import Function
 from tinygrad_llm.backend import Array
 from tinygrad_llm.errors import ShapeError
@@ -23,39 +21,51 @@ class LinearKernel(KernelTwin, Linear):
 
     @classmethod
     def refusal(cls, arrays: list[Any], kwargs: dict[str, Any]) -> str | None:
-        x, weight = arrays[:2]
-        if x.dtype != weight.dtype:
-            return f"x is {x.dtype} and weight is {weight.dtype}"
+        x, *others = arrays
         rows = x.reshape(-1, x.shape[-1])
         return super().refusal(arrays, kwargs) or why_not(
-            kernels().matmul.supports(rows, weight, transpose_b=True)
+            kernels().linear.supports(rows, *others)
         )
 
     def forward(ctx, x: Array, weight: Array, bias: Array | None = None) -> Array:
         check_linear_shapes(ctx.name, x, weight, bias)
         ctx.save(x, weight)
-        rows = x.reshape(-1, x.shape[-1])  # (N, in)
-        y = None if bias is None or ctx.xp is np else kernels().linear_with_bias(rows, weight, bias)
-        if y is None:
-            y = kernels().matmul(rows, weight, transpose_b=True)  # (N, out)
-            if bias is not None:
-                y += bias
-        return y.reshape(*x.shape[:-1], weight.shape[0])
+        y = kernels().linear(x.reshape(-1, x.shape[-1]), weight, bias)  # (N, out)
+        return y.reshape(*x.shape[:-1], len(weight))
 
     def backward(ctx, dy: Array) -> Any:
         x, weight = ctx.saved
-        matmul, needs = kernels().matmul, ctx.needs
+        rows = x.reshape(-1, x.shape[-1])  # (N, in)
         dy = ctx.xp.ascontiguousarray(dy.reshape(-1, dy.shape[-1]))  # (N, out)
-        dx = matmul(dy, weight).reshape(x.shape) if needs[0] else None
-        dw = db = None
-        if needs[1]:
-            out, accumulate = ctx.gradient_target(1)
-            rows = x.reshape(-1, x.shape[-1])  # (N, in)
-            dw = matmul(dy, rows, out=out, transpose_a=True, accumulate=accumulate)
-        if len(needs) > 2 and needs[2]:
-            target, _ = ctx.gradient_target(2)  # float32 where the optimizer sums gradients so
-            db = kernels().column_sum(dy, dy.dtype if target is None else target.dtype)
-        return (dx, dw, db)[: len(needs)]
+        dx = kernels().matmul(dy, weight).reshape(x.shape) if ctx.needs[0] else None
+        return (dx, *layer_gradients(ctx, dy, rows, 1))[: len(ctx.needs)]
+
+
+def layer_gradients(ctx: Function, dy: Array, x: Array, index: int) -> tuple[Any, Any]:
+    """Gradients of a layer's weight (argument ``index``) and bias (the next), where wanted.
+
+    Both come from one product of dy (N, out) and x (N, in), in the type in which the optimizer
+    sums gradients.
+    """
+    weight_needs, bias_needs = (*ctx.needs[index : index + 2], False)[:2]
+    out, accumulate = ctx.gradient_target(index) if weight_needs else (None, False)
+    db, dtype = bias_target(ctx, index + 1) if bias_needs else (None, None)
+    if weight_needs and bias_needs:
+        return kernels().linear_backward_weight(dy, x, out, accumulate, db, dtype)
+    if bias_needs:
+        return None, kernels().column_sum(dy, dtype)
+    if not weight_needs:
+        return None, None
+    return kernels().matmul(dy, x, out=out, transpose_a=True, accumulate=accumulate), None
+
+
+def bias_target(ctx: Function, index: int) -> tuple[Array | None, Any]:
+    """Where the gradient of a bias may be written, and its type; None and None for any.
+
+    The kernels overwrite it. What is there already is added by the engine.
+    """
+    target, accumulate = ctx.gradient_target(index)
+    return None if accumulate else target, None if target is None else target.dtype
 
 
 @twin_of(Embedding)

@@ -1,0 +1,168 @@
+"""What a linear layer and a feed-forward network compute, in as few launches as the libraries give.
+
+    linear                     y = x W^T + b
+    linear_gelu                z = x W^T + b,  a = gelu(z)
+    linear_gelu_backward       dz = (dy W) * gelu'(z),  db = sum over rows of dz
+    linear_backward_weight     dW = dy^T x,  db = sum over rows of dy
+
+On CuPy arrays of 16 bits each is one launch, if cuBLASLt takes the arrays (cublas_lt.py);
+otherwise a product and one pass more, by the kernels of this package, as on NumPy arrays. Fused is
+usually faster, but not everywhere: a product with a large epilogue may be a worse product. With
+TINYGRAD_LLM_AUTOTUNE=1 both are timed for each size and the faster is kept (tuning.py).
+
+GELU is the form with tanh. Shapes: x (N, in), weight (out, in), bias (out,), y, z, a (N, out).
+Reference: Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016), section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import cublas_lt
+from ._checks import checked_by, require_float, require_same_device, require_shape
+from ._common import column_sum
+from ._runtime import array_module, is_host, next_power_of_2
+from .errors import KernelError
+from .gelu_kernel import bias_gelu, bias_gelu_backward
+from .gemm import matmul
+from .tuning import choose
+
+FUSED, APART = {"fused": 1}, {"fused": 0}
+
+
+def _check_layer(kernel: str, x: Any, weight: Any, bias: Any) -> None:
+    require_float(kernel, x=x, weight=weight, bias=bias)
+    require_same_device(kernel, x, weight=weight, bias=bias)
+    if x.ndim != 2 or weight.ndim != 2 or x.shape[1] != weight.shape[1]:
+        raise KernelError(f"{kernel}: x must be (N, in) and weight (out, in) with equal `in`, got "
+                          f"{x.shape} and {weight.shape}")
+    if weight.dtype != x.dtype:
+        raise KernelError(f"{kernel}: x is {x.dtype} and weight is {weight.dtype}; convert one of "
+                          "them")
+    require_shape(kernel, weight.shape[:1], bias=bias)
+
+
+def _check(x: Any, weight: Any, bias: Any = None) -> None:
+    _check_layer("linear", x, weight, bias)
+
+
+@checked_by(_check)
+def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+    """y = x W^T + b (N, out), in the dtype of x; b may be None."""
+    _check(x, weight, bias)
+    if bias is None:
+        return matmul(x, weight, transpose_b=True)
+    y = None if is_host(x) else cublas_lt.linear_with_bias(x, weight, bias)
+    if y is None:
+        y = matmul(x, weight, transpose_b=True)
+        y += bias
+    return y
+
+
+def _check_gelu(x: Any, weight: Any, bias: Any) -> None:
+    _check_layer("linear_gelu", x, weight, bias)
+
+
+@checked_by(_check_gelu)
+def linear_gelu(x: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
+    """z = x W^T + b and a = gelu(z), both (N, out) in the dtype of x."""
+    _check_gelu(x, weight, bias)
+
+    def apart() -> tuple[Any, Any]:
+        z = linear(x, weight, bias)
+        return z, bias_gelu(z)
+
+    return _best("linear_gelu", x, len(weight),
+                 lambda: cublas_lt.gelu_with_bias(x, weight, bias), apart)
+
+
+def _check_gradients(kernel: str, dy: Any, x: Any, rows: int, db: Any, **others: Any) -> None:
+    require_float(kernel, dy=dy, x=x, db=db, **others)
+    require_same_device(kernel, dy, x=x, db=db, **others)
+    if dy.ndim != 2 or x.ndim != 2 or len(x) != rows:
+        raise KernelError(f"{kernel}: dy (N, out) and its partner do not fit, got {dy.shape} and "
+                          f"{x.shape}")
+
+
+def _check_gelu_backward(dy: Any, weight: Any, z: Any, db: Any = None, dtype: Any = None) -> None:
+    kernel = "linear_gelu_backward"
+    _check_gradients(kernel, dy, weight, dy.shape[-1], db, z=z)
+    require_shape(kernel, (len(dy), weight.shape[1]), z=z)
+    require_shape(kernel, weight.shape[1:], db=db)
+
+
+@checked_by(_check_gelu_backward)
+def linear_gelu_backward(dy: Any, weight: Any, z: Any, db: Any = None,
+                         dtype: Any = None) -> tuple[Any, Any]:
+    """dz = (dy W) * gelu'(z), and db, its sum over the rows: the gradient of the bias within z.
+
+    dy: (N, out); weight: (out, in); z: (N, in); db: (in,) where the sums may go, or None
+    dtype: of a new db, by default that of dy
+    Returns dz (N, in) in the dtype of z, and db: the array given, or another one.
+    """
+    _check_gelu_backward(dy, weight, z, db)
+    kind = dtype if db is None else db.dtype
+
+    def apart() -> tuple[Any, Any]:
+        # z has its bias; one of zeros makes the kernel add up db in the same pass.
+        nothing = array_module(z).zeros(z.shape[1], kind or dy.dtype)
+        return bias_gelu_backward(matmul(dy, weight), z, nothing)
+
+    return _best("linear_gelu_backward", dy, weight.shape[1],
+                 lambda: cublas_lt.gelu_gradient(dy, weight, z, db, kind), apart)
+
+
+def _check_backward_weight(dy: Any, x: Any, out: Any = None, accumulate: bool = False,
+                           db: Any = None, dtype: Any = None) -> None:
+    kernel = "linear_backward_weight"
+    _check_gradients(kernel, dy, x, len(dy), db, out=out)
+    require_shape(kernel, (dy.shape[1], x.shape[1]), out=out)
+    require_shape(kernel, dy.shape[1:], db=db)
+    if accumulate and out is None:
+        raise KernelError(f"{kernel}: accumulate=True adds onto out, which is missing")
+
+
+@checked_by(_check_backward_weight)
+def linear_backward_weight(dy: Any, x: Any, out: Any = None, accumulate: bool = False,
+                           db: Any = None, dtype: Any = None) -> tuple[Any, Any]:
+    """dW = dy^T x, added onto `out` where `accumulate`, and db, the sum of dy over its rows.
+
+    dy: (N, out); x: (N, in); out: (out, in) in the dtype of dy or float32, or None
+    db: (out,) where the sums may go, or None; they replace what is there
+    dtype: of a new db, by default that of dy
+    Returns (dW, db); db is the array given, or another one.
+    """
+    _check_backward_weight(dy, x, out, accumulate, db)
+    if out is None:
+        out = array_module(dy).empty((dy.shape[1], x.shape[1]), dy.dtype)
+    kind = dtype if db is None else db.dtype
+
+    def fused(into: Any = None, add: bool = False) -> Any:
+        into = array_module(dy).empty(out.shape, out.dtype) if into is None else into
+        return cublas_lt.weight_gradient(dy, x, into, add, db, kind)
+
+    def apart(into: Any = None, add: bool = False) -> Any:
+        matmul(dy, x, out=into, transpose_a=True, accumulate=add)
+        return column_sum(dy, kind)
+
+    # What is timed runs many times, so it must not add onto out.
+    faster = _faster("linear_backward_weight", dy, x.shape[1], fused, apart)
+    sums = fused(out, accumulate) if faster is FUSED else None
+    return out, apart(out, accumulate) if sums is None else sums
+
+
+def _best(name: str, a: Any, width: int, fused: Callable[[], Any], apart: Callable[[], Any]) -> Any:
+    """The result of one launch, or of several where that is faster or the only way."""
+    result = fused() if _faster(name, a, width, fused, apart) is FUSED else None
+    return apart() if result is None else result
+
+
+def _faster(name: str, a: Any, width: int, fused: Callable[[], Any],
+            apart: Callable[[], Any]) -> dict[str, int]:
+    """FUSED unless a measurement says otherwise; `width`: columns of the result."""
+    if is_host(a) or a.dtype.name not in cublas_lt.HALF:
+        return APART
+    key = (next_power_of_2(len(a)), a.shape[1], width, str(a.dtype))
+    choice = choose(name, key, [FUSED, APART], FUSED, lambda c: (fused if c["fused"] else apart)())
+    return FUSED if choice["fused"] else APART

@@ -1,0 +1,52 @@
+"""Kernel twin of the feed-forward network: six products, and nothing beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinygrad_llm.backend import Array
+from tinygrad_llm.ops._dispatch import KernelTwin, kernels, twin_of, why_not
+from tinygrad_llm.ops.feed_forward import FeedForward, check_feed_forward_shapes
+from tinygrad_llm.ops.on_gpu.layers import bias_target, layer_gradients
+
+
+@twin_of(FeedForward)
+class FeedForwardKernel(KernelTwin, FeedForward):
+    """feed_forward through kernels/linear_products.py: biases, GELU and sums ride along."""
+
+    ran = "cublas"
+
+    @classmethod
+    def refusal(cls, arrays: list[Any], kwargs: dict[str, Any]) -> str | None:
+        x, w1, b1, w2, b2 = arrays
+        if x.dtype != w2.dtype:
+            return f"x is {x.dtype} and the second weight is {w2.dtype}"
+        rows = x.reshape(-1, x.shape[-1])
+        return super().refusal(arrays, kwargs) or why_not(
+            kernels().linear.supports(rows, w1, b1)
+        )
+
+    def forward(ctx, x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> Array:
+        check_feed_forward_shapes(x, w1, b1, w2, b2)
+        z, a = kernels().linear_gelu(x.reshape(-1, x.shape[-1]), w1, b1)  # (N, H)
+        if ctx.requires_grad:
+            ctx.save(x, w1, a, w2, z)
+        return kernels().linear(a, w2, b2).reshape(*x.shape[:-1], len(w2))
+
+    def backward(ctx, dy: Array) -> Any:
+        x, w1, a, w2, z = ctx.saved
+        x_needs, w1_needs, b1_needs = ctx.needs[:3]
+        dy = ctx.xp.ascontiguousarray(dy.reshape(-1, dy.shape[-1]))  # (N, O)
+        dw2, db2 = layer_gradients(ctx, dy, a, 3)
+        if not (x_needs or w1_needs or b1_needs):
+            return None, None, None, dw2, db2
+        db1, dtype = bias_target(ctx, 2) if b1_needs else (None, None)
+        dz, db1 = kernels().linear_gelu_backward(dy, w2, z, db1, dtype)  # (N, H), (H,)
+        dw1 = dx = None
+        if w1_needs:
+            out, accumulate = ctx.gradient_target(1)
+            rows = x.reshape(-1, x.shape[-1])  # (N, C)
+            dw1 = kernels().matmul(dz, rows, out=out, transpose_a=True, accumulate=accumulate)
+        if x_needs:
+            dx = kernels().matmul(dz, w1).reshape(x.shape)
+        return dx, dw1, db1 if b1_needs else None, dw2, db2
