@@ -44,9 +44,25 @@ MAX_BLOCK = 8192
 LOG2_E = tl.constexpr(1.4426950408889634)
 
 
+# Rows may be wider than they have classes: 50257 stand in rows of 50304, whose length is a multiple
+# of 64. The mask of every access must then be `columns < width`: of a mask that changes in the
+# middle of 16 bytes, as `columns < v` does, the compiler makes an access for every element. Only
+# the last block of a row knows of `v`.
+
+
 @triton.jit
-def row_logsumexp(Row, v, BLOCK: tl.constexpr, VECTOR: tl.constexpr):
-    """log2 sum exp of the `v` elements at `Row`, in float32.
+def add_block(x, highest, total):
+    """Take a block (threads, VECTOR) into each thread's running maximum and sum of powers of 2."""
+    higher = tl.maximum(highest, tl.max(x, 1) * LOG2_E)
+    # exp2(-inf - -inf) would be NaN while only -inf has come by
+    reference = tl.where(higher == -float("inf"), 0.0, higher)
+    p = tl.exp2(x * LOG2_E - reference[:, None])
+    return higher, total * tl.exp2(highest - reference) + tl.sum(p, 1)
+
+
+@triton.jit
+def row_logsumexp(Row, v, width, BLOCK: tl.constexpr, VECTOR: tl.constexpr):
+    """log2 sum exp of the first `v` of the `width` elements at `Row`, in float32.
 
     VECTOR neighbours belong to one thread, which keeps a maximum and a sum of its own, so that no
     thread waits for another before the end of the row.
@@ -54,42 +70,49 @@ def row_logsumexp(Row, v, BLOCK: tl.constexpr, VECTOR: tl.constexpr):
     highest = tl.full([BLOCK // VECTOR], -float("inf"), tl.float32)
     total = tl.zeros([BLOCK // VECTOR], tl.float32)
     within = tl.arange(0, BLOCK // VECTOR)[:, None] * VECTOR + tl.arange(0, VECTOR)[None, :]
-    for start in range(0, v, BLOCK):
-        columns = start + within
-        x = tl.load(Row + columns, mask=columns < v, other=-float("inf")).to(tl.float32)
-        higher = tl.maximum(highest, tl.max(x, 1) * LOG2_E)
-        # exp2(-inf - -inf) would be NaN while only -inf has come by
-        reference = tl.where(higher == -float("inf"), 0.0, higher)
-        p = tl.exp2(x * LOG2_E - reference[:, None])
-        total = total * tl.exp2(highest - reference) + tl.sum(p, 1)
-        highest = higher
+    full = v // BLOCK * BLOCK
+    for start in range(0, full, BLOCK):
+        x = tl.load(Row + start + within).to(tl.float32)
+        highest, total = add_block(x, highest, total)
+    if full < v:
+        columns = full + within
+        x = tl.load(Row + columns, mask=columns < width, other=0.0).to(tl.float32)
+        highest, total = add_block(tl.where(columns < v, x, -float("inf")), highest, total)
     top = tl.max(highest, 0)
     reference = tl.where(top == -float("inf"), 0.0, top)
     return top + tl.log2(tl.sum(total * tl.exp2(highest - reference), 0))
 
 
 @triton.jit
-def store_gradient(Row, Out, columns, v, lse_log2, target, dloss):
-    """Write (softmax - one hot) * dloss for `columns` of a row."""
-    inside = columns < v
+def store_gradient(Row, Out, start, v, width, lse_log2, target, dloss, BLOCK: tl.constexpr,
+                   LAST: tl.constexpr):
+    """Write (softmax - one hot) * dloss for the BLOCK columns of a row from `start`.
+
+    LAST: the row may end within the block; the columns from `v` to `width` become 0
+    """
+    columns = start + tl.arange(0, BLOCK)
     counts = dloss != 0.0  # an ignored row may hold anything and is not read
+    inside = columns < width if LAST else tl.full([BLOCK], 1, tl.int1)
     x = tl.load(Row + columns, mask=inside & counts, other=-float("inf")).to(tl.float32)
     p = tl.exp2(x * LOG2_E - tl.where(counts, lse_log2, 0.0))
     gradient = (p - tl.where(columns == target.to(tl.int32), 1.0, 0.0)) * dloss
+    if LAST:
+        gradient = tl.where(columns < v, gradient, 0.0)
     # ".cs": written once, so that it shall not push rows that are read again out of the L2 cache
     tl.store(Out + columns, gradient.to(Out.dtype.element_ty), mask=inside, cache_modifier=".cs")
 
 
 @triton.jit
 def cross_entropy_forward_kernel(
-    X,  # (M, V) logits, rows x_stride apart
+    X,  # (M, width) logits, rows x_stride apart, of which the first v count
     Targets,  # (M,) integers
     Loss,  # (M,) float32
     Lse,  # (M,) float32
-    DX,  # (M, V) gradient, rows dx_stride apart, may be X; None: losses only
+    DX,  # (M, width) gradient, rows dx_stride apart, may be X; None: losses only
     Scale,  # (1,) float32 dloss of every row in device memory, or None
     scale,  # dloss of every row where Scale is None
     v,
+    width,
     x_stride,
     dx_stride,
     ignore_index,
@@ -98,7 +121,7 @@ def cross_entropy_forward_kernel(
 ):
     row = tl.program_id(0).to(tl.int64)
     Row = X + row * x_stride
-    lse_log2 = row_logsumexp(Row, v, BLOCK, VECTOR)
+    lse_log2 = row_logsumexp(Row, v, width, BLOCK, VECTOR)
     lse = lse_log2 * 0.6931471805599453  # ln 2
     target = tl.load(Targets + row).to(tl.int64)
     ignored = target == ignore_index
@@ -112,20 +135,24 @@ def cross_entropy_forward_kernel(
             dloss = tl.load(Scale)
         dloss = tl.where(ignored, 0.0, tl.where(known, dloss, float("nan")))
         tl.debug_barrier()  # x_target must be read before any thread writes over it
-        blocks = tl.cdiv(v, BLOCK)
-        for block in range(0, blocks):
-            columns = (blocks - 1 - block) * BLOCK + tl.arange(0, BLOCK)
-            store_gradient(Row, DX + row * dx_stride, columns, v, lse_log2, target, dloss)
+        Out = DX + row * dx_stride
+        full = v // BLOCK
+        for start in range(full * BLOCK, width, BLOCK):
+            store_gradient(Row, Out, start, v, width, lse_log2, target, dloss, BLOCK, True)
+        for block in range(0, full):
+            start = (full - 1 - block) * BLOCK
+            store_gradient(Row, Out, start, v, width, lse_log2, target, dloss, BLOCK, False)
 
 
 @triton.jit
 def cross_entropy_backward_kernel(
-    X,  # (M, V) logits, rows x_stride apart
+    X,  # (M, width) logits, rows x_stride apart, of which the first v count
     Targets,  # (M,) integers
     Lse,  # (M,) float32
     DLoss,  # (M,) float32, or (1,) with dloss_stride 0
-    DX,  # (M, V) gradient, rows dx_stride apart, may be X
+    DX,  # (M, width) gradient, rows dx_stride apart, may be X
     v,
+    width,
     x_stride,
     dx_stride,
     dloss_stride,
@@ -133,84 +160,96 @@ def cross_entropy_backward_kernel(
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
-    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     target = tl.load(Targets + row).to(tl.int64)
     known = (target >= 0) & (target < v)
     dloss = tl.where(known, tl.load(DLoss + row * dloss_stride), float("nan"))
     dloss = tl.where(target == ignore_index, 0.0, dloss)
     lse_log2 = tl.load(Lse + row) * LOG2_E
-    store_gradient(X + row * x_stride, DX + row * dx_stride, columns, v, lse_log2, target, dloss)
+    store_gradient(X + row * x_stride, DX + row * dx_stride, tl.program_id(1) * BLOCK, v, width,
+                   lse_log2, target, dloss, BLOCK, True)
 
 
-def _check(logits: Any, targets: Any, ignore_index: int = -100) -> None:
-    _check_arguments("cross_entropy", logits, targets)
+def _check(logits: Any, targets: Any, ignore_index: int = -100,
+           classes: int | None = None) -> None:
+    _check_arguments("cross_entropy", logits, targets, classes)
 
 
-def _check_arguments(kernel: str, logits: Any, targets: Any, **rows: Any) -> None:
+def _check_arguments(kernel: str, logits: Any, targets: Any, classes: int | None,
+                     **rows: Any) -> None:
     require_float(kernel, logits=logits)
     require_integer(kernel, targets=targets)
     require_same_device(kernel, logits, targets=targets, **rows)
     if logits.ndim < 1 or logits.shape[-1] == 0:
         raise KernelError(f"{kernel}: logits must have at least one class, got {logits.shape}")
+    if classes is not None and not 1 <= classes <= logits.shape[-1]:
+        raise KernelError(f"{kernel}: classes must be 1 .. {logits.shape[-1]}, the columns of "
+                          f"logits, got {classes}")
     require_shape(kernel, logits.shape[:-1], targets=targets)
 
 
 @checked_by(_check)
-def cross_entropy(logits: Any, targets: Any, ignore_index: int = -100) -> tuple[Any, Any]:
+def cross_entropy(logits: Any, targets: Any, ignore_index: int = -100,
+                  classes: int | None = None) -> tuple[Any, Any]:
     """Loss of each row: (losses, lse), both (M,) float32.
 
-    logits: (..., V); targets: (...,) int32 or int64; M is the product of the leading axes
+    logits: (..., W); targets: (...,) int32 or int64; M is the product of the leading axes
+    classes: V, how many columns are classes; the others may hold anything. By default V = W.
     """
-    _check(logits, targets)
-    return _forward(logits, targets, None, None, 0.0, ignore_index)
+    _check(logits, targets, classes=classes)
+    return _forward(logits, targets, None, None, 0.0, ignore_index, classes)
 
 
 def _check_with_gradient(logits: Any, targets: Any, scale: Any = 1.0, ignore_index: int = -100,
-                         out: Any = None) -> None:
-    _check_arguments("cross_entropy_with_gradient", logits, targets)
+                         out: Any = None, classes: int | None = None) -> None:
+    _check_arguments("cross_entropy_with_gradient", logits, targets, classes)
 
 
 @checked_by(_check_with_gradient)
 def cross_entropy_with_gradient(logits: Any, targets: Any, scale: Any = 1.0,
-                                ignore_index: int = -100, out: Any = None) -> tuple[Any, Any]:
+                                ignore_index: int = -100, out: Any = None,
+                                classes: int | None = None) -> tuple[Any, Any]:
     """Loss of each row and, in the same launch, the gradient: (losses, dlogits).
 
+    logits, targets, classes: as for cross_entropy; dlogits (..., W) is 0 beyond the classes
     scale: what every row's gradient is multiplied by, 1 / number of counted rows for a mean loss;
         a float or a float32 array of one element on the device
     out: where the gradient goes; None writes it over the logits, whose rows must be contiguous and
         evenly spaced then
     """
-    _check_with_gradient(logits, targets)
+    _check_with_gradient(logits, targets, classes=classes)
     if out is None and not rows_evenly_spaced(logits):
         raise KernelError("cross_entropy_with_gradient: logits must have contiguous, evenly spaced "
                           "rows to be written over; pass out")
     dx = logits if out is None else output(out, "cross_entropy_with_gradient", logits.shape, logits)
-    losses, _ = _forward(logits, targets, dx, *split_scalar(scale), ignore_index)
+    losses, _ = _forward(logits, targets, dx, *split_scalar(scale), ignore_index, classes)
     return losses, dx
 
 
 def _forward(logits: Any, targets: Any, dx: Any, scale_array: Any, scale: float,
-             ignore_index: int) -> tuple[Any, Any]:
+             ignore_index: int, classes: int | None) -> tuple[Any, Any]:
     x2, x_stride = as_rows(logits)
-    m, v = x2.shape
+    m, width = x2.shape
     xp = array_module(logits)
     losses, lse = xp.empty(m, "float32"), xp.empty(m, "float32")
-    block, warps = _tile(v)
+    (block, warps), vector = _tile(width), 16 // x2.itemsize
+    # two rows at a time on a multiprocessor of 65536 registers; rows at odd addresses need more
+    limit = 65536 // (2 * 32 * warps) if warps == 32 and x_stride % vector == 0 else None
     launch(cross_entropy_forward_kernel, (m,), x2, contiguous(targets), losses, lse, dx,
-           scale_array, scale, v, x_stride, 0 if dx is None else as_rows(dx)[1], ignore_index,
-           BLOCK=block, VECTOR=16 // x2.itemsize, num_warps=warps)
+           scale_array, scale, classes or width, width, x_stride,
+           0 if dx is None else as_rows(dx)[1], ignore_index,
+           BLOCK=block, VECTOR=vector, num_warps=warps, max_registers=limit)
     return losses, lse
 
 
-def _tile(v: int) -> tuple[int, int]:
+def _tile(width: int) -> tuple[int, int]:
     """(block, warps): eight elements to a thread, but at least four warps."""
-    block = max(64, min(next_power_of_2(v), MAX_BLOCK))
+    block = max(64, min(next_power_of_2(width), MAX_BLOCK))
     return block, max(4, min(32, block // 256))
 
 
 def _check_backward(logits: Any, targets: Any, lse: Any, dloss: Any, ignore_index: int = -100,
-                    out: Any = None) -> None:
-    _check_arguments("cross_entropy_backward", logits, targets, lse=lse, dloss=dloss)
+                    out: Any = None, classes: int | None = None) -> None:
+    _check_arguments("cross_entropy_backward", logits, targets, classes, lse=lse, dloss=dloss)
     m = logits.size // logits.shape[-1]
     require_shape("cross_entropy_backward", (m,), lse=lse)
     if dloss.size not in {1, m}:
@@ -220,18 +259,19 @@ def _check_backward(logits: Any, targets: Any, lse: Any, dloss: Any, ignore_inde
 
 @checked_by(_check_backward)
 def cross_entropy_backward(logits: Any, targets: Any, lse: Any, dloss: Any,
-                           ignore_index: int = -100, out: Any = None) -> Any:
-    """dlogits (..., V) from the forward pass's lse.
+                           ignore_index: int = -100, out: Any = None,
+                           classes: int | None = None) -> Any:
+    """dlogits (..., W) from the forward pass's lse; 0 beyond the classes.
 
     dloss: float32 gradient of each row's loss (M,), or one for all rows; out may be logits
     """
-    _check_backward(logits, targets, lse, dloss)
+    _check_backward(logits, targets, lse, dloss, classes=classes)
     dx = output(out, "cross_entropy_backward", logits.shape, logits)
     x2, x_stride = as_rows(logits)
-    m, v = x2.shape
-    block, warps = _tile(min(v, MAX_BLOCK // 2))
+    m, width = x2.shape
+    block, warps = _tile(min(width, MAX_BLOCK // 2))
     dloss = contiguous(dloss.astype("float32", copy=False))
-    launch(cross_entropy_backward_kernel, (m, cdiv(v, block)), x2, contiguous(targets), lse, dloss,
-           dx, v, x_stride, v, int(dloss.size == m and m > 1), ignore_index,
-           BLOCK=block, num_warps=warps)
+    launch(cross_entropy_backward_kernel, (m, cdiv(width, block)), x2, contiguous(targets), lse,
+           dloss, dx, classes or width, width, x_stride, width, int(dloss.size == m and m > 1),
+           ignore_index, BLOCK=block, num_warps=warps)
     return dx

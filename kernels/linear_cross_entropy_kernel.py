@@ -6,7 +6,7 @@
 GPT-2's logits for 64 Ki tokens take 6.6 GB in bfloat16. A chunk of them takes a fixed amount: it is
 made by a matrix product, turned into its own gradient in place by one kernel, and used up by two
 more products before the next chunk comes. Loss and gradients therefore arrive together, in the
-forward pass; a backward pass only has to scale them.
+forward pass; a backward pass only has to scale them. Summands of dW are never rounded to 16 bits.
 
 Reference: Hsu et al., "Liger Kernel" (2024), section 3.2, "FusedLinearCrossEntropy".
 """
@@ -40,17 +40,24 @@ ALIGNMENT = 64
 
 def _check(x: Any, weight: Any, targets: Any, bias: Any = None, ignore_index: int = -100,
            chunk_rows: int | None = None, needs_gradient: bool = True,
-           matmul: Any = default_matmul) -> None:
+           matmul: Any = default_matmul, classes: int | None = None, dw: Any = None) -> None:
     name = "linear_cross_entropy"
     require_float(name, x=x, weight=weight, bias=bias)
     require_integer(name, targets=targets)
-    require_same_device(name, x, weight=weight, targets=targets, bias=bias)
+    require_same_device(name, x, weight=weight, targets=targets, bias=bias, dw=dw)
     require_shape(name, x.shape[:-1], targets=targets)
     if weight.ndim != 2 or weight.shape[1] != x.shape[-1] or weight.shape[0] == 0:
         raise KernelError(f"{name}: weight must have shape (V, {x.shape[-1]}), got {weight.shape}")
-    require_shape(name, weight.shape[:1], bias=bias)
+    if classes is not None and not 1 <= classes <= weight.shape[0]:
+        raise KernelError(f"{name}: classes must be 1 .. {weight.shape[0]}, the rows of weight, "
+                          f"got {classes}")
+    require_shape(name, (classes or weight.shape[0],), bias=bias)
+    require_shape(name, weight.shape, dw=dw)
     if weight.dtype != x.dtype:
         raise KernelError(f"{name}: x is {x.dtype} and weight is {weight.dtype}; convert one")
+    if dw is not None and not (str(dw.dtype) == "float32" and dw.flags.c_contiguous):
+        raise KernelError(f"{name}: dw must be C-contiguous float32, in which the chunks are added "
+                          f"up, got {dw.dtype}; leave it out")
     if chunk_rows is not None and chunk_rows < 1:
         raise KernelError(f"{name}: chunk_rows must be positive, got {chunk_rows}")
 
@@ -60,36 +67,43 @@ def linear_cross_entropy(x: Any, weight: Any, targets: Any, bias: Any = None,
                          ignore_index: int = -100, chunk_rows: int | None = None,
                          needs_gradient: bool = True,
                          matmul: Callable[..., Any] = default_matmul,
+                         classes: int | None = None, dw: Any = None,
                          ) -> tuple[Any, Any, Any, Any]:
     """Mean cross-entropy of x @ weight.T + bias: (loss, dx, dw, db).
 
-    x: (..., C); weight: (V, C); targets: (...,) integers; bias: (V,) or None
+    x: (..., C); weight: (W, C); targets: (...,) integers; bias: (V,) or None
     chunk_rows: rows per chunk; by default as many as 256 MiB of logits hold
     matmul: a function with the parameters of kernels.matmul
-    Returns loss () float32, NaN where every target is ignored; dx like x, dw like weight, db like
-    bias, gradients of the loss; all None where needs_gradient is False, db also without bias.
+    classes: V, how many rows of weight are classes, by default all. The others are there to make
+        the products' extents even; they must be finite, and their gradient is 0.
+    dw: where the gradient of weight goes, (W, C) float32; by default a new array like weight
+    Returns loss () float32, NaN where every target is ignored; dx like x, dw, db like bias,
+    gradients of the loss; all None where needs_gradient is False, db also without bias.
     """
-    _check(x, weight, targets, bias, chunk_rows=chunk_rows)
+    _check(x, weight, targets, bias, chunk_rows=chunk_rows, classes=classes, dw=dw)
     xp = array_module(x)
     rows, _ = as_rows(x)
     flat_targets = targets.reshape(-1)
     counted = (flat_targets != ignore_index).sum()
     scale = (1.0 / xp.maximum(counted, 1)).astype("float32").reshape(1)
-    sums = _Gradients(xp, rows, weight, bias) if needs_gradient else None
+    n, w = rows.shape[0], weight.shape[0]
+    v = classes or w
+    sums = _Gradients(xp, rows, weight, v, bias, dw) if needs_gradient else None
     total = xp.zeros((), "float32")
     step = chunk_rows or _default_chunk_rows(weight)
-    v = weight.shape[0]
-    padded = xp.empty((min(step, rows.shape[0]), cdiv(v, ALIGNMENT) * ALIGNMENT), x.dtype)
-    for start in range(0, rows.shape[0], step):
+    buffer = xp.empty((min(step, n), cdiv(w, ALIGNMENT) * ALIGNMENT), x.dtype)
+    for start in range(0, max(n, 1), step):
         part, part_targets = rows[start:start + step], flat_targets[start:start + step]
-        logits = matmul(part, weight, out=padded[:part.shape[0], :v], transpose_b=True)
+        logits = buffer[:part.shape[0]]  # (rows, W rounded up)
+        matmul(part, weight, out=logits[:, :w], transpose_b=True)
         if bias is not None:
-            logits += bias
+            logits[:, :v] += bias
         if sums is None:
-            losses, _ = cross_entropy(logits, part_targets, ignore_index)
+            losses, _ = cross_entropy(logits, part_targets, ignore_index, v)
         else:
-            losses, dlogits = cross_entropy_with_gradient(logits, part_targets, scale, ignore_index)
-            sums.add(slice(start, start + step), part, weight, dlogits, matmul)
+            losses, _ = cross_entropy_with_gradient(
+                logits, part_targets, scale, ignore_index, classes=v)
+            sums.add(start, part, weight, logits, matmul)
         total += losses.sum()
     with np.errstate(invalid="ignore", divide="ignore"):
         loss = (total / counted).astype("float32")
@@ -99,21 +113,26 @@ def linear_cross_entropy(x: Any, weight: Any, targets: Any, bias: Any = None,
 class _Gradients:
     """The sums that grow from chunk to chunk, in float32."""
 
-    def __init__(self, xp: Any, rows: Any, weight: Any, bias: Any) -> None:
+    def __init__(self, xp: Any, rows: Any, weight: Any, v: int, bias: Any, dw: Any) -> None:
+        self.v = v
         self.dx = xp.empty(rows.shape, rows.dtype)
-        self.dw = xp.zeros(weight.shape, "float32")
-        self.db = None if bias is None else xp.zeros(bias.shape, "float32")
+        self.dw = xp.empty(weight.shape, "float32") if dw is None else dw
+        self.dw_dtype = weight.dtype if dw is None else dw.dtype
+        self.db = None if bias is None else xp.zeros(v, "float32")
 
-    def add(self, chunk: slice, part: Any, weight: Any, dlogits: Any,
+    def add(self, start: int, part: Any, weight: Any, dlogits: Any,
             matmul: Callable[..., Any]) -> None:
-        matmul(dlogits, weight, out=self.dx[chunk])
-        matmul(dlogits, part, out=self.dw, transpose_a=True, accumulate=True)
+        """Add a chunk that begins with row `start`; the first one overwrites dw."""
+        columns = dlogits[:, :weight.shape[0]]
+        matmul(columns, weight, out=self.dx[start:start + part.shape[0]])
+        matmul(columns, part, out=self.dw, transpose_a=True, accumulate=start > 0)
         if self.db is not None:
-            self.db += column_sum(dlogits, "float32")
+            self.db += column_sum(dlogits, "float32")[:self.v]
 
     def finish(self, x: Any, weight: Any, bias: Any) -> tuple[Any, Any, Any]:
+        self.dw[self.v:] = 0  # an infinity in x has made them NaN
         db = None if self.db is None else self.db.astype(bias.dtype, copy=False)
-        return self.dx.reshape(x.shape), self.dw.astype(weight.dtype, copy=False), db
+        return self.dx.reshape(x.shape), self.dw.astype(self.dw_dtype, copy=False), db
 
 
 def _default_chunk_rows(weight: Any) -> int:

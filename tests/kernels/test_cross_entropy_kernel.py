@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from tests.kernels import kernel_references as reference
+from tests.kernels.conftest import DTYPES
 from tinygrad_llm import kernels
 
 SHAPES = [((1,), 1), ((3, 5), 31), ((7,), 1000), ((2,), 9001)]
@@ -86,33 +89,131 @@ def test_a_target_out_of_range_gives_nan_and_touches_no_other_memory(device):
     np.testing.assert_array_equal(np.isnan(device.get(dx)).all(1), [False, True, True])
 
 
+# The classes end within a block, at its end, and in a block before the padding's last column.
+@pytest.mark.parametrize(("classes", "width"), [
+    (2, 16), (31, 64), (50, 50), (64, 128), (8190, 8256), (8192, 8200), (9001, 9024)])
+def test_columns_beyond_the_classes_may_hold_anything_and_get_zeros(device, dtype, classes, width):
+    logits, targets = _draw(device, (5,), classes, dtype)
+    padded = np.full((5, width), np.nan, logits.dtype)
+    padded[:, :classes] = logits
+    padded[::2, classes:] = np.inf
+    losses, dx = reference.cross_entropy(logits, targets)
+    moved, where = device.put(padded.copy()), device.put(targets)
+    got, lse = kernels.cross_entropy(moved, where, classes=classes)
+    device.check(got, losses, "float32", factor=5)
+    separate = kernels.cross_entropy_backward(
+        moved, where, lse, device.put(np.ones(1, np.float32)), classes=classes)
+    again, in_place = kernels.cross_entropy_with_gradient(moved, where, 1.0, classes=classes)
+    np.testing.assert_array_equal(device.get(again), device.get(got))
+    for gradient in (separate, in_place):
+        device.check(gradient[:, :classes], dx, dtype, factor=2)
+        assert not device.get(gradient)[:, classes:].any()
+
+
+@pytest.mark.parametrize("classes", [50257, 50304])
+def test_padded_rows_are_read_and_written_16_bytes_at_a_time(classes):
+    logits, targets = np.zeros((2, 50304), DTYPES["bfloat16"]), np.zeros(2, np.int64)
+    row = np.ones(2, np.float32)
+    with kernels.compile_only(90) as compiled:
+        kernels.cross_entropy(logits, targets, classes=classes)
+        kernels.cross_entropy_with_gradient(logits, targets, row[:1], classes=classes)
+        kernels.cross_entropy_backward(logits, targets, row, row, classes=classes)
+    for kernel in compiled:
+        ptx = kernel.asm["ptx"]
+        narrow = re.findall(r"(?:ld|st)\.global\.(?:cs\.)?b16", ptx)
+        assert len(narrow) == ("forward" in kernel.metadata.name)  # the logit of the target
+        assert "ld.global.v4.b32" in ptx
+        assert ("st.global.cs.v4.b32" in ptx) == (kernel is not compiled[0])
+
+
+def test_a_target_among_the_padding_is_out_of_range(device):
+    logits = device.normal((2, 64))
+    losses, dx = kernels.cross_entropy_with_gradient(
+        device.put(logits), device.put(np.array([49, 50])), classes=50)
+    np.testing.assert_array_equal(np.isnan(device.get(losses)), [False, True])
+    np.testing.assert_array_equal(np.isnan(device.get(dx)).any(1), [False, True])
+    assert not device.get(dx)[:, 50:].any()
+
+
 def test_empty(device):
     logits, targets = np.empty((0, 5), np.float32), np.empty(0, np.int64)
     losses, lse = kernels.cross_entropy(device.put(logits), device.put(targets))
     assert losses.shape == lse.shape == (0,)
 
 
+def _linear_reference(x, weight, targets, bias):
+    """(loss, dx, dw, db) in float64; targets of -100 do not count."""
+    v, c = weight.shape
+    x64, w64, b64 = reference.double(x, weight, bias)
+    losses, dlogits = reference.cross_entropy(x64 @ w64.T + (0 if b64 is None else b64), targets)
+    counted = (targets != -100).sum()
+    dlogits /= counted
+    flat = dlogits.reshape(-1, v)
+    return losses.sum() / counted, dlogits @ w64, flat.T @ x64.reshape(-1, c), flat.sum(0)
+
+
+def _linear_case(device, dtype, v, with_bias):
+    x, weight = device.normal((3, 5, 24), dtype), device.normal((v, 24), dtype)
+    targets = device.rng.integers(0, v, (3, 5))
+    targets[1, 2] = -100
+    return x, weight, targets, device.normal((v,), dtype) if with_bias else None
+
+
+def _check_loss(device, loss, expected, dtype):
+    device.check(loss, np.array(expected), "float32", factor=3 if dtype == "float32" else 1000)
+
+
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("chunk_rows", [None, 4])
 def test_linear_cross_entropy(device, dtype, chunk_rows, with_bias):
-    x, weight = device.normal((3, 5, 24), dtype), device.normal((61, 24), dtype)
-    bias = device.normal((61,), dtype) if with_bias else None
-    targets = device.rng.integers(0, 61, (3, 5))
-    targets[1, 2] = -100
-    loss, dx, dw, db = kernels.linear_cross_entropy(
-        *map(device.put, (x, weight, targets, bias)), chunk_rows=chunk_rows)
-    x64, w64, b64 = reference.double(x, weight, bias)
-    losses, dlogits = reference.cross_entropy(x64 @ w64.T + (0 if b64 is None else b64), targets)
-    dlogits /= 14
-    device.check(loss, np.array(losses.sum() / 14), "float32",
-                 factor=3 if dtype == "float32" else 1000)
-    flat = dlogits.reshape(-1, 61)
-    device.check(dx, dlogits @ w64, dtype, factor=3)
-    device.check(dw, flat.T @ x64.reshape(-1, 24), dtype, factor=3)
-    if with_bias:
-        device.check(db, flat.sum(0), dtype, factor=3)
-    else:
-        assert db is None
+    case = _linear_case(device, dtype, 61, with_bias)
+    loss, *gradients = kernels.linear_cross_entropy(*map(device.put, case), chunk_rows=chunk_rows)
+    wanted_loss, *wanted = _linear_reference(*case)
+    _check_loss(device, loss, wanted_loss, dtype)
+    for ours, exact in zip(gradients[:2 + with_bias], wanted, strict=False):
+        device.check(ours, exact, dtype, factor=3)
+    assert with_bias or gradients[2] is None
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("chunk_rows", [None, 4])
+def test_rows_of_the_weight_beyond_the_classes_do_not_count(device, dtype, chunk_rows, with_bias):
+    x, weight, targets, bias = _linear_case(device, dtype, 61, with_bias)
+    table = np.concatenate([weight, device.normal((3, 24), dtype)])
+    dw = device.put(np.full((64, 24), np.nan, np.float32))  # is overwritten
+    loss, dx, got, db = kernels.linear_cross_entropy(
+        *map(device.put, (x, table, targets, bias)), chunk_rows=chunk_rows, classes=61, dw=dw)
+    assert got is dw
+    wanted_loss, *wanted = _linear_reference(x, weight, targets, bias)
+    _check_loss(device, loss, wanted_loss, dtype)
+    for ours, exact in zip((dx, dw[:61].astype(x.dtype), db)[:2 + with_bias], wanted, strict=False):
+        device.check(ours, exact, dtype, factor=3)
+    assert not device.get(dw)[61:].any()
+    without, *_ = kernels.linear_cross_entropy(
+        *map(device.put, (x, table, targets, bias)), classes=61, needs_gradient=False)
+    _check_loss(device, without, wanted_loss, dtype)
+
+
+def test_the_sum_of_the_weights_gradient_is_not_rounded(device):
+    """Of bfloat16 inputs, many chunks give dw as exactly as one."""
+    pytest.importorskip("ml_dtypes")
+    x, weight, targets, _ = _linear_case(device, "bfloat16", 61, False)
+    moved = tuple(map(device.put, (x, weight, targets)))
+    sums = [device.put(np.empty((61, 24), np.float32)) for _ in "12"]
+    for dw, rows in zip(sums, (None, 1), strict=True):
+        kernels.linear_cross_entropy(*moved, chunk_rows=rows, dw=dw)
+    np.testing.assert_allclose(*map(device.get, sums), atol=1e-6)
+
+
+def test_an_infinity_does_not_stay_behind_the_weights_gradient(device):
+    x, weight, targets, _ = _linear_case(device, "float32", 61, False)
+    x[0, 0, 0] = np.inf
+    table, dw = np.concatenate([weight, weight[:3] * 0]), np.empty((64, 24), np.float32)
+    with np.errstate(invalid="ignore"):
+        _, _, dw, _ = kernels.linear_cross_entropy(
+            *map(device.put, (x, table, targets)), classes=61, dw=device.put(dw))
+    assert np.isnan(device.get(dw)[:61]).any()
+    assert not device.get(dw)[61:].any()
 
 
 def test_linear_cross_entropy_without_gradient_and_with_nothing_to_count(device):
@@ -138,6 +239,29 @@ def test_linear_cross_entropy_without_gradient_and_with_nothing_to_count(device)
 def test_refusals(logits, targets, words):
     with pytest.raises(kernels.KernelError, match="cross_entropy: .*" + words):
         kernels.cross_entropy(logits, targets)
+
+
+@pytest.mark.parametrize("classes", [0, 4])
+def test_classes_are_columns(classes):
+    logits, targets = np.ones((2, 3), np.float32), np.zeros(2, np.int64)
+    row = np.ones(2, np.float32)
+    for kernel, more in ((kernels.cross_entropy, ()), (kernels.cross_entropy_with_gradient, ()),
+                         (kernels.cross_entropy_backward, (row, row))):
+        with pytest.raises(kernels.KernelError, match=rf"classes must be 1 \.\. 3.*got {classes}"):
+            kernel(logits, targets, *more, classes=classes)
+    with pytest.raises(kernels.KernelError, match=r"classes must be 1 \.\. 3, the rows of weight"):
+        kernels.linear_cross_entropy(logits, np.ones((3, 3), np.float32), targets, classes=classes)
+
+
+@pytest.mark.parametrize(("dw", "words"), [
+    (np.ones((3, 3), np.float16), "dw must be C-contiguous float32"),
+    (np.ones((3, 3), np.float32).T, "dw must be C-contiguous float32"),
+    (np.ones((2, 3), np.float32), r"dw must have shape \(3, 3\), got \(2, 3\)"),
+])
+def test_refused_places_for_the_weights_gradient(dw, words):
+    x = np.ones((2, 3), np.float32)
+    with pytest.raises(kernels.KernelError, match=words):
+        kernels.linear_cross_entropy(x, np.ones((3, 3), np.float32), np.zeros(2, np.int64), dw=dw)
 
 
 def test_linear_cross_entropy_refuses_two_dtypes():
