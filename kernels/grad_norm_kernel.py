@@ -72,8 +72,9 @@ def scale_kernel(
     if Factor is not None:
         factor = tl.load(Factor)
     index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    g = tl.load(G + index, mask=index < n, other=0.0).to(tl.float32) * factor
-    tl.store(G + index, g.to(G.dtype.element_ty), mask=index < n)
+    inside = (index < n) & (factor != 1.0)  # the usual factor moves no bytes
+    g = tl.load(G + index, mask=inside, other=0.0).to(tl.float32) * factor
+    tl.store(G + index, g.to(G.dtype.element_ty), mask=inside)
 
 
 def _as_list(gradients: Any) -> list[Any]:
