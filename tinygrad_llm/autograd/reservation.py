@@ -36,12 +36,16 @@ class Reservation:
     __del__ = give_back
 
 
-def reserve(leaf: Any) -> Reservation | None:
-    """Reserve the gradient buffer of ``leaf``, an edge of the graph; None if it has no free one."""
+def reserve(leaf: Any, dtype: Any) -> Reservation | None:
+    """Reserve the gradient buffer of ``leaf``, an edge of the graph, for sums of type ``dtype``.
+
+    Returns:
+        None where the leaf has no free buffer of that type.
+    """
     if leaf is None or not leaf.is_leaf_edge or leaf._hooks is not None:
         return None
     free = leaf.grad is None and leaf.grad_buffer is not None
-    return Reservation(leaf) if free and leaf.grad_buffer.dtype == leaf.data.dtype else None
+    return Reservation(leaf) if free and leaf.grad_buffer.dtype == dtype else None
 
 
 def buffer_of(reservation: Reservation | None) -> Array | None:

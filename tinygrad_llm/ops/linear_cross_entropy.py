@@ -173,7 +173,7 @@ class LinearCrossEntropy(Function):
         ctx.wants = (ctx.needs[0], ctx.needs[1], len(ctx.needs) > 3 and ctx.needs[3])
         ctx.like, ctx.chunk_rows = (x.shape, x.dtype), chunk_rows
         exact = ctx.wants[1] and weight.dtype == work
-        ctx.reservation = reserve(ctx.edges[1]) if exact else None
+        ctx.reservation = reserve(ctx.edges[1], work) if exact else None
         return ctx.compute((x2, w, b, ids, row_shares(ctx.xp, counted, work)))
 
     def compute(ctx, inputs: tuple[Any, Any, Any, Any, Any]) -> Array:
@@ -191,7 +191,6 @@ class LinearCrossEntropy(Function):
         if len(ctx.saved) == 5:  # a second walk: the gradients were given away in the first
             ctx.compute(inputs)
         gradients = ctx.saved[5:]
-        shape, dtype = ctx.like
         if ctx.edges[0] is not None or ctx.edges[1] is not None:
             ctx.save(*inputs)
             if ctx.reservation is not None:
@@ -199,16 +198,14 @@ class LinearCrossEntropy(Function):
                 ctx.reservation = None
         else:  # a trace tries the rule on a copy of this node
             gradients = tuple(None if g is None else g.copy() for g in gradients)
-        dx, dweight, dbias = (_scaled(ctx.xp, g, dy, dtype) for g in gradients)
-        dx = None if dx is None else dx.reshape(shape)
+        dx, dweight, dbias = (None if g is None else ctx.scale(g, dy) for g in gradients)
+        dx = None if dx is None else dx.reshape(ctx.like[0])
         return (dx, dweight, None, dbias)[: len(ctx.needs)]
 
-
-def _scaled(xp: ArrayModule, gradient: Array | None, dy: Array, dtype: Any) -> Array | None:
-    """gradient * dy, in place: nobody else has the array."""
-    if gradient is None:
-        return None
-    if xp is not np or dy != 1:  # reading dy from a GPU would make it wait
-        rows = gradient.reshape(len(gradient), -1)
-        by_rows(xp, lambda r: xp.multiply(rows[r], dy, out=rows[r]), *rows.shape)
-    return gradient.astype(dtype, copy=False)
+    def scale(ctx, gradient: Array, dy: Array) -> Array:
+        """gradient * dy, in place: nobody else has the array."""
+        xp = ctx.xp
+        if xp is not np or dy != 1:  # reading dy from a GPU would make it wait
+            rows = gradient.reshape(len(gradient), -1)
+            by_rows(xp, lambda r: xp.multiply(rows[r], dy, out=rows[r]), *rows.shape)
+        return gradient.astype(ctx.like[1], copy=False)

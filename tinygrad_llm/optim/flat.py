@@ -5,7 +5,8 @@
 
 ``parameter.data`` and ``parameter.grad`` become views of the two. An update of the whole model
 is then a few passes over long arrays instead of hundreds over short ones, nothing has to be
-gathered first, and ops may write gradients where they belong (`Function.gradient_target`).
+gathered first, and ops may write gradients where they belong (`Function.gradient_target`). Behind
+a table of odd size there may be rows of zeros (`autograd.padding`).
 
 Parameters in half precision keep a float32 copy here, the master weights: an update of 1e-4 of a
 weight would vanish in bfloat16, whose steps are 1/256 (Micikevicius et al., "Mixed precision
@@ -20,12 +21,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.padding import Padded
 from tinygrad_llm.autograd.versions import clock, note_write, was_overwritten
 from tinygrad_llm.backend import Array, array_module, to_device
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ConfigError
 
 ALIGNMENT = 16  # elements: each parameter begins at a multiple of 64 bytes
+ROWS = 64  # where kernels run, a matrix has room for a multiple of so many rows ...
+MOST_PADDING = 1 / 8  # ... unless that takes more than this share of it
 
 
 @dataclass
@@ -37,8 +42,9 @@ class Slot:
         parameter: the leaf Tensor.
         group: number of its parameter group.
         start, stop: its elements; the next slot begins at ``next``, a multiple of ALIGNMENT.
-        steps: how many updates it has had.
         data, grad: the views of its shape.
+        steps: how many updates it has had.
+        padded: what keeps the rows of zeros behind the two known.
     """
 
     name: str
@@ -50,6 +56,7 @@ class Slot:
     data: Array
     grad: Array
     steps: int = 0
+    padded: Sequence[Padded] = ()
 
 
 @dataclass(frozen=True)
@@ -193,24 +200,46 @@ def pack(entries: Sequence[tuple[str, Tensor, int]]) -> list[FlatBuffer]:
 def _pack_one(entries: list[tuple[str, Tensor, int]]) -> FlatBuffer:
     first = entries[0][1]
     xp = array_module(first.data)
-    total = sum(_aligned(parameter.size) for _, parameter, _ in entries)
+    total = sum(_aligned(_room(parameter)) for _, parameter, _ in entries)
     data = to_device(xp.zeros(total, first.dtype), first.device)
     wide = accumulate_dtype(np.dtype(first.dtype))  # sums of small gradients need float32
     grad = to_device(xp.zeros(total, wide), first.device)
     slots, start = [], 0
     for name, parameter, group in entries:
-        stop = start + parameter.size
-        view = data[start:stop].reshape(parameter.shape)
-        view[...] = parameter.data
-        slot = Slot(
-            name, parameter, group, start, stop, start + _aligned(parameter.size),
-            view, grad[start:stop].reshape(parameter.shape),
-        )  # fmt: skip
-        parameter.data, parameter.grad_buffer = view, slot.grad
-        slots.append(slot)
-        start = slot.next
+        slots.append(_place(name, parameter, group, start, data, grad))
+        start = slots[-1].next
     master = data if wide == data.dtype else data.astype(wide)
     return FlatBuffer(slots, data, grad, master, written_at=clock.next())
+
+
+def _place(
+    name: str, parameter: Tensor, group: int, start: int, data: Array, grad: Array
+) -> Slot:
+    """Move one parameter to its place, which begins with element ``start``."""
+    stop, room = start + parameter.size, _room(parameter)
+    view = data[start:stop].reshape(parameter.shape)
+    view[...] = parameter.data
+    slot = Slot(
+        name, parameter, group, start, stop, start + _aligned(room),
+        view, grad[start:stop].reshape(parameter.shape),
+    )  # fmt: skip
+    parameter.data, parameter.grad_buffer = view, slot.grad
+    if room > parameter.size:
+        slot.padded = [
+            Padded(part, flat[start : start + room].reshape(-1, parameter.shape[1]))
+            for part, flat in ((view, data), (slot.grad, grad))
+        ]
+    return slot
+
+
+def _room(parameter: Tensor) -> int:
+    """Elements that a parameter takes, with the rows of zeros behind it."""
+    on_host = isinstance(parameter.data, np.ndarray) and state.kernels != "force"
+    if on_host or parameter.ndim != 2:
+        return parameter.size
+    rows, columns = parameter.shape
+    extra = -rows % ROWS
+    return (rows + extra if extra <= MOST_PADDING * rows else rows) * columns
 
 
 def _aligned(size: int) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinygrad_llm.autograd.padding import with_padding
+from tinygrad_llm.autograd.reservation import buffer_of, reserve
 from tinygrad_llm.backend import Array
 from tinygrad_llm.ops._dispatch import KernelTwin, kernels, twin_of
 from tinygrad_llm.ops.cross_entropy import CrossEntropy, flatten_targets
@@ -54,7 +56,11 @@ def rows_at_once(n_rows: int, row_bytes: int) -> int:
 
 @twin_of(LinearCrossEntropy)
 class LinearCrossEntropyKernel(KernelTwin, LinearCrossEntropy):
-    """linear_cross_entropy through kernels/linear_cross_entropy_kernel.py and cuBLAS."""
+    """linear_cross_entropy through kernels/linear_cross_entropy_kernel.py and cuBLAS.
+
+    The weight's gradient is added up in float32. Where the optimizer sums gradients so, it is made
+    there, and never rounded to the weight's type.
+    """
 
     @classmethod
     def refusal(cls, arrays: list[Any], kwargs: dict[str, Any]) -> str | None:
@@ -71,26 +77,37 @@ class LinearCrossEntropyKernel(KernelTwin, LinearCrossEntropy):
         ids, counted = flatten_targets(
             ctx.name, ctx.xp, x.shape[:-1], targets, v, ignore_index
         )
-        chunk_rows = chunk_rows or max(1, rows_at_once(ids.size, v * x.itemsize))
-        loss, dx, dw, db = kernels().linear_cross_entropy(
-            x.reshape(-1, c), weight, ids, bias, ignore_index, chunk_rows,
-            needs_gradient=ctx.requires_grad,
+        ctx.wants = (ctx.needs[0], ctx.needs[1], len(ctx.needs) > 3 and ctx.needs[3])
+        ctx.like, ctx.ignore_index = (x.shape, weight.dtype), ignore_index
+        ctx.chunk_rows = chunk_rows or max(1, rows_at_once(ids.size, v * x.itemsize))
+        ctx.reservation = reserve(ctx.edges[1], "float32") if ctx.wants[1] else None
+        return ctx.compute((x.reshape(-1, c), weight, bias, ids, counted))
+
+    def compute(ctx, inputs: tuple[Any, Any, Any, Any, Any]) -> Array:
+        """The loss; saves the gradients, and the inputs to compute them again."""
+        x, weight, bias, ids, counted = inputs
+        v, table, room = len(weight), with_padding(weight), None  # (V', C) with V' >= V
+        if ctx.requires_grad:
+            dw = buffer_of(ctx.reservation)  # (V, C)
+            room = ctx.xp.empty(table.shape, "float32") if dw is None else with_padding(dw)
+            dw = room[:v] if dw is None else dw
+            rows = min(len(table), len(room))
+            table, room = table[:rows], room[:rows]
+        loss, dx, _, db = kernels().linear_cross_entropy(
+            x, table, ids, bias, ctx.ignore_index, ctx.chunk_rows,
+            needs_gradient=ctx.requires_grad, classes=v, dw=room,
         )  # fmt: skip
-        ctx.shape = x.shape
-        ctx.save(dx, dw, db)
+        if ctx.requires_grad:
+            gradients = zip((dx, dw, db), ctx.wants, strict=True)
+            ctx.save(*inputs, *(g if wanted else None for g, wanted in gradients))
         return ctx.xp.where(counted.any(), loss, ctx.xp.zeros_like(loss))
 
     def backward(ctx, dy: Array) -> Any:
-        dx, dw, db = ctx.saved
-        dx, db = (_scaled(ctx.xp, g, dy) for g in (dx, db))
-        target, accumulate = ctx.gradient_target(1)
-        dw = _scaled(ctx.xp, dw, dy, None if accumulate else target)
-        grads = (dx if dx is None else dx.reshape(ctx.shape), dw, None, db)
-        return tuple(g if need else None for g, need in zip(grads, ctx.needs, strict=False))
+        dx, dw, *rest = super().backward(dy)
+        if dw is not None and ctx.gradient_target(1)[0] is None:  # nobody sums in float32
+            dw = dw.astype(ctx.like[1], copy=False)
+        return dx, dw, *rest
 
-
-def _scaled(xp: Any, g: Array | None, dy: Array, out: Array | None = None) -> Array | None:
-    """g dy, rounded once, in ``out`` or a new array: dy is float32, and g may be 16-bit."""
-    if g is None:
-        return None
-    return xp.multiply(g, dy, out=xp.empty_like(g) if out is None else out, casting="unsafe")
+    def scale(ctx, gradient: Array, dy: Array) -> Array:
+        """gradient * dy, in place and rounded once: dy is float32, the gradient may be 16-bit."""
+        return kernels().scale_in_place(gradient, ctx.xp.asarray(dy, "float32").reshape(1))
