@@ -5,6 +5,7 @@
 #   make test                        the test suite
 #   make finetune                    a spam filter and an assistant from that GPT, with scores
 #   make finetune SPAM=FILE INSTRUCTIONS=FILE        the same on real data
+#   make test-triton36               the compiled kernels once more, with the oldest Triton allowed
 #   make lint  make bench  make docs
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.10 python3.14 python3; do \
@@ -14,7 +15,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: train test finetune lint bench docs clean help
+.PHONY: train test test-triton36 finetune lint bench docs clean help
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -29,6 +30,12 @@ finetune: $(VENV)/train
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest $(ARGS)
+
+# Machine code is the compiler's work: what holds for the newest Triton need not for the oldest.
+OLDEST := $(VENV)/triton-3.6.0
+test-triton36: $(OLDEST)/ready
+	$(OLDEST)/bin/python -m pytest tests/kernels/test_real_step.py tests/kernels/test_machine_code.py \
+		tests/kernels/test_compiling.py -k "not compiling or (default_configuration and 90)" $(ARGS)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -58,6 +65,13 @@ $(VENV)/train: $(VENV)/python setup.py
 
 $(VENV)/dev $(VENV)/bench $(VENV)/docs: $(VENV)/%: $(VENV)/python setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[plot,$*]'
+	@touch $@
+
+$(OLDEST)/ready: $(VENV)/python setup.py
+	$(BIN)/python -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+		triton==3.6.0 numpy ml_dtypes pytest hypothesis
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 clean:
