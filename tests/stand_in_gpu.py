@@ -5,6 +5,8 @@ functions on it, NumPy arrays mixed into its arithmetic, and names that CuPy 14 
 forgets which module its arrays belong to fails here as it would on a GPU. Every step that would
 make the host wait for the GPU, or copies from the host (``item``, ``float``, ``bool``, ``get``,
 ``asarray``), is counted.
+
+What runs can be recorded, as a CUDA graph records launches: see `CALLS` and replayed_gpu.py.
 """
 
 import contextlib
@@ -24,10 +26,27 @@ NOT_IN_CUPY_ARRAYS = frozenset(
 )
 
 SYNCHRONIZATIONS = []
+CALLS = None  # while something is recorded: a list of (function, arguments, keywords, result)
 
 
 def _waits(what):
+    if CALLS is not None:
+        raise RuntimeError(f"operation not permitted while a stream is capturing: {what}")
     SYNCHRONIZATIONS.append(what)
+
+
+def done(function, args, kwargs, result):
+    """Note a call on host arrays, where calls are recorded; returns the result for the device."""
+    result = _wrap(result)
+    if CALLS is not None:
+        CALLS.append((function, args, kwargs, _unwrap(result)))
+    return result
+
+
+def run(function, *args, **kwargs):
+    """The function on the host arrays behind the arguments."""
+    args, kwargs = _unwrap(args), _unwrap(kwargs)
+    return done(function, args, kwargs, function(*args, **kwargs))
 
 
 class _Device:
@@ -35,6 +54,8 @@ class _Device:
 
 
 class _Pointer:
+    device_id = 0
+
     def __init__(self, ptr):
         self.ptr = ptr
 
@@ -71,7 +92,7 @@ class DeviceArray:
 
     @property
     def T(self):
-        return DeviceArray(self.host.T)
+        return DeviceArray(self.host.T)  # a view: nothing runs
 
     @property
     def flags(self):
@@ -82,7 +103,7 @@ class DeviceArray:
             raise AttributeError(f"CuPy's arrays have no {name}")
         value = getattr(self.host, name)
         if callable(value):
-            return lambda *args, **kwargs: _wrap(value(*_unwrap(args), **_unwrap(kwargs)))
+            return lambda *args, **kwargs: run(value, *args, **kwargs)
         return value  # shape, dtype, strides ...
 
     def get(self):
@@ -120,24 +141,26 @@ class DeviceArray:
         return len(self.host)
 
     def __getitem__(self, index):
-        return _wrap(self.host[_unwrap(index, indexing=True)])
+        index = _unwrap(index, indexing=True)
+        return done(operator.getitem, (self.host, index), {}, self.host[index])
 
     def __setitem__(self, index, value):
         scalar = isinstance(value, np.ndarray) and value.ndim == 0  # CuPy takes it as a number
-        self.host[_unwrap(index, indexing=True)] = value if scalar else _unwrap(value)
+        args = (self.host, _unwrap(index, indexing=True), value if scalar else _unwrap(value))
+        done(operator.setitem, args, {}, operator.setitem(*args))
 
 
 def _operator(name):
     function = getattr(operator, name, None)
 
     def forward(self, other):
-        return _wrap(function(self.host, _unwrap(other)))
+        return run(function, self, other)
 
     def backward(self, other):
-        return _wrap(function(_unwrap(other), self.host))
+        return run(function, other, self)
 
     def in_place(self, other):
-        self.host = getattr(operator, f"i{name}")(self.host, _unwrap(other))
+        self.host = run(getattr(operator, f"i{name}"), self, other).host
         return self
 
     return forward, backward, in_place
@@ -149,9 +172,9 @@ for _name in "add sub mul truediv floordiv mod pow matmul and_ or_ xor lshift rs
         setattr(DeviceArray, f"__{_prefix}{_bare}__", _method)
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     setattr(DeviceArray, f"__{_name}__", _operator(_name)[0])
-DeviceArray.__neg__ = lambda self: _wrap(-self.host)
-DeviceArray.__invert__ = lambda self: _wrap(~self.host)
-DeviceArray.__abs__ = lambda self: _wrap(abs(self.host))
+DeviceArray.__neg__ = lambda self: run(operator.neg, self)
+DeviceArray.__invert__ = lambda self: run(operator.invert, self)
+DeviceArray.__abs__ = lambda self: run(operator.abs, self)
 DeviceArray.__hash__ = object.__hash__
 
 
@@ -221,10 +244,12 @@ class _Module:
     def asarray(self, x, dtype=None, **kwargs):
         if not isinstance(x, DeviceArray):
             _waits("copy from the host")
-        host = x.host if isinstance(x, DeviceArray) else np.array(x)
-        return DeviceArray(np.asarray(host, dtype=dtype))
+            x = DeviceArray(np.array(x))
+        return run(np.asarray, x, dtype=dtype)
 
-    array = asarray
+    def array(self, x, dtype=None, copy=True, **kwargs):
+        given = self.asarray(x, dtype)
+        return given.copy() if copy else given
 
     def matmul(self, a, b, **kwargs):
         if max(a.ndim, b.ndim) > 2 and a.dtype.name == "bfloat16":
@@ -239,7 +264,7 @@ class _Module:
             return _Ufunc(value)
         if isinstance(value, type) or not callable(value):
             return value  # float32, inf, newaxis
-        return lambda *args, **kwargs: _wrap(value(*_unwrap(args), **_unwrap(kwargs)))
+        return lambda *args, **kwargs: run(value, *args, **kwargs)
 
 
 class _Ufunc:
@@ -248,16 +273,17 @@ class _Ufunc:
 
     def __call__(self, *args, **kwargs):
         out = kwargs.get("out", args[self.ufunc.nin] if len(args) > self.ufunc.nin else None)
-        result = self.ufunc(*_unwrap(args), **_unwrap(kwargs))
-        return out if out is not None and not isinstance(out, tuple) else _wrap(result)
+        result = run(self.ufunc, *args, **kwargs)
+        return out if out is not None and not isinstance(out, tuple) else result
 
     def at(self, a, indices, b=None):
         if a.dtype.name == "bfloat16":
             raise TypeError(f"CuPy's {self.ufunc.__name__}.at takes no bfloat16")
-        self.ufunc.at(a.host, _unwrap(indices, indexing=True), _unwrap(b))
+        args = (a.host, _unwrap(indices, indexing=True), _unwrap(b))
+        done(self.ufunc.at, args, {}, self.ufunc.at(*args))
 
     def reduce(self, *args, **kwargs):
-        return _wrap(self.ufunc.reduce(*_unwrap(args), **_unwrap(kwargs)))
+        return run(self.ufunc.reduce, *args, **kwargs)
 
 
 MODULE = _Module()

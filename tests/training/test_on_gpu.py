@@ -105,17 +105,6 @@ def test_utilization_is_never_nonsense():
     assert chips.utilization(1e9, config, h200) is None
 
 
-class Replay:
-    """What `kernels.capture` does, without a graph: runs the launches again."""
-
-    def __init__(self, launch):
-        self.launch = launch
-        launch(), launch()  # the warm-up
-
-    def replay(self):
-        return self.launch()
-
-
 class Batches:
     def __init__(self):
         self.rng = np.random.default_rng(0)
@@ -143,77 +132,6 @@ def test_float16_trains_with_a_scaled_loss_and_recovers_from_overflow():
     assert trainer.scale.value < 2.0**20
     state = trainer.state()
     assert state["loss_scale"]["value"] == trainer.scale.value
-
-
-def run_trainer(kind, dropout, steps=3):
-    tg.manual_seed(0)
-    config = tg.nn.GPTConfig(17, 8, n_layer=1, n_head=2, n_embd=8, dropout=dropout)
-    model = tg.nn.GPT(config)
-    optimizer = tg.optim.AdamW(tg.optim.decay_groups(model, 0.1), lr=1e-2)
-    settings = LoopSettings(steps, accumulate=2, clip=0.5, eval_every=0)
-    schedule = tg.optim.CosineSchedule(optimizer, steps, 1, 1e-3)
-    trainer = kind(model, optimizer, Batches(), settings, schedule)
-    trainer.record = Replay
-    with tg.use_kernels("force"):
-        reports = [trainer.train_step() for _ in range(steps)]
-    return reports, {name: p.numpy().copy() for name, p in model.named_parameters()}
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_captured_steps_equal_plain_ones(dropout):
-    pytest.importorskip("triton")
-    plain, weights = run_trainer(Trainer, dropout)
-    captured, others = run_trainer(CapturedTrainer, dropout)
-    for a, b in zip(plain, captured, strict=True):
-        assert b.loss == pytest.approx(a.loss, rel=1e-5)
-        assert b.gradient_norm == pytest.approx(a.gradient_norm, rel=1e-4)
-        assert (a.tokens, a.learning_rate) == (b.tokens, b.learning_rate)
-    for name, weight in weights.items():
-        np.testing.assert_allclose(weight, others[name], rtol=1e-4, atol=1e-5, err_msg=name)
-
-
-def test_a_step_that_cannot_be_recorded_names_the_way_out(monkeypatch):
-    from tinygrad_llm import kernels
-
-    def refuse(launch):
-        raise kernels.KernelError("capture: something waited")
-
-    monkeypatch.setattr(CapturedTrainer, "record", staticmethod(refuse))
-    optimizer = tg.optim.AdamW(model := small_gpt())
-    trainer = CapturedTrainer(model, optimizer, Batches(), LoopSettings(1, eval_every=0))
-    with pytest.raises(tg.errors.KernelError, match="something waited. .*--no-graph"):
-        trainer.train_step()
-
-
-def test_recording_leaves_weights_and_moments_alone():
-    pytest.importorskip("triton")
-    model = small_gpt()
-    optimizer = tg.optim.AdamW(model, lr=0.1)
-    (buffer,) = optimizer.buffers
-    kept = [buffer.data, *buffer.moments.values()]
-    trainer = CapturedTrainer(model, optimizer, Batches(), LoopSettings(1, eval_every=0))
-    trainer.record = Replay
-    before = [array.copy() for array in kept]
-    with tg.use_kernels("force"):
-        step = trainer._record([Batches().next_batch()])
-        for a, b in zip(before, kept, strict=True):
-            np.testing.assert_array_equal(a, b)
-        step([Batches().next_batch()])
-    assert all((a != b).any() for a, b in zip(before, kept, strict=True))
-
-
-def test_only_adamw_can_be_recorded():
-    optimizer = tg.optim.SGD(model := small_gpt())
-    with pytest.raises(tg.errors.ConfigError, match="must be AdamW.*got SGD"):
-        CapturedTrainer(model, optimizer, Batches(), LoopSettings(1, eval_every=0))
-
-
-def test_a_recording_without_the_kernel_is_refused():
-    optimizer = tg.optim.AdamW(model := small_gpt())
-    trainer = CapturedTrainer(model, optimizer, Batches(), LoopSettings(1, eval_every=0))
-    trainer.record = Replay
-    with tg.use_kernels("off"), pytest.raises(tg.errors.KernelError, match="only the kernel of"):
-        trainer.train_step()
 
 
 @pytest.mark.parametrize(("settings", "kind"), [

@@ -10,6 +10,12 @@ clipping, AdamW. From then on one call replays it, and the host only feeds what 
 A step with a NaN or an infinity changes nothing on the device (kernels/adamw_kernel.py), so the
 host may find out afterwards. The runs that recording needs are kept from changing the weights by
 the same means: their clip factor is 0.
+
+A replay is launches alone, none of the Python around them. So what Python would have noticed
+between two steps is looked for before each replay: weights that were loaded or edited reach the
+float32 master weights, a parameter of the optimizer that was given another array is put back in
+its place (`FlatBuffer.gather`), and where a frozen parameter got another array, or other
+parameters learn, the step is recorded anew.
 """
 
 from __future__ import annotations
@@ -22,13 +28,13 @@ import numpy as np
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.backend import Array, ArrayModule, array_module, to_numpy
 from tinygrad_llm.backend.random import default_generator
-from tinygrad_llm.errors import ConfigError, KernelError
+from tinygrad_llm.errors import ConfigError, KernelError, ShapeError
 from tinygrad_llm.ops._dispatch import kernels
 from tinygrad_llm.optim import AdamW, Optimizer
 from tinygrad_llm.optim.flat import FlatBuffer, Run
 from tinygrad_llm.optim.on_gpu import adamw_by_kernel
 from tinygrad_llm.training.on_gpu.keys import KeyTape
-from tinygrad_llm.training.on_gpu.prefetch import Prefetcher
+from tinygrad_llm.training.on_gpu.prefetch import Prefetcher, check_alike
 from tinygrad_llm.training.trainer import IGNORED, Batch, Trainer
 
 Record = Callable[[Callable[[], Any]], Any]  # kernels.capture: records launches, to be replayed
@@ -37,17 +43,19 @@ Record = Callable[[Callable[[], Any]], Any]  # kernels.capture: records launches
 class CapturedTrainer(Trainer):
     """A `Trainer` whose steps are replays of a CUDA graph.
 
-    All batches must have one shape. `compute_loss` is called while recording only, with arrays on
-    the GPU that keep their place; it must not read values back.
+    All batches must have one shape and type. `compute_loss` is called while recording only, with
+    arrays on the GPU that keep their place; it must not read values back.
 
     Raises:
         ConfigError: the optimizer is not AdamW.
         DeviceError: the model is not on a GPU.
         KernelError: something in the step cannot be recorded; train with ``graph=False``.
+        ShapeError, DTypeError: a batch is unlike the first, such as a shorter last one.
     """
 
     record: Record | None = None  # replaced in tests
     _step: _Recorded | None = None
+    _updated = False  # whether a replay has changed the weights that `update` is asked for
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -61,31 +69,39 @@ class CapturedTrainer(Trainer):
 
     def compute_gradients(self, batches: Sequence[Batch]) -> tuple[float, int, float]:
         """The whole step, weights included, unless its gradient is not finite."""
-        step = self._step or self._record(batches)
-        return step(batches)
+        for buffer in self.optimizer.buffers:
+            buffer.gather()
+        if self._step is None or self._step.is_outdated():
+            self._step = None  # gives its memory back
+            self._step = self._record(batches)
+        self._updated = True
+        return self._step(batches)
 
     def _record(self, batches: Sequence[Batch]) -> _Recorded:
         try:
-            self._step = _Recorded(self, batches, self.record or kernels().capture)
+            return _Recorded(self, batches, self.record or kernels().capture)
         except kernels().KernelError as error:
             raise KernelError(
                 f"{error}. Train without a CUDA graph: --no-graph, or graph=False."
             ) from error
-        return self._step
 
     def update(self) -> None:
-        """Count the step; the weights were changed by the replay."""
+        """Change the weights by the gradients of `backward`; after a replay only count the step."""
+        if not self._updated:
+            super().update()
+            return
+        self._updated = False
         for buffer in self.optimizer.buffers:
             buffer.finish_step()
 
     def backward(self, batches: Sequence[Batch]) -> tuple[float, int]:
-        """Without the graph, to find the op at fault after a NaN."""
-        losses = []
-        for batch in batches:
-            loss = self.compute_loss(batch)
-            loss.backward()
-            losses.append(float(loss.item()))
-        return float(np.mean(losses)), 0
+        """Without the graph: for a search of the learning rate, or of the op behind a NaN."""
+        self._updated = False
+        return super().backward(batches)
+
+    def count_targets(self, batch: Batch) -> int:
+        """As in `Trainer`, of targets on the GPU."""
+        return int((batch[-1] != IGNORED).sum())
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint; the step is recorded anew."""
@@ -108,18 +124,43 @@ class _Recorded:
         self._feed_numbers(go=False)
         _give_back_memory(self.xp)
         self.graph = record(self._launch)
+        self.slots = [
+            slot for buffer in self.optimizer.buffers for slot in buffer.slots
+            if slot.parameter.grad is not None
+        ]  # fmt: skip
+        self.parameters = [(p, p.data, p.requires_grad) for p in trainer.model.parameters()]
+        self.training = trainer.model.training
+
+    def is_outdated(self) -> bool:
+        """Whether the launches read arrays that are no longer the model's, or learn other ones."""
+        return self.training != self.trainer.model.training or any(
+            p.data is not data or p.requires_grad != learns for p, data, learns in self.parameters
+        )
 
     def __call__(self, batches: Sequence[Batch]) -> tuple[float, int, float]:
         """Feed, replay, and read the three figures of the step."""
-        for places, batch in zip(self.batches, batches, strict=True):
-            for place, array in zip(places, batch, strict=True):
-                place[...] = self.xp.asarray(array)
+        self._feed_batches(batches)
         self._feed_numbers()
         keys = self.tape.draw()
         if len(keys):
             self.tape.rows[: len(keys)] = self.xp.asarray(keys)
         loss, targets, norm = to_numpy(self.graph.replay()).tolist()
+        for slot in self.slots:
+            slot.parameter.grad = slot.grad  # which the replay has written, whoever forgot it since
         return loss, int(targets), norm
+
+    def _feed_batches(self, batches: Sequence[Batch]) -> None:
+        expected, got = [[len(batch) for batch in step] for step in (self.batches, batches)]
+        if expected != got:
+            raise ShapeError(
+                f"CapturedTrainer: the step was recorded with {len(expected)} micro-batches of "
+                f"{expected[0]} arrays each, got {got}. Make a new trainer for other batches."
+            )
+        for places, batch in zip(self.batches, batches, strict=True):
+            for place, array in zip(places, batch, strict=True):
+                array = self.xp.asarray(array)
+                check_alike("CapturedTrainer", place, array)
+                place[...] = array
 
     def _feed_numbers(self, go: bool = True) -> None:
         done = max(slot.steps for buffer in self.optimizer.buffers for slot in buffer.slots)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.backend import Array, cuda_module
+from tinygrad_llm.errors import DTypeError, ShapeError
 
 Batch = tuple[Any, ...]
 
@@ -23,6 +24,9 @@ class Prefetcher:
         loader: gives ``next_batch()``, ``state()`` and ``set_state(state)``; all batches of one
             shape.
         held: how many batches are in use at a time, the micro-batches of a step.
+
+    Raises:
+        ShapeError, DTypeError: a batch is unlike the first, such as a shorter last one.
     """
 
     def __init__(self, loader: Any, held: int = 1) -> None:
@@ -73,11 +77,28 @@ class _Slot:
         self.sent: Any = None
 
     def send(self, array: np.ndarray, stream: Any) -> None:
+        check_alike("Prefetcher", self.pinned, array)
         if self.sent is not None:
             self.sent.synchronize()  # long past, unless the host runs two steps ahead
         self.pinned[...] = array
         self.device.set(self.pinned, stream=stream)
         self.sent = stream.record()
+
+
+def check_alike(owner: str, place: Array, array: Array) -> None:
+    """Raise unless an array of a batch has shape and type of its place in memory.
+
+    Raises:
+        ShapeError, DTypeError: it has not; a copy would stretch it over its place, or convert it.
+    """
+    if array.shape == place.shape and array.dtype == place.dtype:
+        return
+    kind = ShapeError if array.shape != place.shape else DTypeError
+    raise kind(
+        f"{owner}: all batches must be like the first: expected an array of shape {place.shape} "
+        f"and type {place.dtype}, got {array.shape} and {array.dtype}. Drop or fill up a last "
+        "batch that is shorter, or train without a CUDA graph: --no-graph, or graph=False."
+    )
 
 
 def _pinned(cupy: Any, like: np.ndarray) -> np.ndarray:
