@@ -47,7 +47,9 @@ def check(device, found, wanted, dtype):
         assert host.dtype.name in ("float32", dtype)
         exact = name in ("dW", "db2")
         kind = host.dtype.name if exact else dtype
-        device.check(host if exact else host.astype(DTYPES[dtype]), wanted[name], kind, 4)
+        # Tensor cores cut off as they add; that much of a float32 sum is lost over 8192 rows.
+        factor = 30 if exact and kind == "float32" else 4
+        device.check(host if exact else host.astype(DTYPES[dtype]), wanted[name], kind, factor)
 
 
 def test_all_four_equal_the_formulas(device, dtype):
