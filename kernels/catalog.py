@@ -27,6 +27,7 @@ from .layer_norm_kernel import add_layer_norm, layer_norm, layer_norm_backward
 from .softmax_kernel import softmax, softmax_backward
 
 ROWS, WIDTH, VOCABULARY, HEADS, CONTEXT = 2048, 768, 50304, 12, 1024
+CLASSES = 50257  # GPT-2's vocabulary, in rows of VOCABULARY columns
 LONG = 16384
 KEY = (1, 2)
 HEAD_SIZES = (64, 128)
@@ -73,6 +74,10 @@ def launches(dtype: str = "bfloat16",
         "cross_entropy": lambda: cross_entropy(logits, ids[:64]),
         "cross_entropy_with_gradient": lambda: cross_entropy_with_gradient(logits, ids[:64], step),
         "cross_entropy_backward": lambda: cross_entropy_backward(logits, ids[:64], row[:64], step),
+        "cross_entropy padded": lambda: (
+            cross_entropy(logits, ids[:64], classes=CLASSES),
+            cross_entropy_with_gradient(logits, ids[:64], step, classes=CLASSES),
+            cross_entropy_backward(logits, ids[:64], row[:64], step, classes=CLASSES)),
         "embedding": lambda: embedding(ids, x),
         "embedding_backward": lambda: embedding_backward(x, ids, ROWS),
         "embedding_backward atomic": lambda: embedding_backward(x, ids, ROWS, False),
