@@ -212,9 +212,7 @@ def _pack_one(entries: list[tuple[str, Tensor, int]]) -> FlatBuffer:
     return FlatBuffer(slots, data, grad, master, written_at=clock.next())
 
 
-def _place(
-    name: str, parameter: Tensor, group: int, start: int, data: Array, grad: Array
-) -> Slot:
+def _place(name: str, parameter: Tensor, group: int, start: int, data: Array, grad: Array) -> Slot:
     """Move one parameter to its place, which begins with element ``start``."""
     stop, room = start + parameter.size, _room(parameter)
     view = data[start:stop].reshape(parameter.shape)
