@@ -176,3 +176,5 @@ def test_shapes_that_do_not_fit():
         changed = [tg.Tensor(np.ones(wrong) if j == i else a) for j, a in enumerate(arrays)]
         with pytest.raises(tg.errors.ShapeError, match=f"feed_forward: .*{name}"):
             tg.functional.feed_forward(*changed)
+    with pytest.raises(tg.errors.ShapeError, match="b1 and b2 must be arrays"):
+        tg.functional.feed_forward(*arrays[:4], None)

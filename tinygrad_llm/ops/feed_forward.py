@@ -111,6 +111,11 @@ class FeedForward(Function):
 
 def check_feed_forward_shapes(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> None:
     """Raise a ShapeError unless x (..., C), w1 (H, C), b1 (H,), w2 (O, H) and b2 (O,) fit."""
+    if b1 is None or b2 is None:
+        raise ShapeError(
+            "feed_forward: b1 and b2 must be arrays, got None. Without biases call linear, gelu "
+            "and linear."
+        )
     check_linear_shapes("feed_forward", x, w1, b1)
     if w2.ndim != 2 or w2.shape[1] != len(w1) or b2.shape != w2.shape[:1]:
         raise ShapeError(
