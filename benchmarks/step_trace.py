@@ -21,7 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tinygrad_llm.kernels.machine_code import VECTOR, Access, Loop, MachineCode
+from tinygrad_llm.kernels._loops import Loop
+from tinygrad_llm.kernels.machine_code import VECTOR, Access, MachineCode
 
 RECORDER = Path(__file__).with_name("step_recorder.py")
 _BYTES = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2,
@@ -255,13 +256,19 @@ def table(found: Trace) -> str:
         code = launch.code
         if code is None:
             continue
-        loops = ", ".join(f"{a.instructions} ({a.products}, {a.exponentials})" for a in code.loops)
+        loops = ", ".join(map(_loop, code.loops))
         mark = "  <- narrow" if too_narrow(launch) else ""
         lines.append(
             f"{launch.count:8} {launch.kernel.removesuffix('_kernel'):29}{code.registers:7}"
             f"{code.spilled:8}{code.shared:8}{code.programs:6}  {loops or '-':38}  "
             f"{_widths(code)}{mark}")
     return "\n".join(lines)
+
+
+def _loop(loop: Loop) -> str:
+    """Instructions of the shortest and the longest round, then what is in the longest."""
+    longer = f"-{loop.longest}" if loop.longest > loop.instructions else ""
+    return f"{loop.instructions}{longer} ({loop.products}, {loop.exponentials})"
 
 
 def _widths(code: MachineCode) -> str:

@@ -27,6 +27,7 @@ from typing import Any
 
 import triton
 
+from ._loops import Instruction, Loop, innermost_loops
 from .compiling import resources
 from .errors import KernelError
 
@@ -41,18 +42,6 @@ class Access:
     kind: str  # load, store, copy (to shared memory), atomic, or tensor (a tile by the TMA unit)
     bytes: int  # that each thread moves; 0 for a tile, which is moved as a whole
     count: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Loop:
-    """An innermost loop of the machine code: instructions that a warp issues per round, at most.
-
-    A round is several of the source's where the assembler has unrolled the loop.
-    """
-
-    instructions: int
-    products: int  # HGMMA and HMMA
-    exponentials: int  # MUFU: also reciprocals, logarithms, square roots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,9 +108,9 @@ def read_machine_code(compiled: Any) -> MachineCode:
     return MachineCode(
         took.name, took.chip, took.registers, took.stack, took.shared, threads,
         programs_per_multiprocessor(took.chip, took.registers, threads, took.shared),
-        tuple(_loops(instructions)),
+        tuple(innermost_loops(instructions)),
         tuple(Access(*what, count) for what, count in _accesses(ptx, _arrays(compiled)).items()),
-        dict(Counter(name for _, name, _ in instructions)),
+        dict(Counter(i.name for i in instructions)),
         "tt.dot" in compiled.asm["ttir"])
 
 
@@ -131,11 +120,8 @@ def _arrays(compiled: Any) -> list[str]:
 
 
 # ---------------------------------------------------------------- machine code
-Instruction = tuple[int, str, str]  # address, name, operands
-
-
 def disassemble(compiled: Any) -> list[Instruction]:
-    """The machine code of a kernel as (address, name with suffixes, operands)."""
+    """The machine code of a kernel."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
@@ -146,14 +132,13 @@ def disassemble(compiled: Any) -> list[Instruction]:
     return list(_instructions(done.stdout))
 
 
-_LINE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)\s*([^;]*);")
+_LINE = re.compile(r"/\*([0-9a-f]{4,})\*/\s+(@!?U?P\w+\s+)?([A-Z][\w.]*)\s*([^;]*);")
 _LABEL = re.compile(r"^(\.L_x_\d+):")
+_LEAVING = {"BRA", "EXIT", "RET", "BRX"}  # without a condition they never go on to the next
 
 
 def _instructions(text: str) -> Iterator[Instruction]:
-    """Branches get the address that they lead to as their operand."""
-    lines = text.splitlines()
-    places, waiting = {}, []
+    lines, places, waiting = text.splitlines(), {}, []
     for line in lines:
         if label := _LABEL.match(line):
             waiting.append(label[1])
@@ -162,28 +147,12 @@ def _instructions(text: str) -> Iterator[Instruction]:
             waiting = []
     for line in lines:
         if found := _LINE.search(line):
-            target = re.search(r"`\((\.L_x_\d+)\)", found[3])
-            operands = str(places.get(target[1], -1)) if target else found[3]
-            yield int(found[1], 16), found[2], operands
-
-
-SHORTEST = 8  # instructions: shorter loops only wait for a barrier, or trap after the end
-
-
-def _loops(instructions: list[Instruction]) -> Iterator[Loop]:
-    """Stretches between a branch back and its target that hold no such stretch themselves."""
-    spans = [(int(operands), address) for address, name, operands in instructions
-             if name == "BRA" and operands.lstrip("-").isdigit() and 0 <= int(operands) < address]
-    bodies = {span: [name for address, name, _ in instructions if span[0] <= address <= span[1]]
-              for span in spans}
-    long = {span: body for span, body in bodies.items() if len(body) >= SHORTEST}
-    for (start, end), body in sorted(long.items()):
-        if not any(start <= a and b <= end and (a, b) != (start, end) for a, b in long):
-            yield Loop(len(body), _count(body, "HGMMA", "HMMA"), _count(body, "MUFU"))
-
-
-def _count(names: list[str], *prefixes: str) -> int:
-    return sum(name.startswith(prefixes) for name in names)
+            address, condition, name, operands = found.groups()
+            kind, target = name.split(".")[0], re.search(r"`\((\.L_x_\d+)\)", operands)
+            leads = places.get(target[1]) if target and kind == "BRA" else None
+            whole = target is None or target.start() == 0  # no condition among the operands
+            yield Instruction(int(address, 16), name, leads,
+                              kind in _LEAVING and not condition and whole)
 
 
 # ---------------------------------------------------------------- PTX

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import triton
 import triton.language as tl
+from tinygrad_llm.kernels._loops import Instruction, Loop, innermost_loops
 from tinygrad_llm.kernels.machine_code import Access, programs_per_multiprocessor
 
 from tests.kernels.conftest import DTYPES
@@ -87,6 +88,39 @@ def test_a_loop_and_what_is_in_it():
     assert loop.products == 0
     assert 20 < loop.instructions < 200
     assert read(copy_kernel, x, x, 4096, BLOCK=1024).loops == ()
+
+
+def code(*pieces):
+    """Instructions from (how many, of what name) and ("branch", from where it leads, always)."""
+    found = []
+    for first, second, *always in pieces:
+        if first == "branch":
+            found.append(Instruction(len(found), "BRA", second, bool(always)))
+        else:
+            found += [Instruction(len(found) + i, second, None, False) for i in range(first)]
+    return [*found, Instruction(len(found), "EXIT", None, True)]
+
+
+def test_the_inner_of_two_loops():
+    inner = code((5, "IADD3"), (10, "MUFU.EX2"), ("branch", 5), (20, "FADD"), ("branch", 2))
+    assert list(innermost_loops(inner)) == [Loop(11, 11, 0, 10)]
+
+
+def test_a_round_with_a_choice_has_a_shortest_and_a_longest():
+    """A branch over 7 instructions; and the same with the 7 moved behind the loop."""
+    inside = code((9, "HGMMA"), ("branch", 17), (7, "FSEL"), (3, "FADD"), ("branch", 0))
+    assert list(innermost_loops(inside)) == [Loop(14, 21, 9, 0)]
+    behind = code((9, "HGMMA"), ("branch", 15), (3, "FADD"), ("branch", 0), (1, "EXIT"),
+                  (7, "FSEL"), ("branch", 10, "always"))  # fmt: skip
+    behind[14] = behind[14]._replace(leaves=True)
+    assert list(innermost_loops(behind)) == [Loop(14, 22, 9, 0)]
+
+
+def test_waiting_is_no_loop_and_hides_none():
+    """A barrier is waited for in a loop of two instructions; a trap behind the end is another."""
+    waits = code((9, "FADD"), (1, "SYNCS.PHASECHK"), ("branch", 9), (9, "HMMA"), ("branch", 0))
+    trap = Instruction(len(waits), "BRA", len(waits), True)
+    assert list(innermost_loops([*waits, trap])) == [Loop(21, 21, 9, 0)]
 
 
 @pytest.mark.parametrize(("chip", "unit"), [(90, "HGMMA"), (80, "HMMA")])
