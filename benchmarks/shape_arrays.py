@@ -1,4 +1,4 @@
-"""Arrays that have shape, strides, dtype and address but no numbers, in a module like CuPy.
+"""Arrays that have shape, strides, dtype and address but no numbers; shape_cupy.py makes a CuPy.
 
 A program that runs on them goes through the same calls with the same arguments as on a GPU, at any
 size, in the time that Python takes. Views share addresses as they do on a GPU, and each new array
@@ -10,9 +10,6 @@ process. So each function here either works out the shape and type of its result
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import sys
 import types
 from collections.abc import Callable
 from typing import Any
@@ -122,11 +119,10 @@ class ShapeArray:
         return _new([1 if i in gone else n for i, n in kept], dtype) if out is None else out
 
     # ---- what the host writes and reads
-    def fill(self, value: Any) -> None:
+    def _ignored(self, *_: Any, **__: Any) -> None:
         pass
 
-    def set(self, array: np.ndarray, stream: Any = None) -> None:
-        pass
+    fill = set = _ignored
 
     def get(self, *_: Any, **__: Any) -> np.ndarray:
         return np.ones(self.shape, self.dtype)
@@ -214,58 +210,7 @@ def _concatenate(arrays: Any, axis: int = 0) -> ShapeArray:
     return _new(shape, np.result_type(*(a.dtype for a in arrays)))
 
 
-class Stream:
-    """A stream and its events: nothing runs, so all has always happened."""
-
-    numbers = itertools.count(1)
-    on_capture: Callable[[], None] = staticmethod(lambda: None)  # called where a graph begins
-
-    def __init__(self, non_blocking: bool = False) -> None:
-        self.ptr = next(self.numbers)
-
-    def _itself(self, *_: Any) -> Any:
-        return self
-
-    record = launch = end_capture = __enter__ = _itself
-
-    def _nothing(self, *_: Any) -> None:
-        pass
-
-    wait_event = synchronize = __exit__ = _nothing
-
-    def begin_capture(self) -> None:
-        self.on_capture()
-
-
-class _Device:
-    compute_capability = "90"
-    attributes = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": 232448}
-
-    def __init__(self, index: int = 0) -> None:
-        self.id = index
-
-    __enter__ = __exit__ = Stream._nothing
-
-
-def _unknown(name: str) -> Any:
-    """A type, constant or elementwise function of NumPy; nothing else is known by name alone."""
-    value = getattr(np, name)
-    if isinstance(value, np.ufunc):
-        return _elementwise(value)
-    if callable(value) and not isinstance(value, type):
-        raise NotImplementedError(f"shape_arrays: what is the shape of cupy.{name}(...)?")
-    return value
-
-
-def install() -> types.ModuleType:
-    """Make ``import cupy`` give this module in the whole process: an H100 without numbers."""
-    cupy = types.ModuleType("cupy")
-    vars(cupy).update(_functions(), ndarray=ShapeArray, cuda=_cuda(), __getattr__=_unknown)
-    sys.modules["cupy"] = cupy
-    return cupy
-
-
-def _functions() -> dict[str, Callable[..., Any]]:
+def functions() -> dict[str, Callable[..., Any]]:
     """Those of NumPy's names that are not elementwise."""
     return {
         **dict.fromkeys(("empty", "zeros", "ones"), _new),
@@ -278,7 +223,6 @@ def _functions() -> dict[str, Callable[..., Any]]:
         "where": _elementwise(np.where), "matmul": _matmul, "concatenate": _concatenate,
         "argsort": lambda x, **_: x.argsort(), "copyto": lambda target, source: None,
         "result_type": np.result_type,
-        "get_default_memory_pool": lambda: types.SimpleNamespace(free_all_blocks=lambda: None),
     }  # fmt: skip
 
 
@@ -286,14 +230,11 @@ def _like(x: ShapeArray, dtype: Any = None) -> ShapeArray:
     return _new(x.shape, dtype or x.dtype)
 
 
-def _cuda() -> types.SimpleNamespace:
-    null = Stream()
-    runtime = types.SimpleNamespace(
-        getDevice=lambda: 0, getDeviceCount=lambda: 1, deviceSynchronize=lambda: None,
-        setDevice=lambda index: None, memGetInfo=lambda: (80 << 30, 80 << 30),
-        getDeviceProperties=lambda index: {"name": b"NVIDIA H100 80GB HBM3"})
-    return types.SimpleNamespace(
-        is_available=lambda: True, Device=_Device, Stream=Stream, Event=Stream, runtime=runtime,
-        get_current_stream=lambda *_: null, alloc_pinned_memory=bytearray,
-        MemoryPool=lambda: types.SimpleNamespace(malloc=None),
-        using_allocator=lambda malloc: contextlib.nullcontext())
+def by_name(name: str) -> Any:
+    """A type, constant or elementwise function of NumPy; nothing else is known by name alone."""
+    value = getattr(np, name)
+    if isinstance(value, np.ufunc):
+        return _elementwise(value)
+    if callable(value) and not isinstance(value, type):
+        raise NotImplementedError(f"shape_arrays: what is the shape of cupy.{name}(...)?")
+    return value

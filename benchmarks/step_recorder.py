@@ -25,8 +25,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import shape_arrays
-from shape_arrays import ShapeArray
+import shape_cupy
+from shape_arrays import BLOCK, ShapeArray
 
 Record = dict[str, Any]
 
@@ -58,7 +58,7 @@ def described(value: Any) -> Any:
         address = value.data.ptr
         return {"shape": list(value.shape), "dtype": value.dtype.name,
                 "strides": [s // value.itemsize for s in value.strides],
-                "alignment": min(address & -address, shape_arrays.BLOCK)}  # fmt: skip
+                "alignment": min(address & -address, BLOCK)}  # fmt: skip
     if isinstance(value, (tuple, list)):
         return [described(v) for v in value]
     if value is None or isinstance(value, (bool, str, int, float)):
@@ -190,7 +190,7 @@ class Library:
             "product", function=function, m=m, n=n, k=k, transpose_a=bool(first),
             transpose_b=bool(second), dtype=_TYPES[kind], out_dtype=_TYPES[out], strides=strides,
             accumulate=ctypes.c_float.from_address(beta).value != 0, batch=batch,
-            epilogue=epilogue, alignment=min(min(x & -x for x in addresses), shape_arrays.BLOCK))
+            epilogue=epilogue, alignment=min(min(x & -x for x in addresses), BLOCK))
 
 
 def cublas_recorded(recorder: Recorder) -> None:
@@ -211,7 +211,7 @@ def captured(batch: int, recorder: Recorder) -> None:
     """What the graph of a training step holds."""
     from train_gpu import gpt2, our_trainer
 
-    shape_arrays.Stream.on_capture = recorder.clear
+    shape_cupy.Stream.on_capture = recorder.clear
     our_trainer(gpt2(batch)).train_step()
 
 
@@ -240,7 +240,7 @@ STEPS = {"captured": captured, "plain": plain, "evaluation": evaluation}
 def main(batch: str, step: str, chip: str | None = None) -> None:
     """Record a step; print a JSON list of all its calls."""
     faulthandler.enable()
-    shape_arrays.install()
+    shape_cupy.install(int(chip or 90))
     recorder = Recorder(int(chip) if chip else None)
     public_kernels_recorded(recorder)
     cublas_recorded(recorder)

@@ -36,7 +36,7 @@ class Loop:
 
     instructions: int  # in the shortest round
     longest: int  # in the longest
-    products: int  # HGMMA and HMMA in the longest
+    products: int  # HGMMA, HMMA and UTCHMMA in the longest
     exponentials: int  # MUFU in the longest: also reciprocals, logarithms, square roots
 
 
@@ -118,7 +118,7 @@ def _body(graph: Graph, head: int, ends: list[int]) -> set[int]:
 
 def _cost(block: list[Instruction]) -> Round:
     names = [i.name for i in block]
-    return (len(names), sum(n.startswith(("HGMMA", "HMMA")) for n in names),
+    return (len(names), sum(n.startswith(("HGMMA", "HMMA", "UTCHMMA")) for n in names),
             sum(n.startswith("MUFU") for n in names))
 
 
