@@ -11,7 +11,8 @@ Two kernels: one owns keys and walks over queries (dK, dV), one owns queries and
 neither kernel runs out of registers. A third comes before them with what both need of a query. As
 in the forward pass, a program owns CHUNK columns of a gradient: all of them, except in float32.
 
-attention_gradients.py launches them.
+attention_backward_one_pass_kernel.py is the form without that repetition; attention_gradients.py
+launches both.
 
 References: Dao, "FlashAttention-2" (2023), algorithm 2; Triton's tutorial 06.
 """
@@ -215,11 +216,10 @@ def walk_keys(
         else:
             scores = tl.dot(q, tl.trans(k), input_precision="tf32x3")  # (BLOCK_M, BLOCK_N)
         p = tl.exp2(scores * scale_log2 - lse_log2[:, None])
-        if MASKED:
-            visible = (columns < s)[None, :]
-            if CAUSAL:
-                visible = visible & (columns[None, :] <= rows[:, None] + (s - t))
-            p = tl.where(visible, p, 0.0)
+        if MASKED and CAUSAL:  # a query that exists, i < t, sees no key past s
+            p = tl.where(columns[None, :] <= rows[:, None] + (s - t), p, 0.0)
+        elif MASKED:
+            p = tl.where((columns < s)[None, :], p, 0.0)
         if D > CHUNK:
             dp = whole_product(DO, rows, do_row, t, V, columns, v_row, s, D, CHUNK)
         else:

@@ -98,12 +98,13 @@ def attention_launches(dtype: str, heads: Sequence[int],
     def add(d: int, p: float) -> None:
         q = _array((1, HEADS, CONTEXT, d), dtype)
 
-        def run() -> None:
+        def run(deterministic: bool) -> None:
             attention(q, q, q, causal, None, p, KEY)
-            attention_backward(q, q, q, q, q, lse, causal, None, p, KEY)
+            attention_backward(q, q, q, q, q, lse, causal, None, p, KEY, deterministic)
 
         name = f"attention D={d}" + ("" if causal else " full") + (" dropout" if p else "")
-        calls[name] = run
+        calls[name] = lambda: run(False)
+        calls[f"{name} deterministic"] = lambda: run(True)
         calls[f"attention_decode D={d}"] = lambda: attention_decode(q[:, :, :1], q, q, 1000)
 
     for d in heads:
