@@ -15,7 +15,7 @@ from tinygrad_llm import kernels
 CHIPS = (80, 90, 100)
 ATTENTION = {"attention_forward_kernel", "attention_backward_keys_kernel",
              "attention_backward_queries_kernel"}
-MULTIPLY = {*ATTENTION, "attention_backward_one_pass_kernel"}  # the last of 16-bit types, from sm_90
+MULTIPLY = {*ATTENTION, "attention_backward_one_pass_kernel"}  # the last: 16-bit, from sm_90
 # Exact and ragged for each width of a tile: 16, 32, 64, 128, 256. Others are rounded up to 16.
 HEAD_SIZES = (16, 32, 48, 64, 96, 128, 144, 208, 256)
 
