@@ -7,22 +7,35 @@ once) over the memory's bandwidth, its operations over the rate of the matrix un
 measured ones (a copy of 1 GiB, a product of 8192 cubed). What an op moves grows evenly with the
 rows B T, so two short steps on the CPU tell it for any batch. On a GPU the same counts stand
 beside the times of the breakdown.
+
+What the GPU's step spares is counted too: `CHANGES` names each way of sparing passes over memory,
+and the step is counted with and without it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
-from train_sizes import BETAS, LR, MAX_NORM, WEIGHT_DECAY, Size
+from train_sizes import Size
 
 from tinygrad_llm.autograd.modes import Observer
 from tinygrad_llm.backend import is_array
+from tinygrad_llm.optim import flat
+from tinygrad_llm.training.on_gpu import chips
 
-# GB/s and TFLOP/s in bfloat16, measured on one machine each
-CHIPS = {"H100": (3000.0, 790.0), "H200": (4300.0, 790.0)}
+CHIPS = chips.MEASURED  # GB/s and TFLOP/s in bfloat16
 # What has been reached of those rates by good kernels: memory, products, attention (head size 64)
 REACHED = {"memory": 0.85, "product": 0.75, "attention forward": 0.37, "attention backward": 0.28}
+CHANGES = {
+    "residual": "the next norm adds the residual sum, and its backward the gradients",
+    "gelu": "GELU and its slope ride along in the products (op feed_forward)",
+    "bias": "bias gradients are summed by the products that read dy",
+    "head": "the head's dW grows in the optimizer's float32 array, scaled by nothing",
+    "rows": "table and logits have rows for products of even extents",
+}
 LOGIT_PASSES = 6  # the product writes, lse reads, softmax reads and writes, two products read
 SHORT = 64  # tokens of the two steps that are counted
 
@@ -47,44 +60,92 @@ class Traffic(Observer):
     Args:
         context: tokens per row that attention sees.
         half: count float32 activations as 16-bit ones, as on a GPU.
+        without: which of CHANGES to leave out.
     """
 
-    def __init__(self, context: int, half: bool) -> None:
-        self.context, self.half = context, half
+    def __init__(self, context: int, half: bool, without: Collection[str] = ()) -> None:
+        self.context, self.half, self.without = context, half, without
         self.work: dict[str, Work] = {}
+        self._arrived: set[Any] = set()  # nodes that a gradient has reached
 
     def after_forward(self, node: Any, arrays: tuple[Any, ...], out: Any) -> None:
         moved = self._bytes(arrays) + self._bytes(out if isinstance(out, tuple) else (out,))
         if node.name == "linear_cross_entropy":
             x, weight = arrays[0], arrays[1]
-            rows = x.size // x.shape[-1]
-            moved += LOGIT_PASSES * self._width(x) * rows * len(weight)
-            moved += self._bytes((x,)) + 4 * weight.size  # dx and dW are made here too
+            rows, columns = x.size // x.shape[-1], self._columns(weight)
+            moved += LOGIT_PASSES * self._width(x) * rows * columns
+            moved += self._bytes((x,)) + 4 * columns * weight.shape[1]  # dx and dW are made here
+        if node.name == "feed_forward":
+            moved += 3 * self._inner_bytes(arrays)  # z is written; a is written and read
         self._note(f"{node.name} forward", moved, self._flops(node, arrays))
 
     def after_backward(self, node: Any, dy: Any, grads: tuple[Any, ...]) -> None:
         if node.name == "output":
             return
-        pairs = list(zip(node.edges, grads, strict=False))
-        leaves = [g for e, g in pairs if g is not None and e is not None and e.is_leaf_edge]
-        inner = [g for e, g in pairs if g is not None and e is not None and not e.is_leaf_edge]
-        moved = self._bytes({id(g): g for g in inner}.values()) + sum(4 * g.size for g in leaves)
-        saved = () if node.name in ("linear_cross_entropy", "add") else node.saved
-        moved += self._bytes(saved) + self._bytes(dy if isinstance(dy, (list, tuple)) else (dy,))
+        pairs = [
+            (e, g) for e, g in zip(node.edges, grads, strict=False)
+            if e is not None and g is not None
+        ]  # fmt: skip
+        self._count_sums(pairs)
         if node.name == "add":
-            moved = 0  # hands its gradient on; what sums do with it counts with their own ops
+            return  # hands its gradient on
+        if node.name == "linear_cross_entropy":
+            self._note_head(*(g for _, g in pairs[:2]))
+            return
+        leaves = [g for e, g in pairs if e.is_leaf_edge]
+        inner = {id(g): g for e, g in pairs if not e.is_leaf_edge}  # two may share one array
+        arrived = dy if isinstance(dy, (list, tuple)) else (dy,)
+        moved = self._bytes((*inner.values(), *node.saved, *arrived))
+        moved += sum(4 * g.size for g in leaves)  # the optimizer's gradients are float32
+        if node.name == "feed_forward":
+            moved += 2 * self._inner_bytes(node.saved)  # dz is written and read
+        if "bias" in self.without and node.name in ("linear", "feed_forward"):
+            inner_sum = self._inner_bytes(node.saved) if node.name == "feed_forward" else 0
+            self._note("bias gradients", self._bytes(arrived) + inner_sum, 0.0)
         self._note(f"{node.name} backward", moved, self._flops(node, node.saved, backward=True))
+
+    def _count_sums(self, pairs: list[tuple[Any, Any]]) -> None:
+        """The engine adds a second gradient that arrives at a node to the first: three passes."""
+        for edge, grad in pairs:
+            if edge.is_leaf_edge or edge.n_outputs > 1:  # added by ops, or kept side by side
+                continue
+            if edge in self._arrived:
+                self._note("sums of gradients", 3 * self._bytes((grad,)), 0.0)
+            self._arrived.add(edge)
+
+    def _note_head(self, dx: Any, dw: Any) -> None:
+        """The gradients are there since the forward pass, and the loss's own gradient is 1.
+
+        Otherwise dW is zeroed (4 bytes each), rounded to 16 bits (4 + 2), multiplied and written
+        as float32 (2 + 4); and dx is read and written.
+        """
+        moved = 16 * dw.size + 2 * self._bytes((dx,)) if "head" in self.without else 0.0
+        self._note("linear_cross_entropy backward", moved, 0.0)
+
+    def _columns(self, table: Any) -> int:
+        """Rows of the vocabulary's table on a GPU, and columns of the logits (optim/flat.py)."""
+        extra = -len(table) % flat.ROWS
+        padded = "rows" not in self.without and extra <= flat.MOST_PADDING * len(table)
+        return len(table) + extra * padded
 
     def _note(self, name: str, n_bytes: float, flops: float) -> None:
         self.work.setdefault(name, Work()).add(1, n_bytes, flops)
+
+    def _inner_bytes(self, arrays: Any) -> float:
+        """Bytes of z of a feed-forward network, as large as a and dz, from (x, W1, _, W2, ...)."""
+        x, w1 = arrays[:2]
+        return self._width(x) * x.size / x.shape[-1] * len(w1)
 
     def _flops(self, node: Any, arrays: Any, backward: bool = False) -> float:
         if node.name == "linear":
             x, weight = arrays[0], arrays[1]
             return (4 if backward else 2) * (x.size // x.shape[-1]) * weight.size
+        if node.name == "feed_forward":
+            x, w1, _, w2, *_ = arrays
+            return (4 if backward else 2) * (x.size // x.shape[-1]) * (w1.size + w2.size)
         if node.name == "linear_cross_entropy":
             x, weight = arrays[0], arrays[1]
-            return 0.0 if backward else 6 * (x.size // x.shape[-1]) * weight.size
+            return 6 * x.size * self._columns(weight)
         if node.name == "attention_qkv":  # half of each (T, T) product is hidden
             return (5 if backward else 2) * arrays[0].size / 3 * self.context
         return 0.0
@@ -96,9 +157,13 @@ class Traffic(Observer):
         return float(sum(a.size * self._width(a) for a in arrays if is_array(a)))
 
 
-def count(size: Size, batch: int) -> dict[str, Work]:
-    """Work of one step of the model with any batch, from two short steps on the CPU."""
-    found = [_short_step(size, rows) for rows in (1, 2)]
+def count(size: Size, batch: int, without: Collection[str] = ()) -> dict[str, Work]:
+    """Work of one step of the model with any batch, from two short steps on the CPU.
+
+    Args:
+        without: which of CHANGES to leave out.
+    """
+    found = [_short_step(size, rows, without) for rows in (1, 2)]
     n = batch * size.context / SHORT - 1
     total = {
         name: Work(a.calls, a.bytes + n * (b.bytes - a.bytes), a.flops + n * (b.flops - a.flops))
@@ -110,17 +175,33 @@ def count(size: Size, batch: int) -> dict[str, Work]:
     return total
 
 
-def _short_step(size: Size, batch: int) -> dict[str, Work]:
+@lru_cache(maxsize=1)
+def _model(size: Size) -> Any:
     import tinygrad_llm as tg
 
     config = tg.nn.GPTConfig(size.vocabulary, size.context, size.n_layer, size.n_head, size.n_embd)
-    model = tg.nn.GPT(config)
-    optimizer = tg.optim.AdamW(model, lr=LR, betas=BETAS, weight_decay=WEIGHT_DECAY)
+    return tg.nn.GPT(config)
+
+
+def _short_step(size: Size, batch: int, without: Collection[str]) -> dict[str, Work]:
+    model, removers = _model(size), []
+    for block in model.blocks:
+        one_op = "gelu" not in without  # as on a GPU
+        block.feed_forward._is_one_op = lambda x, one_op=one_op: one_op
+        if "residual" in without:
+            removers.append(block.register_forward_hook(_read))
+    model.zero_grad()
     inputs, targets = replace(size, context=SHORT, batch=batch).batches(1)[0]
-    with Traffic(size.context, half=True) as traffic:
+    with Traffic(size.context, half=True, without=without) as traffic:
         model.loss(inputs, targets).backward()
-    tg.optim.clip_grad_norm(optimizer, MAX_NORM)
+    for remove in removers:
+        remove()
     return traffic.work
+
+
+def _read(block: Any, arguments: Any, output: Any) -> None:
+    """A hook that reads a residual sum, which is then added up at once."""
+    _ = output.data
 
 
 def floor_ms(work: Work, chip: str) -> float:
@@ -142,23 +223,42 @@ def expected_ms(name: str, work: Work, chip: str) -> float:
 
 
 def print_model(size: Size, batch: int) -> None:
-    """The table, its sums, and the speeds that follow."""
-    total = count(size, batch)
+    """The table, its sums, the speeds that follow, and what each of CHANGES spares."""
+    steps = [tuple(CHANGES)[i:] for i in range(len(CHANGES) + 1)]  # without all, ..., without none
+    counts = [count(size, batch, without) for without in steps]
     print(f"\n{replace(size, batch=batch).title}: one step")
     print(f"  {'':32}{'calls':>6}{'GB':>8}{'TFLOP':>8}{'floor ms H100':>15}{'H200':>7}")
-    for name, work in sorted(total.items(), key=lambda item: -floor_ms(item[1], "H200")):
+    rows = sorted(counts[-1].items(), key=lambda item: -floor_ms(item[1], "H200"))
+    for name, work in rows:
         print(
             f"  {name:32}{work.calls:6.0f}{work.bytes / 1e9:8.2f}{work.flops / 1e12:8.2f}"
             f"{floor_ms(work, 'H100'):15.2f}{floor_ms(work, 'H200'):7.2f}"
         )
     tokens = batch * size.context
     for chip in CHIPS:
-        for what, time_of in (("floor", _floor), ("with good kernels", expected_ms)):
-            ms = sum(time_of(name, work, chip) for name, work in total.items())
+        floor = sum(floor_ms(work, chip) for _, work in rows)
+        for what, ms in (("floor", floor), ("with good kernels", _expected(counts[-1], chip))):
             print(f"  {chip}, {what}: {ms:.1f} ms, {tokens / ms:,.0f} thousand tokens/s")
+    _print_changes(counts)
 
 
-def _floor(name: str, work: Work, chip: str) -> float:
-    return floor_ms(work, chip)
+def _print_changes(counts: list[dict[str, Work]]) -> None:
+    """A line for each change: what it spares after those above it."""
+    print(f"\n  {'with good kernels':72}{'GB':>8}{'ms H100':>9}{'H200':>7}")
+    figures = [
+        (sum(work.bytes for work in total.values()) / 1e9, *(_expected(total, c) for c in CHIPS))
+        for total in counts
+    ]
+    print(_figures("without the following", figures[0]))
+    for what, before, after in zip(CHANGES.values(), figures, figures[1:], strict=False):
+        print(_figures(what, [a - b for a, b in zip(after, before, strict=True)]))
+    print(_figures("with them", figures[-1]))
 
 
+def _figures(what: str, figures: Sequence[float]) -> str:
+    n_bytes, *ms = figures
+    return f"  {what:72}{n_bytes:8.2f}{ms[0]:9.2f}{ms[1]:7.2f}"
+
+
+def _expected(total: dict[str, Work], chip: str) -> float:
+    return sum(expected_ms(name, work, chip) for name, work in total.items())
