@@ -18,6 +18,7 @@ from tinygrad_llm import errors, functional
 from tinygrad_llm.autograd import (
     Function,
     Tensor,
+    deterministic,
     enable_grad,
     is_grad_enabled,
     no_grad,
@@ -64,10 +65,10 @@ _LAZY = {
 
 __all__ = [
     "Function", "Generator", "Tensor", "checkpoint", "data", "default_generator",
-    "detect_anomaly", "enable_grad", "errors", "explain", "explore", "finetuning", "functional",
-    "generate", "generation", "gradcheck", "is_grad_enabled", "kernels", "manual_seed", "nn",
-    "no_grad", "optim", "pretrained", "register", "sample", "tensor", "tokenizers", "trace",
-    "training", "use_kernels",
+    "detect_anomaly", "deterministic", "enable_grad", "errors", "explain", "explore", "finetuning",
+    "functional", "generate", "generation", "gradcheck", "is_grad_enabled", "kernels",
+    "manual_seed", "nn", "no_grad", "optim", "pretrained", "register", "sample", "tensor",
+    "tokenizers", "trace", "training", "use_kernels",
 ]  # fmt: skip
 
 

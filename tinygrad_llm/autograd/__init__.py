@@ -1,12 +1,18 @@
 """The engine: Tensor, Function, the backward walk, and the tools that check and watch it."""
 
 from tinygrad_llm.autograd.function import Function
-from tinygrad_llm.autograd.modes import enable_grad, is_grad_enabled, no_grad, use_kernels
+from tinygrad_llm.autograd.modes import (
+    deterministic,
+    enable_grad,
+    is_grad_enabled,
+    no_grad,
+    use_kernels,
+)
 from tinygrad_llm.autograd.registry import REGISTRY, get_op, register, sample, true_gradient
 from tinygrad_llm.autograd.tensor import Tensor, tensor
 
 __all__ = [
-    "REGISTRY", "Function", "Tensor", "enable_grad", "get_op", "is_grad_enabled",
+    "REGISTRY", "Function", "Tensor", "deterministic", "enable_grad", "get_op", "is_grad_enabled",
     "no_grad", "register", "sample", "tensor", "true_gradient",
     "use_kernels",
 ]  # fmt: skip

@@ -22,6 +22,7 @@ class _State(threading.local):
     grad_enabled = True
     observer: Any = None
     kernels = os.environ.get("TINYGRAD_LLM_KERNELS", "auto")  # see use_kernels
+    deterministic = os.environ.get("TINYGRAD_LLM_DETERMINISTIC", "0") not in {"", "0"}
     scopes: tuple[str, ...] = ()  # names of the modules being called; kept only while observed
 
 
@@ -98,6 +99,30 @@ class use_kernels:
 
     def __exit__(self, *exc_info: object) -> None:
         state.kernels = self._before
+
+
+class deterministic:
+    """Ask for the same bits in every run on a GPU: ``with tg.deterministic(): ...``
+
+    The gradients of attention and of a table of embeddings are sums over many programs. By default
+    the kernels add them up as they come, which is meant to be faster; inside, in a fixed order.
+    Each backward pass looks when it runs; a captured step keeps what it was recorded with. Array
+    code on a GPU adds up embeddings in any order either way.
+
+    Args:
+        on: False goes back to sums in any order. The environment variable
+            TINYGRAD_LLM_DETERMINISTIC=1 asks for all of a program.
+    """
+
+    def __init__(self, on: bool = True) -> None:
+        self.on = on
+
+    def __enter__(self) -> None:
+        self._before = state.deterministic
+        state.deterministic = self.on
+
+    def __exit__(self, *exc_info: object) -> None:
+        state.deterministic = self._before
 
 
 class Observer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.random import Key, default_generator
 from tinygrad_llm.ops._dispatch import KernelTwin, kernels, twin_of, why_not
@@ -39,7 +40,9 @@ class AttentionQKVKernel(KernelTwin, AttentionQKV):
 
     def backward(ctx, dy: Array) -> Any:
         qkv, y, lse = ctx.saved
-        return kernels().attention_qkv_backward(dy, qkv, y, lse, *ctx.options)
+        return kernels().attention_qkv_backward(
+            dy, qkv, y, lse, *ctx.options, deterministic=state.deterministic
+        )
 
 
 @twin_of(ScaledDotProductAttention)
@@ -68,4 +71,6 @@ class AttentionKernel(KernelTwin, ScaledDotProductAttention):
 
     def backward(ctx, dy: Array) -> Any:
         q, k, v, y, lse = ctx.saved
-        return kernels().attention_backward(dy, q, k, v, y, lse, *ctx.options)
+        return kernels().attention_backward(
+            dy, q, k, v, y, lse, *ctx.options, deterministic=state.deterministic
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_llm.autograd import Function
+from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.backend import Array
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._dispatch import KernelTwin, kernels, twin_of, why_not
@@ -90,5 +91,6 @@ class EmbeddingKernel(KernelTwin, Embedding):
         out, accumulate = ctx.gradient_target(1)
         if out is not None and not accumulate:
             out.fill(0)
-        dw = kernels().embedding_backward(dy, ids, rows, out=out)
+        in_order = state.deterministic or (out is not None and out.dtype != "float32")
+        dw = kernels().embedding_backward(dy, ids, rows, in_order, out=out)
         return None, dw if dw.dtype == dtype or out is not None else dw.astype(dtype)
