@@ -1,153 +1,143 @@
 """The Triton kernels against what the GPU can do, and against PyTorch where it is installed.
 
     python benchmarks/bench_kernels.py                  every size, about 20 minutes on an H100
-    python benchmarks/bench_kernels.py --quick          one size of each, within 5 minutes
+    python benchmarks/bench_kernels.py --quick          those of a training step, and a few more
+    python benchmarks/bench_kernels.py --quick --only attention cross_entropy --no-peers
     python benchmarks/bench_kernels.py --check          no GPU: each case once in the interpreter
-
-On a machine with a GPU, one command runs the tests on it and then the benchmark:
-
-    python -m pytest tests/kernels -m gpu && python benchmarks/bench_kernels.py --quick
 
 Each row: error against float64, median milliseconds with the 20th and 80th percentile, GB/s or
 TFLOP/s, percent of the ceiling measured in the same run (a copy of 1 GiB; a bfloat16 matrix
-product of 8192 cubed), registers per thread. Rows go to --out as JSON lines, the picture beside
-them. TINYGRAD_LLM_AUTOTUNE=1 lets the attention kernels try their configurations first. Without a
-GPU the table of registers and shared memory is printed instead, compiled for sm_80, sm_90, sm_100.
+product of 8192 cubed), registers per thread, and whether a CUDA graph was timed or Python
+("timed"). Rows go to --out as JSON lines, each as soon as it is there, the picture beside them. A
+case that fails costs no other its row (isolated.py): what breaks the device ends one worker.
+TINYGRAD_LLM_AUTOTUNE=1 lets the attention kernels try their configurations first. Without a GPU
+the table of registers and shared memory is printed instead, compiled for sm_80, sm_90, sm_100.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
+import json
 import sys
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attention_cases
+import bench_sizes
 import kernel_cases
 import numpy as np
 import torch_peers
-from harness import Report, Row, gpu_timer, interleaved, machine, relative_error, rounds_for, row
+from harness import (
+    TINY,
+    Report,
+    Row,
+    gpu_timer,
+    interleaved,
+    machine,
+    relative_error,
+    rounds_for,
+    row,
+)
+from isolated import GAVE_UP, give_up, in_workers, pieces
 from kernel_cases import Case
+from tinygrad_llm.kernels import tuning
 
 from tinygrad_llm import kernels
 
 RESULTS = Path(__file__).parent / "results"
-Builder = Callable[[Any, str], Iterator[Case]]
-BUDGET_MS = {True: 60.0, False: 200.0}  # for the runs of one contender; key: --quick
-NOT_COMPARED = {"dropout", "adamw"}  # random, and in place
+CEILINGS, PEERS = "ceilings", " peers"  # a piece of its own; what ends the name of a peers' piece
+SECONDS = 90.0  # for one piece
+NOT_COMPARED = {"dropout", "adamw", "head_dw"}  # random, in place, added up
 
 
-def builders(size: str) -> list[Builder]:
-    """The cases at "tiny", "quick" or "full" sizes."""
-    rows = {"tiny": [(9, 48)], "quick": [(65536, 768)],
-            "full": [(65536, 768), (65536, 1024), (65536, 1600), (32768, 4096), (8192, 16384)]}
-    vocabulary = {"tiny": [(5, 99)], "quick": [(8192, 50304)],
-                  "full": [(8192, 32768), (8192, 50304), (4096, 131072)]}
-    flat = {"tiny": [999], "quick": [124_000_000], "full": [124_000_000, 355_000_000]}
-    heads = {"tiny": [(1, 2, 33, 16)],
-             "quick": [(16, 12, 1024, 64), (4, 16, 4096, 64), (4, 16, 4096, 128)],
-             "full": [(64, 12, 1024, 64), (8, 32, 2048, 64), (4, 32, 4096, 64), (2, 32, 8192, 64),
-                      (16, 16, 1024, 128), (4, 16, 4096, 128), (2, 16, 8192, 128),
-                      (4, 8, 4096, 256)]}
-    caches = {"tiny": [(1, 2, 70, 16)], "quick": [(8, 12, 1024, 64)],
-              "full": [(1, 12, 1024, 64), (8, 12, 1024, 64), (64, 12, 1024, 64)]}
-    found: list[Builder] = []
-    for case in (kernel_cases.softmax, kernel_cases.layer_norm, kernel_cases.bias_gelu,
-                 kernel_cases.dropout, kernel_cases.embedding):
-        found += [functools.partial(_sized, case, shape) for shape in rows[size]]
-    found += [functools.partial(_sized, kernel_cases.cross_entropy, s) for s in vocabulary[size]]
-    for optimizer_case in (kernel_cases.adamw, kernel_cases.grad_norm):
-        found += [functools.partial(_sized, optimizer_case, (n,)) for n in flat[size]]
-    found += [functools.partial(_sized, attention_cases.attention, s) for s in heads[size]]
-    found += [functools.partial(_sized, attention_cases.decode, s) for s in caches[size]]
-    return found
-
-
-def _sized(case: Callable[..., Iterator[Case]], shape: tuple[int, ...], xp: Any,
-           dtype: str) -> Iterator[Case]:
-    return case(xp, dtype, *shape)
-
-
-def ceilings(timer: Any, quick: bool) -> dict[str, float]:
+def ceilings(timer: Any, rounds: int) -> dict[str, float]:
     """What this GPU reaches: GB/s of a copy, TFLOP/s of a matrix product."""
     import cupy
     import ml_dtypes
 
-    source, target = (cupy.empty(1 << 30, "int8") for _ in range(2))
-    n = 8192
+    n, n_bytes = (64, 1 << 16) if TINY else (8192, 1 << 30)
+    source, target = (cupy.empty(n_bytes, "int8") for _ in range(2))
     a, b = (cupy.random.standard_normal((n, n), dtype="float32").astype(ml_dtypes.bfloat16)
             for _ in range(2))
     out = cupy.empty_like(a)
-    contenders = {"copy": lambda: cupy.copyto(target, source),
-                  "matmul": lambda: kernels.matmul(a, b, out)}
-    times = interleaved(contenders, timer, 10 if quick else 30)
+    contenders = {"copy": tuning.prepare(lambda: cupy.copyto(target, source)),
+                  "matmul": tuning.prepare(lambda: kernels.matmul(a, b, out))}
+    times = interleaved(contenders, timer, rounds)
     copy, product = (float(np.median(times[name])) for name in ("copy", "matmul"))
     return {"GB/s": 2 * source.nbytes / copy / 1e6, "TFLOP/s": 2 * n**3 / product / 1e9}
 
 
-def registers() -> dict[tuple[str, str], int]:
-    """(launch, kernel) -> registers per thread in the default configuration on this GPU."""
+def doubt(roofs: dict[str, float], card: str | None) -> str:
+    """Why these ceilings are not those of the card, or ""."""
+    from tinygrad_llm.training.on_gpu import chips
+
+    known = dict(zip(("GB/s", "TFLOP/s"), chips.MEASURED.get(card or "", ()), strict=False))
+    low = [f"{roofs[unit]:.0f} of {rate:.0f} {unit}" for unit, rate in known.items()
+           if roofs[unit] < 0.85 * rate]
+    return low and (f"{' and '.join(low)} of another {card}: something else may be running on it, "
+                    "or it is slowed down by power or heat; nvidia-smi says") or ""
+
+
+def registers_of(case: Case) -> int | None:
+    """Registers of the case's kernel on this GPU (of attention's first), None if unknown."""
     import cupy
+    from tinygrad_llm.kernels import catalog
 
-    chip = int(cupy.cuda.Device().compute_capability)
-    return {(launch, r.name.removesuffix("_kernel")): r.registers
-            for launch, r in kernels.resource_table((chip,))}
-
-
-# op -> (launch, kernel) in kernels/catalog.py; D is the head size of the case
-CATALOG_NAME = {
-    "softmax": ("softmax", "softmax_forward"), "layer_norm": ("layer_norm", "layer_norm_forward"),
-    "layer_norm_backward": ("layer_norm_backward", "layer_norm_backward"),
-    "bias_gelu": ("bias_gelu tanh", "bias_gelu_forward"),
-    "bias_gelu_backward": ("bias_gelu_backward tanh", "bias_gelu_backward"),
-    "dropout": ("dropout", "dropout"), "embedding": ("embedding", "embedding_forward"),
-    "embedding_backward": ("embedding_backward", "embedding_backward"),
-    "cross_entropy": ("cross_entropy_with_gradient", "cross_entropy_forward"),
-    "adamw": ("adamw", "adamw"), "clip_factor": ("clip_factor", "squares"),
-    "attention": ("attention D={d}", "attention_forward"),
-    "attention_backward": ("attention D={d}", "attention_backward_keys"),
-    "attention_decode": ("attention_decode D={d}", "attention_decode"),
-}
-
-
-def registers_of(case: Case, taken: dict[tuple[str, str], int]) -> int | None:
-    """Registers of the case's kernel (of dK and dV for attention's backward), None if unknown."""
-    launch, kernel = CATALOG_NAME[case.op]
+    launch = {"attention": "attention D={d}", "attention_decode": "attention_decode D={d}",
+              "attention_backward": "attention D={d}", "bias_gelu": "bias_gelu tanh",
+              "bias_gelu_backward": "bias_gelu_backward tanh",
+              "cross_entropy": "cross_entropy_with_gradient"}.get(case.op, case.op)
     head_size = case.shape.split()[0].rpartition("x")[2]
-    return taken.get((launch.format(d=head_size), kernel))
+    call = catalog.launches("bfloat16").get(launch.format(d=head_size))
+    if call is None:
+        return None
+    found = catalog.measure({launch: call}, (int(cupy.cuda.Device().compute_capability),))
+    first = "backward" if case.op == "attention_backward" else ""
+    return next((r.registers for _, r in found if first in r.name), None)
 
 
-def measure(case: Case, timer: Any, roofs: dict[str, float],
-            taken: dict[tuple[str, str], int], report: Report, quick: bool) -> None:
-    """Verify, time with the peers taking turns, and report one row per contender."""
+def measure(case: Case, timer: Any, roofs: dict[str, float], report: Report,
+            budget_ms: float) -> None:
+    """Verify, time, and report our row."""
     facts: Row = {"shape": case.shape, "dtype": case.dtype}
     error = case.error()
     if not error <= case.tolerance:
-        report.add(row(case.op, error, case.tolerance, [], ran="triton", **facts))
+        report.add(row(case.op, error, case.tolerance, [], ran="ours", **facts))
         return
-    contenders: dict[str, Callable[[], Any]] = {"triton": case.run}
-    errors = {"triton": error}
-    if torch_peers.available() is None:
-        for name, peer in torch_peers.peers(case).items():
-            try:
-                errors[name] = _distance(case, peer())
-                contenders[name] = peer
-            except RuntimeError as problem:  # a backend that does not take this shape
-                print(f"  {name}: {str(problem).splitlines()[0]}")
-    rounds = rounds_for(case.run, timer, BUDGET_MS[quick])
-    times = interleaved(contenders, timer, rounds)
-    ours = float(np.median(times["triton"]))
-    for name in contenders:
+    timed = tuning.prepare(case.run)
+    times = interleaved({"ours": timed}, timer, rounds_for(timed, timer, budget_ms))["ours"]
+    result = row(case.op, error, case.tolerance, times, work=case.work, unit=case.unit,
+                 ceiling=roofs.get(case.unit, 0.0), ran="ours", timed=timed.how, **facts)
+    result["registers"] = None if TINY else registers_of(case)
+    result["intensity"] = round(case.operations / case.bytes, 2)
+    result["tflops"] = case.operations / result["ms"] / 1e9
+    report.add(result)
+
+
+def measure_peers(case: Case, timer: Any, roofs: dict[str, float], report: Report,
+                  budget_ms: float) -> None:
+    """The peers of a case, which take turns with it; a row for each peer."""
+    facts: Row = {"shape": case.shape, "dtype": case.dtype}
+    contenders: dict[str, tuning.Prepared] = {}
+    errors = {}
+    for name, peer in torch_peers.peers(case).items():
+        try:
+            errors[name] = _distance(case, peer())
+            contenders[name] = torch_peers.prepare(peer)
+        except RuntimeError as problem:  # a backend that does not take this shape
+            print(f"  {name}: {str(problem).splitlines()[0]}")
+    if not contenders:
+        return
+    ours = tuning.prepare(case.run)
+    turns: dict[str, Callable[[], Any]] = {"ours": ours, **contenders}
+    times = interleaved(turns, timer, rounds_for(ours, timer, budget_ms))
+    for name, timed in contenders.items():
         result = row(case.op, errors[name], 2 * case.tolerance, times[name], work=case.work,
-                     unit=case.unit, ceiling=roofs[case.unit], ran=name, **facts)
-        if name == "triton":
-            result["registers"] = registers_of(case, taken)
-            result["intensity"] = round(case.operations / case.bytes, 2)
-            result["tflops"] = case.operations / ours / 1e9
-        elif "ms" in result:
-            result["times_ours"] = float(f"{result['ms'] / ours:.3g}")
+                     unit=case.unit, ceiling=roofs.get(case.unit, 0.0), ran=name,
+                     timed=timed.how, **facts)
+        if "ms" in result:
+            result["times_ours"] = float(f"{result['ms'] / np.median(times['ours']):.3g}")
         report.add(result)
 
 
@@ -156,11 +146,10 @@ def _distance(case: Case, theirs: Any) -> float:
     if case.op in NOT_COMPARED:
         return 0.0
     ours = case.run()
-    if case.op == "cross_entropy":  # the eager peer returns the gradient alone
-        ours, theirs = ours[1], theirs[-1] if isinstance(theirs, tuple) else theirs
+    if case.op == "cross_entropy":  # the gradients, without the columns that hold no class
+        theirs = theirs[-1] if isinstance(theirs, tuple) else theirs
+        ours = ours[1][:, : theirs.shape[1]]
     first_ours = ours[0] if isinstance(ours, tuple) else ours
-    if case.op == "cross_entropy":
-        first_ours = ours
     first_theirs = theirs[0] if isinstance(theirs, tuple) else theirs
     if case.op == "clip_factor":
         first_ours, first_theirs = ours[:1], first_theirs.reshape(1)
@@ -171,13 +160,13 @@ def check() -> int:
     """Every case once in the interpreter at tiny sizes; returns how many are wrong."""
     wrong = 0
     for dtype in ("float32", "bfloat16"):
-        for build in builders("tiny"):
-            for case in build(np, dtype):
-                error = case.error()
-                good = error <= case.tolerance
-                wrong += not good
-                print(f"{case.op:22s} {case.shape:14s} {dtype:9s} error {error:.1e}"
-                      f"{'' if good else '  WRONG'}")
+        for piece in bench_sizes.pieces("tiny"):
+            case = bench_sizes.build(piece, np, dtype)
+            error = case.error()
+            good = error <= case.tolerance
+            wrong += not good
+            print(f"{case.op:22s} {case.shape:20s} {dtype:9s} error {error:.1e}"
+                  f"{'' if good else '  WRONG'}")
     return wrong
 
 
@@ -189,45 +178,107 @@ def without_gpu() -> None:
     print(kernels.table(kernels.resource_table()))
 
 
-def with_gpu(quick: bool, out: Path, dtype: str) -> int:
-    """Measure everything; returns how many rows were refused."""
-    import cupy
+def with_gpu(options: argparse.Namespace) -> int:
+    """Measure everything by workers; returns how many pieces were lost or refused."""
+    names = bench_sizes.pieces("tiny" if TINY else "quick" if options.quick else "full",
+                               options.only)
+    reason = "not asked for" if options.no_peers else torch_peers.available()
+    print(f"{machine()['gpu']}; peers: {reason or 'PyTorch'}\n", flush=True)
+    peers = [] if reason else [name + PEERS for name in names]
+    script = [str(Path(__file__).resolve()), "--out", str(options.out), "--dtype", options.dtype]
+    script += ["--quick"] * options.quick + ["--worker"]
+    before = _lines(options.out)
+    lost = in_workers(script, [CEILINGS, *names, *peers])
+    report = Report(options.out)
+    for name, what in lost.items():
+        if what != GAVE_UP:  # else its row is written
+            report.add(_failure(name, what))
+    rows = [json.loads(text) for text in _lines(options.out)[len(before) :]]
+    _draw(rows, options.out)
+    return sum("refused" in r or "failed" in r for r in rows)
 
-    timer = gpu_timer()
-    roofs = ceilings(timer, quick)
-    reason = torch_peers.available()
-    print(f"{machine()['gpu']}: copy {roofs['GB/s']:.0f} GB/s, bfloat16 matrix product "
-          f"{roofs['TFLOP/s']:.0f} TFLOP/s; peers: {reason or 'PyTorch'}\n")
-    report, taken = Report(out), registers()
-    for build in builders("quick" if quick else "full"):
-        for case in build(cupy, dtype):
-            measure(case, timer, roofs, taken, report, quick)
-        cupy.get_default_memory_pool().free_all_blocks()
-    picture = out.with_suffix(".png")
-    ours = [r for r in report.rows if r["ran"] == "triton"]
+
+def _failure(name: str, reason: str) -> Row:
+    """The row of a piece that gave none."""
+    kind, shape, op = (*name.split(), "", "")[:3]
+    return {"op": op or kind, "shape": shape, "ran": "peers" if name.endswith(PEERS) else "ours",
+            "failed": reason}
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def _draw(rows: list[Row], out: Path) -> None:
+    roofs = _roofs(out)
+    ours = [r for r in rows if r.get("ran") == "ours"]
+    if not roofs or not ours:
+        return
     try:
         import roofline
 
+        picture = out.with_suffix(".png")
         roofline.draw(ours, picture, roofs["GB/s"], roofs["TFLOP/s"], str(machine()["gpu"]))
         print(f"\nrows: {out}\npicture: {picture}")
     except ImportError:
         print(f"\nrows: {out}\nno picture: matplotlib is not installed (pip install matplotlib)")
-    return sum("refused" in r for r in report.rows)
+
+
+def _roofs(out: Path) -> dict[str, float]:
+    """The ceilings that an earlier piece has measured; empty where it failed."""
+    found = [r for r in map(json.loads, _lines(out)) if r.get("op") == CEILINGS and "GB/s" in r]
+    return {unit: found[-1][unit] for unit in ("GB/s", "TFLOP/s")} if found else {}
+
+
+def worker(names: list[str], options: argparse.Namespace) -> None:
+    """Some pieces in this process, up to the first that breaks it."""
+    import cupy
+
+    timer, report = gpu_timer(), Report(options.out)
+    budget_ms = 1.0 if TINY else 60.0 if options.quick else 200.0
+    for name in pieces(names, SECONDS):
+        try:
+            if name == CEILINGS:
+                _report_ceilings(timer, report, options.quick)
+                continue
+            case = bench_sizes.build(name.removesuffix(PEERS), cupy, options.dtype)
+            run = measure_peers if name.endswith(PEERS) else measure
+            run(case, timer, _roofs(options.out), report, budget_ms)
+            cupy.cuda.runtime.deviceSynchronize()
+        except Exception as error:
+            traceback.print_exc(file=sys.stdout)
+            report.add(_failure(name, f"{type(error).__name__}: {error}".splitlines()[0]))
+            give_up()
+
+
+def _report_ceilings(timer: Any, report: Report, quick: bool) -> None:
+    roofs = ceilings(timer, 10 if quick else 30)
+    problem = doubt(roofs, machine()["card"])
+    print(f"ceilings: copy {roofs['GB/s']:.0f} GB/s, bfloat16 matrix product "
+          f"{roofs['TFLOP/s']:.0f} TFLOP/s", problem, sep="\n" if problem else "", flush=True)
+    report.write({"op": CEILINGS, **roofs, "doubt": problem})
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """What was asked for; 0 when all rows are there."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="one size of each kernel")
+    parser.add_argument("--quick", action="store_true", help="a training step's sizes, a few more")
     parser.add_argument("--check", action="store_true", help="tiny cases in the interpreter")
+    parser.add_argument("--only", nargs="+", choices=sorted(bench_sizes.KINDS), metavar="KIND")
+    parser.add_argument("--no-peers", action="store_true", help="without PyTorch")
     parser.add_argument("--dtype", default="bfloat16", choices=sorted(kernel_cases.TOLERANCE))
     parser.add_argument("--out", type=Path, default=RESULTS / "kernels.jsonl", help="JSON lines")
+    parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.check:
         return min(check(), 1)
+    if options.worker:
+        worker(options.worker, options)
+        return 0
     if not kernels.available():
         without_gpu()
         return 0
-    return min(with_gpu(options.quick, options.out, options.dtype), 1)
+    return min(with_gpu(options), 1)
 
 
 if __name__ == "__main__":

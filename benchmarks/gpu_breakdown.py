@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 from gpu_model import Traffic, Work
+from harness import Report
 from train_gpu import gpt2, our_trainer
 
 
@@ -47,8 +49,12 @@ class EventTimes:
         return Times()
 
 
-def breakdown(batch: int) -> None:
-    """Print where a step's time goes and how near each op is to its floor; rows add up."""
+def breakdown(batch: int, folder: Path | None = None) -> None:
+    """Print where a step's time goes and how near each op is to its floor; rows add up.
+
+    Args:
+        folder: gets breakdown.jsonl, a row with the milliseconds of each op.
+    """
     import cupy
 
     trainer = our_trainer(gpt2(batch), graph=False)
@@ -64,7 +70,10 @@ def breakdown(batch: int) -> None:
         trainer.train_step()
     parts["clipping, AdamW, gradient sums, waiting for Python"] = step - sum(parts.values())
     print(f"\nOne step without a graph, B = {batch}: {step:.1f} ms")
+    report = Report(folder and folder / "breakdown.jsonl")
+    report.write({"op": "breakdown gpt2-124m", "batch": batch, "ms": step, "parts": dict(parts)})
     for name, ms in parts.most_common():
         work = traffic.work.get(name.partition(" (")[0], Work())
+        ms = max(ms, 1e-6)  # an op that launches nothing
         rates = f"{work.bytes / ms / 1e6:8.0f} GB/s {work.flops / ms / 1e9:6.0f} TFLOP/s"
         print(f"  {name:55}{ms:9.2f} ms {ms / step:7.1%} {rates}")

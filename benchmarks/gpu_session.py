@@ -1,12 +1,16 @@
 """Everything that needs a GPU, in one command of under ten minutes.
 
-    python benchmarks/gpu_session.py [--out FOLDER] [--only STAGE ...] [--minutes N]
+    python benchmarks/gpu_session.py [--out FOLDER] [--minutes N] [--only STAGE ...] [--resume]
 
-Quick checks first, so that a fault is seen in seconds; then a first training speed, the GPU tests,
-the comparison with PyTorch, where the time goes, the kernels one by one. Each stage is a process
-of its own with a limit of its own; one that fails or hangs does not keep the others from running.
-Logs and rows go to --out as they come, rows also to benchmarks/results/; a table stands at the
-end. Exit status 0 when all stages passed.
+What matters most comes first: quick checks, so that a fault is seen in seconds; the first training
+speed; the kernels that have targets; where the time goes. With four minutes these are done. Then
+tuned kernels, the comparison with PyTorch, all kernels with their peers, the GPU tests, other batch
+sizes. Each stage is a process of its own; one that fails or hangs costs no other its time or rows.
+
+--out holds two files: session.tgz, with all logs and rows, written anew after every stage and every
+20 seconds, and table.txt. The logs and rows themselves are in --work, rows also in
+benchmarks/results/. With --resume a second call goes on with the stages that have not passed.
+Exit status 0 when all passed, 2 when nothing could begin.
 """
 
 from __future__ import annotations
@@ -18,12 +22,14 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
-MARGIN = 10  # seconds kept for writing the table
+from session_files import RESULTS, ROOT, Files, report
+
+MARGIN = 10.0  # seconds kept for the last archive and the table
+EVERY = 20.0  # seconds between two archives
+SHOWN = 550  # characters of a stage's output; nine stages and the table stay below 12,000
 
 
 @dataclass(frozen=True)
@@ -32,35 +38,40 @@ class Stage:
 
     Attributes:
         name, seconds: what it is called, and its limit.
-        command: arguments of python; OUT stands for the folder of results.
+        share: seconds that the stages before leave to it.
+        command: arguments of python; WORK stands for the folder of logs and rows.
         environment: variables to set.
-        last: how many lines of its output are shown.
     """
 
     name: str
     seconds: int
+    share: int
     command: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
-    last: int = 15
 
 
-TRAIN = "benchmarks/train_gpu.py"
-TESTS = ("-m", "pytest", "-m", "gpu", "-q", "-n", "12", "-W", "default", "--maxfail=25",
-         "--durations=5", "-p", "no:cacheprovider", "tests")  # fmt: skip
+TRAIN, KERNELS = "benchmarks/train_gpu.py", "benchmarks/bench_kernels.py"
+BENCH = (KERNELS, "--quick", "--out", "WORK/kernels.jsonl")
+# Many processes, since most of the time goes into compiling; each with little of the CPU. A worker
+# whose device is broken ends (tests/conftest.py), and another takes its place.
+TESTS = ("-m", "pytest", "-m", "gpu", "-q", "-n", "12", "--max-worker-restart", "50", "-W",
+         "default", "--durations", "5", "-p", "no:cacheprovider", "tests")  # fmt: skip
+TINY_TESTS = (*TESTS[:6], "2", *TESTS[7:-1], "tests/kernels/test_gelu_kernel.py")
+TARGETS = ("attention", "cross_entropy", "head", "layer_norm")
+TUNING = {"TINYGRAD_LLM_AUTOTUNE": "1"}
 
 STAGES = (
-    Stage("smoke", 90, ("benchmarks/gpu_smoke.py",), last=40),
-    # Before anything else can use up the time: the one number that matters most.
-    Stage("first", 60, (TRAIN, "worker", "tinygrad_llm", "32", "10")),
-    # Many processes, since most of the time goes into compiling; each with little of the CPU.
-    Stage("tests", 170, TESTS, {"TINYGRAD_LLM_NUM_THREADS": "1"}, last=40),
-    Stage("tune", 60, (TRAIN, "worker", "tinygrad_llm", "32", "5"), {"TINYGRAD_LLM_AUTOTUNE": "1"}),
-    Stage("train", 180, (TRAIN, "compare", "OUT", "32")),
-    Stage("breakdown", 45, (TRAIN, "breakdown", "32"), last=40),
-    Stage("kernels", 150, ("benchmarks/bench_kernels.py", "--quick", "--out", "OUT/kernels.jsonl"),
-          last=40),
-    Stage("more", 120, (TRAIN, "compare", "OUT", "16", "64")),
-)  # fmt: skip
+    Stage("smoke", 75, 50, ("benchmarks/gpu_smoke.py",)),
+    Stage("first", 60, 35, (TRAIN, "first", "WORK", "32")),
+    Stage("targets", 90, 60, (*BENCH, "--no-peers", "--only", *TARGETS)),
+    Stage("breakdown", 50, 35, (TRAIN, "breakdown", "32", "WORK")),
+    # Chooses attention's configurations for 1024 and 4096 tokens; later stages find them on disk.
+    Stage("tune", 80, 40, (*BENCH, "--no-peers", "--only", "attention"), TUNING),
+    Stage("compare", 150, 90, (TRAIN, "compare", "WORK", "32")),
+    Stage("kernels", 170, 60, BENCH),
+    Stage("tests", 180, 60, TESTS, {"TINYGRAD_LLM_NUM_THREADS": "1"}),
+    Stage("more", 120, 40, (TRAIN, "compare", "WORK", "16", "64")),
+)
 
 
 @dataclass
@@ -70,33 +81,52 @@ class Outcome:
     name: str
     verdict: str
     seconds: float
-    log: str
 
 
-def run(stage: Stage, out: Path, limit: float) -> Outcome:
-    """Run one stage for at most ``limit`` seconds; its output goes to the terminal and a file."""
+def limit(stages: list[Stage], left: float) -> float:
+    """Seconds that the first of these stages may take of those left.
+
+    Shares of the later stages are kept as far as they fit behind its own; what is over goes to
+    whoever needs it first.
+    """
+    kept = 0.0
+    for stage in stages[1:]:
+        if stages[0].share + kept + stage.share > left:
+            break
+        kept += stage.share
+    return min(stages[0].seconds, left - kept)
+
+
+def run(stage: Stage, files: Files, seconds: float) -> Outcome:
+    """Run one stage for at most `seconds`; its output goes to a file, its end to the terminal."""
     start = time.perf_counter()
-    log = out / f"{stage.name}.log"
-    command = [part.replace("OUT", str(out)) for part in stage.command]
+    command = [part.replace("WORK", str(files.work)) for part in stage.command]
     print(f"\n== {stage.name}: python {' '.join(command)}", flush=True)
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **stage.environment}
-    with open(log, "w", encoding="utf-8") as file:
-        process = subprocess.Popen(
-            [sys.executable, *command], cwd=ROOT, env=environment, stdout=file,
-            stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "GPU_SESSION_STAGE": stage.name,
+                   **stage.environment}  # fmt: skip
+    with open(files.log(stage.name), "wb") as log:
+        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment,
+                                   stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
-            status = process.wait(timeout=limit)
-            verdict = f"status {status}" if status else "passed"
-        except subprocess.TimeoutExpired:
-            verdict = f"stopped after {limit:.0f} s"
+            verdict = _wait(process, files, start + seconds)
         finally:
             _end(process)
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    print("\n".join(lines[-stage.last :]))
-    seconds = time.perf_counter() - start
-    print(f"== {stage.name}: {verdict}, {seconds:.0f} s", flush=True)
-    return Outcome(stage.name, verdict, seconds, str(log))
+    print(files.end_of_log(stage.name, SHOWN))
+    taken = time.perf_counter() - start
+    print(f"== {stage.name}: {verdict}, {taken:.0f} s", flush=True)
+    return Outcome(stage.name, verdict, taken)
+
+
+def _wait(process: subprocess.Popen[bytes], files: Files, deadline: float) -> str:
+    """How the process ended; the archive is kept fresh meanwhile."""
+    start = time.perf_counter()
+    while (left := deadline - time.perf_counter()) > 0:
+        try:
+            status = process.wait(timeout=min(EVERY, left))
+            return f"status {status}" if status else "passed"
+        except subprocess.TimeoutExpired:
+            files.pack()
+    return f"stopped after {deadline - start:.0f} s"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -108,64 +138,80 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def publish(out: Path, sizes: dict[str, int]) -> None:
-    """Append the rows that are new in ``out`` to benchmarks/results/."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    for path in sorted(out.glob("*.jsonl")):
-        rows = path.read_bytes()
-        new = rows[sizes.get(path.name, 0) :]
-        sizes[path.name] = len(rows)
-        if new and path.name != "session.jsonl":
-            with open(RESULTS / path.name, "ab") as file:
-                file.write(new)
-
-
-def run_all(stages: list[Stage], out: Path, seconds: float) -> list[Outcome]:
+def run_all(stages: list[Stage], files: Files, seconds: float) -> list[Outcome]:
     """Run the stages one after the other while there is time."""
     deadline = time.perf_counter() + seconds - MARGIN
-    sizes = {path.name: path.stat().st_size for path in out.glob("*.jsonl")}
     outcomes = []
-    for stage in stages:
-        limit = min(stage.seconds, deadline - time.perf_counter())
-        if limit < 10:
-            outcomes.append(Outcome(stage.name, "no time left", 0.0, ""))
+    for i, stage in enumerate(stages):
+        may_take = limit(stages[i:], deadline - time.perf_counter())
+        if may_take < 10:
+            outcomes.append(Outcome(stage.name, "no time left", 0.0))
             continue
-        outcomes.append(run(stage, out, limit))
-        publish(out, sizes)
-        with open(out / "session.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(vars(outcomes[-1])) + "\n")
+        outcomes.append(run(stage, files, may_take))
+        files.note(json.dumps(vars(outcomes[-1])))
+        files.publish()
+        files.pack()
     return outcomes
 
 
-def print_table(outcomes: list[Outcome], out: Path) -> None:
-    """Stages and training speeds, short enough to be the last thing seen."""
-    print(f"\n{'stage':12}{'seconds':>8}  verdict")
-    for outcome in outcomes:
-        print(f"{outcome.name:12}{outcome.seconds:8.0f}  {outcome.verdict}")
-    try:
-        rows = (out / "train_cuda.jsonl").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for row in map(json.loads, rows[-9:]):
-        print(
-            f"B={row['batch']:<4}{row['contender']:16}{row['tokens_per_second']:>10,.0f} tokens/s"
-            f"{row['ms']:>8.1f} ms{row['peak_gb']:>7.1f} GB  ours / this {row['ratio']:.2f}"
-        )
+CHECK = ("import sys; from tinygrad_llm import kernels; import tinygrad_llm.training; "
+         "reason = kernels.why_not(); sys.exit(reason)")  # fmt: skip
+INSTALL = ("-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index",
+           "--disable-pip-version-check", "-e", ".")  # fmt: skip
+IMPORT = "import tinygrad_llm.kernels"
+
+
+def why_not() -> str:
+    """Why no stage can run here, in a sentence, or ""; installs this package if need be."""
+    if _python("-c", IMPORT):
+        problem = _python(*INSTALL) or _python("-c", IMPORT)
+        if problem:
+            return f"tinygrad_llm cannot be imported, nor installed: {problem}"
+    return _python("-c", CHECK)
+
+
+def _python(*arguments: str) -> str:
+    """The last line that this Python says where it fails, or ""."""
+    environment = {**os.environ, "PIP_BREAK_SYSTEM_PACKAGES": "1"}  # of a rented machine
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment,
+                          capture_output=True, encoding="utf-8", errors="replace")
+    if not done.returncode:
+        return ""
+    return (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the chosen stages; 0 when all passed."""
     names = [stage.name for stage in STAGES]
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "gpu", help="logs and rows")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "gpu", help="session.tgz")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "gpu_session",
+                        help="logs and rows")
     parser.add_argument("--only", nargs="+", choices=names, metavar="STAGE", help=", ".join(names))
+    parser.add_argument("--resume", action="store_true", help="skip the stages that have passed")
     parser.add_argument("--minutes", type=float, default=9.5, help="for all stages together")
+    parser.add_argument("--tiny", action="store_true", help="sizes for a stand-in of the GPU")
     options = parser.parse_args(arguments)
-    out = options.out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
-    chosen = [stage for stage in STAGES if not options.only or stage.name in options.only]
-    outcomes = run_all(chosen, out, options.minutes * 60)
-    print_table(outcomes, out)
+    if options.tiny:
+        os.environ["GPU_SESSION_TINY"] = "1"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what ends us at a time limit
+    begun = time.perf_counter()
+    if problem := why_not():
+        print(problem)
+        return 2
+    results = options.work / "results" if options.tiny else RESULTS
+    files = Files(options.out.resolve(), options.work.resolve(), results, options.resume)
+    stages = [replace(s, command=TINY_TESTS) if options.tiny and s.name == "tests" else s
+              for s in STAGES]  # fmt: skip
+    chosen = [s for s in stages if not options.only or s.name in options.only]
+    left = [s for s in chosen if s.name not in files.passed()]
+    outcomes: list[Outcome] = []
+    try:
+        outcomes = run_all(left, files, 60 * options.minutes - (time.perf_counter() - begun))
+    finally:
+        files.publish()
+        report(files)
+        files.pack()
     return 0 if all(outcome.verdict == "passed" for outcome in outcomes) else 1
 
 

@@ -3,8 +3,9 @@
     python benchmarks/gpu_smoke.py
 
 A kernel, the matrix products, a graph, then three training steps of a small GPT in each mode,
-compared with the CPU. Each check prints a line when it is done, a failing one its traceback, and
-the others still run. Exit status 0 when all passed.
+compared with the CPU. Each check prints a line when it is done, a failing one its traceback. One
+that fails ends its process, and another goes on with the next (isolated.py), so that none suffers
+from what another has broken. Exit status 0 when all passed.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import TINY
+from isolated import GAVE_UP, give_up, in_workers, pieces
 
 Check = Callable[[], str]
 STEPS, RATE = 3, 1e-3
+SECONDS = 60.0  # for one check
+CONTEXT, LAYERS, WIDTH, ROWS = (8, 1, 32, 1) if TINY else (64, 2, 128, 4)
 
 
 def environment() -> str:
@@ -119,7 +125,9 @@ def _losses(device: str, dtype: str, graph: bool, dropout: float, accumulate: in
     from tinygrad_llm.training.trainer import Trainer
 
     tg.manual_seed(0)
-    config = tg.nn.GPTConfig(501, 64, n_layer=2, n_head=2, n_embd=128, dropout=dropout)
+    config = tg.nn.GPTConfig(
+        501, CONTEXT, n_layer=LAYERS, n_head=2, n_embd=WIDTH, dropout=dropout
+    )
     model = tg.nn.GPT(config).to(device).to(dtype)
     optimizer = tg.optim.AdamW(tg.optim.decay_groups(model, 0.1), lr=RATE)
     settings = LoopSettings(STEPS, accumulate=accumulate, clip=1.0, eval_every=0)
@@ -135,7 +143,7 @@ class _Batches:
         self.rng = np.random.default_rng(0)
 
     def next_batch(self) -> tuple[Any, Any]:
-        ids = self.rng.integers(0, 501, (4, 65))
+        ids = self.rng.integers(0, 501, (ROWS, CONTEXT + 1))
         return ids[:, :-1], ids[:, 1:]
 
     def state(self) -> dict[str, Any]:
@@ -172,21 +180,44 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def main() -> int:
-    """Run all checks; how many failed."""
-    failed = 0
-    for name, check in CHECKS.items():
+def main(arguments: list[str] | None = None) -> int:
+    """Run all checks; 0 when all passed. With names: those checks in this process."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given:
+        return worker(given)
+    script = str(Path(__file__).resolve())
+    begun = time.perf_counter()
+    lost = in_workers([script], list(CHECKS))
+    for name, reason in lost.items():
+        if reason != GAVE_UP:  # its verdict stands above
+            print(f"{'LOST':7}{name:32}{'':10}{reason}", flush=True)
+    print(f"{len(CHECKS) - len(lost)} of {len(CHECKS)} in {time.perf_counter() - begun:.0f} s")
+    return min(len(lost), 1)
+
+
+def worker(names: list[str]) -> int:
+    """The checks of these names, up to the first that fails."""
+    for name in pieces(names, SECONDS):
         start = time.perf_counter()
         try:
-            verdict, said = "ok", check()
+            verdict, said = "ok", CHECKS[name]()
+            _wait_for_the_device()
         except SystemExit as problem:
             verdict, said = "WRONG", str(problem)
         except Exception:
             verdict, said = "FAILED", traceback.format_exc()
-        failed += verdict != "ok"
         seconds = time.perf_counter() - start
         print(f"{verdict:7}{name:32}{seconds:6.1f} s  {said}", flush=True)
-    return min(failed, 1)
+        if verdict != "ok":
+            give_up()
+    return 0
+
+
+def _wait_for_the_device() -> None:
+    """A launch that went wrong says so here."""
+    import cupy
+
+    cupy.cuda.runtime.deviceSynchronize()
 
 
 if __name__ == "__main__":

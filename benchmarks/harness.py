@@ -31,6 +31,7 @@ import numpy as np
 Row = dict[str, Any]
 Timer = Callable[[Callable[[], Any]], float]  # runs a function once; milliseconds
 
+TINY = os.environ.get("GPU_SESSION_TINY") == "1"  # sizes at which an interpreter takes seconds
 LIBRARIES = ("numpy", "cupy", "cupy-cuda13x", "cupy-cuda12x", "triton", "torch", "tinygrad_llm")
 
 
@@ -54,22 +55,13 @@ def host_timer(fn: Callable[[], Any]) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-def gpu_timer(flush_bytes: int = 256 << 20) -> Timer:
+def gpu_timer() -> Timer:
     """A timer by GPU events; every call starts with a cache that holds none of its inputs."""
     import cupy
+    from tinygrad_llm.kernels import tuning
 
-    flush = cupy.empty(flush_bytes, dtype="int8")
-
-    def timer(fn: Callable[[], Any]) -> float:
-        start, end = cupy.cuda.Event(), cupy.cuda.Event()
-        flush.fill(0)
-        start.record()
-        fn()
-        end.record()
-        end.synchronize()
-        return float(cupy.cuda.get_elapsed_time(start, end))
-
-    return timer
+    flush = cupy.empty(1 << 20 if TINY else tuning.FLUSH_BYTES, dtype="int8")
+    return functools.partial(tuning.time_once, flush=flush)
 
 
 def interleaved(contenders: dict[str, Callable[[], Any]], timer: Timer, rounds: int = 20,
@@ -127,19 +119,24 @@ class Report:
         """Keep, print and write one row."""
         self.rows.append(result)
         print(line(result), flush=True)
+        self.write(result)
+        return result
+
+    def write(self, result: Row) -> None:
+        """Append one row to the file, with the machine."""
         if self.path is not None:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({**result, **machine()}) + "\n")
-        return result
 
 
 def line(result: Row) -> str:
     """A row as one line of text."""
     known = {"op", "shape", "dtype", "ran", "error", "tolerance", "ms", "ms_20", "ms_80", "runs",
-             "rate", "unit", "percent_of_ceiling", "refused"}
+             "rate", "unit", "percent_of_ceiling", "refused", "failed"}
     name = f"{result['op']:26s} {result.get('shape', ''):24s} {result.get('dtype', ''):9s}"
-    if "refused" in result:
-        return f"{name} {result['ran']:14s} REFUSED: {result['refused']}"
+    for problem in ("refused", "failed"):
+        if problem in result:
+            return f"{name} {result.get('ran', ''):14s} {problem.upper()}: {result[problem]}"
     text = f"{name} {result['ran']:14s} {result['error']:8.1e} {result['ms']:10.4f} ms"
     text += f" [{result['ms_20']:.4f}, {result['ms_80']:.4f}]"
     if "rate" in result:
@@ -152,16 +149,25 @@ def line(result: Row) -> str:
 
 @functools.cache
 def machine() -> Row:
-    """Processor, GPU, versions, commit and time: what a row needs to be read later."""
+    """Processor, GPU, versions, commit, time and stage: what a row needs to be read later."""
     versions = {}
     for library in LIBRARIES:
         try:
             versions[library] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {"processor": _processor(), "cpus": os.cpu_count(), "gpu": _gpu(),
-            "python": platform.python_version(), "versions": versions, "commit": _commit(),
+    gpu, stage = _gpu(), os.environ.get("GPU_SESSION_STAGE")
+    return {"processor": _processor(), "cpus": os.cpu_count(), "gpu": gpu, "card": card(gpu),
+            "stage": stage, "python": platform.python_version(), "versions": versions,
+            "commit": _commit(),
             "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")}
+
+
+def card(gpu: str | None) -> str | None:
+    """The kind of card whose rates are known, "H100" or "H200"; None for others."""
+    from tinygrad_llm.training.on_gpu import chips
+
+    return chips.card(gpu or "")
 
 
 def _processor() -> str:

@@ -1,16 +1,19 @@
 """The same work by PyTorch, on the same memory, as peers of a benchmark; torch stands only here.
 
 A peer is a function without arguments. Eager calls one operator at a time; compiled goes through
-torch.compile; attention has one peer per backend of scaled_dot_product_attention.
+torch.compile; attention has one peer per backend of scaled_dot_product_attention. Like ours, peers
+are timed as CUDA graphs where they can be recorded, so that Python's own time stays out of both.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from kernel_cases import Case
+from tinygrad_llm.kernels.tuning import Prepared
 
 Peer = Callable[[], Any]
 
@@ -40,7 +43,44 @@ def peers(case: Case) -> dict[str, Peer]:
         return {}
     inputs = {name: as_torch(value) if hasattr(value, "dtype") else value
               for name, value in case.inputs.items()}
-    return builder(inputs)
+    with _aside():
+        return builder(inputs)
+
+
+@functools.cache
+def _side_stream() -> Any:
+    import torch
+
+    return torch.cuda.Stream()
+
+
+@contextlib.contextmanager
+def _aside() -> Iterator[None]:
+    """On the stream that records: autograd runs a backward pass where its forward pass ran."""
+    import torch
+
+    stream = _side_stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream().wait_stream(stream)
+
+
+def prepare(peer: Peer) -> Prepared:
+    """A peer as it is timed: recorded as a CUDA graph, or called from Python and why."""
+    import torch
+
+    with _aside():
+        for _ in range(3):  # compiles, and lets every library take its workspace
+            peer()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph, stream=_side_stream()):
+            peer()
+    except RuntimeError as problem:
+        return Prepared(peer, None, f"Python: {str(problem).splitlines()[0]}")
+    return Prepared(graph.replay, None, "graph")
 
 
 @contextlib.contextmanager
@@ -194,10 +234,21 @@ def _sdpa(backend: Any, i: dict[str, Any], backward: bool) -> Peer:
     return lambda: torch.autograd.grad(y, (q, k, v), i["do"], retain_graph=True)
 
 
+def _product(i: dict[str, Any]) -> dict[str, Peer]:
+    import torch
+
+    x, weight, logits, dlogits = i["x"], i["weight"], i["logits"], i["dlogits"]
+    calls = {"head_logits": lambda: torch.mm(x, weight.T, out=logits),
+             "head_dx": lambda: torch.mm(dlogits, weight),
+             "head_dw": lambda: torch.mm(dlogits.T, x)}
+    return {"torch mm": calls[i["op"]]}
+
+
 _BUILDERS: dict[str, Callable[[dict[str, Any]], dict[str, Peer]]] = {
     "layer_norm": _layer_norm, "layer_norm_backward": _layer_norm_backward, "softmax": _softmax,
     "bias_gelu": _bias_gelu, "bias_gelu_backward": _bias_gelu_backward, "dropout": _dropout,
     "cross_entropy": _cross_entropy, "embedding": _embedding, "adamw": _adamw,
     "clip_factor": _clip_factor, "attention": _attention,
     "attention_backward": _attention_backward, "attention_decode": _attention,
+    "head_logits": _product, "head_dx": _product, "head_dw": _product,
 }

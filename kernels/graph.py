@@ -23,10 +23,18 @@ class CapturedGraph:
         self._stream = stream
         self._pool = pool  # replays write to the addresses recorded, so the memory must stay
 
+    @property
+    def stream(self) -> Any:
+        """Where the launches run; a replay from within it waits for no other stream."""
+        return self._stream
+
     def replay(self) -> Any:
         """Run the launches again, in order with CuPy's current stream; returns `result`."""
         import cupy
         current = cupy.cuda.get_current_stream()
+        if current.ptr == self._stream.ptr:
+            self._graph.launch(self._stream)
+            return self.result
         self._stream.wait_event(current.record())
         self._graph.launch(self._stream)
         current.wait_event(self._stream.record())

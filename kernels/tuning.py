@@ -7,6 +7,7 @@ if unset.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
@@ -23,34 +24,64 @@ FLUSH_BYTES = 256 << 20  # written before every run, so that no input waits in t
 Config = dict[str, int]
 
 
+class Prepared:
+    """A function as it is timed: its launches replayed, so that Python's own time stays out.
+
+    run: one call; stream: where it runs, None for CuPy's current one
+    how: "graph", or "Python" and the reason why nothing could be recorded
+    """
+
+    def __init__(self, run: Callable[[], Any], stream: Any, how: str) -> None:
+        self.run, self.stream, self.how = run, stream, how
+
+    def __call__(self) -> Any:
+        return self.run()
+
+
+def prepare(fn: Callable[[], Any]) -> Prepared:
+    """`fn` recorded as a CUDA graph, or as it is where it copies to the host or reads a result.
+
+    Raises KernelError where `fn` itself does, for instance because a tile does not fit the chip.
+    """
+    from .graph import capture
+    fn()  # compiles
+    try:
+        graph = capture(fn)
+    except RuntimeError as error:  # CUDA's own errors are RuntimeErrors, and so is KernelError
+        return Prepared(fn, None, f"Python: {str(error).splitlines()[0]}")
+    return Prepared(graph.replay, graph.stream, "graph")
+
+
 def do_bench(fn: Callable[[], Any], *, warmup_ms: float = 25.0, measure_ms: float = 100.0,
              quantiles: Sequence[float] = (0.5, 0.2, 0.8)) -> list[float]:
-    """Milliseconds that `fn` takes on CuPy's current stream, at each of `quantiles`.
+    """Milliseconds that the launches of `fn` take, at each of `quantiles`.
 
-    Every run is timed by two events of its own, after the L2 cache was overwritten.
-    Raises KernelError without a GPU.
+    They are recorded once and replayed. Every replay is timed by two events of its own, after the
+    L2 cache was overwritten. Raises KernelError without a GPU.
     """
     from ._runtime import why_not
     if (reason := why_not()) is not None:
         raise KernelError(f"do_bench: {reason}")
     import cupy
     flush = cupy.empty(FLUSH_BYTES, dtype="int8")
-    fn()  # compiles
-    estimate = statistics.median(_time_once(fn, flush) for _ in range(5))
+    timed = prepare(fn)
+    estimate = statistics.median(time_once(timed, flush) for _ in range(5))
     for _ in range(max(1, math.ceil(warmup_ms / max(estimate, 1e-3)))):
-        fn()
+        timed()
     repeats = max(5, math.ceil(measure_ms / max(estimate, 1e-2)))
-    times = sorted(_time_once(fn, flush) for _ in range(repeats))
+    times = sorted(time_once(timed, flush) for _ in range(repeats))
     return [quantile(times, q) for q in quantiles]
 
 
-def _time_once(fn: Callable[[], Any], flush: Any) -> float:
+def time_once(fn: Callable[[], Any], flush: Any) -> float:
+    """Milliseconds of one call between two events, with the cache full of `flush` before."""
     import cupy
-    start, end = cupy.cuda.Event(), cupy.cuda.Event()
-    flush.fill(0)
-    start.record()
-    fn()
-    end.record()
+    with getattr(fn, "stream", None) or contextlib.nullcontext():
+        start, end = cupy.cuda.Event(), cupy.cuda.Event()
+        flush.fill(0)
+        start.record()
+        fn()
+        end.record()
     end.synchronize()
     return float(cupy.cuda.get_elapsed_time(start, end))
 

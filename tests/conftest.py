@@ -1,6 +1,29 @@
-"""For all tests: a drawn example may take as long as it needs, since machines are busy."""
+"""For all tests: no deadline for drawn examples, and an end after an error of CUDA."""
 
+import os
+import sys
+
+import pytest
 from hypothesis import settings
 
-settings.register_profile("no deadline", deadline=None)
+settings.register_profile("no deadline", deadline=None)  # machines are busy
 settings.load_profile("no deadline")
+
+
+def pytest_runtest_teardown(item):
+    """After a test on a GPU, wait for what it launched; a broken device ends this process.
+
+    An error of CUDA is final: every later call fails with it. Under pytest-xdist another worker
+    takes the place of this one and goes on with the next test.
+    """
+    if item.get_closest_marker("gpu") is None or "cupy" not in sys.modules:
+        return
+    runtime = sys.modules["cupy"].cuda.runtime
+    try:
+        runtime.deviceSynchronize()
+    except runtime.CUDARuntimeError as error:
+        reason = f"{item.nodeid}: {error}; the device is broken for this process"
+        if "PYTEST_XDIST_WORKER" not in os.environ:
+            pytest.exit(f"{reason}. Run the others with -n 1.", returncode=13)
+        print(reason, file=sys.__stderr__, flush=True)
+        os._exit(13)

@@ -14,6 +14,9 @@ DTYPES = {"float32": np.dtype("float32"), "float16": np.dtype("float16"),
           "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 # Largest accepted ||out - reference|| / ||reference||: a few roundings of the output's dtype.
 TOLERANCE = {"float32": 3e-6, "float16": 1e-3, "bfloat16": 8e-3}
+# Attention multiplies float32 on a GPU as three products of TF32 parts. Hopper's tensor cores cut
+# the lowest bits of a running sum off instead of rounding it: some 1e-6, more for longer sums.
+FLOAT32_ON_GPU = 1e-5
 
 
 class Device:
@@ -43,7 +46,8 @@ class Device:
         assert actual.dtype == DTYPES[dtype]
         difference = actual.astype(np.float64) - expected
         error = np.linalg.norm(difference) / max(np.linalg.norm(expected), 1e-30)
-        assert error <= factor * TOLERANCE[dtype], f"relative error {error:.2e}"
+        bound = FLOAT32_ON_GPU if (dtype, self.name) == ("float32", "gpu") else TOLERANCE[dtype]
+        assert error <= factor * bound, f"relative error {error:.2e}"
 
 
 @pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])

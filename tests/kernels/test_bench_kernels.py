@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +97,7 @@ class _LikeTorch:
 
     def __init__(self, array):
         self.array = array
+        self.shape = array.shape
 
     detach = float = cpu = lambda self: self
 
@@ -105,37 +105,92 @@ class _LikeTorch:
         return self.array
 
 
-def test_the_whole_run_with_numpy_in_the_place_of_cupy(bench, monkeypatch, tmp_path, capsys):
-    """Every case measured, a right peer timed beside it, a wrong peer refused, a picture drawn."""
+@pytest.fixture
+def timed_by_the_host(bench, monkeypatch):
+    """Without a GPU: nothing is recorded, and the host's clock counts."""
+    from tinygrad_llm.kernels import tuning
+    monkeypatch.setattr(tuning, "prepare", lambda fn: tuning.Prepared(fn, None, "Python: no GPU"))
+    monkeypatch.setattr(bench, "registers_of", lambda case: 54)
+    monkeypatch.setattr(bench.torch_peers, "prepare",
+                        lambda peer: tuning.Prepared(peer, None, "graph"))
+
+
+def test_ours_and_its_peers(bench, timed_by_the_host, monkeypatch, tmp_path, capsys):
+    """A right peer is timed in turns with ours; a wrong one, and one that refuses, are not."""
     import harness
-    numpy_as_cupy = types.ModuleType("cupy")
-    numpy_as_cupy.__dict__.update(
-        {name: getattr(np, name) for name in ("random", "empty_like", "empty")},
-        get_default_memory_pool=lambda: types.SimpleNamespace(free_all_blocks=lambda: None))
-    monkeypatch.setitem(sys.modules, "cupy", numpy_as_cupy)
-    tiny = bench.builders("tiny")
-    monkeypatch.setattr(bench, "builders", lambda size: tiny)
-    monkeypatch.setattr(bench, "gpu_timer", lambda: harness.host_timer)
-    monkeypatch.setattr(bench, "ceilings", lambda *args: {"GB/s": 10.0, "TFLOP/s": 1.0})
-    monkeypatch.setattr(bench, "registers", lambda: {("softmax", "softmax_forward"): 54})
-    monkeypatch.setattr(bench, "BUDGET_MS", {True: 1.0})
-    monkeypatch.setattr(bench.torch_peers, "available", lambda: None)
+    case = bench.bench_sizes.build("softmax 9x48 softmax", np, "float32")
+    right = case.run()
 
-    def peers(case):
-        if case.op != "softmax":
-            return {}
-        right = case.run()
-        return {"torch eager": lambda: _LikeTorch(right),
-                "torch compiled": lambda: _LikeTorch(right * np.float32(1.5))}
+    def refuse():
+        raise RuntimeError("this backend takes no such shape\nat all")
 
-    monkeypatch.setattr(bench.torch_peers, "peers", peers)
-    out = tmp_path / "rows.jsonl"
-    assert bench.with_gpu(True, out, "float32") == 1
-    rows = [json.loads(text) for text in out.read_text(encoding="utf-8").splitlines()]
-    softmax = {r["ran"]: r for r in rows if r["op"] == "softmax"}
-    assert softmax["triton"]["registers"] == 54
-    assert softmax["torch eager"]["times_ours"] > 0
-    assert "refused" in softmax["torch compiled"]
-    assert {"attention", "attention_backward", "adamw"} <= {r["op"] for r in rows}
-    assert out.with_suffix(".png").exists()
-    assert "REFUSED" in capsys.readouterr().out
+    monkeypatch.setattr(bench.torch_peers, "peers", lambda case: {
+        "torch eager": lambda: _LikeTorch(right), "torch flash": refuse,
+        "torch compiled": lambda: _LikeTorch(right * np.float32(1.5))})
+    report = harness.Report(tmp_path / "rows.jsonl")
+    for measure in (bench.measure, bench.measure_peers):
+        measure(case, harness.host_timer, {"GB/s": 10.0}, report, 1.0)
+    rows = {row["ran"]: row for row in report.rows}
+    assert rows["ours"]["registers"] == 54
+    assert rows["ours"]["timed"] == "Python: no GPU"
+    assert rows["torch eager"]["times_ours"] > 0
+    assert rows["torch eager"]["timed"] == "graph"
+    assert "refused" in rows["torch compiled"]
+    assert len(rows) == 3
+    assert "torch flash: this backend takes no such shape\n" in capsys.readouterr().out
+
+
+def test_sizes_are_those_of_the_real_step(bench):
+    pieces = bench.bench_sizes.pieces("quick")
+    for piece in ("attention 32x12x1024x64 attention_backward", "layer_norm 32768x768 layer_norm",
+                  "cross_entropy 8192x50257x50304 cross_entropy",
+                  "head 8192x768x50257x50304 head_dx", "head 8192x768x50304x50304 head_dw"):
+        assert piece in pieces
+    assert len(set(pieces)) == len(pieces)
+    only = bench.bench_sizes.pieces("full", ["decode"])
+    assert {p.split()[0] for p in only} == {"decode"}
+
+
+def test_a_card_that_is_too_slow_is_doubted(bench):
+    assert bench.doubt({"GB/s": 2900.0, "TFLOP/s": 780.0}, "H100") == ""
+    assert bench.doubt({"GB/s": 1500.0, "TFLOP/s": 100.0}, None) == ""
+    said = bench.doubt({"GB/s": 2900.0, "TFLOP/s": 780.0}, "H200")
+    assert said.startswith("2900 of 4300 GB/s of another H200")
+    assert "TFLOP" not in said
+
+
+WORKER = """
+import os, sys, time
+from isolated import give_up, pieces
+for name in pieces(sys.argv[1:], 2):
+    print("at", name, flush=True)
+    if name == "crash": os.abort()
+    if name == "hang": time.sleep(60)
+    if name == "error": give_up()
+    if name == "exit": raise SystemExit(3)
+"""
+
+
+def test_a_piece_that_breaks_its_worker_costs_only_itself(bench, tmp_path, capfd):
+    import isolated
+    script = tmp_path / "worker.py"
+    script.write_text(f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r})\n{WORKER}",
+                      encoding="utf-8")
+    names = ["one", "crash", "two", "hang", "error", "three four", "exit", "five"]
+    lost = isolated.in_workers([str(script)], names)
+    assert lost == {"crash": "ended by signal 6", "hang": "ended with status 1",
+                    "error": isolated.GAVE_UP, "exit": "ended with status 3"}
+    said = capfd.readouterr().out
+    assert [line for line in said.splitlines() if line.startswith("at")] == [
+        f"at {name}" for name in names]
+
+
+def test_workers_that_cannot_begin_are_not_tried_again_and_again(bench, tmp_path):
+    import isolated
+    script = tmp_path / "worker.py"
+    begun = tmp_path / "begun"
+    script.write_text(f"with open({str(begun)!r}, 'a') as file: file.write('x')\nraise ImportError",
+                      encoding="utf-8")
+    lost = isolated.in_workers([str(script)], ["one", "two"])
+    assert lost == dict.fromkeys(["one", "two"], "not begun: ended with status 1")
+    assert begun.read_text(encoding="utf-8") == "x"

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,3 +81,81 @@ def test_quantile_interpolates():
     assert tuning.quantile([1.0, 2.0, 4.0], 0.75) == 3.0
     with pytest.raises(KernelError, match=r"q must be in \[0, 1\]"):
         tuning.quantile([1.0], 1.5)
+
+
+class _Clock:
+    """As much of CuPy as timing needs: events that read a counter which launches advance."""
+
+    def __init__(self):
+        self.now, self.streams, self.entered = 0.0, [], []
+        clock = self
+
+        class Event:
+            def record(self):
+                self.time = clock.now
+
+            def synchronize(self):
+                pass
+
+        self.Event = Event
+
+    def get_elapsed_time(self, start, end):
+        return end.time - start.time
+
+
+class _Stream:
+    def __init__(self, log):
+        self.log = log
+
+    def __enter__(self):
+        self.log.append("in")
+
+    def __exit__(self, *exc_info):
+        self.log.append("out")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = _Clock()
+    module = types.SimpleNamespace(cuda=clock, empty=lambda size, dtype: np.empty(1, dtype))
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    monkeypatch.setattr("tinygrad_llm.kernels._runtime.why_not", lambda: None)
+    return clock
+
+
+def test_a_graph_is_timed_and_not_pythons_own_time(clock, monkeypatch):
+    """Python takes 5, what it launches 2: the replay, on the stream of the graph, is timed."""
+    log = []
+
+    def launch():
+        clock.now += 2.0
+
+    def fn():
+        clock.now += 5.0
+        launch()
+
+    graph = types.SimpleNamespace(replay=launch, stream=_Stream(log))
+    monkeypatch.setattr("tinygrad_llm.kernels.graph.capture", lambda fn: graph)
+    assert tuning.do_bench(fn, warmup_ms=1, measure_ms=20) == [2.0, 2.0, 2.0]
+    assert log[:2] == ["in", "out"]
+    assert tuning.prepare(fn).how == "graph"
+
+
+def test_what_cannot_be_recorded_is_timed_from_python(clock, monkeypatch):
+    def refuse(fn):
+        raise KernelError("capture: it reads a result\nand more")
+
+    def fn():
+        clock.now += 7.0
+
+    monkeypatch.setattr("tinygrad_llm.kernels.graph.capture", refuse)
+    assert tuning.do_bench(fn, warmup_ms=1, measure_ms=20)[0] == 7.0
+    assert tuning.prepare(fn).how == "Python: capture: it reads a result"
+
+
+def test_an_error_of_the_kernel_itself_is_not_taken_for_one_of_recording(clock):
+    def fn():
+        raise KernelError("the tile is too large for this chip")
+
+    with pytest.raises(KernelError, match="too large"):
+        tuning.prepare(fn)

@@ -1,0 +1,1 @@
+"""What CuPy loads cuBLAS by; the library itself is cupy/_cublas.py."""
