@@ -125,7 +125,21 @@ expect()
 q = cupy.empty((2, 3, 200, 64), "float16")
 kernels.attention(q, q, q, causal=True)
 out["attention"] = last()
-out["attention_config"] = attention_kernel.configs("forward", q, False)[0]
+out["attention_config"] = attention_kernel.forward_configs(q, q, q, False)[0]
+
+# its gradients in one pass: rows, one pass, conversion; nothing is compiled anew the second time
+o, lse = cupy.empty((2, 3, 200, 64), "float16"), cupy.empty((2, 3, 200))
+
+
+def gradients():
+    return kernels.attention_backward(o, q, q, q, o, lse, True)
+
+
+out["one_pass"] = []
+for _ in range(3):
+    before = last()["launches"], len(_runtime._compiled)
+    gradients()
+    out["one_pass"].append([last()["launches"] - before[0], len(_runtime._compiled) - before[1]])
 
 # errors
 def message(call):
@@ -169,6 +183,7 @@ out["microseconds"] = {
     "launch": microseconds(lambda: kernels.launch(kernel, grid, x, y, 50, 96, 96, ROWS=4,
                                                   COLUMNS=128, num_warps=4)),
     "softmax": microseconds(lambda: kernels.softmax(x, out=y)),
+    "attention_backward": microseconds(gradients, 300),
     "triton": microseconds(lambda: kernel[grid](Pointer(x), Pointer(y), 50, 96, 96, ROWS=4,
                                                 COLUMNS=128, num_warps=4, enable_fp_fusion=True)),
 }

@@ -83,7 +83,12 @@ def test_tensor_descriptors_reach_the_device_by_value(launched):
 
 def test_attention_grid(launched):
     block = launched["attention_config"]["BLOCK_M"]
-    assert launched["attention"]["grid"] == [-(-200 // block), 3, 2]
+    assert launched["attention"]["grid"][0] == -(-200 // block) * 3 * 2
+
+
+def test_gradients_of_attention_in_one_pass(launched):
+    """(launches, compiled anew) of three calls: rows, the pass itself, conversion of dQ."""
+    assert launched["one_pass"] == [[3, 3], [3, 0], [3, 0]]
 
 
 def test_mistakes_are_explained(launched):
@@ -106,4 +111,4 @@ def test_no_torch(launched):
 def test_host_time_is_reported(launched):
     """Figures for the log; no limit, since a loaded machine would break it."""
     print(launched["microseconds"])
-    assert set(launched["microseconds"]) == {"launch", "softmax", "triton"}
+    assert set(launched["microseconds"]) == {"launch", "softmax", "attention_backward", "triton"}
