@@ -13,6 +13,7 @@ Reference: CUDA driver API, cuTensorMapEncodeTiled.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +40,7 @@ class Descriptor:
                  "strides")
 
     def __init__(self, array: Any, block_shape: tuple[int, ...]) -> None:
-        reason = why_no_descriptor(array) or _why_no_block(array, block_shape)
+        reason = why_no_descriptor(array) or _why_no_block(array.ndim, array.itemsize, block_shape)
         if reason is not None:
             raise KernelError(f"Descriptor: {reason}")
         self.array, self.block_shape, self.dtype = array, block_shape, array.dtype
@@ -78,14 +79,14 @@ def why_no_descriptor(array: Any, chip: int = FIRST_CAPABILITY) -> str | None:
     return None
 
 
-def _why_no_block(array: Any, block_shape: tuple[int, ...]) -> str | None:
+@functools.cache
+def _why_no_block(ndim: int, itemsize: int, block_shape: tuple[int, ...]) -> str | None:
     powers = all(isinstance(n, int) and n > 0 and n & (n - 1) == 0 for n in block_shape)
-    if len(block_shape) != array.ndim or not powers:
-        return (f"block_shape must be a power of two for each of the {array.ndim} axes, got "
-                f"{block_shape}")
-    if block_shape[-1] * array.itemsize < ALIGNMENT:
+    if len(block_shape) != ndim or not powers:
+        return f"block_shape must be a power of two for each of the {ndim} axes, got {block_shape}"
+    if block_shape[-1] * itemsize < ALIGNMENT:
         return (f"a block must have at least {ALIGNMENT} bytes along the last axis, got "
-                f"{block_shape[-1]} elements of {array.itemsize} bytes")
+                f"{block_shape[-1]} elements of {itemsize} bytes")
     return None
 
 
