@@ -47,7 +47,7 @@ from tinygrad_llm import kernels
 
 RESULTS = Path(__file__).parent / "results"
 CEILINGS, PEERS = "ceilings", " peers"  # a piece of its own; what ends the name of a peers' piece
-SECONDS = 90.0  # for one piece
+SECONDS = 30.0 if TINY else 60.0  # for one piece
 NOT_COMPARED = {"dropout", "adamw", "head_dw"}  # random, in place, added up
 
 

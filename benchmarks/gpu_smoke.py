@@ -24,7 +24,7 @@ from isolated import GAVE_UP, give_up, in_workers, pieces
 
 Check = Callable[[], str]
 STEPS, RATE = 3, 1e-3
-SECONDS = 60.0  # for one check
+SECONDS = 30.0  # for one check
 CONTEXT, LAYERS, WIDTH, ROWS = (8, 1, 32, 1) if TINY else (64, 2, 128, 4)
 
 
