@@ -32,6 +32,20 @@ def tile(Head, rows, dims, stride, n, D: tl.constexpr, CHUNK: tl.constexpr, MASK
 
 
 @triton.jit
+def rows_of_head(Head, batch, head, start, dims, stride, n, D: tl.constexpr, CHUNK: tl.constexpr,
+                 BLOCK: tl.constexpr, DESCRIBED: tl.constexpr):
+    """Rows start..start + BLOCK of a head as `tile` reads them.
+
+    Head: a pointer to the head's first element; where DESCRIBED, a descriptor of the whole array
+        (B, H, n, D) with blocks (1, 1, BLOCK, CHUNK), which gives zeros outside by itself
+    """
+    if DESCRIBED:
+        return Head.load([batch, head, start, 0]).reshape(BLOCK, CHUNK)
+    else:
+        return tile(Head, start + tl.arange(0, BLOCK), dims, stride, n, D, CHUNK, True)
+
+
+@triton.jit
 def store_tile(Head, rows, dims, stride, n, value, D: tl.constexpr):
     """Write a tile back, rows below n and columns below D."""
     pointers = Head + rows[:, None] * stride + dims[None, :]

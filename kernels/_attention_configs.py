@@ -1,8 +1,9 @@
 """Tiles of the attention kernels: which to take by default, which to try, which fit the chip.
 
 The first of each list is the default. With Triton 3.6 to 3.9 no default spills a register on sm_80,
-sm_90 or sm_100 (tests/kernels/test_compiling.py). docs/write_your_own_kernel.md, "Tiles of
-attention", says how the defaults for sm_90 were chosen.
+sm_90 or sm_100 (tests/kernels/test_compiling.py), and no other tile does on sm_90
+(test_attention_tiles.py). docs/write_your_own_kernel.md, "Tiles of attention", says how the
+defaults for sm_90 were chosen.
 
 Three generations: sm_90 multiplies at least 64 rows by four warps, and its defaults give every four
 warps 64 rows. On sm_100 accumulators live in a memory of their own. All others (sm_80 to sm_89,
@@ -19,6 +20,7 @@ from typing import Any
 import triton
 
 from ._attention_common import ALIGNMENT, block_d
+from ._descriptors import why_no_descriptor
 from ._runtime import capability, cdiv, is_host, shared_memory_limit
 from .errors import KernelError
 from .tuning import Config, choose
@@ -31,16 +33,39 @@ Tile = tuple[int, int, int, int, int]  # BLOCK_M, BLOCK_N, num_warps, num_stages
 def configs(kernel: str, q: Any, dropout: bool) -> list[Config]:
     """The configurations of a kernel for arrays like q (B, H, T, D), the default first.
 
-    kernel: "forward", "keys" for dK and dV, or "queries" for dQ
+    kernel: "forward", "described" for the forward kernel with descriptors, "keys" for dK and dV, or
+        "queries" for dQ
     Raises KernelError where the shared memory of the chip holds none.
     """
     return _fitting(kernel, q.itemsize, q.shape[3], capability(q), shared_memory_limit(q), dropout)
 
 
+def forward_configs(q: Any, k: Any, v: Any, dropout: bool) -> list[Config]:
+    """Those of the forward kernel, which also say how it reads and whether its programs stay.
+
+    q: (B, H, T, D); k, v: (B, H, S, D), as the kernel gets them
+    DESCRIBED: 1 where q, k and v are read through tensor descriptors. Dropout takes the registers
+        that these save.
+    PERSISTENT: so many programs per multiprocessor take all blocks of queries; 0: one for each
+    """
+    chip = capability(q)
+    pointers = [{**c, "DESCRIBED": 0, "PERSISTENT": 0} for c in configs("forward", q, dropout)]
+    if dropout or q.itemsize != 2 or _generation(chip) == 80 or any(
+            why_no_descriptor(a, chip) for a in (q, k, v)):
+        return pointers
+    described = [{**c, "DESCRIBED": 1, "PERSISTENT": 0} for c in configs("described", q, dropout)]
+    stay = {**described[0], "PERSISTENT": 2 if described[0]["num_warps"] == 4 else 1}
+    return [*described, stay, pointers[0]]
+
+
+def _generation(chip: int) -> int:
+    return chip if chip == 90 else 100 if 100 <= chip < 120 else 80
+
+
 @functools.cache
 def _fitting(kernel: str, itemsize: int, d: int, chip: int, limit: int,
              dropout: bool) -> list[Config]:
-    generation = chip if chip == 90 else 100 if 100 <= chip < 120 else 80
+    generation = _generation(chip)
     width = block_d(cdiv(d, ALIGNMENT) * ALIGNMENT)
     tiles = _TILES[kernel](width, itemsize, generation, dropout)
     found = [t for t in tiles if shared_bytes(kernel, t, itemsize, generation) <= limit]
@@ -64,6 +89,7 @@ def shared_bytes(kernel: str, tile: Tile, itemsize: int, generation: int) -> int
     """
     block_m, block_n, _, stages, chunk = tile
     resident, passing, again = {"forward": (block_m, block_n, 0),
+                                "described": (block_m, block_n, 0),
                                 "queries": (2 * block_m, block_n, 1),
                                 "keys": (2 * block_n, block_m, 2)}[kernel]
     copies = 2 * stages + (again if generation == 100 else 0)  # it keeps those that dS multiplies
@@ -81,17 +107,28 @@ def _forward(width: int, itemsize: int, generation: int, dropout: bool) -> list[
     if itemsize == 4:
         return _forward_float32(width, generation)
     if width <= 64:
-        return [(128, 64, 8, 3, width), (128, 128, 8, 2, width), (128, 64, 4, 3, width),
-                (128, 128, 4, 3, width), (64, 128, 4, 3, width), (64, 64, 4, 3, width),
-                (64, 64, 4, 2, width)]
+        return [(128, 64, 8, 3, width), (128, 64, 8, 2, width), (128, 128, 8, 2, width),
+                (128, 128, 8, 3, width), (128, 64, 4, 3, width), (64, 128, 4, 2, width),
+                (64, 64, 4, 3, width), (64, 64, 4, 2, width)]
     if width > 128:
-        return [(64, 64, 8, 2, 256), (128, 64, 8, 2, 256), (64, 64, 8, 2, 128),
-                (32, 32, 4, 2, 256)]
-    tiles = [(128, 64, 8, 3, 128), (128, 128, 8, 2, 128), (128, 128, 8, 3, 128),
-             (64, 32, 4, 2, 128), (64, 64, 4, 2, 128), (64, 64, 4, 3, 128), (128, 64, 4, 2, 128)]
-    if generation == 90 and not dropout:  # a quarter fewer instructions, but no register is left
-        tiles[:2] = tiles[1], tiles[0]
-    return tiles
+        return [(64, 64, 8, 2, 256), (64, 64, 8, 2, 128), (32, 32, 4, 2, 256)]
+    return [(128, 64, 8, 3, 128), (128, 64, 8, 2, 128), (64, 64, 4, 3, 128), (64, 64, 4, 2, 128),
+            (64, 32, 4, 2, 128)]
+
+
+def _described(width: int, itemsize: int, generation: int, dropout: bool) -> list[Tile]:
+    """For 16-bit elements, without dropout."""
+    if generation == 100:
+        stages = 2 if width != 128 else 3
+        return [(64 if width > 128 else 128, 64, 8, stages, width), (64, 128, 4, 2, width)]
+    if width > 128:
+        return [(64, 64, 8, 2, 256), (128, 64, 8, 2, 256), (64, 32, 4, 2, 256)]
+    if width > 64:
+        return [(128, 128, 8, 2, 128), (128, 64, 4, 2, 128), (128, 64, 8, 3, 128),
+                (128, 32, 8, 3, 128), (64, 64, 4, 2, 128)]
+    tiles = [(128, 64, 4, 3, width), (64, 128, 4, 2, width), (128, 64, 8, 2, width),
+             (128, 128, 8, 3, width)]
+    return [(128, 128, 4, 3, 64), *tiles] if width == 64 else tiles
 
 
 def _forward_float32(width: int, generation: int) -> list[Tile]:
@@ -116,7 +153,7 @@ def _keys(width: int, itemsize: int, generation: int, dropout: bool) -> list[Til
                 (32, 128, 8, 2, width), (32, 64, 4, 3, width)]
     if width > 128:
         return [(32, 64, 8, 2, 256) if generation == 100 else (32, 32, 8, 1, 256),
-                (64, 64, 8, 1, 256), (16, 32, 8, 2, 256)]
+                (16, 32, 8, 2, 256)]
     if generation != 90:
         return [(64, 64, 8, 2, 128), (32, 128, 8, 2, 128), (64, 128, 8, 2, 128),
                 (32, 64, 8, 2, 128), (32, 64, 4, 2, 128)]
@@ -135,12 +172,12 @@ def _queries(width: int, itemsize: int, generation: int, dropout: bool) -> list[
         return [(32, 16, 4, 2, min(width, 32)) if generation == 80 else (64, 32, 8, 1, width),
                 (16, 16, 4, 1, width)]
     if width > 128:
-        tiles = [(128, 32, 8, 2, 256)] if generation == 90 else []
-        return [*tiles, (64, 32, 8, 2, 256), (32, 32, 4, 2, 256)]
+        return [(128, 32, 8, 2, 256) if generation == 90 else (64, 32, 8, 2, 256),
+                (32, 32, 4, 2, 256)]
     return [(128, 64, 8, 2, width) if generation == 90 else (64, 64, 8, 2, width),
-            (128, 64, 8, 3, width), (128, 32, 8, 2, width), (64, 64, 4, 2, width),
-            (64, 32, 8, 2, width), (64, 32, 4, 2, width)]
+            (128, 64, 8, 3, width), (128, 128, 8, 2, width), (128, 32, 8, 2, width),
+            (64, 64, 4, 2, width), (64, 32, 8, 2, width), (64, 32, 4, 2, width)]
 
 
 _TILES: dict[str, Callable[[int, int, int, bool], list[Tile]]] = {
-    "forward": _forward, "keys": _keys, "queries": _queries}
+    "forward": _forward, "described": _described, "keys": _keys, "queries": _queries}

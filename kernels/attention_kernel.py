@@ -6,8 +6,17 @@
 One program owns BLOCK_M queries and walks over the keys, BLOCK_N at a time. It keeps a running
 maximum m, a running sum l and an unnormalized output acc; when a block of keys raises the maximum,
 what was summed before is scaled down by exp(m_old - m_new). Blocks that every query of the program
-sees in full run without masks; the diagonal and the ragged end come last, with them. Exponentials
-are powers of two, which the hardware has, with log2(e) folded into the scale.
+sees in full skip the masks; the diagonal and the ragged end come last, with them, in the same loop,
+so that keys are copied ahead to its end. The maximum begins at LOWEST and not at -inf, whose
+difference to itself would be NaN. Exponentials are powers of two, which the hardware has, with
+log2(e) folded into the scale.
+
+On sm_90 and newer, blocks of Q, K and V are copied through tensor descriptors: no address and no
+mask takes a register, and rows past the end of a sequence are zeros whatever lies there in memory.
+
+Blocks of queries are taken in the order of their work, the longest of several heads first. That
+order is a number, `place`; a program takes the block of its own number, or, where PERSISTENT, every
+so many-th of them.
 
 A product of float32 tiles is three TF32 products on the matrix units ("tf32x3"), nearly as exact.
 They take so many registers that a program owns only CHUNK columns of a wide head's output then, and
@@ -36,78 +45,134 @@ from ._attention_common import (
     element_strides,
     keep_mask,
     row_counters,
+    rows_of_head,
     split_heads,
     store_tile,
-    tile,
     unit_last_stride,
     whole_product,
 )
-from ._attention_configs import choose_and_run, configs
+from ._attention_configs import choose_and_run, configs, forward_configs
 from ._checks import checked_by, output
 from ._common import dropout_threshold, load_key, split_key
-from ._runtime import array_module, cdiv, launch, next_power_of_2
+from ._descriptors import Descriptor
+from ._runtime import array_module, cdiv, launch, next_power_of_2, program_count
 from .tuning import Config
+
+CACHED_BYTES = 16 << 20  # of keys and values: less than half of the L2 cache of sm_80 and newer
+
+
+LOWEST: tl.constexpr = tl.constexpr(-3.0e38)  # a maximum of no scores
 
 
 @triton.jit
 def attend(
-    acc,  # (BLOCK_M, CHUNK) unnormalized output
-    total,  # (BLOCK_M,) running sum
-    highest,  # (BLOCK_M,) running maximum in units of log2
     q,  # (BLOCK_M, CHUNK); read from Q where a head is cut into chunks
     Q,  # this head's queries
-    K,  # this head's keys
-    V,  # this head's values
-    q_stride, k_stride, v_stride,  # between rows
-    begin,  # first key of the walk
-    end,  # key after the last
+    K,  # this head's keys, or the descriptor of all
+    V,  # this head's values, or the descriptor of all
+    q_row, k_row, v_row,  # strides between rows
+    batch, head,
+    full,  # keys 0..full are seen by every query
+    end,  # keys 0..end are seen by some query
     rows,  # (BLOCK_M,) query numbers
     dims,  # (CHUNK,) columns of V and O
     t, s,
     scale_log2,
     counters,  # (BLOCK_M,) dropout counter of each query's first key, uint32
-    first,  # dropout key
-    second,
-    threshold,
+    first, second, threshold,  # dropout key, and the least bits that are kept
     D: tl.constexpr,
     CHUNK: tl.constexpr,
     BLOCK_N: tl.constexpr,
     CAUSAL: tl.constexpr,
-    MASKED: tl.constexpr,  # some query does not see some key
     DROPOUT: tl.constexpr,
+    DESCRIBED: tl.constexpr,
 ):
-    """Let the queries attend to the keys begin..end."""
-    for start in range(begin, end, BLOCK_N):
+    """(acc, total, highest): unnormalized output, running sum and maximum in units of log2."""
+    acc = tl.zeros([rows.shape[0], CHUNK], tl.float32)
+    total = tl.zeros([rows.shape[0]], tl.float32)
+    highest = tl.full([rows.shape[0]], LOWEST, tl.float32)
+    for start in range(0, end, BLOCK_N):
         columns = start + tl.arange(0, BLOCK_N)
         if D > CHUNK:
-            scores = whole_product(Q, rows, q_stride, t, K, columns, k_stride, s, D, CHUNK)
+            scores = whole_product(Q, rows, q_row, t, K, columns, k_row, s, D, CHUNK)
         else:
-            k = tile(K, columns, dims, k_stride, s, D, CHUNK, MASKED)  # (BLOCK_N, CHUNK)
+            k = rows_of_head(K, batch, head, start, dims, k_row, s, D, CHUNK, BLOCK_N, DESCRIBED)
             scores = tl.dot(q, tl.trans(k), input_precision="tf32x3")  # (BLOCK_M, BLOCK_N)
-        if MASKED:
-            visible = (columns < s)[None, :]
-            if CAUSAL:
-                visible = visible & (columns[None, :] <= rows[:, None] + (s - t))
+        if start + BLOCK_N > full:  # the same for all threads: a branch, and no second loop
+            if CAUSAL:  # which implies columns < s for every query that exists
+                visible = columns[None, :] <= rows[:, None] + (s - t)
+            else:
+                visible = (columns < s)[None, :]
             scores = tl.where(visible, scores, -float("inf"))
         higher = tl.maximum(highest, tl.max(scores, 1) * scale_log2)
-        reference = higher
-        if MASKED:  # a query may not have seen any key yet; -inf - -inf would be NaN
-            reference = tl.where(higher == -float("inf"), 0.0, higher)
-        p = tl.exp2(scores * scale_log2 - reference[:, None])
-        shrink = tl.exp2(highest - reference)
+        p = tl.exp2(scores * scale_log2 - higher[:, None])
+        shrink = tl.exp2(highest - higher)
         total = total * shrink + tl.sum(p, 1)
         if DROPOUT:
             p = tl.where(keep_mask(counters, columns, first, second, threshold), p, 0.0)
-        v = tile(V, columns, dims, v_stride, s, D, CHUNK, MASKED)
+        v = rows_of_head(V, batch, head, start, dims, v_row, s, D, CHUNK, BLOCK_N, DESCRIBED)
         acc = tl.dot(p.to(v.dtype), v, acc * shrink[:, None], input_precision="tf32x3")
         highest = higher
     return acc, total, highest
 
 
-@triton.jit(do_not_specialize=["k0", "k1", "threshold", "t", "s"])
+@triton.jit
+def attend_from_block(
+    place,  # of this block in the order of all
+    blocks, lanes, heads, together,
+    Q, K, V, O, Lse, first, second, threshold, keep_scale, scale_log2, t, s,
+    q_batch, q_head, q_row,
+    k_batch, k_head, k_row,
+    v_batch, v_head, v_row,
+    o_batch, o_head, o_row,
+    D: tl.constexpr,
+    CHUNK: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    DROPOUT: tl.constexpr,
+    DESCRIBED: tl.constexpr,
+):
+    """Output and lse of one block of queries and one chunk of columns."""
+    chunks: tl.constexpr = (D + CHUNK - 1) // CHUNK
+    group = place // (blocks * chunks * together)
+    place -= group * blocks * chunks * together
+    in_group = tl.minimum(together, lanes - group * together)  # the last may have fewer heads
+    part = blocks * chunks - 1 - place // in_group  # the last queries have the most keys
+    block, chunk = part // chunks, part % chunks
+    lane = group * together + place % in_group
+    batch, head = lane // heads, lane % heads
+
+    rows = block * BLOCK_M + tl.arange(0, BLOCK_M)
+    dims = chunk * CHUNK + tl.arange(0, CHUNK)
+    wide_batch, wide_head = batch.to(tl.int64), head.to(tl.int64)
+    if not DESCRIBED:
+        Q += wide_batch * q_batch + wide_head * q_head
+        K += wide_batch * k_batch + wide_head * k_head
+        V += wide_batch * v_batch + wide_head * v_head
+    O += wide_batch * o_batch + wide_head * o_head
+    q = rows_of_head(Q, batch, head, block * BLOCK_M, dims, q_row, t, D, CHUNK, BLOCK_M, DESCRIBED)
+    full, end = s // BLOCK_N * BLOCK_N, s
+    if CAUSAL:
+        full = tl.minimum(full, tl.maximum(block * BLOCK_M + (s - t) + 1, 0) // BLOCK_N * BLOCK_N)
+        end = tl.minimum(s, tl.maximum(block * BLOCK_M + BLOCK_M + (s - t), 0))
+    wide_lane = lane.to(tl.int64)
+    acc, total, highest = attend(
+        q, Q, K, V, q_row, k_row, v_row, batch, head, full, end, rows, dims, t, s, scale_log2,
+        row_counters(wide_lane, rows, t, s), first, second, threshold, D, CHUNK, BLOCK_N, CAUSAL,
+        DROPOUT, DESCRIBED)
+
+    nonzero = tl.where(total == 0.0, 1.0, total)
+    store_tile(O, rows, dims, o_row, t, acc * (keep_scale / nonzero)[:, None], D)
+    lse = (highest + tl.log2(total)) * 0.6931471805599453  # ln 2; log 0 = -inf without a key
+    tl.store(Lse + wide_lane * t + rows, lse, mask=(rows < t) & (chunk == 0))
+
+
+@triton.jit(do_not_specialize=["k0", "k1", "threshold", "t", "s", "blocks", "lanes", "heads",
+                               "together"])
 def attention_forward_kernel(
-    Q,  # (B, H, T, D) by strides, as K, V and O; the last axis is contiguous
-    K,  # (B, H, S, D)
+    Q,  # (B, H, T, D) by strides, as K, V and O; the last axis is contiguous. Where DESCRIBED,
+    K,  # (B, H, S, D), Q, K and V are descriptors with blocks of BLOCK_M or BLOCK_N rows
     V,  # (B, H, S, D)
     O,  # (B, H, T, D)
     Lse,  # (B, H, T) float32
@@ -119,6 +184,10 @@ def attention_forward_kernel(
     scale_log2,  # softmax scale times log2(e)
     t,
     s,
+    blocks,  # of BLOCK_M queries in T
+    lanes,  # B H, lane = b H + h
+    heads,  # H
+    together,  # heads that are walked side by side
     q_batch, q_head, q_row,
     k_batch, k_head, k_row,
     v_batch, v_head, v_row,
@@ -129,42 +198,29 @@ def attention_forward_kernel(
     BLOCK_N: tl.constexpr,
     CAUSAL: tl.constexpr,
     DROPOUT: tl.constexpr,
+    DESCRIBED: tl.constexpr,
+    PERSISTENT: tl.constexpr,  # programs per multiprocessor, each for many blocks; 0: one for each
 ):
-    # the last queries of a causal head have the most keys: they start first
-    chunks: tl.constexpr = (D + CHUNK - 1) // CHUNK
-    block = (tl.num_programs(0) - 1 - tl.program_id(0)) // chunks
-    chunk = tl.program_id(0) % chunks
-    head, batch = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
-    rows = block * BLOCK_M + tl.arange(0, BLOCK_M)
-    dims = chunk * CHUNK + tl.arange(0, CHUNK)
-    Q += batch * q_batch + head * q_head
-    q = tile(Q, rows, dims, q_row, t, D, CHUNK, True)
-    K += batch * k_batch + head * k_head
-    V += batch * v_batch + head * v_head
-
-    lane = batch * tl.num_programs(1) + head
-    counters = row_counters(lane, rows, t, s)
     first, second = load_key(Key, k0, k1)
-
-    full, end = s // BLOCK_N * BLOCK_N, s
-    if CAUSAL:
-        full = tl.minimum(full, tl.maximum(block * BLOCK_M + (s - t) + 1, 0) // BLOCK_N * BLOCK_N)
-        end = tl.minimum(s, tl.maximum(block * BLOCK_M + BLOCK_M + (s - t), 0))
-    acc = tl.zeros([BLOCK_M, CHUNK], tl.float32)
-    total = tl.zeros([BLOCK_M], tl.float32)
-    highest = tl.full([BLOCK_M], -float("inf"), tl.float32)
-    acc, total, highest = attend(
-        acc, total, highest, q, Q, K, V, q_row, k_row, v_row, 0, full, rows, dims, t, s,
-        scale_log2, counters, first, second, threshold, D, CHUNK, BLOCK_N, CAUSAL, False, DROPOUT)
-    acc, total, highest = attend(
-        acc, total, highest, q, Q, K, V, q_row, k_row, v_row, full, end, rows, dims, t, s,
-        scale_log2, counters, first, second, threshold, D, CHUNK, BLOCK_N, CAUSAL, True, DROPOUT)
-
-    nonzero = tl.where(total == 0.0, 1.0, total)
-    o = acc * (keep_scale / nonzero)[:, None]
-    store_tile(O + batch * o_batch + head * o_head, rows, dims, o_row, t, o, D)
-    lse = (highest + tl.log2(total)) * 0.6931471805599453  # ln 2
-    tl.store(Lse + lane * t + rows, lse, mask=(rows < t) & (chunk == 0))
+    program, programs = tl.program_id(0), tl.num_programs(0)
+    if PERSISTENT:
+        count = blocks * lanes * ((D + CHUNK - 1) // CHUNK)
+        for begin in range(0, count, programs):
+            # there and back, so that no program has the longest block of every round
+            back = begin // programs % 2 == 1
+            place = begin + tl.where(back, programs - 1 - program, program)
+            if place < count:
+                attend_from_block(
+                    place, blocks, lanes, heads, together, Q, K, V, O, Lse, first, second,
+                    threshold, keep_scale, scale_log2, t, s, q_batch, q_head, q_row, k_batch,
+                    k_head, k_row, v_batch, v_head, v_row, o_batch, o_head, o_row, D, CHUNK,
+                    BLOCK_M, BLOCK_N, CAUSAL, DROPOUT, DESCRIBED)
+    else:
+        attend_from_block(
+            program, blocks, lanes, heads, together, Q, K, V, O, Lse, first, second, threshold,
+            keep_scale, scale_log2, t, s, q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch,
+            v_head, v_row, o_batch, o_head, o_row, D, CHUNK, BLOCK_M, BLOCK_N, CAUSAL, DROPOUT,
+            DESCRIBED)
 
 
 def forward(q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float | None, dropout_p: float,
@@ -174,22 +230,43 @@ def forward(q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float | None, d
     s = k.shape[2]
     scale = d**-0.5 if scale is None else scale
     lse = array_module(q).empty((b, h, t), "float32")
-    device_key, k0, k1 = split_key(key if dropout_p else None)
     q, k, v, target = aligned(q), aligned(k), aligned(v), aligned(o, copy=False)
-    wide = q.shape[3]
+    device_key, k0, k1 = split_key(key if dropout_p else None)
+    numbers = (k0, k1, dropout_threshold(dropout_p), 1.0 / (1.0 - dropout_p), scale * LOG2_E, t, s)
+    strides = (*element_strides(q), *element_strides(k), *element_strides(v),
+               *element_strides(target))
+    together = heads_together(q, k) if causal else 1
 
     def run(chosen: Config) -> None:
-        programs = cdiv(t, chosen["BLOCK_M"]) * cdiv(wide, chosen["CHUNK"])
-        launch(attention_forward_kernel, (programs, h, b), q, k, v, target, lse, device_key, k0,
-               k1, dropout_threshold(dropout_p), 1.0 / (1.0 - dropout_p), scale * LOG2_E, t, s,
-               *element_strides(q), *element_strides(k), *element_strides(v),
-               *element_strides(target), D=wide, CAUSAL=causal, DROPOUT=dropout_p > 0.0, **chosen)
+        blocks = cdiv(t, chosen["BLOCK_M"])
+        programs = blocks * b * h * cdiv(q.shape[3], chosen["CHUNK"])
+        if chosen["PERSISTENT"]:
+            programs = min(programs, program_count(q, chosen["PERSISTENT"]))
+        inputs: list[Any] = [q, k, v]
+        if chosen["DESCRIBED"]:
+            lengths = chosen["BLOCK_M"], chosen["BLOCK_N"], chosen["BLOCK_N"]
+            inputs = [Descriptor(a, (1, 1, n, chosen["CHUNK"]))
+                      for a, n in zip(inputs, lengths, strict=True)]
+        launch(attention_forward_kernel, (programs,), *inputs, target, lse, device_key, *numbers,
+               blocks, b * h, h, together, *strides, D=q.shape[3], CAUSAL=causal,
+               DROPOUT=dropout_p > 0.0, **chosen)
 
-    sizes = (wide, str(q.dtype), causal, dropout_p > 0.0, next_power_of_2(t), next_power_of_2(s))
-    choose_and_run("attention_forward", sizes, configs("forward", q, dropout_p > 0.0), q, run)
+    sizes = (q.shape[3], str(q.dtype), causal, dropout_p > 0.0, next_power_of_2(t),
+             next_power_of_2(s))
+    choose_and_run("attention_forward", sizes, forward_configs(q, k, v, dropout_p > 0.0), q, run)
     if target is not o:
         o[...] = target[..., :d]
     return lse
+
+
+def heads_together(q: Any, k: Any) -> int:
+    """How many heads of a causal batch are walked side by side, the longest blocks of all first.
+
+    The short blocks of the last heads then fill the gaps that long ones would leave at the end.
+    More heads than the L2 cache holds keys and values of would read them from memory anew.
+    """
+    lanes, one = q.shape[0] * q.shape[1], 2 * k.shape[2] * k.shape[3] * k.itemsize
+    return max(1, min(lanes, CACHED_BYTES // max(one, 1)))
 
 
 def _check(q: Any, k: Any, v: Any, causal: bool = False, scale: float | None = None,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tinygrad_llm.kernels import attention_kernel
 
 from tests.kernels import kernel_references as reference
 from tinygrad_llm import kernels
@@ -46,6 +47,60 @@ def test_low_precision(device, dtype, shape, causal):
     gradients = kernels.attention_backward(device.put(do), *moved, o, lse, causal)
     *expected, _ = reference.attention(q, k, v, do, causal)
     _check_all(device, (o, *gradients), expected, dtype)
+
+
+FORMS = {"pointers": lambda c: not c["DESCRIBED"],
+         "described": lambda c: c["DESCRIBED"] and not c["PERSISTENT"],
+         "persistent": lambda c: c["PERSISTENT"]}
+
+
+@pytest.fixture(params=list(FORMS))
+def form(request, monkeypatch):
+    """How the forward kernel reads and which program takes which block, one way after the other."""
+    every = attention_kernel.forward_configs
+
+    def chosen(*arguments):
+        found = [c for c in every(*arguments) if FORMS[request.param](c)]
+        return found or pytest.skip(f"no tile for {request.param} on this chip")
+
+    monkeypatch.setattr(attention_kernel, "forward_configs", chosen)
+    return request.param
+
+
+# ragged ends of one and of several blocks; longer keys; longer queries; a head that is padded
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shape", [(2, 3, 150, 150, 64), (1, 2, 70, 301, 64), (1, 2, 301, 170, 32),
+                                   (1, 1, 130, 140, 128), (1, 2, 31, 41, 40)], ids=str)
+def test_every_form_of_the_forward_kernel(device, form, shape, causal, monkeypatch):
+    q, k, v, do = _draw(device, shape, "bfloat16")
+    one = 2 * k[0, 0].nbytes
+    monkeypatch.setattr(attention_kernel, "CACHED_BYTES", 4 * one)  # six heads are four and two
+    assert attention_kernel.heads_together(q, k) == min(4, shape[0] * shape[1])
+    out = device.put(np.full_like(q, np.nan))  # a block that no program takes stays NaN
+    o, lse = kernels.attention(*map(device.put, (q, k, v)), causal, out=out)
+    expected, *_, expected_lse = reference.attention(q, k, v, do, causal)
+    device.check(o, expected, "bfloat16")
+    np.testing.assert_allclose(device.get(lse), expected_lse, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_next_sequence_of_a_packed_batch_is_not_read(device, form, causal):
+    """T = 21 is no multiple of a block; what follows in memory are queries and keys of NaN."""
+    b, t, h, d = 3, 21, 2, 64
+    qkv = device.normal((b, t, 3 * h * d), "bfloat16")
+    q, k, v = qkv.reshape(b, t, 3, h, d).transpose(2, 0, 3, 1, 4)
+    expected, *_ = reference.attention(q, k, v, q, causal)
+    qkv[1:] = np.nan
+    y, _ = kernels.attention_qkv(device.put(qkv), h, causal)
+    device.check(y[:1], expected[:1].transpose(0, 2, 1, 3).reshape(1, t, h * d), "bfloat16")
+
+
+@pytest.mark.parametrize(("lanes", "s", "d", "expected"), [
+    (6, 1024, 64, 6), (384, 1024, 64, 64), (64, 8192, 128, 4), (64, 1 << 20, 256, 1),
+    (5, 0, 64, 5)])
+def test_so_many_heads_go_side_by_side_as_the_cache_holds(lanes, s, d, expected):
+    k = np.broadcast_to(np.float16(0), (1, lanes, s, d))
+    assert attention_kernel.heads_together(k, k) == expected
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 19, 19, 16), (1, 3, 11, 70, 16)], ids=str)
