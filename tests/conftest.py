@@ -1,5 +1,6 @@
 """For all tests: no deadline for drawn examples, and an end after an error of CUDA."""
 
+import faulthandler
 import os
 import sys
 
@@ -9,6 +10,14 @@ from hypothesis import settings
 settings.register_profile("no deadline", deadline=None)  # machines are busy
 settings.load_profile("no deadline")
 
+SECONDS_ON_GPU = 120  # for one test: a kernel that never ends cannot be interrupted
+
+
+def pytest_runtest_setup(item):
+    """A worker of pytest-xdist ends where a test on a GPU hangs."""
+    if item.get_closest_marker("gpu") and "PYTEST_XDIST_WORKER" in os.environ:
+        faulthandler.dump_traceback_later(SECONDS_ON_GPU, exit=True, file=sys.__stderr__)
+
 
 def pytest_runtest_teardown(item):
     """After a test on a GPU, wait for what it launched; a broken device ends this process.
@@ -16,7 +25,10 @@ def pytest_runtest_teardown(item):
     An error of CUDA is final: every later call fails with it. Under pytest-xdist another worker
     takes the place of this one and goes on with the next test.
     """
-    if item.get_closest_marker("gpu") is None or "cupy" not in sys.modules:
+    if item.get_closest_marker("gpu") is None:
+        return
+    faulthandler.cancel_dump_traceback_later()
+    if "cupy" not in sys.modules:
         return
     runtime = sys.modules["cupy"].cuda.runtime
     try:

@@ -221,6 +221,7 @@ KINDS = ("error", "crash", "sticky", "full", "hang")
 LAUNCH = {"smoke": 40, "first": 60, "targets": 40, "breakdown": 30, "tune": 8, "tuned": 60,
           "compare": 60, "kernels": 70, "tests": 6, "more": 60}  # fmt: skip
 ALL = tuple(LAUNCH)
+PASSED_OVER = "error", "tune"  # a candidate that cannot be launched is not chosen, and that is all
 
 
 @pytest.mark.slow
@@ -251,7 +252,7 @@ def test_a_fault_in_one_stage_costs_no_other_its_rows(tmp_path, stage, kind):
     assert (tmp_path / "planted").exists()
     assert all(verdicts[name] == "passed" for name in beside if name in verdicts and name != stage)
     assert set(verdicts) == set(ordered)
-    assert verdicts[stage] != "passed"
+    assert (verdicts[stage] == "passed") == ((kind, stage) == PASSED_OVER)
     if stage in ("targets", "tune", "kernels"):
         assert sum("failed" in row for row in rows) <= 1
         assert sum("ms" in row for row in rows) >= (1 if stage == "tune" else TARGET_ROWS - 1)
