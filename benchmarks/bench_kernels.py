@@ -97,8 +97,8 @@ def registers_of(case: Case) -> int | None:
     return next((r.registers for _, r in found if first in r.name), None)
 
 
-def measure(case: Case, timer: Any, roofs: dict[str, float], report: Report,
-            budget_ms: float) -> None:
+def measure(case: Case, timer: Any, roofs: dict[str, float], report: Report, budget_ms: float,
+            with_registers: bool = True) -> None:
     """Verify, time, and report our row."""
     facts: Row = {"shape": case.shape, "dtype": case.dtype}
     error = case.error()
@@ -109,7 +109,8 @@ def measure(case: Case, timer: Any, roofs: dict[str, float], report: Report,
     times = interleaved({"ours": timed}, timer, rounds_for(timed, timer, budget_ms))["ours"]
     result = row(case.op, error, case.tolerance, times, work=case.work, unit=case.unit,
                  ceiling=roofs.get(case.unit, 0.0), ran="ours", timed=timed.how, **facts)
-    result["registers"] = None if TINY else registers_of(case)
+    if with_registers:
+        result["registers"] = registers_of(case)
     result["intensity"] = round(case.operations / case.bytes, 2)
     result["tflops"] = case.operations / result["ms"] / 1e9
     report.add(result)
@@ -186,7 +187,7 @@ def with_gpu(options: argparse.Namespace) -> int:
     print(f"{machine()['gpu']}; peers: {reason or 'PyTorch'}\n", flush=True)
     peers = [] if reason else [name + PEERS for name in names]
     script = [str(Path(__file__).resolve()), "--out", str(options.out), "--dtype", options.dtype]
-    script += ["--quick"] * options.quick + ["--worker"]
+    script += ["--quick"] * options.quick + ["--no-peers"] * options.no_peers + ["--worker"]
     before = _lines(options.out)
     lost = in_workers(script, [CEILINGS, *names, *peers])
     report = Report(options.out)
@@ -242,9 +243,13 @@ def worker(names: list[str], options: argparse.Namespace) -> None:
                 _report_ceilings(timer, report, options.quick)
                 continue
             case = bench_sizes.build(name.removesuffix(PEERS), cupy, options.dtype)
-            run = measure_peers if name.endswith(PEERS) else measure
-            run(case, timer, _roofs(options.out), report, budget_ms)
+            given = case, timer, _roofs(options.out), report, budget_ms
+            if name.endswith(PEERS):
+                measure_peers(*given)
+            else:
+                measure(*given, with_registers=not (TINY or options.no_peers))
             cupy.cuda.runtime.deviceSynchronize()
+            cupy.get_default_memory_pool().free_all_blocks()  # the peers have a pool of their own
         except Exception as error:
             traceback.print_exc(file=sys.stdout)
             report.add(_failure(name, f"{type(error).__name__}: {error}".splitlines()[0]))
@@ -265,7 +270,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a training step's sizes, a few more")
     parser.add_argument("--check", action="store_true", help="tiny cases in the interpreter")
     parser.add_argument("--only", nargs="+", choices=sorted(bench_sizes.KINDS), metavar="KIND")
-    parser.add_argument("--no-peers", action="store_true", help="without PyTorch")
+    parser.add_argument("--no-peers", action="store_true", help="our times alone, no registers")
     parser.add_argument("--dtype", default="bfloat16", choices=sorted(kernel_cases.TOLERANCE))
     parser.add_argument("--out", type=Path, default=RESULTS / "kernels.jsonl", help="JSON lines")
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)

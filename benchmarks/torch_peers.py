@@ -193,7 +193,7 @@ def _adamw(i: dict[str, Any]) -> dict[str, Peer]:
 
     parameter = torch.nn.Parameter(i["p"].clone())
     parameter.grad = i["g"].float()
-    optimizer = torch.optim.AdamW([parameter], lr=1e-4, fused=True)
+    optimizer = torch.optim.AdamW([parameter], lr=1e-4, fused=True, capturable=True)
     return {"torch fused": optimizer.step}
 
 

@@ -147,6 +147,7 @@ def test_sizes_are_those_of_the_real_step(bench):
                   "head 8192x768x50257x50304 head_dx", "head 8192x768x50304x50304 head_dw"):
         assert piece in pieces
     assert len(set(pieces)) == len(pieces)
+    assert bench.bench_sizes.of_the_step() == bench.bench_sizes.KNOWN
     only = bench.bench_sizes.pieces("full", ["decode"])
     assert {p.split()[0] for p in only} == {"decode"}
 
