@@ -202,11 +202,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(problem)
         return 2
     results = options.work / "results" if options.tiny else RESULTS
-    files = Files(options.out.resolve(), options.work.resolve(), results, options.resume)
+    files = Files(options.out.resolve(), options.work.resolve(), results)
     stages = [replace(s, command=TINY_TESTS) if options.tiny and s.name == "tests" else s
               for s in STAGES]  # fmt: skip
-    chosen = [s for s in stages if not options.only or s.name in options.only]
-    left = [s for s in chosen if s.name not in files.passed()]
+    passed = files.passed() if options.resume else ()
+    left = [s for s in stages if s.name in (options.only or names) and s.name not in passed]
     outcomes: list[Outcome] = []
     try:
         outcomes = run_all(left, files, 60 * options.minutes - (time.perf_counter() - begun))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,15 +27,15 @@ class Files:
         out: gets session.tgz and table.txt.
         work: logs and rows.
         results: rows of all sessions, to which those of this one are appended.
-        resume: go on with what lies in `work`, or else in the archive; otherwise begin anew.
+
+    What lies in `work`, or else in the archive, stays; rows are added, and logs of stages that run
+    again replaced.
     """
 
-    def __init__(self, out: Path, work: Path, results: Path, resume: bool = False) -> None:
+    def __init__(self, out: Path, work: Path, results: Path) -> None:
         self.out, self.work, self.results = out, work, results
-        if not resume:
-            shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True, exist_ok=True)
-        if resume and not self._session.exists():
+        if self.archive.exists() and not self._session.exists():
             self._unpack()
         self._published = {path.name: path.stat().st_size for path in work.glob("*.jsonl")}
 
@@ -106,7 +105,7 @@ class Files:
                     if content is not None and len(name.parts) == 2:
                         (self.work / name.name).write_bytes(content.read())
         except (OSError, tarfile.TarError) as error:
-            print(f"nothing to resume: {error}")
+            print(f"{self.archive} is not read: {error}", flush=True)
 
 
 def _add(archive: tarfile.TarFile, path: Path, name: str) -> None:

@@ -158,7 +158,7 @@ def test_a_second_call_goes_on_where_the_first_ended(session, files, tmp_path):
     import shutil
 
     shutil.rmtree(files.work)  # another machine, to which only the archive was brought
-    again = session.Files(files.out, files.work, files.results, resume=True)
+    again = session.Files(files.out, files.work, files.results)
     assert again.passed() == {"passes"}
     again.publish()  # what was published then is not published twice
     assert (files.results / "rows.jsonl").read_text(encoding="utf-8") == "{}\n"
