@@ -159,3 +159,28 @@ def test_an_error_of_the_kernel_itself_is_not_taken_for_one_of_recording(clock):
 
     with pytest.raises(KernelError, match="too large"):
         tuning.prepare(fn)
+
+
+@pytest.mark.parametrize(("current", "expected"), [
+    (1, ["launch"]), (2, ["1 waits for 2", "launch", "2 waits for 1"])])
+def test_a_replay_is_in_order_with_other_streams_and_waits_for_none_on_its_own(
+        monkeypatch, current, expected):
+    from tinygrad_llm.kernels.graph import CapturedGraph
+    log = []
+
+    class Stream:
+        def __init__(self, ptr):
+            self.ptr = ptr
+
+        def record(self):
+            return self.ptr
+
+        def wait_event(self, event):
+            log.append(f"{self.ptr} waits for {event}")
+
+    cuda = types.SimpleNamespace(get_current_stream=lambda: Stream(current))
+    monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(cuda=cuda))
+    recorded = types.SimpleNamespace(launch=lambda stream: log.append("launch"))
+    graph = CapturedGraph(recorded, Stream(1), None, "result")
+    assert graph.replay() == "result"
+    assert log == expected
