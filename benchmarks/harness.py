@@ -65,7 +65,7 @@ def gpu_timer() -> Timer:
 
 
 def interleaved(contenders: dict[str, Callable[[], Any]], timer: Timer, rounds: int = 20,
-                warmup: int = 3) -> dict[str, list[float]]:
+                warmup: int = 1 if TINY else 3) -> dict[str, list[float]]:
     """Milliseconds of each contender, which take turns `rounds` times after a warm-up."""
     for fn in contenders.values():
         for _ in range(warmup):
@@ -77,11 +77,11 @@ def interleaved(contenders: dict[str, Callable[[], Any]], timer: Timer, rounds: 
     return times
 
 
-def rounds_for(fn: Callable[[], Any], timer: Timer, budget_ms: float, least: int = 5,
-               most: int = 200) -> int:
+def rounds_for(fn: Callable[[], Any], timer: Timer, budget_ms: float,
+               least: int = 1 if TINY else 5, most: int = 200) -> int:
     """How many rounds of `fn` fit in a time budget."""
     fn()
-    once = min(timer(fn) for _ in range(3))
+    once = min(timer(fn) for _ in range(1 if TINY else 3))
     return max(least, min(most, int(budget_ms / max(once, 1e-3))))
 
 
