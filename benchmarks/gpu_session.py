@@ -66,7 +66,7 @@ STAGES = (
     Stage("targets", 90, 60, (*BENCH, "--no-peers", "--only", *TARGETS)),
     Stage("breakdown", 50, 35, (TRAIN, "breakdown", "32", "WORK")),
     # What these two choose, attention's tiles for 1024 and 4096 tokens and what only the step has,
-    # lies on disk for the stages after them.
+    # lies in WORK/tuned for the stages after them.
     Stage("tune", 70, 40, (*BENCH, "--no-peers", "--only", "attention"), TUNING),
     Stage("tuned", 60, 35, (TRAIN, "first", "WORK", "32"), TUNING),
     Stage("compare", 150, 90, (TRAIN, "compare", "WORK", "32")),
@@ -104,7 +104,8 @@ def run(stage: Stage, files: Files, seconds: float) -> Outcome:
     start = time.perf_counter()
     command = [part.replace("WORK", str(files.work)) for part in stage.command]
     print(f"\n== {stage.name}: python {' '.join(command)}", flush=True)
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "GPU_SESSION_STAGE": stage.name,
+    environment = {"TINYGRAD_LLM_KERNEL_CACHE": str(files.work / "tuned"), **os.environ,
+                   "PYTHONUNBUFFERED": "1", "GPU_SESSION_STAGE": stage.name,
                    **stage.environment}  # fmt: skip
     with open(files.log(stage.name), "wb") as log:
         process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment,
@@ -135,9 +136,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """End a stage with all its children: a worker left behind would hold the GPU's memory."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=10)
     except ProcessLookupError:  # it is gone, and so are they
-        pass
-    process.wait()
+        process.wait()
+    except subprocess.TimeoutExpired:  # it is stuck in the driver: the next stage may do better
+        print(f"process {process.pid} cannot be ended", flush=True)
 
 
 def run_all(stages: list[Stage], files: Files, seconds: float) -> list[Outcome]:

@@ -54,7 +54,9 @@ class Files:
 
     def end_of_log(self, stage: str, characters: int) -> str:
         """The last lines of a stage's output."""
-        text = self.log(stage).read_text(encoding="utf-8", errors="replace").rstrip()
+        with open(self.log(stage), "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4 * characters))
+            text = file.read().decode("utf-8", errors="replace").rstrip()
         return text if len(text) <= characters else text[-characters:].partition("\n")[2]
 
     def note(self, outcome: str) -> None:
@@ -101,10 +103,12 @@ class Files:
         try:
             with tarfile.open(self.archive) as archive:
                 for member in archive.getmembers():
-                    name, content = Path(member.name), archive.extractfile(member)
-                    if content is not None and len(name.parts) == 2:
-                        (self.work / name.name).write_bytes(content.read())
-        except (OSError, tarfile.TarError) as error:
+                    content = archive.extractfile(member)
+                    path = self.work / Path(member.name).relative_to("session")
+                    if content is not None and ".." not in path.parts:
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        path.write_bytes(content.read())
+        except (OSError, ValueError, tarfile.TarError) as error:
             print(f"{self.archive} is not read: {error}", flush=True)
 
 

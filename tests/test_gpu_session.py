@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,6 +100,12 @@ def test_stages_are_files_or_modules_that_exist_and_say_little(session):
     assert len(session.STAGES) * session.SHOWN + lines + TABLE < 12_000
 
 
+def test_the_checklist_names_the_stages_and_their_limits(session):
+    text = (ROOT / "docs" / "gpu_checklist.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| (\w+) \| .* \| (\d+) s \|$", text, re.MULTILINE)
+    assert named == [(stage.name, str(stage.seconds)) for stage in session.STAGES]
+
+
 def test_the_archive_is_whole_while_a_stage_writes_and_when_the_session_is_killed(tmp_path):
     """kill -9 in the middle: the archive opens, with what was there half a second before."""
     script = f"""
@@ -155,11 +162,13 @@ def test_an_archive_that_cannot_be_written_is_said_and_costs_nothing(session, tm
 
 def test_a_second_call_goes_on_where_the_first_ended(session, files, tmp_path):
     session.run_all(stages(session, tmp_path)[1:], files, 300)
-    import shutil
-
+    (files.work / "tuned").mkdir()
+    (files.work / "tuned" / "gpu.json").write_text("{}", encoding="utf-8")
+    files.pack()
     shutil.rmtree(files.work)  # another machine, to which only the archive was brought
     again = session.Files(files.out, files.work, files.results)
     assert again.passed() == {"passes"}
+    assert (again.work / "tuned" / "gpu.json").exists()
     again.publish()  # what was published then is not published twice
     assert (files.results / "rows.jsonl").read_text(encoding="utf-8") == "{}\n"
 
