@@ -157,10 +157,10 @@ def _keys(width: int, itemsize: int, generation: int, dropout: bool) -> list[Til
     if generation != 90:
         return [(64, 64, 8, 2, 128), (32, 128, 8, 2, 128), (64, 128, 8, 2, 128),
                 (32, 64, 8, 2, 128), (32, 64, 4, 2, 128)]
-    tiles = [(64, 128, 8, 2, 128), (32, 128, 8, 2, 128), (32, 64, 4, 2, 128)]
+    tiles = [(32, 128, 8, 2, 128), (32, 64, 4, 2, 128)]
     if dropout or TRITON >= (3, 9):  # there, 64 queries take a few registers too many
-        tiles[:2] = tiles[1], tiles[0]
-    return tiles
+        return tiles
+    return [(64, 128, 8, 2, 128), *tiles]
 
 
 def _queries(width: int, itemsize: int, generation: int, dropout: bool) -> list[Tile]:
@@ -174,9 +174,10 @@ def _queries(width: int, itemsize: int, generation: int, dropout: bool) -> list[
     if width > 128:
         return [(128, 32, 8, 2, 256) if generation == 90 else (64, 32, 8, 2, 256),
                 (32, 32, 4, 2, 256)]
+    wide = [(128, 128, 8, 2, width)] if width <= 64 else []
     return [(128, 64, 8, 2, width) if generation == 90 else (64, 64, 8, 2, width),
-            (128, 64, 8, 3, width), (128, 128, 8, 2, width), (128, 32, 8, 2, width),
-            (64, 64, 4, 2, width), (64, 32, 8, 2, width), (64, 32, 4, 2, width)]
+            (128, 64, 8, 3, width), *wide, (128, 32, 8, 2, width), (64, 64, 4, 2, width),
+            (64, 32, 8, 2, width), (64, 32, 4, 2, width)]
 
 
 _TILES: dict[str, Callable[[int, int, int, bool], list[Tile]]] = {

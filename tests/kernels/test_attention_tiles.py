@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tinygrad_llm.kernels import attention_gradients, attention_kernel
+from tinygrad_llm.kernels import attention_gradients, attention_kernel, attention_one_pass
 
 from tests.kernels.conftest import DTYPES
 from tinygrad_llm import kernels
@@ -24,13 +24,14 @@ def test_no_candidate_spills_on_sm_90(monkeypatch, dtype, d, p):
             run(candidate)
             tried[len(compiled) - 1] = kernel, candidate
 
-    for module in (attention_kernel, attention_gradients):
+    for module in (attention_kernel, attention_gradients, attention_one_pass):
         monkeypatch.setattr(module, "choose_and_run", run_all)
     tried = {}
     q, lse = np.zeros((1, 2, 1024, d), DTYPES[dtype]), np.zeros((1, 2, 1024), np.float32)
     with kernels.compile_only(90) as compiled:
         kernels.attention(q, q, q, True, None, p, (1, 2))
-        kernels.attention_backward(q, q, q, q, q, lse, True, None, p, (1, 2))
+        for deterministic in (False, True):
+            kernels.attention_backward(q, q, q, q, q, lse, True, None, p, (1, 2), deterministic)
     assert {kernel for kernel, _ in tried.values()} >= {"attention_forward"}
     rows = [(tried.get(i, "a kernel of one tile"), kernels.resources(c))
             for i, c in enumerate(compiled)]
