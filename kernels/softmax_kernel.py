@@ -90,7 +90,7 @@ def softmax_long_forward_kernel(
     VECTOR: tl.constexpr,  # elements in 16 bytes
 ):
     row = tl.program_id(0).to(tl.int64)
-    lse_log2 = row_logsumexp(X + row * x_stride, n, COLUMNS, VECTOR)
+    lse_log2 = row_logsumexp(X + row * x_stride, n, n, COLUMNS, VECTOR)
     for start in range(0, n, COLUMNS):
         columns = start + tl.arange(0, COLUMNS)
         inside = columns < n
