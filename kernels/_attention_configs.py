@@ -107,7 +107,8 @@ def _forward(width: int, itemsize: int, generation: int, dropout: bool) -> list[
     if itemsize == 4:
         return _forward_float32(width, generation)
     if width <= 64:
-        return [(128, 64, 8, 3, width), (128, 64, 8, 2, width), (128, 128, 8, 2, width),
+        stages = (3, 2) if width == 64 else (2, 3)
+        return [*((128, 64, 8, stage, width) for stage in stages), (128, 128, 8, 2, width),
                 (128, 128, 8, 3, width), (128, 64, 4, 3, width), (64, 128, 4, 2, width),
                 (64, 64, 4, 3, width), (64, 64, 4, 2, width)]
     if width > 128:

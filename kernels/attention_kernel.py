@@ -11,12 +11,11 @@ so that keys are copied ahead to its end. The maximum begins at LOWEST and not a
 difference to itself would be NaN. Exponentials are powers of two, which the hardware has, with
 log2(e) folded into the scale.
 
-On sm_90 and newer, blocks of Q, K and V are copied through tensor descriptors: no address and no
-mask takes a register, and rows past the end of a sequence are zeros whatever lies there in memory.
+On sm_90 and sm_100, without dropout, blocks of Q, K and V are copied through tensor descriptors: no
+address takes a register, and rows past the end of a sequence are zeros whatever lies there.
 
-Blocks of queries are taken in the order of their work, the longest of several heads first. That
-order is a number, `place`; a program takes the block of its own number, or, where PERSISTENT, every
-so many-th of them.
+Blocks of queries are taken in an order (_attention_order.py): a program takes the one at the place
+of its own number, or, where PERSISTENT, one of every round until none is left.
 
 A product of float32 tiles is three TF32 products on the matrix units ("tf32x3"), nearly as exact.
 They take so many registers that a program owns only CHUNK columns of a wide head's output then, and
@@ -52,14 +51,12 @@ from ._attention_common import (
     whole_product,
 )
 from ._attention_configs import choose_and_run, configs, forward_configs
+from ._attention_order import heads_together, nth_block, there_and_back
 from ._checks import checked_by, output
 from ._common import dropout_threshold, load_key, split_key
 from ._descriptors import Descriptor
 from ._runtime import array_module, cdiv, launch, next_power_of_2, program_count
 from .tuning import Config
-
-CACHED_BYTES = 16 << 20  # of keys and values: less than half of the L2 cache of sm_80 and newer
-
 
 LOWEST: tl.constexpr = tl.constexpr(-3.0e38)  # a maximum of no scores
 
@@ -135,12 +132,8 @@ def attend_from_block(
 ):
     """Output and lse of one block of queries and one chunk of columns."""
     chunks: tl.constexpr = (D + CHUNK - 1) // CHUNK
-    group = place // (blocks * chunks * together)
-    place -= group * blocks * chunks * together
-    in_group = tl.minimum(together, lanes - group * together)  # the last may have fewer heads
-    part = blocks * chunks - 1 - place // in_group  # the last queries have the most keys
+    part, lane = nth_block(place, blocks * chunks, lanes, together)
     block, chunk = part // chunks, part % chunks
-    lane = group * together + place % in_group
     batch, head = lane // heads, lane % heads
 
     rows = block * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -206,9 +199,7 @@ def attention_forward_kernel(
     if PERSISTENT:
         count = blocks * lanes * ((D + CHUNK - 1) // CHUNK)
         for begin in range(0, count, programs):
-            # there and back, so that no program has the longest block of every round
-            back = begin // programs % 2 == 1
-            place = begin + tl.where(back, programs - 1 - program, program)
+            place = there_and_back(begin, program, programs)
             if place < count:
                 attend_from_block(
                     place, blocks, lanes, heads, together, Q, K, V, O, Lse, first, second,
@@ -257,16 +248,6 @@ def forward(q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float | None, d
     if target is not o:
         o[...] = target[..., :d]
     return lse
-
-
-def heads_together(q: Any, k: Any) -> int:
-    """How many heads of a causal batch are walked side by side, the longest blocks of all first.
-
-    The short blocks of the last heads then fill the gaps that long ones would leave at the end.
-    More heads than the L2 cache holds keys and values of would read them from memory anew.
-    """
-    lanes, one = q.shape[0] * q.shape[1], 2 * k.shape[2] * k.shape[3] * k.itemsize
-    return max(1, min(lanes, CACHED_BYTES // max(one, 1)))
 
 
 def _check(q: Any, k: Any, v: Any, causal: bool = False, scale: float | None = None,
