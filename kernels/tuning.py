@@ -14,6 +14,7 @@ import math
 import os
 import statistics
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,8 @@ def choose(kernel: str, key: tuple[Any, ...], candidates: Sequence[Config], defa
 
     key: what the best choice depends on: head size, dtype, a size rounded to a power of two
     run: launches the kernel with a configuration; it must not read what it writes
-    A candidate that does not compile or needs more than the chip has is passed over.
+    A candidate that does not compile or needs more than the chip has is passed over. Where the
+    choice cannot be kept on disk, a warning says so.
     """
     stored = _load(_cache_file(os.environ.get("TINYGRAD_LLM_KERNEL_CACHE")))
     name = f"{kernel} {key}"
@@ -118,7 +120,10 @@ def choose(kernel: str, key: tuple[Any, ...], candidates: Sequence[Config], defa
             continue
     best = dict(candidates[min(timed)[1]]) if timed else default
     stored[name] = best
-    _save(_cache_file(os.environ.get("TINYGRAD_LLM_KERNEL_CACHE")), stored)
+    try:
+        _save(_cache_file(os.environ.get("TINYGRAD_LLM_KERNEL_CACHE")), stored)
+    except OSError as error:
+        warnings.warn(f"{kernel}: the chosen configuration is not kept: {error}")
     return best
 
 
@@ -152,7 +157,10 @@ def _load(path: Path) -> dict[str, Config]:
 def _save(path: Path, choices: dict[str, Config]) -> None:
     """Write to a temporary name and rename, so that a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False,
-                                     encoding="utf-8") as file:
-        json.dump(choices, file, indent=1, sort_keys=True)
-    os.replace(file.name, path)
+    file = tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8")
+    try:
+        with file:
+            json.dump(choices, file, indent=1, sort_keys=True)
+        os.replace(file.name, path)
+    finally:
+        Path(file.name).unlink(missing_ok=True)  # where one of the two failed

@@ -63,6 +63,14 @@ def test_the_fastest_that_runs_is_chosen_once_and_kept_on_disk(cache, monkeypatc
     assert len(ran) == 3
 
 
+def test_a_choice_that_cannot_be_kept_is_made_all_the_same(cache, monkeypatch):
+    monkeypatch.setenv("TINYGRAD_LLM_AUTOTUNE", "1")
+    cache.mkdir()  # a folder in the place of the file
+    with pytest.warns(UserWarning, match="a_kernel: the chosen configuration is not kept"):
+        assert _choose() == FAST
+    assert [path.name for path in cache.parent.iterdir()] == [cache.name]
+
+
 def test_a_damaged_file_is_timed_again(cache, monkeypatch):
     monkeypatch.setenv("TINYGRAD_LLM_AUTOTUNE", "1")
     cache.write_text("{ half a file", encoding="utf-8")
