@@ -263,7 +263,9 @@ def test_a_fault_in_one_stage_costs_no_other_its_rows(tmp_path, stage, kind):
     assert (tmp_path / "planted").exists()
     assert all(verdicts[name] == "passed" for name in beside if name in verdicts and name != stage)
     assert set(verdicts) == set(ordered)
-    assert (verdicts[stage] == "passed") == ((kind, stage) in HARMLESS)
+    # an error while a graph is recorded leads to a time without a graph, and the row says why
+    noted = any("planted" in row.get("timed", "") for row in rows)
+    assert (verdicts[stage] == "passed") == ((kind, stage) in HARMLESS or noted)
     if stage in ("targets", "tune", "kernels"):
         assert sum("failed" in row for row in rows) <= 1
         assert sum("ms" in row for row in rows) >= (1 if stage == "tune" else TARGET_ROWS - 1)
@@ -284,7 +286,8 @@ def test_the_model_of_a_step_counts_what_formulas_say(monkeypatch):
     assert flops == pytest.approx(6 * rows * (12 * layers * c * c + v * c))
     assert work["attention_qkv forward"].flops == pytest.approx(2 * layers * rows * context * c)
     assert work["attention_qkv forward"].bytes == pytest.approx(layers * rows * 4 * c * 2)
-    one_pass, pair = work, gpu_model.count(Size(layers, 2, c, context, 1, v, 1), batch, ["one pass"])
+    size = Size(layers, 2, c, context, 1, v, 1)
+    one_pass, pair = work, gpu_model.count(size, batch, ["one pass"])
     flops = [w["attention_qkv backward"].flops / (layers * rows * context * c)
              for w in (one_pass, pair)]  # fmt: skip
     assert flops == pytest.approx([5, 7])
