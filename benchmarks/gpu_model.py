@@ -35,6 +35,7 @@ CHANGES = {
     "bias": "bias gradients are summed by the products that read dy",
     "head": "the head's dW grows in the optimizer's float32 array, scaled by nothing",
     "rows": "table and logits have rows for products of even extents",
+    "one pass": "attention backward: 5 products in place of 7, dQ summed in float32",
 }
 LOGIT_PASSES = 6  # the product writes, lse reads, softmax reads and writes, two products read
 SHORT = 64  # tokens of the two steps that are counted
@@ -99,6 +100,9 @@ class Traffic(Observer):
         moved += sum(4 * g.size for g in leaves)  # the optimizer's gradients are float32
         if node.name == "feed_forward":
             moved += 2 * self._inner_bytes(node.saved)  # dz is written and read
+        if node.name == "attention_qkv" and "one pass" not in self.without:
+            # dQ is zeroed (4 bytes each), added to in the cache, read and rounded; qkv holds three
+            self._note("dQ in float32", 8 * node.saved[0].size / 3, 0.0)
         if "bias" in self.without and node.name in ("linear", "feed_forward"):
             inner_sum = self._inner_bytes(node.saved) if node.name == "feed_forward" else 0
             self._note("bias gradients", self._bytes(arrived) + inner_sum, 0.0)
@@ -147,7 +151,8 @@ class Traffic(Observer):
             x, weight = arrays[0], arrays[1]
             return 6 * x.size * self._columns(weight)
         if node.name == "attention_qkv":  # half of each (T, T) product is hidden
-            return (5 if backward else 2) * arrays[0].size / 3 * self.context
+            products = (7 if "one pass" in self.without else 5) if backward else 2
+            return products * arrays[0].size / 3 * self.context
         return 0.0
 
     def _width(self, array: Any) -> int:

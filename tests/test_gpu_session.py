@@ -279,7 +279,8 @@ def test_the_model_of_a_step_counts_what_formulas_say(monkeypatch):
     from train_sizes import Size
 
     layers, c, context, batch, v = 2, 32, 128, 5, 70
-    work = gpu_model.count(Size(layers, 2, c, context, 1, v, 1), batch)
+    size = Size(layers, 2, c, context, 1, v, 1)
+    work = gpu_model.count(size, batch)
     rows = batch * context
     products = ("linear", "feed_forward", "linear_cross_entropy")
     flops = sum(w.flops for name, w in work.items() if name.split()[0] in products)
