@@ -242,9 +242,10 @@ def forward(q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float | None, d
                blocks, b * h, h, together, *strides, D=q.shape[3], CAUSAL=causal,
                DROPOUT=dropout_p > 0.0, **chosen)
 
+    tiles = forward_configs(q, k, v, dropout_p > 0.0)
     sizes = (q.shape[3], str(q.dtype), causal, dropout_p > 0.0, next_power_of_2(t),
-             next_power_of_2(s))
-    choose_and_run("attention_forward", sizes, forward_configs(q, k, v, dropout_p > 0.0), q, run)
+             next_power_of_2(s), tiles[0]["DESCRIBED"])  # an empty array has no descriptor
+    choose_and_run("attention_forward", sizes, tiles, q, run)
     if target is not o:
         o[...] = target[..., :d]
     return lse
