@@ -231,8 +231,8 @@ LAUNCH = {"smoke": 40, "first": 60, "targets": 40, "breakdown": 30, "tune": 8, "
           "compare": 60, "kernels": 70, "tests": 6, "more": 60}  # fmt: skip
 ALL = tuple(LAUNCH)
 # A candidate that cannot be launched is not chosen, no more; who writes no file misses no disk.
-HARMLESS = {("error", "tune"), ("full", "smoke"), ("full", "first"), ("full", "tuned"),
-            ("full", "compare"), ("full", "tests"), ("full", "more")}  # fmt: skip
+HARMLESS = {("error", "tune"), ("error", "tuned"), ("full", "smoke"), ("full", "first"),
+            ("full", "tuned"), ("full", "compare"), ("full", "tests"), ("full", "more")}  # fmt: skip
 
 
 @pytest.mark.slow
