@@ -64,13 +64,25 @@ def _handle() -> int:
         place = _POINTER()
         _call("cublasCreate_v2", ctypes.addressof(place))
         handle = place.value or 0
-    workspace = _handles.workspaces.get((device, stream))
-    if workspace is None:
-        workspace = _handles.workspaces[device, stream] = cupy.empty(WORKSPACE, "int8")
     _call("cublasSetStream_v2", handle, stream)
-    _call("cublasSetWorkspace_v2", handle, workspace.data.ptr, WORKSPACE)
+    _call("cublasSetWorkspace_v2", handle, workspace(device, stream), WORKSPACE)
     _handles.of_device[device] = handle, stream
     return handle
+
+
+def workspace(device: int, stream: int) -> int:
+    """Address of WORKSPACE bytes for the products that this thread launches on a stream.
+
+    They run one after the other and can share it. It comes from no pool: the first product on a
+    stream may be one of a graph, whose pool frees all of its memory with the graph, used or not
+    (the arrays of CuPy do not hold their pool), and another stream may get the same number.
+    """
+    import cupy
+    array = _handles.workspaces.get((device, stream))
+    if array is None:
+        with cupy.cuda.using_allocator(None):
+            array = _handles.workspaces[device, stream] = cupy.empty(WORKSPACE, "int8")
+    return int(array.data.ptr)
 
 
 def _call(name: str, *arguments: Any) -> None:

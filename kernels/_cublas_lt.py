@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._cublas import WORKSPACE, load
+from ._cublas import WORKSPACE, load, workspace
 from .errors import KernelError
 
 LIBRARIES = ("libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so.11")
@@ -138,7 +138,7 @@ class Plan:
         _call(
             "cublasLtMatmul", _handle(device), self._descriptor, _ONE.ctypes.data, a, self._a, b,
             self._b, beta, d, self._d, d, self._d, ctypes.addressof(result),
-            _workspace(device, stream).data.ptr, WORKSPACE, stream,
+            workspace(device, stream), WORKSPACE, stream,
         )  # fmt: skip
 
     def _point_to(self, vector: int, matrix: int) -> None:
@@ -208,14 +208,6 @@ def alignment(address: int) -> int:
 @functools.cache
 def _handle(device: int) -> int:
     return _create("cublasLtCreate")
-
-
-@functools.cache
-def _workspace(device: int, stream: int) -> Any:
-    """Products on one stream run one after the other and can share it."""
-    import cupy
-
-    return cupy.empty(WORKSPACE, "int8")
 
 
 def _create(name: str, *arguments: Any) -> int:

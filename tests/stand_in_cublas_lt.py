@@ -4,6 +4,7 @@
 arrays that the caller means. It keeps count of its objects, and refuses like the real one.
 """
 
+import contextlib
 import ctypes
 import functools
 import math
@@ -13,7 +14,7 @@ from collections import Counter
 
 import ml_dtypes
 import numpy as np
-from tinygrad_llm.kernels import _cublas_lt, cublas_lt
+from tinygrad_llm.kernels import _cublas, _cublas_lt, cublas_lt
 
 from tests.stand_in_gpu import MODULE, DeviceArray
 
@@ -169,6 +170,7 @@ def use(monkeypatch, library):
     cuda = types.SimpleNamespace(
         get_current_stream=lambda: types.SimpleNamespace(ptr=STREAM), runtime=runtime,
         Device=lambda: types.SimpleNamespace(id=0),
+        using_allocator=lambda malloc: contextlib.nullcontext(),
     )  # fmt: skip
     cupy = types.SimpleNamespace(
         ndarray=DeviceArray, empty=MODULE.empty, zeros=MODULE.zeros, asarray=MODULE.asarray,
@@ -177,9 +179,8 @@ def use(monkeypatch, library):
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr(_cublas_lt, "_functions", lambda: library)
     monkeypatch.setattr(_cublas_lt, "_plans", _cublas_lt._Plans())
-    for name in ("_handle", "_workspace"):
-        anew = functools.cache(getattr(_cublas_lt, name).__wrapped__)
-        monkeypatch.setattr(_cublas_lt, name, anew)
+    monkeypatch.setattr(_cublas, "_handles", _cublas._Handles())
+    monkeypatch.setattr(_cublas_lt, "_handle", functools.cache(_cublas_lt._handle.__wrapped__))
     aligned = cublas_lt.alignment  # to how much more than 16 bytes NumPy's arrays are is chance
     monkeypatch.setattr(cublas_lt, "alignment", lambda address: min(aligned(address), 16))
     monkeypatch.setattr(cublas_lt, "_trials", {})

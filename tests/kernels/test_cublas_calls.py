@@ -1,5 +1,6 @@
 """The direct calls of cuBLAS: handle, stream and workspace, played by a recorder."""
 
+import contextlib
 import ctypes
 import sys
 import types
@@ -12,14 +13,22 @@ from tinygrad_llm import kernels
 
 @pytest.fixture
 def played(monkeypatch):
-    """The calls that were made, and a switch for the stream and the status."""
-    state = types.SimpleNamespace(calls=[], stream=7, status=0)
+    """The calls that were made, and switches for the stream, the status and the memory pool."""
+    state = types.SimpleNamespace(calls=[], stream=7, status=0, pool=1000)
     cupy = types.ModuleType("cupy")
     cupy.empty = lambda size, dtype: types.SimpleNamespace(
-        data=types.SimpleNamespace(ptr=1000 + state.stream))
+        data=types.SimpleNamespace(ptr=(state.pool or 0) + state.stream))
     cupy.cuda = types.SimpleNamespace(
         runtime=types.SimpleNamespace(getDevice=lambda: 0),
-        get_current_stream=lambda: types.SimpleNamespace(ptr=state.stream))
+        get_current_stream=lambda: types.SimpleNamespace(ptr=state.stream),
+        using_allocator=lambda pool: using(pool))
+
+    @contextlib.contextmanager
+    def using(pool):
+        before, state.pool = state.pool, pool
+        yield
+        state.pool = before
+
 
     def function(name):
         def call(*arguments):
@@ -46,7 +55,13 @@ def test_handle_follows_the_stream_and_keeps_its_workspaces(played):
     assert names.count("cublasGemmEx") == 4
     assert [a for n, a in played.calls if n == "cublasSetStream_v2"] == [(42, 7), (42, 9), (42, 7)]
     spaces = [a for n, a in played.calls if n == "cublasSetWorkspace_v2"]
-    assert spaces == [(42, 1007), (42, 1009), (42, 1007)]
+    assert spaces == [(42, 7), (42, 9), (42, 7)]
+
+
+def test_workspace_is_no_part_of_the_pool_in_use(played):
+    """A graph's pool frees its memory with the graph, and CuPy's arrays do not hold their pool."""
+    assert _cublas.workspace(0, 7) == 7
+    assert played.pool == 1000
 
 
 def test_status_becomes_an_error(played):
