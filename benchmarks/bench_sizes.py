@@ -15,6 +15,7 @@ from typing import Any
 import attention_cases
 import head_cases
 import kernel_cases
+import linear_cases
 from kernel_cases import Case
 
 Shape = tuple[int, ...]
@@ -32,6 +33,8 @@ KINDS = {
     "attention": Kind(attention_cases.attention, ("attention", "attention_backward")),
     "cross_entropy": Kind(kernel_cases.cross_entropy, ("cross_entropy",)),
     "head": Kind(head_cases.products, ("head_logits", "head_dx", "head_dw")),
+    "linear": Kind(linear_cases.layer, ("linear", "linear_gelu", "linear_gelu_backward",
+                                        "linear_backward_weight")),
     "layer_norm": Kind(kernel_cases.layer_norm,
                        ("layer_norm", "add_layer_norm", "layer_norm_backward")),
     "bias_gelu": Kind(kernel_cases.bias_gelu, ("bias_gelu", "bias_gelu_backward")),
@@ -46,9 +49,9 @@ KINDS = {
 # vocabulary shapes: rows, columns that count, elements from one row to the next
 TINY: dict[str, list[Shape]] = {
     "attention": [(1, 2, 33, 16)], "cross_entropy": [(5, 99, 99), (5, 99, 112)],
-    "head": [(9, 16, 99, 112), (9, 16, 112, 112)], "layer_norm": [(9, 48)], "bias_gelu": [(9, 48)],
-    "embedding": [(9, 48)], "adamw": [(999,)], "grad_norm": [(999,)], "softmax": [(9, 48)],
-    "dropout": [(9, 48)], "decode": [(1, 2, 70, 16)],
+    "head": [(9, 16, 99, 112), (9, 16, 112, 112)], "linear": [(9, 16, 48)],
+    "layer_norm": [(9, 48)], "bias_gelu": [(9, 48)], "embedding": [(9, 48)], "adamw": [(999,)],
+    "grad_norm": [(999,)], "softmax": [(9, 48)], "dropout": [(9, 48)], "decode": [(1, 2, 70, 16)],
 }  # fmt: skip
 BEYOND: dict[str, dict[str, list[Shape]]] = {
     "quick": {"attention": [(4, 16, 4096, 64), (4, 16, 4096, 128)], "bias_gelu": [(32768, 3072)],
@@ -66,7 +69,8 @@ BEYOND: dict[str, dict[str, list[Shape]]] = {
 # What the trace says of GPT-2 124M with 32 sequences, for a machine on which it fails.
 KNOWN: dict[str, list[Shape]] = {
     "attention": [(32, 12, 1024, 64)], "cross_entropy": [(8192, 50257, 50304)],
-    "head": [(8192, 768, 50257, 50304), (8192, 768, 50304, 50304)], "layer_norm": [(32768, 768)],
+    "head": [(8192, 768, 50257, 50304), (8192, 768, 50304, 50304)],
+    "linear": [(32768, 768, 3072)], "layer_norm": [(32768, 768)],
     "embedding": [(32768, 768)], "adamw": [(124_475_904,)], "grad_norm": [(124_475_904,)],
 }  # fmt: skip
 
@@ -79,6 +83,7 @@ def of_the_step() -> dict[str, list[Shape]]:
     first = {op: calls[0].arguments for op, calls in step_trace.sizes(32).items()}
     norm, qkv = first["add_layer_norm"]["x"], first["attention_qkv"]["qkv"]
     (b, t, width), heads = qkv.shape, first["attention_qkv"]["n_head"]
+    expand = first["linear_gelu"]["weight"]
     logits, hidden = first["cross_entropy_with_gradient"], first["linear_cross_entropy"]["x"]
     rows, stride = logits["logits"].rows, logits["logits"].stride
     classes = logits.get("classes") or logits["logits"].columns
@@ -87,6 +92,7 @@ def of_the_step() -> dict[str, list[Shape]]:
         "attention": [(b, heads, t, width // 3 // heads)],
         "cross_entropy": [(rows, classes, stride)],
         "head": [(rows, hidden.columns, classes, stride), (rows, hidden.columns, stride, stride)],
+        "linear": [(norm.rows, expand.columns, expand.rows)],
         "layer_norm": [(norm.rows, norm.columns)], "embedding": [(norm.rows, norm.columns)],
         "adamw": [(n,)], "grad_norm": [(n,)],
     }  # fmt: skip

@@ -1,0 +1,72 @@
+"""The products of a linear layer and of GELU beside it, which add, bend and sum on the way.
+
+The bytes count what the fused form moves; the operations are those of the product alone, so that a
+form that pays for its epilogue shows as fewer TFLOP/s.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from harness import relative_error
+from kernel_cases import CHECKED_ROWS, Case, Draw, double
+
+from tinygrad_llm import kernels
+
+ROOT = math.sqrt(2 / math.pi)
+
+
+def layer(xp: Any, dtype: str, n: int, inner: int, out: int) -> Iterator[Case]:
+    """x (N, in) through a layer (out, in): forward plain and with GELU, and the way back.
+
+    linear_gelu_backward is the gradient on its way from dy (N, in) through the next layer, whose
+    weight is (in, out), and GELU to dz (N, out).
+    """
+    draw = Draw(xp, dtype)
+    x, weight, bias = draw.normal(n, inner), draw.normal(out, inner), draw.normal(out)
+    weight *= inner**-0.5
+    z, dy, following = draw.normal(n, out), draw.normal(n, inner), draw.normal(inner, out)
+    sums, dw = xp.zeros(out, "float32"), xp.zeros((out, inner), "float32")
+    few = slice(0, CHECKED_ROWS)
+
+    def expected_z() -> np.ndarray:
+        return double(x[few]) @ double(weight).T + double(bias)
+
+    def expected_dz() -> np.ndarray:
+        return double(dy[few]) @ double(following) * _gelu_slope(double(z[few]))
+
+    cases: dict[str, tuple[Callable[[], Any], int, Callable[[], np.ndarray]]] = {
+        "linear": (lambda: kernels.linear(x, weight, bias), 0, expected_z),
+        "linear_gelu": (lambda: kernels.linear_gelu(x, weight, bias), 1,
+                        lambda: _gelu(expected_z())),
+        "linear_gelu_backward": (
+            lambda: kernels.linear_gelu_backward(dy, following, z, sums), 0, expected_dz),
+        "linear_backward_weight": (
+            lambda: kernels.linear_backward_weight(z, x, dw, db=sums), 0,
+            lambda: double(z[:, few]).T @ double(x)),
+    }  # fmt: skip
+    touched = {"linear": (x, weight, z), "linear_gelu": (x, weight, z, z),
+               "linear_gelu_backward": (dy, following, z, z), "linear_backward_weight": (z, x, dw)}
+    for op, (run, index, expected) in cases.items():
+
+        def error(run: Any = run, index: int = index, expected: Any = expected) -> float:
+            result = run()
+            first = result[index] if isinstance(result, tuple) else result
+            return relative_error(first[few], expected())
+
+        moved = float(sum(a.nbytes for a in touched[op]))
+        yield Case(op, f"{n}x{inner}x{out}", dtype, run, error, moved, 2.0 * n * inner * out,
+                   "TFLOP/s")
+
+
+def _gelu(z: np.ndarray) -> np.ndarray:
+    return 0.5 * z * (1 + np.tanh(ROOT * (z + 0.044715 * z**3)))
+
+
+def _gelu_slope(z: np.ndarray) -> np.ndarray:
+    inner = ROOT * (z + 0.044715 * z**3)
+    slope = ROOT * (1 + 3 * 0.044715 * z**2)
+    return 0.5 * (1 + np.tanh(inner)) + 0.5 * z * slope / np.cosh(inner) ** 2
