@@ -128,6 +128,23 @@ def test_a_moved_model_asks_for_a_new_optimizer():
         optimizer.step()
 
 
+@pytest.mark.parametrize("op", [
+    lambda w, b: tg.functional.feed_forward(w, w, b, w, b),
+    lambda w, b: tg.functional.linear(w, w, b),
+    lambda w, b: tg.functional.layer_norm(w, b, b),
+], ids=["feed_forward", "linear", "layer_norm"])  # fmt: skip
+def test_a_parameter_that_is_two_arguments_of_an_op_gets_both_gradients(op):
+    rng = np.random.default_rng(0)
+    values = [rng.normal(size=size).astype(np.float32) for size in ((6, 6), (6,))]
+    expected, found = ([tg.tensor(v, requires_grad=True) for v in values] for _ in "12")
+    w, b = expected
+    op(w, b).sum().backward()
+    AdamW(found)
+    op(*found).sum().backward()
+    for f, e in zip(found, expected, strict=True):
+        np.testing.assert_allclose(f.grad, e.grad, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [

@@ -97,10 +97,13 @@ class Function:
 
         Returns:
             (array, accumulate): write into ``array``, or add to it where ``accumulate``.
-            ``(None, False)`` where there is no such array.
+            ``(None, False)`` where there is no such array, or where the parameter is another
+            argument too, whose gradient would meet this one there.
         """
         leaf = self.edges[index]
         if leaf is None or not leaf.is_leaf_edge or leaf._hooks is not None:
+            return None, False
+        if sum(edge is leaf for edge in self.edges) > 1:
             return None, False
         if leaf.grad is None:
             return leaf.grad_buffer, False
