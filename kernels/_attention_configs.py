@@ -107,10 +107,12 @@ def _forward(width: int, itemsize: int, generation: int, dropout: bool) -> list[
     if itemsize == 4:
         return _forward_float32(width, generation)
     if width <= 64:
-        stages = (3, 2) if width == 64 else (2, 3)
-        return [*((128, 64, 8, stage, width) for stage in stages), (128, 128, 8, 2, width),
-                (128, 128, 8, 3, width), (128, 64, 4, 3, width), (64, 128, 4, 2, width),
-                (64, 64, 4, 3, width), (64, 64, 4, 2, width)]
+        large = [(128, 64, 8, 3, width), (128, 64, 8, 2, width), (128, 128, 8, 2, width),
+                 (128, 128, 8, 3, width)]
+        small = [(64, 64, 4, 2, width), (64, 64, 4, 3, width), (64, 128, 4, 2, width)]
+        if dropout:  # its random bits take registers
+            return [*small, *large] if width < 64 else [*large, *small]
+        return [*large, (128, 64, 4, 3, width), *small]
     if width > 128:
         return [(64, 64, 8, 2, 256), (64, 64, 8, 2, 128), (32, 32, 4, 2, 256)]
     return [(128, 64, 8, 3, 128), (128, 64, 8, 2, 128), (64, 64, 4, 3, 128), (64, 64, 4, 2, 128),
