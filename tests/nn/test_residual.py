@@ -85,3 +85,35 @@ def test_it_belongs_in_the_graph_or_not_from_the_beginning(rng, reader):
         read(inside)
     (inside * inside).sum().backward()
     np.testing.assert_allclose(x.grad, 2 * (x.data + update.data))
+
+
+@pytest.mark.parametrize("change", [
+    lambda s: setattr(s, "data", np.zeros((2, 3))),
+    lambda s: setattr(s, "requires_grad", False),
+], ids=["data", "requires_grad"])  # fmt: skip
+def test_what_is_set_before_the_norm_comes_holds_for_the_sum(rng, change):
+    norm = nn.LayerNorm(3).to("float64")
+    x, update = (tg.tensor(rng.normal(size=(2, 3)), requires_grad=True) for _ in "xu")
+    plain, put_off = x + update, ResidualSum(x, update)
+    results = []
+    for total in (plain, put_off):
+        change(total)
+        y = norm(total)
+        (y * y * y + total).sum().backward()
+        results.append([y.data, total.data, x.grad])
+        x.grad = None
+    for a, b in zip(*results, strict=True):
+        assert (a is None) == (b is None)
+        assert a is None or np.array_equal(a, b)
+
+
+def test_hooks_see_the_whole_gradient_or_are_refused(rng):
+    norm = nn.LayerNorm(3).to("float64")
+    x, update = (tg.tensor(rng.normal(size=(2, 3)), requires_grad=True) for _ in "xu")
+    total = ResidualSum(x, update).retain_grad()
+    (norm(total) * x.data + total).sum().backward()
+    np.testing.assert_array_equal(total.grad, update.grad)
+    late = ResidualSum(x, update)
+    norm(late)
+    with pytest.raises(tg.errors.GraphError, match="forward hook of the block"):
+        late.retain_grad()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tinygrad_llm.autograd import Tensor, enable_grad, no_grad
+from tinygrad_llm.autograd.function import Output
 from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.errors import GraphError
 
 
 class ResidualSum(Tensor):
@@ -26,19 +29,29 @@ class ResidualSum(Tensor):
 
     def __init__(self, x: Any, update: Tensor) -> None:
         x = x if isinstance(x, Tensor) else Tensor(x)
-        self._summands: tuple[Tensor, Tensor] | None = (x, update)
+        self._summands: tuple[Tensor, Tensor] | None = None
         self._recorded = state.grad_enabled  # whether the addition belongs in the graph
         self.requires_grad = self._recorded and (x.requires_grad or update.requires_grad)
         self.grad = self.grad_buffer = self.on_gradient = self._hooks = None
         # ``data`` and ``_node`` are not set: their first reader comes by __getattr__
+        self._summands = x, update
 
     def __getattr__(self, name: str) -> Any:
         if name not in ("data", "_node"):
             return super().__getattr__(name)
+        self._add_up()
+        return getattr(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Other values, or no gradient any more: that is said of the sum, so it must be there.
+        if name in ("data", "requires_grad") and self._summands is not None:
+            self._add_up()
+        super().__setattr__(name, value)
+
+    def _add_up(self) -> None:
         with enable_grad() if self._recorded else no_grad():
             x, update = self._summands  # type: ignore[misc]
             self.become(x + update)
-        return getattr(self, name)
 
     @property
     def summands(self) -> tuple[Tensor, Tensor] | None:
@@ -55,4 +68,19 @@ class ResidualSum(Tensor):
 
     def become(self, total: Tensor) -> None:
         """Be the sum ``total`` from now on."""
-        self.data, self._node, self._summands = total.data, total._node, None
+        self._summands = None
+        self.data, self._node = total.data, total._node
+
+    def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
+        """As of any Tensor, until a norm has added up the sum.
+
+        Raises:
+            GraphError: it has, and hands most of the gradient on by itself.
+        """
+        if self.requires_grad and isinstance(self._node, Output):
+            raise GraphError(
+                "register_hook: the next norm has added up this sum already, and the gradient that "
+                "goes by the norm would not be seen here. Register the hook, or call "
+                "retain_grad(), before that: in a forward hook of the block, for instance."
+            )
+        return super().register_hook(hook)
