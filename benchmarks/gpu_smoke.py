@@ -2,8 +2,8 @@
 
     python benchmarks/gpu_smoke.py
 
-A kernel, the matrix products, a graph, then three training steps of a small GPT in each mode,
-compared with the CPU. Each check prints a line when it is done, a failing one its traceback. One
+A kernel, the matrix products, the largest kernels, a graph, then three training steps of a small
+GPT in each mode, compared with the CPU. Each check prints a line when it is done, a failing one its traceback. One
 that fails ends its process, and another goes on with the next (isolated.py), so that none suffers
 from what another has broken. Exit status 0 when all passed.
 """
@@ -89,6 +89,32 @@ def product_with_bias() -> str:
     return f"error {error:.1e}"
 
 
+def against_numpy(kind: str, small: str, size: str) -> Check:
+    """The kernels of a kind against float64, as bench_kernels.py checks them before timing."""
+
+    def check() -> str:
+        import bench_sizes
+        import cupy
+
+        said = []
+        for op in bench_sizes.KINDS[kind].ops:
+            case = bench_sizes.build(f"{kind} {small if TINY else size} {op}", cupy, "bfloat16")
+            error = case.error()
+            _demand(error <= case.tolerance, f"{op}: error {error:.1e}")
+            said.append(f"{op} {error:.0e}")
+        return "errors: " + ", ".join(said) + _refusals()
+
+    return check
+
+
+def _refusals() -> str:
+    """What cuBLASLt does not take; it costs a pass over memory more."""
+    from tinygrad_llm.kernels import cublas_lt
+
+    refused = sorted({f"{form} ({why})" for form, why in cublas_lt.trials().items() if why})
+    return "".join(f"\n{'':47}not fused: {line}" for line in refused)
+
+
 def a_graph() -> str:
     """What is recorded once follows what stands in its input later."""
     import cupy
@@ -171,6 +197,9 @@ CHECKS: dict[str, Check] = {
     "one kernel": one_kernel,
     "matrix products": matrix_products,
     "product with bias": product_with_bias,
+    "products with GELU and sums": against_numpy("linear", "9x16x48", "1024x768x3072"),
+    "cross-entropy": against_numpy("cross_entropy", "5x99x112", "256x50257x50304"),
+    "attention": against_numpy("attention", "1x2x33x16", "2x3x1000x64"),
     "a graph": a_graph,
     "step float32": training("float32", False),
     "step bfloat16": training("bfloat16", False),

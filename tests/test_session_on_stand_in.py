@@ -87,7 +87,7 @@ def test_the_whole_session_on_the_stand_in(tmp_path):
     trained = [json.loads(line) for line in found["train_cuda.jsonl"].splitlines()]
     assert [(r["stage"], r["batch"]) for r in trained] == [
         ("first", 2), ("tuned", 2), ("compare", 2), ("more", 1), ("more", 4)]  # fmt: skip
-    assert "10 of 10" in found["smoke.log"]
+    assert "13 of 13" in found["smoke.log"]
 
 
 @pytest.mark.slow
@@ -110,4 +110,4 @@ def test_a_fault_in_one_stage_costs_no_other_its_rows(tmp_path, stage, kind):
         assert sum("failed" in row for row in rows) <= 1
         assert sum("ms" in row for row in rows) >= (1 if stage == "tune" else TARGET_ROWS - 1)
     if stage == "smoke":
-        assert found["smoke.log"].count("ok  ") == 9 + (verdicts[stage] == "passed")
+        assert found["smoke.log"].count("ok  ") == 12 + (verdicts[stage] == "passed")
