@@ -30,7 +30,7 @@ class Descriptor:
     """An array that a kernel takes by blocks; an argument of launch() in place of the array.
 
     array: up to five axes, the last contiguous; its address and its other strides are multiples of
-        16 bytes
+        16 bytes, and no axis is broadcast or runs backward
     block_shape: elements of a block along each axis, powers of two; at least 16 bytes along the
         last axis
     Raises KernelError where the array or the block is none that a descriptor can describe.
@@ -73,8 +73,9 @@ def why_no_descriptor(array: Any, chip: int = FIRST_CAPABILITY) -> str | None:
     if array.strides[-1] != array.itemsize:
         return (f"the last axis must be contiguous, got strides of {array.strides} bytes; pass a "
                 "contiguous copy")
-    if address(array) % ALIGNMENT or any(stride % ALIGNMENT for stride in array.strides[:-1]):
-        return (f"address and strides must be multiples of {ALIGNMENT} bytes, got address "
+    if address(array) % ALIGNMENT or any(
+            stride % ALIGNMENT or stride <= 0 for stride in array.strides[:-1]):
+        return (f"address and strides must be positive multiples of {ALIGNMENT} bytes, got address "
                 f"{address(array):#x} and strides {array.strides}; pass an aligned copy")
     return None
 

@@ -116,6 +116,8 @@ def test_a_descriptor_touches_nothing_but_its_array():
 @pytest.mark.parametrize(("array", "block", "words"), [
     (np.zeros((4, 12), np.float16), (4, 8), "multiples of 16 bytes"),
     (np.zeros((4, 16), np.float16)[:, 1:], (4, 8), "multiples of 16 bytes"),
+    (np.zeros((4, 16), np.float16)[::-1], (4, 8), "positive multiples"),
+    (np.broadcast_to(np.zeros(16, np.float16), (4, 16)), (4, 8), "positive multiples"),
     (np.zeros((4, 16), np.float16).T, (4, 8), "the last axis must be contiguous"),
     (np.zeros((0, 16), np.float16), (4, 8), "none empty"),
     (np.zeros((4, 16), np.float16), (4, 6), "power of two for each of the 2 axes"),
