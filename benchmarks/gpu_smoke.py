@@ -3,9 +3,9 @@
     python benchmarks/gpu_smoke.py
 
 A kernel, the matrix products, the largest kernels, a graph, then three training steps of a small
-GPT in each mode, compared with the CPU. Each check prints a line when it is done, a failing one its traceback. One
-that fails ends its process, and another goes on with the next (isolated.py), so that none suffers
-from what another has broken. Exit status 0 when all passed.
+GPT in each mode, compared with the CPU. Each check prints a line when it is done, a failing one its
+traceback. One that fails ends its process, and another goes on with the next (isolated.py), so that
+none suffers from what another has broken. Exit status 0 when all passed.
 """
 
 from __future__ import annotations
