@@ -55,7 +55,7 @@ def _no_gradients_in_place() -> None:
     from tinygrad_llm.ops import linear_cross_entropy
 
     Function.gradient_target = lambda self, index: (None, False)  # type: ignore[method-assign]
-    linear_cross_entropy.reserve = lambda leaf, dtype: None
+    linear_cross_entropy.reserve = lambda node, index, dtype: None
 
 
 def _optimizer_in_one_piece() -> None:

@@ -36,16 +36,15 @@ class Reservation:
     __del__ = give_back
 
 
-def reserve(leaf: Any, dtype: Any) -> Reservation | None:
-    """Reserve the gradient buffer of ``leaf``, an edge of the graph, for sums of type ``dtype``.
+def reserve(node: Any, index: int, dtype: Any) -> Reservation | None:
+    """Reserve the array for the gradient of argument ``index`` of ``node``, of type ``dtype``.
 
     Returns:
-        None where the leaf has no free buffer of that type.
+        None where there is no such array, or something in it already.
     """
-    if leaf is None or not leaf.is_leaf_edge or leaf._hooks is not None:
-        return None
-    free = leaf.grad is None and leaf.grad_buffer is not None
-    return Reservation(leaf) if free and leaf.grad_buffer.dtype == dtype else None
+    target, accumulate = node.gradient_target(index)
+    free = target is not None and not accumulate and target.dtype == dtype
+    return Reservation(node.edges[index]) if free else None
 
 
 def buffer_of(reservation: Reservation | None) -> Array | None:

@@ -173,7 +173,7 @@ class LinearCrossEntropy(Function):
         ctx.wants = (ctx.needs[0], ctx.needs[1], len(ctx.needs) > 3 and ctx.needs[3])
         ctx.like, ctx.chunk_rows = (x.shape, x.dtype), chunk_rows
         exact = ctx.wants[1] and weight.dtype == work
-        ctx.reservation = reserve(ctx.edges[1], work) if exact else None
+        ctx.reservation = reserve(ctx, 1, work) if exact else None
         return ctx.compute((x2, w, b, ids, row_shares(ctx.xp, counted, work)))
 
     def compute(ctx, inputs: tuple[Any, Any, Any, Any, Any]) -> Array:

@@ -80,7 +80,7 @@ class LinearCrossEntropyKernel(KernelTwin, LinearCrossEntropy):
         ctx.wants = (ctx.needs[0], ctx.needs[1], len(ctx.needs) > 3 and ctx.needs[3])
         ctx.like, ctx.ignore_index = (x.shape, weight.dtype), ignore_index
         ctx.chunk_rows = chunk_rows or max(1, rows_at_once(ids.size, v * x.itemsize))
-        ctx.reservation = reserve(ctx.edges[1], "float32") if ctx.wants[1] else None
+        ctx.reservation = reserve(ctx, 1, "float32") if ctx.wants[1] else None
         return ctx.compute((x.reshape(-1, c), weight, bias, ids, counted))
 
     def compute(ctx, inputs: tuple[Any, Any, Any, Any, Any]) -> Array:
