@@ -164,5 +164,10 @@ def _faster(name: str, a: Any, width: int, fused: Callable[[], Any],
     if is_host(a) or a.dtype.name not in cublas_lt.HALF:
         return APART
     key = (next_power_of_2(len(a)), a.shape[1], width, str(a.dtype))
-    choice = choose(name, key, [FUSED, APART], FUSED, lambda c: (fused if c["fused"] else apart)())
+
+    def run(chosen: dict[str, int]) -> None:
+        if (fused if chosen["fused"] else apart)() is None:
+            raise KernelError(f"{name}: cuBLASLt does not take these arrays")
+
+    choice = choose(name, key, [FUSED, APART], FUSED, run)
     return FUSED if choice["fused"] else APART

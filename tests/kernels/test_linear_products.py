@@ -183,6 +183,24 @@ def test_timing_both_adds_nothing_onto_the_gradient(stand_in, monkeypatch, best)
     stand_in(Library())
 
 
+def test_a_form_that_is_refused_is_not_timed(stand_in, monkeypatch):
+    """It would take no time at all and be chosen."""
+    passed_over = []
+
+    def choose(name, key, candidates, default, run):
+        for config in candidates:
+            try:
+                run(config)
+            except kernels.KernelError as error:
+                passed_over.append((name, dict(config), str(error)))
+        return {"fused": 0}
+
+    monkeypatch.setattr(linear_products, "choose", choose)
+    stand_in(Library(refuses=lambda epilogue, *rest: epilogue == GELU_AUX_BIAS))
+    assert [p[:2] for p in passed_over] == [("linear_gelu", {"fused": 1})]
+    assert "cuBLASLt does not take these arrays" in passed_over[0][2]
+
+
 def test_refusals():
     x, w, b = np.ones((3, 4), F32), np.ones((5, 4), F32), np.ones(5, F32)
     for function in (kernels.linear, kernels.linear_gelu):
