@@ -13,7 +13,9 @@ Reference: CUDA driver API, cuTensorMapEncodeTiled.
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -77,7 +79,41 @@ def why_no_descriptor(array: Any, chip: int = FIRST_CAPABILITY) -> str | None:
             stride % ALIGNMENT or stride <= 0 for stride in array.strides[:-1]):
         return (f"address and strides must be positive multiples of {ALIGNMENT} bytes, got address "
                 f"{address(array):#x} and strides {array.strides}; pass an aligned copy")
-    return None
+    return _why_not_crossed(array)
+
+
+def _why_not_crossed(array: Any) -> str | None:
+    """Why the driver takes no array whose strides rise from one axis to the next, or None.
+
+    Packed projections are such arrays: a head begins soon after another, the next row far behind
+    both. The manual only shows axes that lie within each other, so each device's driver is asked.
+    """
+    falling = all(a >= b for a, b in itertools.pairwise(array.strides))
+    if falling or isinstance(array, np.ndarray):
+        return None
+    device = array.data.device_id
+    if device not in _answers:
+        _answers[device] = _ask_the_driver(address(array))
+    return _answers[device]
+
+
+_answers: dict[int, str | None] = {}
+
+
+def _ask_the_driver(start: int) -> str | None:
+    """Have a map made of 2 heads of 64 halves in rows of 768 bytes; nothing is read there."""
+    try:
+        encode = ctypes.CDLL("libcuda.so.1").cuTensorMapEncodeTiled
+    except (OSError, AttributeError):  # without it nothing is launched either
+        return None
+    sizes, strides = (ctypes.c_uint64 * 4)(64, 128, 2, 2), (ctypes.c_uint64 * 3)(768, 128, 98304)
+    block, steps = (ctypes.c_uint32 * 4)(64, 64, 1, 1), (ctypes.c_uint32 * 4)(1, 1, 1, 1)
+    room = ctypes.create_string_buffer(192)  # for 128 bytes that begin at a multiple of 64
+    place = -(-ctypes.addressof(room) // 64) * 64
+    float16, plain, swizzle_128_bytes = 6, 0, 3  # CUtensorMapDataType, Interleave, Swizzle
+    status = encode(ctypes.c_void_p(place), float16, 4, ctypes.c_void_p(start), sizes, strides,
+                    block, steps, plain, swizzle_128_bytes, 0, 0)
+    return f"the driver takes only axes within each other (status {status})" if status else None
 
 
 @functools.cache

@@ -7,11 +7,15 @@ that changes (learning rate, step, random key) in device memory.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 from ._runtime import why_not
 from .errors import KernelError
+
+# Streams of graphs that are gone, by device: libraries keep a workspace for each stream they met.
+_idle: dict[int, list[Any]] = {}
 
 
 class CapturedGraph:
@@ -52,7 +56,8 @@ def capture(fn: Callable[[], Any], warmup: int = 2) -> CapturedGraph:
     if (reason := why_not()) is not None:
         raise KernelError(f"capture: {reason}")
     import cupy
-    stream = cupy.cuda.Stream(non_blocking=True)
+    idle = _idle.setdefault(int(cupy.cuda.runtime.getDevice()), [])
+    stream = idle.pop() if idle else cupy.cuda.Stream(non_blocking=True)
     pool = cupy.cuda.MemoryPool()
     stream.wait_event(cupy.cuda.get_current_stream().record())
     with stream, cupy.cuda.using_allocator(pool.malloc):
@@ -61,7 +66,9 @@ def capture(fn: Callable[[], Any], warmup: int = 2) -> CapturedGraph:
         stream.synchronize()
         result, graph = _record(fn, stream)
     cupy.cuda.get_current_stream().wait_event(stream.record())
-    return CapturedGraph(graph, stream, pool, result)
+    captured = CapturedGraph(graph, stream, pool, result)
+    weakref.finalize(captured, idle.append, stream)
+    return captured
 
 
 def _record(fn: Callable[[], Any], stream: Any) -> tuple[Any, Any]:

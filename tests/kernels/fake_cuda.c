@@ -79,6 +79,8 @@ CUresult cuPointerGetAttribute(void *out, CUpointer_attribute which, CUdeviceptr
   ANSWER((CUdeviceptr *)out, p)
 
 /* a tensor map that holds in the open what it was made of */
+static int refuse_crossed;
+void fake_refuse_crossed(int refuse) { refuse_crossed = refuse; }
 CUresult cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank,
                                 void *address, const cuuint64_t *sizes, const cuuint64_t *strides,
                                 const cuuint32_t *box, const cuuint32_t *steps,
@@ -91,6 +93,8 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType type, cuui
   out[1] = type | rank << 8 | swizzle << 16 | fill << 24;
   for (int i = 0; i < rank; i++) {
     out[2 + i] = sizes[i];
+    if (refuse_crossed && i > 0 && i < rank - 1 && strides[i] < strides[i - 1])
+      return CUDA_ERROR_INVALID_VALUE;
     if (i < rank - 1) out[7 + i] = strides[i];
     out[11 + i] = box[i];
   }

@@ -43,6 +43,9 @@ class ndarray:
     def swapaxes(self, a, b):
         return ndarray(self._host.swapaxes(a, b), self._shift, self.data.device_id)
 
+    def transpose(self, *axes):
+        return ndarray(self._host.transpose(*axes), self._shift, self.data.device_id)
+
     def __getitem__(self, index):
         return ndarray(self._host[index], self._shift, self.data.device_id)
 

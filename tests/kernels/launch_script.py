@@ -16,6 +16,7 @@ from tests.kernels import fake_cupy
 cupy = fake_cupy.install()
 
 from tinygrad_llm.kernels import (  # noqa: E402
+    _descriptors,
     _runtime,
     attention_kernel,
     layer_norm_kernel,
@@ -141,6 +142,18 @@ for _ in range(3):
     gradients()
     out["one_pass"].append([last()["launches"] - before[0], len(_runtime._compiled) - before[1]])
 
+# heads of packed projections: strides that rise; a driver that refuses them is asked once
+qkv = cupy.empty((2, 200, 3 * 192), "float16")
+out["crossed"] = []
+for refuse in (0, 1):
+    driver.fake_refuse_crossed(refuse)
+    _descriptors._answers.clear()
+    attended, lse = kernels.attention_qkv(qkv, 3)
+    kernels.attention_qkv_backward(attended, qkv, attended, lse, 3)
+    heads = qkv.reshape(2, 200, 9, 64).transpose(0, 2, 1, 3)
+    out["crossed"].append(_descriptors.why_no_descriptor(heads))
+out["crossed"].append(_descriptors.why_no_descriptor(q))  # strides that fall
+
 # errors
 def message(call):
     try:
@@ -162,7 +175,10 @@ out["errors"] = {
 out["bench"] = kernels.do_bench(lambda: kernels.softmax(x, out=y), warmup_ms=1, measure_ms=2)
 graph = kernels.capture(lambda: kernels.softmax(x, out=y))
 graph.replay()
-out["capture"] = graph._stream.log
+out["capture"] = graph.stream.log[-3:]
+used = graph.stream
+del graph
+out["stream_again"] = kernels.capture(lambda: kernels.softmax(x, out=y)).stream is used
 
 # host time per launch, for the report only
 def microseconds(call, repeats=3000):

@@ -104,6 +104,19 @@ def test_timing_and_capture(launched):
     assert launched["capture"] == ["begin", "end", "replay"]
 
 
+def test_a_graph_takes_the_stream_of_one_that_is_gone(launched):
+    """Libraries keep a workspace for each stream they have met."""
+    assert launched["stream_again"]
+
+
+def test_a_driver_that_refuses_strides_of_packed_heads_is_asked_once(launched):
+    """Attention ran both times: through descriptors, then through pointers and the pair."""
+    taken, refused, falling = launched["crossed"]
+    assert taken is None
+    assert "the driver takes only axes within each other (status 1)" in refused
+    assert falling is None
+
+
 def test_no_torch(launched):
     assert launched["torch"] is False
 
