@@ -1,6 +1,7 @@
 """Captured steps, replayed call by call on the stand-in GPU, against steps run by Python."""
 
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -168,6 +169,24 @@ def test_another_array_of_a_frozen_parameter_is_recorded_anew(gpu):
     options = {"frozen": ["position_embedding"]}
     plain = run(Trainer, replace_frozen_table, **options)
     assert_equal(plain, run(CapturedTrainer, replace_frozen_table, **options))
+
+
+def change_decay(trainer):
+    trainer.optimizer.param_groups[0]["weight_decay"] = 0.9
+
+
+def change_momentum(trainer):
+    trainer.optimizer.param_groups[0]["betas"] = (0.2, 0.999)
+
+
+def change_clip(trainer):
+    trainer.settings = replace(trainer.settings, clip=1e-3)
+
+
+@pytest.mark.parametrize("change", [change_decay, change_momentum, change_clip])
+def test_a_changed_setting_holds_from_the_next_step_on(gpu, change):
+    plain = run(Trainer, change)
+    assert_equal(plain, run(CapturedTrainer, change))
 
 
 def test_a_step_is_recorded_once_and_again_when_other_parameters_learn(gpu):

@@ -14,8 +14,8 @@ the same means: their clip factor is 0.
 A replay is launches alone, none of the Python around them. So what Python would have noticed
 between two steps is looked for before each replay: weights that were loaded or edited reach the
 float32 master weights, a parameter of the optimizer that was given another array is put back in
-its place (`FlatBuffer.gather`), and where a frozen parameter got another array, or other
-parameters learn, the step is recorded anew.
+its place (`FlatBuffer.gather`), and where a frozen parameter got another array, other parameters
+learn, or a setting that launches hold as a number has changed, the step is recorded anew.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.backend import Array, ArrayModule, array_module, to_numpy
 from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.errors import ConfigError, KernelError, ShapeError
@@ -37,6 +38,7 @@ from tinygrad_llm.training.on_gpu.keys import KeyTape
 from tinygrad_llm.training.on_gpu.prefetch import Prefetcher, check_alike
 from tinygrad_llm.training.trainer import IGNORED, Batch, Trainer
 
+FED = ("lr", "params", "names")  # of a parameter group: what each replay is given, or checked apart
 Record = Callable[[Callable[[], Any]], Any]  # kernels.capture: records launches, to be replayed
 
 
@@ -129,11 +131,20 @@ class _Recorded:
             if slot.parameter.grad is not None
         ]  # fmt: skip
         self.parameters = [(p, p.data, p.requires_grad) for p in trainer.model.parameters()]
-        self.training = trainer.model.training
+        self.constants = self._constants()
+
+    def _constants(self) -> Any:
+        """What Python has decided for all launches: modes, and settings that are not fed."""
+        settings = [
+            {key: value for key, value in group.items() if key not in FED}
+            for group in self.optimizer.param_groups
+        ]
+        modes = self.trainer.model.training, state.deterministic, state.kernels
+        return modes, self.trainer.settings.clip, settings
 
     def is_outdated(self) -> bool:
-        """Whether the launches read arrays that are no longer the model's, or learn other ones."""
-        return self.training != self.trainer.model.training or any(
+        """Whether the launches read or compute what is no longer the model's or the settings'."""
+        return self.constants != self._constants() or any(
             p.data is not data or p.requires_grad != learns for p, data, learns in self.parameters
         )
 
