@@ -66,6 +66,9 @@ def _aside() -> Iterator[None]:
     torch.cuda.current_stream().wait_stream(stream)
 
 
+_not_recorded: list[Any] = []  # graphs that PyTorch's allocator still asks, so that they must stay
+
+
 def prepare(peer: Peer) -> Prepared:
     """A peer as it is timed: recorded as a CUDA graph, or called from Python and why."""
     import torch
@@ -74,11 +77,13 @@ def prepare(peer: Peer) -> Prepared:
         for _ in range(3):  # compiles, and lets every library take its workspace
             peer()
     torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
+    graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
     try:
         with torch.cuda.graph(graph, stream=_side_stream()):
             peer()
     except RuntimeError as problem:
+        torch.cuda.set_stream(before)  # else all that follows runs aside, where no event times it
+        _not_recorded.append(graph)
         return Prepared(peer, None, f"Python: {str(problem).splitlines()[0]}")
     return Prepared(graph.replay, None, "graph")
 
@@ -203,12 +208,14 @@ def _clip_factor(i: dict[str, Any]) -> dict[str, Peer]:
     return _eager_and_compiled(lambda x: torch.linalg.vector_norm(x, dtype=torch.float32), i["x"])
 
 
-def _attention(i: dict[str, Any]) -> dict[str, Peer]:
-    return {name: _sdpa(backend, i, backward=False) for name, backend in _backends().items()}
-
-
-def _attention_backward(i: dict[str, Any]) -> dict[str, Peer]:
-    return {name: _sdpa(backend, i, backward=True) for name, backend in _backends().items()}
+def _attention(i: dict[str, Any], backward: bool = False) -> dict[str, Peer]:
+    found = {}
+    for name, backend in _backends().items():
+        try:
+            found[name] = _sdpa(backend, i, backward)
+        except RuntimeError as problem:  # it refuses this shape in the forward pass
+            print(f"  {name}: {str(problem).splitlines()[0]}")
+    return found
 
 
 def _backends() -> dict[str, Any]:
@@ -249,6 +256,7 @@ _BUILDERS: dict[str, Callable[[dict[str, Any]], dict[str, Peer]]] = {
     "bias_gelu": _bias_gelu, "bias_gelu_backward": _bias_gelu_backward, "dropout": _dropout,
     "cross_entropy": _cross_entropy, "embedding": _embedding, "adamw": _adamw,
     "clip_factor": _clip_factor, "attention": _attention,
-    "attention_backward": _attention_backward, "attention_decode": _attention,
+    "attention_backward": functools.partial(_attention, backward=True),
+    "attention_decode": _attention,
     "head_logits": _product, "head_dx": _product, "head_dw": _product,
 }

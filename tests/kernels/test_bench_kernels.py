@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +103,9 @@ class _LikeTorch:
 
     detach = float = cpu = lambda self: self
 
+    def __getitem__(self, index):
+        return _LikeTorch(self.array[index])
+
     def numpy(self):
         return self.array
 
@@ -138,6 +143,79 @@ def test_ours_and_its_peers(bench, timed_by_the_host, monkeypatch, tmp_path, cap
     assert "refused" in rows["torch compiled"]
     assert len(rows) == 3
     assert "torch flash: this backend takes no such shape\n" in capsys.readouterr().out
+
+
+def test_a_wrong_peer_is_found_though_ours_writes_over_its_result(bench):
+    case = bench.bench_sizes.build("head 9x16x99x112 head_logits", np, "float32")
+    logits = case.inputs["logits"]
+    case.run()
+    assert bench._distance(case, _LikeTorch(logits)) == 0
+    logits *= np.float32(1.5)
+    assert bench._distance(case, _LikeTorch(logits)) > 0.3
+
+
+def test_registers_of_the_largest_kernel(bench, monkeypatch):
+    """Attention's gradients are three kernels, of which the first two only prepare and convert."""
+    from tinygrad_llm.kernels import catalog
+
+    monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(cuda=types.SimpleNamespace(
+        Device=lambda: types.SimpleNamespace(compute_capability="90"))))
+    rows = [("forward", 234), ("backward_rows", 30), ("backward_one_pass", 255)]
+    monkeypatch.setattr(catalog, "measure", lambda calls, chips: [
+        ("", types.SimpleNamespace(name=f"attention_{name}_kernel", registers=registers))
+        for name, registers in rows])
+    found = {op: bench.registers_of(types.SimpleNamespace(op=op, shape="4x16x4096x64"))
+             for op in ("attention", "attention_backward", "no such kernel")}
+    assert found == {"attention": 234, "attention_backward": 255, "no such kernel": None}
+
+
+class _Cuda:
+    """torch.cuda with a recording that fails: the stream stays as it is, as in PyTorch 2.11."""
+
+    def __init__(self):
+        self.current, self.CUDAGraph = "default", object
+        self.current_stream = lambda: self
+        self.synchronize = self.wait_stream = lambda *_: None
+
+    @contextlib.contextmanager
+    def stream(self, stream):
+        before, self.current = self.current, stream
+        yield
+        self.current = before
+
+    def set_stream(self, stream):
+        self.current = "default" if stream is self else stream
+
+    def Stream(self):
+        self.wait_stream = lambda *_: None
+        return self
+
+    @contextlib.contextmanager
+    def graph(self, graph, stream):
+        self.current = "aside"
+        yield
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+
+def test_a_peer_that_cannot_be_recorded_is_timed_on_the_stream_of_the_events(bench, monkeypatch):
+    cuda = _Cuda()
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(cuda=cuda))
+    timed = bench.torch_peers.prepare(lambda: cuda.current)
+    assert timed.how == "Python: operation not permitted when stream is capturing"
+    assert timed() == "default"
+
+
+def test_a_backend_that_refuses_costs_no_other_its_time(bench, monkeypatch, capsys):
+    def refuse(backend, inputs, backward):
+        if backend == 1:
+            raise RuntimeError("No available kernel\nAborting")
+        return backward
+
+    monkeypatch.setattr(bench.torch_peers, "_backends", lambda: {"flash": 1, "cudnn": 2})
+    monkeypatch.setattr(bench.torch_peers, "_sdpa", refuse)
+    for op, backward in (("attention", False), ("attention_backward", True)):
+        assert bench.torch_peers._BUILDERS[op]({}) == {"cudnn": backward}
+    assert capsys.readouterr().out == "  flash: No available kernel\n" * 2
 
 
 def test_sizes_are_those_of_the_real_step(bench):
