@@ -4,6 +4,7 @@ A block that cannot run in the tests says so to the reader, in the line before i
 "Not run by the tests: needs a GPU."
 """
 
+import fnmatch
 import os
 import re
 import subprocess
@@ -95,6 +96,16 @@ def test_files_that_are_named_exist(page):
     pattern = r"`((?:tinygrad_llm|examples|kernels|benchmarks|tests|docs)/[\w./]*)`"
     for name in re.findall(pattern, text):
         assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+def test_every_file_of_the_benchmarks_has_its_place():
+    """A command or a part of one, in the table that docs/numbers.md begins with."""
+    text = (ROOT / "docs" / "numbers.md").read_text(encoding="utf-8")
+    patterns = re.findall(r"`([\w*]+\.py)`", text.partition("## CPU training step")[0])
+    files = {path.name for path in (ROOT / "benchmarks").glob("*.py")}
+    found = {name for pattern in patterns for name in fnmatch.filter(files, pattern)}
+    assert found == files
+    assert all(fnmatch.filter(files, pattern) for pattern in patterns)
 
 
 def commands(page):
