@@ -41,6 +41,21 @@ def test_a_wrong_kernel_is_reported(bench, monkeypatch, capsys):
     assert "softmax" in next(x for x in capsys.readouterr().out.splitlines() if "WRONG" in x)
 
 
+@pytest.mark.parametrize("op", ["linear_gelu", "linear_gelu_backward", "linear_backward_weight"])
+@pytest.mark.parametrize("which", [0, 1])
+def test_both_results_of_a_fused_product_are_checked(bench, monkeypatch, op, which):
+    right = getattr(kernels, op)
+
+    def wrong(*args, **options):
+        found = list(right(*args, **options))
+        found[which] = found[which] * np.float32(1.1)
+        return tuple(found)
+
+    monkeypatch.setattr(kernels, op, wrong)
+    case = bench.bench_sizes.build(f"linear 9x16x48 {op}", np, "float32")
+    assert case.error() > 0.05
+
+
 def test_without_a_gpu_it_says_so(bench, monkeypatch, capsys):
     monkeypatch.setattr(kernels, "why_not", lambda array=None: "CuPy is not installed")
     monkeypatch.setattr(kernels, "available", lambda array=None: False)
