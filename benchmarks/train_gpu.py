@@ -13,6 +13,7 @@ the host.
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import subprocess
 import sys
@@ -29,6 +30,8 @@ from train_sizes import BETAS, LR, MAX_NORM, WEIGHT_DECAY, Size, python_file
 OURS, EAGER, COMPILED = "tinygrad_llm", "torch eager", "torch.compile"
 CONTENDERS = (OURS, EAGER, COMPILED)
 LEARNED = 0.2  # the part of what frequencies alone can give that a right run has gained at its end
+REPORT = '{"times": '  # how a worker's report begins
+STUCK = 30.0  # seconds after which a worker says where it is
 Step = Callable[[np.ndarray, np.ndarray], float]
 
 
@@ -136,12 +139,14 @@ def fallbacks() -> list[str]:
 
 def worker(contender: str, batch: int, steps: int) -> None:
     """One process: warm up, time, print one JSON line."""
+    faulthandler.dump_traceback_later(STUCK, repeat=True)
     begun = time.perf_counter()
     size = gpt2(batch)
     step = our_step(size) if contender == OURS else torch_step(size, contender == COMPILED)
     inputs, targets = size.batches(1)[0]
     losses = [step(inputs, targets) for _ in range(3)]
     warm = time.perf_counter() - begun
+    print(f"  {contender}: {warm:.0f} s until it was warm", flush=True)
     times = []
     for _ in range(steps):
         start = time.perf_counter()
@@ -151,22 +156,25 @@ def worker(contender: str, batch: int, steps: int) -> None:
         "times": times, "losses": losses, "peak": peak_device_bytes(contender), "warm_s": warm,
         "fallbacks": fallbacks() if contender == OURS else [],
     }  # fmt: skip
-    speed = f"{batch * size.context / median(times):,.0f} tokens/s"
-    print(f"{contender}, B = {batch}: {speed}, {1e3 * median(times):.2f} ms; warm-up {warm:.0f} s")
     print(json.dumps(report))
 
 
 def run_once(contender: str, batch: int, steps: int) -> dict[str, Any]:
-    """A worker's report, or {"problem": ...}."""
+    """A worker's report, or {"problem": ...}. All else that it says is printed as it comes."""
     command = [sys.executable, python_file("train_gpu.py"), "worker", contender]
-    done = subprocess.run(
-        [*command, str(batch), str(steps)], capture_output=True, encoding="utf-8"
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["failed without a word"]
-        print("\n".join(lines[-20:]), flush=True)
-        return {"problem": lines[-1]}
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    said = ["failed without a word"]
+    with subprocess.Popen(
+        [*command, str(batch), str(steps)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        encoding="utf-8", errors="replace",
+    ) as process:  # fmt: skip
+        for line in process.stdout or ():
+            said += [line.strip()] if line.strip() else []
+            if not line.startswith(REPORT):
+                print(line, end="", flush=True)
+    reports = [line for line in said if line.startswith(REPORT)]
+    if process.returncode or not reports:
+        return {"problem": said[-1]}
+    return json.loads(reports[-1])
 
 
 def compare(
@@ -213,24 +221,13 @@ def _record(
 
 def _wrong(reports: list[dict[str, Any]], size: Size) -> str:
     """Why these are not the losses of a GPT that learns one batch by heart, or ""."""
-    floor, start = unigram_entropy(size), float(np.log(size.vocabulary))
+    floor, start = size.unigram_entropy(), float(np.log(size.vocabulary))
     for losses in (r["losses"] for r in reports):
         if not np.isfinite(losses).all() or abs(losses[0] - start) > 0.05 * start:
             return f"refused: the first loss is {losses[0]:.3f}, not near {start:.3f}"
         if losses[-1] > losses[0] - LEARNED * (losses[0] - floor):
             return f"refused: the loss only fell from {losses[0]:.3f} to {losses[-1]:.3f}"
     return ""
-
-
-def unigram_entropy(size: Size) -> float:
-    """The loss of a model that knows how often each id occurs in the batch, and no more, in nats.
-
-    The ids are random, so this is what can be learned in a few steps: 0.95 below the first loss
-    with 32 Ki tokens, 0.57 with 64 Ki.
-    """
-    counts = np.unique(size.batches(1)[0][1], return_counts=True)[1]
-    shares = counts / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
 
 
 def _tokens_per_second(reports: list[dict[str, Any]], size: Size) -> float | None:

@@ -204,7 +204,7 @@ def test_losses_of_random_ids_are_judged_by_what_can_be_learned(session):
 
     for batch, gain in ((32, 0.95), (64, 0.57)):
         size = train_gpu.gpt2(batch)
-        floor = train_gpu.unigram_entropy(size)
+        floor = size.unigram_entropy()
         assert 10.95 - floor == pytest.approx(gain, abs=0.01)
         right = {"losses": [10.95, 10.9, floor + 0.3 * gain]}
         stuck = {"losses": [10.95, 10.94, 10.95 - 0.1 * gain]}
@@ -212,6 +212,35 @@ def test_losses_of_random_ids_are_judged_by_what_can_be_learned(session):
         assert "only fell" in train_gpu._wrong([right, stuck], size)
     assert "first loss" in train_gpu._wrong([{"losses": [9.0, 5.0]}], size)
     assert "first loss" in train_gpu._wrong([{"losses": [10.9, float("nan")]}], size)
+
+
+@pytest.mark.parametrize(("end", "expected"), [
+    ("", {"times": [1.0], "losses": []}),
+    ("raise OSError('no GPU')", {"problem": "OSError: no GPU"}),
+])
+def test_a_training_worker_is_heard_before_it_ends(session, tmp_path, monkeypatch, end, expected):
+    """A stage that is stopped at its limit leaves in its log how far it came."""
+    import train_gpu
+
+    script, heard = tmp_path / "worker.py", tmp_path / "heard"
+    script.write_text(f"""
+import pathlib, sys, time
+print("begun", flush=True)
+while not pathlib.Path({str(heard)!r}).exists(): time.sleep(0.01)
+print('{{"times": [1.0], "losses": []}}', flush=True)
+print("a library says goodbye", file=sys.stderr)
+{end}
+""", encoding="utf-8")
+
+    def printed(line, **options):
+        heard.touch()
+        said.append(line)
+
+    said = []
+    monkeypatch.setattr(train_gpu, "print", printed, raising=False)
+    monkeypatch.setattr(train_gpu, "python_file", lambda name: str(script))
+    assert train_gpu.run_once("ours", 32, 1) == expected
+    assert said[:2] == ["begun\n", "a library says goodbye\n"]
 
 
 def test_cards_by_their_names():
