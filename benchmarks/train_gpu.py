@@ -156,7 +156,8 @@ def worker(contender: str, batch: int, steps: int) -> None:
         "times": times, "losses": losses, "peak": peak_device_bytes(contender), "warm_s": warm,
         "fallbacks": fallbacks() if contender == OURS else [],
     }  # fmt: skip
-    print(json.dumps(report))
+    faulthandler.cancel_dump_traceback_later()
+    sys.stdout.write(f"\n{json.dumps(report)}\n")  # one line of its own, whoever else writes
 
 
 def run_once(contender: str, batch: int, steps: int) -> dict[str, Any]:
