@@ -25,7 +25,7 @@ def session(monkeypatch):
 
     monkeypatch.setattr(gpu_session, "EVERY", 0.5)
     yield gpu_session
-    for name in [n for n, m in sys.modules.items()
+    for name in [n for n, m in list(sys.modules.items())
                  if str(getattr(m, "__file__", "")).startswith(str(BENCHMARKS))]:  # fmt: skip
         del sys.modules[name]
 

@@ -22,7 +22,7 @@ def bench(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import bench_kernels
     yield bench_kernels
-    for name in [n for n, m in sys.modules.items()
+    for name in [n for n, m in list(sys.modules.items())
                  if str(getattr(m, "__file__", "")).startswith(str(BENCHMARKS))]:
         del sys.modules[name]
 
