@@ -202,7 +202,9 @@ def test_scores_far_from_zero_do_not_overflow(device):
     o, lse = kernels.attention(*moved, True)
     gradients = kernels.attention_backward(device.put(do), *moved, o, lse, True)
     *expected, _ = reference.attention(q, k, v, do, True)
-    _check_all(device, (o, *gradients), expected, "float32", factor=500)
+    # a score of thousands that is off by 1e-6 of itself moves a probability by some 1e-3
+    _check_all(device, (o, *gradients), expected, "float32",
+               factor=500 if device.name == "cpu" else 2500)
 
 
 def test_a_query_that_sees_no_key_gives_zeros(device):
