@@ -147,8 +147,9 @@ def test_trainer_for_a_gpu(settings, kind):
 
 LONG = tg.nn.GPTConfig(257, 64, n_layer=2, n_head=2, n_embd=64)
 # Bounds on the mean difference of 200 losses, of which the last is near 3: float32 differs by
-# the order of sums, bfloat16 by its 8 bits.
-BOUNDS = {"float32": 2e-3, "bfloat16": 1e-2}
+# the order of sums, bfloat16 by its 8 bits. With array code on a CPU, bfloat16 gave 6e-4 to 3.3e-3
+# over five seeds; sums in any order and fused products may round differently.
+BOUNDS = {"float32": 2e-3, "bfloat16": 2e-2}
 
 
 class Periodic:
