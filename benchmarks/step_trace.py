@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from shape_cupy import CHIPS
 from tinygrad_llm.kernels._loops import Loop
 from tinygrad_llm.kernels.machine_code import VECTOR, Access, MachineCode
 
@@ -151,8 +152,14 @@ def trace(batch: int = 32, step: str = "captured", chip: int | None = None) -> T
         chip: 90 compiles each launch for sm_90 as well: half a minute the first time.
 
     Raises:
+        ValueError: an unknown chip, or no sequence at all.
         RuntimeError: the step fails; with what it said.
     """
+    if batch < 1 or chip not in (None, *CHIPS):
+        raise ValueError(
+            f"trace: batch must be at least 1 and chip one of {', '.join(map(str, CHIPS))} (90 "
+            f"stands for sm_90), got {batch} and {chip}"
+        )
     command = [sys.executable, str(RECORDER), str(batch), step, *([str(chip)] if chip else [])]
     done = subprocess.run(command, capture_output=True, encoding="utf-8")
     if done.returncode:

@@ -281,12 +281,15 @@ def command(what: str, *arguments: str) -> None:
         from step_trace import print_table
 
         print_table(*map(int, arguments))
-    else:
+    elif what == "model":
         from gpu_model import print_model
 
         n_rows = int(arguments[0]) if arguments else 32
         print_model(gpt2(n_rows), n_rows)
+    else:
+        unknown = "" if what in ("-h", "--help") else f"train_gpu.py: there is no {what!r}.\n\n"
+        raise SystemExit(f"{unknown}{__doc__}")
 
 
 if __name__ == "__main__":
-    command(*sys.argv[1:])
+    command(*(sys.argv[1:] or ["--help"]))

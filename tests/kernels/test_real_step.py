@@ -44,6 +44,11 @@ def compiled(step_trace):
     return found
 
 
+def test_an_unknown_chip_is_refused(step_trace):
+    with pytest.raises(ValueError, match="chip one of 80, 90, 100 .* got 32 and 70"):
+        step_trace.trace(32, chip=70)
+
+
 # ---------------------------------------------------------------- the machine code
 def test_nothing_spills_and_everything_fits(compiled):
     wrong = [(launch.kernel, launch.code) for launch in compiled.launches
