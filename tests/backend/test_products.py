@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import tinygrad_llm as tg
 from tinygrad_llm.backend import products, threads
 
 
@@ -53,3 +54,12 @@ def test_tasks_without_products():
     done = []
     products.compute_all([], [lambda: done.append(1)])
     assert done == [1]
+
+
+@pytest.mark.parametrize("shapes", [((3, 4), (4, 2)), ((2, 3, 4), (4, 5)), ((4,), (4,))])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_a_product_of_one_type_has_that_type(shapes, dtype):
+    a, b = (tg.Tensor(random(*shape), dtype) for shape in shapes)
+    y = a @ b
+    assert y.dtype == a.dtype
+    np.testing.assert_allclose(y.numpy().astype(float), a.numpy() @ b.numpy(), rtol=1e-2, atol=1e-2)

@@ -58,15 +58,16 @@ def matmul_all(
 
 
 def product(xp: ArrayModule, a: Array, b: Array) -> Array:
-    """The product of arrays of any shapes that `numpy.matmul` takes."""
+    """The product of arrays of any shapes that `numpy.matmul` takes; in their type if it is one."""
     if xp is np and a.ndim == b.ndim == 2 and is_float(a.dtype) and a.dtype == b.dtype:
         return matmul(xp, a, b)
+    kind = a.dtype if a.dtype == b.dtype else None
     if xp is np:
         threads.num_threads()  # the first call leaves BLAS one thread, which does not spin
     elif max(a.ndim, b.ndim) > 2 and "bfloat16" in (a.dtype.name, b.dtype.name):
-        wide = xp.matmul(a.astype(np.float32), b.astype(np.float32))  # CuPy has no such batches
-        return wide.astype(a.dtype) if a.dtype == b.dtype else wide
-    return xp.matmul(a, b)
+        a, b = a.astype(np.float32), b.astype(np.float32)  # CuPy has no such batches
+    y = xp.matmul(a, b)
+    return y if kind in (None, y.dtype) else y.astype(kind)  # NumPy's of bfloat16 is a float32
 
 
 def add_at(xp: ArrayModule, target: Array, index: Any, values: Array) -> None:
