@@ -56,6 +56,13 @@ def test_refusals_say_why():
         tg.functional.softmax(x)
 
 
+@pytest.mark.parametrize("op", ["gelu", "softmax", "dropout", "layer_norm"])
+def test_scalars_are_left_to_array_code(op):
+    x = Tensor(np.ones((), np.float32))
+    with tg.use_kernels("force"), pytest.raises(tg.errors.KernelError, match="no axes"):
+        REGISTRY[op].function.apply(x)
+
+
 def test_decisions_are_noted():
     from tinygrad_llm import kernels
 

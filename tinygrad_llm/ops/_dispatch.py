@@ -59,7 +59,7 @@ class KernelTwin:
     @classmethod
     def refusal(cls, arrays: list[Any], kwargs: dict[str, Any]) -> str | None:
         """Why the kernel cannot take these arguments, or None."""
-        return _only_kernel_floats(arrays)
+        return _out_of_reach(arrays)
 
     @classmethod
     def choose(cls, plain: type[Function], arrays: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -73,12 +73,14 @@ class KernelTwin:
         return cls if taken else plain
 
 
-def _only_kernel_floats(arrays: list[Any]) -> str | None:
-    for array in arrays:
-        if is_array(array) and array.dtype.name == "float64":
+def _out_of_reach(arrays: list[Any]) -> str | None:
+    for array in filter(is_array, arrays):
+        if array.dtype.name == "float64":
             return FLOAT64
-        if is_array(array) and not array.size and array.dtype.kind == "f":
+        if not array.size and array.dtype.kind == "f":
             return "an array is empty; there is nothing to launch"
+        if not array.ndim:
+            return "an array has no axes; kernels work along the last one"
     return None
 
 
