@@ -50,7 +50,8 @@ def capture(fn: Callable[[], Any], warmup: int = 2) -> CapturedGraph:
 
     `fn` runs `warmup` times first, so that everything is compiled and every library has its
     workspace; it must not copy to the host or read a result. Arrays it allocates come from a
-    memory pool of the graph's own and are overwritten by each replay.
+    memory pool of the graph's own and are overwritten by each replay. Arrays that it finds, such
+    as its inputs, are the caller's to keep: a replay reads and writes where they were.
     Raises KernelError without a GPU, and where `fn` does something that cannot be recorded.
     """
     if (reason := why_not()) is not None:
