@@ -76,6 +76,14 @@ def test_draws_follow_the_probabilities():
     np.testing.assert_allclose(np.bincount(drawn) / 20000, [0.5, 0.3, 0.2], atol=0.015)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("how", [{}, {"temperature": 0}, {"top_k": 2}, {"top_p": 0.5}])
+def test_scores_that_are_not_finite_are_refused(bad, how):
+    with pytest.raises(errors.NumericsError, match="finite"):
+        choose(np.array([1.0, bad, -np.inf]), Sampling(**how), [], Generator(0))
+    assert choose(np.array([1.0, -np.inf]), Sampling(**how), [], Generator(0)) == 0
+
+
 def test_greedy_draws_nothing():
     random = Generator(0)
     before = random.state()

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.backend.random import Generator
-from tinygrad_llm.errors import GenerationError
+from tinygrad_llm.errors import GenerationError, NumericsError
 
 _FIRST_CANDIDATES = 64
 
@@ -78,7 +78,15 @@ def choose(logits: np.ndarray, how: Sampling, seen: Iterable[int], random: Gener
         how: the settings.
         seen: the tokens so far, for the repetition penalty.
         random: where the draw comes from; greedy choices draw nothing.
+
+    Raises:
+        NumericsError: a score is NaN or infinite; -inf, which nothing draws, is none of these.
     """
+    if not np.isfinite(top := logits.max()):  # NaN if any score is
+        raise NumericsError(
+            f"generate: the scores of the next token must be finite, the largest is {top}. The "
+            "weights hold NaN or have overflowed; load an earlier checkpoint, or try float32."
+        )
     if how.repetition_penalty != 1:
         logits = penalize(logits, seen, how.repetition_penalty)
     if how.greedy:
