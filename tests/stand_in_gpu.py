@@ -24,6 +24,8 @@ NOT_IN_CUPY = frozenset(
 NOT_IN_CUPY_ARRAYS = frozenset(
     "__array_interface__ __array_struct__ ctypes getfield resize setfield setflags".split()
 )
+# The shape of what these return depends on values, which CuPy waits for.
+SIZED_BY_VALUES = frozenset("argpartition bincount compress flatnonzero nonzero unique".split())
 
 SYNCHRONIZATIONS = []
 CALLS = None  # while something is recorded: a list of (function, arguments, keywords, result)
@@ -106,48 +108,33 @@ class DeviceArray:
             return lambda *args, **kwargs: run(value, *args, **kwargs)
         return value  # shape, dtype, strides ...
 
-    def get(self):
-        _waits("get")
-        return self.host.copy()
-
     def set(self, array, stream=None):
         self.host[...] = array
-
-    def item(self):
-        _waits("item")
-        return self.host.item()
-
-    def tolist(self):
-        _waits("tolist")
-        return self.host.tolist()
-
-    def __float__(self):
-        _waits("float")
-        return float(self.host)
-
-    def __int__(self):
-        _waits("int")
-        return int(self.host)
-
-    def __bool__(self):
-        _waits("bool")
-        return bool(self.host)
-
-    def __index__(self):
-        _waits("index")
-        return self.host.__index__()
 
     def __len__(self):
         return len(self.host)
 
     def __getitem__(self, index):
-        index = _unwrap(index, indexing=True)
+        index = _unwrap_index(index)
         return done(operator.getitem, (self.host, index), {}, self.host[index])
 
     def __setitem__(self, index, value):
         scalar = isinstance(value, np.ndarray) and value.ndim == 0  # CuPy takes it as a number
-        args = (self.host, _unwrap(index, indexing=True), value if scalar else _unwrap(value))
+        args = (self.host, _unwrap_index(index), value if scalar else _unwrap(value))
         done(operator.setitem, args, {}, operator.setitem(*args))
+
+
+def _read(name, read):
+    def method(self):
+        _waits(name)
+        return read(self.host)
+
+    return method
+
+
+for _name, _function in {"get": np.copy, "item": np.ndarray.item, "tolist": np.ndarray.tolist,
+                         "__float__": float, "__int__": int, "__bool__": bool}.items():  # fmt: skip
+    setattr(DeviceArray, _name, _read(_name.strip("_"), _function))
 
 
 def _operator(name):
@@ -186,18 +173,27 @@ def _wrap(value):
     return value
 
 
-def _unwrap(value, indexing=False):
+def _unwrap(value):
     if isinstance(value, DeviceArray):
         return value.host
     if isinstance(value, np.ndarray):
-        if indexing:
-            return value
         raise TypeError("a NumPy array was mixed into the arithmetic of GPU arrays")
     if isinstance(value, (tuple, list)):
-        return type(value)(_unwrap(v, indexing) for v in value)
+        return type(value)(_unwrap(v) for v in value)
     if isinstance(value, dict):
         return {k: _unwrap(v) for k, v in value.items()}
     return value
+
+
+def _unwrap_index(index):
+    """An index on the host; CuPy copies arrays and lists there, and counts a mask's elements."""
+    if isinstance(index, tuple):
+        return tuple(map(_unwrap_index, index))
+    if isinstance(index, (np.ndarray, list)):
+        _waits("copy of an index from the host")
+    if isinstance(index, DeviceArray) and index.dtype == bool:
+        _waits("number of elements that a mask selects")
+    return index.host if isinstance(index, DeviceArray) else index
 
 
 class _Stream:
@@ -264,7 +260,12 @@ class _Module:
             return _Ufunc(value)
         if isinstance(value, type) or not callable(value):
             return value  # float32, inf, newaxis
+        if name in SIZED_BY_VALUES:
+            _waits(name)
         return lambda *args, **kwargs: run(value, *args, **kwargs)
+
+    def where(self, *args):
+        return run(np.where, *args) if len(args) > 1 else self.nonzero(*args)
 
 
 class _Ufunc:
@@ -279,7 +280,7 @@ class _Ufunc:
     def at(self, a, indices, b=None):
         if a.dtype.name == "bfloat16":
             raise TypeError(f"CuPy's {self.ufunc.__name__}.at takes no bfloat16")
-        args = (a.host, _unwrap(indices, indexing=True), _unwrap(b))
+        args = (a.host, _unwrap_index(indices), _unwrap(b))
         done(self.ufunc.at, args, {}, self.ufunc.at(*args))
 
     def reduce(self, *args, **kwargs):

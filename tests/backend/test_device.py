@@ -94,8 +94,13 @@ def test_the_stand_in_catches_what_it_is_for(monkeypatch):
             assert x.flags.writeable
         with pytest.raises(AttributeError, match="vecdot"):
             assert backend.cuda_module().vecdot
+        with pytest.raises(TypeError, match="integer"):
+            range(DeviceArray(np.array(3)))
         float(x.sum())
-        assert synchronizations == ["float"]
+        x[DeviceArray(np.array([0, 2]))], x[1:], x[None]
+        x[np.array([0])], x[x > 0], backend.cuda_module().where(x)
+        index, mask = "copy of an index from the host", "number of elements that a mask selects"
+        assert synchronizations == ["float", index, mask, "nonzero"]
 
 
 def test_what_cupy_lacks_for_bfloat16_goes_through_float32(monkeypatch):
