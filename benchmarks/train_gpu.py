@@ -286,9 +286,10 @@ def command(what: str, *arguments: str) -> None:
 
         n_rows = int(arguments[0]) if arguments else 32
         print_model(gpt2(n_rows), n_rows)
+    elif what in ("-h", "--help"):
+        print(__doc__)
     else:
-        unknown = "" if what in ("-h", "--help") else f"train_gpu.py: there is no {what!r}.\n\n"
-        raise SystemExit(f"{unknown}{__doc__}")
+        raise SystemExit(f"train_gpu.py: there is no {what!r}.\n\n{__doc__}")
 
 
 if __name__ == "__main__":
