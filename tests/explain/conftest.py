@@ -51,7 +51,7 @@ def open_browser(width, height, phone=False):
 
 @pytest.fixture(scope="session")
 def browser():
-    driver = open_browser(1300, 850)
+    driver = open_browser(1300, 950)
     yield driver
     driver.quit()
 

@@ -128,7 +128,7 @@ def test_a_folded_module_is_one_step(page):
         press(page, Keys.ARROW_RIGHT)
         positions.append(script(page, "return explorer.position()"))
     assert positions[:4] == [1, 2, 3, 4]
-    assert positions[4] - positions[3] == 11, "block 0, folded"
+    assert positions[4] - positions[3] == 12, "block 0, folded"
     press(page, Keys.ARROW_LEFT)
     assert script(page, "return explorer.position()") == positions[4]
     assert find(page, ".row[aria-selected=true] .label").text == "blocks.0"

@@ -117,3 +117,23 @@ def test_hooks_see_the_whole_gradient_or_are_refused(rng):
     norm(late)
     with pytest.raises(tg.errors.GraphError, match="forward hook of the block"):
         late.retain_grad()
+
+
+def test_a_trace_with_numbers_sees_each_sum_where_it_is_written():
+    def names_and_loss(**options):
+        tg.manual_seed(3)
+        model = nn.GPT(nn.GPTConfig(31, 16, n_layer=2, n_head=2, n_embd=24))
+        ids = np.random.default_rng(0).integers(0, 31, (2, 16))
+        with tg.trace(**options) as trace:
+            loss = model.loss(ids, ids)
+            loss.backward()
+        return trace.ops, loss.item()
+
+    written, loss = names_and_loss(values=True)
+    sums = [op for op in written if op.name == "add" and op.scope.startswith("blocks")]
+    assert [op.scope for op in sums] == ["blocks.0", "blocks.0", "blocks.1", "blocks.1"]
+    # into the next norm, and on along the stream; after the last block there is only a norm
+    assert [len(op.arrived) for op in sums] == [2, 2, 2, 1]
+    run, same_loss = names_and_loss()
+    assert [op.name for op in run].count("add_layer_norm") == 4
+    assert loss == same_loss

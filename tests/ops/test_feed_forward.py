@@ -163,6 +163,8 @@ def test_the_module_takes_one_op_where_nobody_needs_the_layers(monkeypatch):
             near(y.numpy().astype(float), fused.numpy().astype(float))
             remove()
         assert ops_of(module, moved)[0] == ["feed_forward"]
+        with tg.trace(values=True):  # somebody reads along
+            assert ops_of(module, moved)[0] == small
         module.expand = nn.LoRALinear(module.expand, rank=2)
         assert "feed_forward" not in ops_of(module, moved)[0]
         wide = nn.FeedForward(C).to("cuda")

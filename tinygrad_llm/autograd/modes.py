@@ -130,7 +130,13 @@ class Observer:
 
     Used as a context manager. Several may be nested; each then sees every op. When none is
     active an op pays for one attribute look-up.
+
+    Attributes:
+        as_written: modules shall take the steps of their formulas one by one, also where one op
+            could take several at once: for a reader. The numbers are the same.
     """
+
+    as_written: bool = False
 
     def before_forward(self, node: Any, arrays: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Called with the op's node and raw arguments."""
@@ -158,6 +164,7 @@ class _Both(Observer):
 
     def __init__(self, first: Observer, second: Observer) -> None:
         self.first, self.second = first, second
+        self.as_written = first.as_written or second.as_written
 
     def before_forward(self, node: Any, arrays: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.first.before_forward(node, arrays, kwargs)
@@ -174,3 +181,8 @@ class _Both(Observer):
     def after_backward(self, node: Any, dy: Any, grads: tuple[Any, ...]) -> None:
         self.second.after_backward(node, dy, grads)
         self.first.after_backward(node, dy, grads)
+
+
+def watched_as_written() -> bool:
+    """Whether somebody reads along who wants every step of a formula as an op of its own."""
+    return state.observer is not None and state.observer.as_written

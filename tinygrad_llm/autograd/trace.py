@@ -54,6 +54,7 @@ class Trace(Observer):
         self._held = HeldArrays()
         self._timer = _Timer()
         self._values = ValueRecorder() if values else None
+        self.as_written = values  # a reader of numbers wants the formula's steps
 
     @property
     def keeps_values(self) -> bool:

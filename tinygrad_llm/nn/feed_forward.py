@@ -6,6 +6,7 @@ from typing import Any
 
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.modes import watched_as_written
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.nn._checks import check_size
 from tinygrad_llm.nn.dropout import Dropout
@@ -54,8 +55,10 @@ class FeedForward(Module):
         """Whether to compute the same by one op, which spares a GPU passes over memory.
 
         Its products are those of tensor cores, on 16-bit numbers. The layers then are not called,
-        so they must be plain ones, and nobody may listen to them.
+        so they must be plain ones, and nobody may listen to them or watch step by step.
         """
+        if watched_as_written():
+            return False
         if not isinstance(x, Tensor) or x.device == "cpu" or x.dtype.itemsize != 2:
             return False
         return all(

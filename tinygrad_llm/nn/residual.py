@@ -7,7 +7,7 @@ from typing import Any
 
 from tinygrad_llm.autograd import Tensor, enable_grad, no_grad
 from tinygrad_llm.autograd.function import Output
-from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.modes import state, watched_as_written
 from tinygrad_llm.errors import GraphError
 
 
@@ -18,7 +18,7 @@ class ResidualSum(Tensor):
     and adds and normalizes in one pass over memory (op ``add_layer_norm``), forward and backward,
     where an addition of its own would write the sum only for the norm to read it again. Whoever
     else reads the sum, be it a hook, another kind of norm or a user, finds it added; the numbers
-    are the same either way.
+    are the same either way. A trace that keeps numbers sees the addition where it is written.
 
     Args:
         x: the residual stream: a Tensor or an array.
@@ -35,6 +35,8 @@ class ResidualSum(Tensor):
         self.grad = self.grad_buffer = self.on_gradient = self._hooks = None
         # ``data`` and ``_node`` are not set: their first reader comes by __getattr__
         self._summands = x, update
+        if watched_as_written():
+            self._add_up()
 
     def __getattr__(self, name: str) -> Any:
         if name not in ("data", "_node"):
