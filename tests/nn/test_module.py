@@ -241,3 +241,55 @@ def test_apply_visits_every_module():
     names = []
     Net().apply(lambda m: names.append(type(m).__name__))
     assert names == ["Net", "Linear", "ModuleList", "Linear", "LayerNorm", "Linear"]
+
+
+def test_modules_in_a_plain_dict_are_refused():
+    net = nn.Module()
+    with pytest.raises(ConfigError, match="ModuleDict"):
+        net.parts = {"first": nn.Linear(1, 1)}
+    net.settings = {"width": 3}
+
+
+def test_own_parameters_alone():
+    net = Net()
+    assert [name for name, _ in net.named_parameters(recurse=False)] == ["scale"]
+    assert next(iter(net.parameters(recurse=False))) is net.scale
+    assert [name for name, _ in net.named_parameters("net")][0] == "net.scale"
+
+
+def test_computed_names():
+    net = nn.Module()
+    for i in range(2):
+        net.add_module(f"layer{i}", nn.Linear(2, 2, bias=False))
+    net.register_parameter("scale", nn.Parameter([1.0]))
+    net.register_parameter("bias", None)
+    assert [n for n, _ in net.named_parameters()] == ["scale", "layer0.weight", "layer1.weight"]
+    with pytest.raises(ConfigError, match="without dots"):
+        net.add_module("a.b", nn.Linear(2, 2))
+
+
+def test_the_names_of_types_and_devices():
+    net = Net()
+    for method, dtype in [("double", "float64"), ("half", "float16"), ("float", "float32")]:
+        assert getattr(net, method)() is net
+        assert {p.dtype.name for p in net.parameters()} == {dtype}
+    assert net.cpu().device == "cpu"
+    assert net.to("cpu", "float64").scale.dtype == np.float64
+    assert net.to(device="cpu", dtype=np.float32).scale.dtype == np.float32
+    with pytest.raises(ConfigError, match="device"):
+        net.to()
+
+
+def test_zero_grad_can_fill_with_zeros():
+    net, optimizer_net = Net(), Net()
+    optimizer = tg.optim.SGD(optimizer_net.parameters(), lr=1.0, weight_decay=0.5)
+    for module, zero in [(net, net.zero_grad), (optimizer_net, optimizer.zero_grad)]:
+        module(tg.tensor([[1.0, 2.0, 3.0]])).sum().backward()
+        zero(set_to_none=False)
+        assert not module.first.weight.grad.any()
+        assert module.tied.bias.grad is None  # it never had one
+    before = optimizer_net.scale.item()
+    optimizer.step()
+    assert optimizer_net.scale.item() == before / 2  # a gradient of 0 is decayed, none is not
+    optimizer.zero_grad(set_to_none=True)
+    assert all(p.grad is None for p in optimizer_net.parameters())

@@ -151,9 +151,12 @@ class Tensor(Operators, Exports):
             )
         return dy
 
-    def zero_grad(self) -> None:
-        """Forget the gradient: ``grad`` becomes None."""
-        self.grad = None
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradient; with ``set_to_none=False`` one that is there is filled with 0."""
+        if set_to_none or self.grad is None:
+            self.grad = None
+        else:
+            self.grad.fill(0)
 
     def detach(self) -> Tensor:
         """The same array as a constant: no gradient flows through it."""

@@ -6,12 +6,13 @@ Registration is an attribute assignment, as in PyTorch:
         def __init__(self) -> None:
             self.norm = nn.LayerNorm(8)          # registered, parameters "norm.weight", "norm.bias"
             self.scale = nn.Parameter([1.0])     # registered as "scale"
+            self.register_buffer("mask", later)  # a constant that moves and is saved with the rest
 
         def forward(self, x):
             return self.norm(x) * self.scale
 
 There is no second book-keeping: the attributes themselves, in the order of their assignment, are
-the registry.
+the registry. Only of buffers the names are noted, to tell them from other constants.
 """
 
 from __future__ import annotations
@@ -19,22 +20,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-import numpy as np
-
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.autograd.modes import state
-from tinygrad_llm.backend import to_device
-from tinygrad_llm.backend.dtypes import as_dtype, is_float
 from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.nn.hooks import Hooks
+from tinygrad_llm.nn.moving import Moving
 from tinygrad_llm.nn.parameter import Parameter
+from tinygrad_llm.nn.registration import check_assignment, check_name, check_new_buffer
 from tinygrad_llm.nn.state import load_arrays
 
 M = TypeVar("M", bound="Module")
-ForwardHook = Callable[..., Any]
-Remove = Callable[[], None]
+Named = Iterator[tuple[str, Tensor]]
 
 
-class Module:
+class Module(Hooks, Moving):
     """Base of all layers and models: assign parameters and modules, override ``forward``.
 
     Attributes:
@@ -43,27 +42,42 @@ class Module:
 
     training: bool = True
     _label: str = ""  # path from the calling module, for the scopes of a trace
-    _forward_pre_hooks: tuple[ForwardHook, ...] = ()
-    _forward_hooks: tuple[ForwardHook, ...] = ()
-    _backward_hooks: tuple[ForwardHook, ...] = ()
-
-    forward: Callable[..., Any]
+    _buffers: Mapping[str, bool] = {}  # name -> whether state_dict has it
 
     # ---- registration ------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Module):
             value._set_label(name)
-        elif isinstance(value, (list, tuple)):
-            _refuse_modules_in_list(self, name, value)
-        elif isinstance(self.__dict__.get(name), Parameter):
-            if value is not None and not isinstance(value, Parameter):
-                raise ConfigError(
-                    f"{type(self).__name__}.{name}: expected a Parameter or None, got "
-                    f"{type(value).__name__}. To change the values write {name}.copy_(values) "
-                    "inside tg.no_grad()."
-                )
+        else:
+            check_assignment(self, name, value)
         object.__setattr__(self, name, value)
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Keep a Tensor that is not learned as ``self.name``: a causal mask, a running mean.
+
+        It moves with `to` and is in `state_dict`, but no optimizer sees it. Another Tensor may be
+        assigned to the name later.
+
+        Args:
+            name: of the attribute.
+            tensor: the values, or None for a place to fill later.
+            persistent: False keeps it out of `state_dict`: it is made anew with the module.
+
+        Raises:
+            ConfigError: the name is taken or no name, or the value is not a Tensor.
+        """
+        check_new_buffer(self, name, tensor)
+        object.__setattr__(self, "_buffers", {**self._buffers, name: persistent})
+        setattr(self, name, tensor)
+
+    def register_parameter(self, name: str, parameter: Parameter | None) -> None:
+        """``self.name = parameter``, for names that are computed."""
+        setattr(self, check_name(self, name), parameter)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """``self.name = module``, for names that are computed."""
+        setattr(self, check_name(self, name), module)
 
     def _set_label(self, label: str) -> None:
         object.__setattr__(self, "_label", label)
@@ -97,18 +111,44 @@ class Module:
         """This module and all below it, each once."""
         return (module for _, module in self.named_modules())
 
-    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """All parameters with their paths; one that is shared (tied) comes once, first name."""
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """All parameters with their paths; one that is shared (tied) comes once, first name.
+
+        Args:
+            prefix: stands in front of the paths.
+            recurse: False for those of this module alone.
+        """
+        return self._members(prefix, recurse, lambda module: (
+            (name, value) for name, value in vars(module).items() if isinstance(value, Parameter)
+        ))  # fmt: skip
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """All parameters, each once."""
+        return (parameter for _, parameter in self.named_parameters(recurse=recurse))
+
+    def named_buffers(self, prefix: str = "", recurse: bool = True) -> Named:
+        """All that `register_buffer` keeps, with their paths; arguments as `named_parameters`."""
+        return self._members(prefix, recurse, lambda module: (
+            (name, getattr(module, name))
+            for name in module._buffers if isinstance(vars(module).get(name), Tensor)
+        ))  # fmt: skip
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """All that `register_buffer` keeps, each once."""
+        return (buffer for _, buffer in self.named_buffers(recurse=recurse))
+
+    def _members(
+        self, prefix: str, recurse: bool, own: Callable[[Module], Iterator[tuple[str, Any]]]
+    ) -> Iterator[tuple[str, Any]]:
+        """What ``own`` finds in each module, with paths, each once."""
         seen: set[int] = set()
-        for path, module in self.named_modules(prefix):
-            for name, value in vars(module).items():
-                if isinstance(value, Parameter) and id(value) not in seen:
+        for path, module in self.named_modules(prefix) if recurse else [(prefix, self)]:
+            for name, value in own(module):
+                if id(value) not in seen:
                     seen.add(id(value))
                     yield _join(path, name), value
-
-    def parameters(self) -> Iterator[Parameter]:
-        """All parameters, each once."""
-        return (parameter for _, parameter in self.named_parameters())
 
     def num_parameters(self, trainable_only: bool = False) -> int:
         """Number of learned numbers; shared ones count once."""
@@ -137,52 +177,6 @@ class Module:
         finally:
             state.scopes = outer
 
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        for hook in self._forward_pre_hooks:
-            changed = hook(self, args)
-            if changed is not None:
-                args = changed if isinstance(changed, tuple) else (changed,)
-        out = self.forward(*args, **kwargs)
-        for hook in self._forward_hooks:
-            changed = hook(self, args, out)
-            out = out if changed is None else changed
-        for hook in self._backward_hooks:
-            self._watch_gradient(out, hook)
-        return out
-
-    def _watch_gradient(self, out: Any, hook: ForwardHook) -> None:
-        for tensor in out if isinstance(out, tuple) else (out,):
-            if isinstance(tensor, Tensor) and tensor.requires_grad:
-                tensor.register_hook(lambda dy: hook(self, dy))
-
-    def register_forward_pre_hook(self, hook: ForwardHook) -> Remove:
-        """Call ``hook(module, args)`` before ``forward``; it may return other arguments.
-
-        Returns:
-            A function that removes the hook. (So do the other two.)
-        """
-        return self._add_hook("_forward_pre_hooks", hook)
-
-    def register_forward_hook(self, hook: ForwardHook) -> Remove:
-        """Call ``hook(module, args, output)`` after ``forward``; it may return another output."""
-        return self._add_hook("_forward_hooks", hook)
-
-    def register_backward_hook(self, hook: ForwardHook) -> Remove:
-        """Call ``hook(module, dy)`` with the gradient that arrives at the module's output.
-
-        ``dy`` is an array; the hook may return another one of its shape to send on instead.
-        """
-        return self._add_hook("_backward_hooks", hook)
-
-    def _add_hook(self, kind: str, hook: ForwardHook) -> Remove:
-        object.__setattr__(self, kind, (*getattr(self, kind), hook))
-
-        def remove() -> None:
-            left = tuple(h for h in getattr(self, kind) if h is not hook)
-            object.__setattr__(self, kind, left)
-
-        return remove
-
     # ---- changing all at once ----------------------------------------------------------------
 
     def train(self: M, mode: bool = True) -> M:
@@ -207,54 +201,35 @@ class Module:
             parameter.requires_grad_(requires_grad)
         return self
 
-    def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters; with ``set_to_none=False`` fill them with 0."""
         for parameter in self.parameters():
-            parameter.grad = None
-
-    def to(self: M, device_or_dtype: Any) -> M:
-        """Move all parameters and constant tensors to a device, or to a floating-point type.
-
-        The module itself is changed and returned. Make optimizers after the move.
-
-        Raises:
-            DeviceError: the device is unknown or absent.
-            DTypeError: neither a device nor a floating-point type.
-        """
-        convert = _converter(device_or_dtype)
-        moved: set[int] = set()
-        for module in self.modules():
-            for value in list(vars(module).values()):
-                if not isinstance(value, Tensor) or id(value) in moved:
-                    continue
-                moved.add(id(value))
-                data = convert(value.data)
-                if data is not value.data:
-                    value.data = data
-                    value.grad = value.grad_buffer = None
-        return self
-
-    @property
-    def device(self) -> str:
-        """Where the first parameter lives; ``"cpu"`` for a module without any."""
-        first = next(self.parameters(), None)
-        return "cpu" if first is None else first.device
+            parameter.zero_grad(set_to_none)
 
     # ---- saving and loading ------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All parameters by name, as constant Tensors that share the parameters' memory."""
-        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+        """All parameters and persistent buffers by name, as constants that share their memory."""
+        return {name: tensor.detach() for name, tensor in self._saved().items()}
+
+    def _saved(self) -> dict[str, Tensor]:
+        left_out = {
+            _join(path, name)
+            for path, module in self.named_modules()
+            for name, persistent in module._buffers.items() if not persistent
+        }  # fmt: skip
+        kept = {name: b for name, b in self.named_buffers() if name not in left_out}
+        return {**dict(self.named_parameters()), **kept}
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> tuple[list[str], list[str]]:
-        """Copy values into the parameters: all of them, or, on any error, none.
+        """Copy values into parameters and buffers: all of them, or, on any error, none.
 
         Args:
-            state_dict: name -> Tensor, array or nested list of the parameter's shape.
+            state_dict: name -> Tensor, array or nested list of the right shape.
             strict: refuse missing and unexpected names. A wrong shape is always refused.
-            assign: let the parameters take the arrays themselves where type and device allow it
+            assign: let them take the arrays themselves where type and device allow it
                 (no copy; for memory-mapped files).
 
         Returns:
@@ -263,8 +238,7 @@ class Module:
         Raises:
             CheckpointError: the names or shapes do not fit; lists all that do not.
         """
-        parameters = dict(self.named_parameters())
-        return load_arrays(type(self).__name__, parameters, state_dict, strict, assign)
+        return load_arrays(type(self).__name__, self._saved(), state_dict, strict, assign)
 
     def extra_repr(self) -> str:
         """Settings to show in ``print(module)``, such as "p=0.1"; empty by default."""
@@ -278,22 +252,3 @@ class Module:
 
 def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
-
-
-def _refuse_modules_in_list(owner: Module, name: str, values: Any) -> None:
-    if any(isinstance(v, (Module, Parameter)) for v in values):
-        raise ConfigError(
-            f"{type(owner).__name__}.{name}: modules or parameters in a plain list would not be "
-            "found by parameters() and state_dict(). Use nn.ModuleList, or one attribute each."
-        )
-
-
-def _converter(device_or_dtype: Any) -> Callable[[Any], Any]:
-    """A function that moves an array to the device, or a floating-point array to the type."""
-    name = device_or_dtype
-    if isinstance(name, str) and name.partition(":")[0] in ("cpu", "cuda"):
-        return lambda data: to_device(data, name)
-    dtype: np.dtype = as_dtype(name)
-    if not is_float(dtype):
-        raise ConfigError(f"to: modules need a floating-point type, got {dtype}.")
-    return lambda data: data.astype(dtype, copy=False) if is_float(data.dtype) else data

@@ -11,14 +11,13 @@ from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.autograd.versions import note_write
 from tinygrad_llm.backend import Array, is_array, to_device, to_numpy
 from tinygrad_llm.errors import CheckpointError
-from tinygrad_llm.nn.parameter import Parameter
 
 _SHOWN = 12  # names listed per kind of mistake; the rest is counted
 
 
 def load_arrays(
     owner: str,
-    parameters: Mapping[str, Parameter],
+    parameters: Mapping[str, Tensor],
     values: Mapping[str, Any],
     strict: bool,
     assign: bool,
@@ -53,10 +52,10 @@ def _describe(array: Array) -> str:
     return f"{array.shape}" if _is_numeric(array) else f"{array.shape} of type {array.dtype}"
 
 
-def _write(parameter: Parameter, array: Array, assign: bool) -> None:
+def _write(parameter: Tensor, array: Array, assign: bool) -> None:
     target = parameter.data
     if assign and array.dtype == target.dtype and type(array) is type(target):
-        parameter.replace_data(array)
+        parameter.data, parameter.grad, parameter.grad_buffer = array, None, None
         return
     if isinstance(target, np.ndarray):
         target[...] = to_numpy(array)  # NumPy converts while it copies

@@ -30,6 +30,7 @@ def _describe(module: Module, name: str, depth: int, lines: list[str]) -> None:
         for key, value in vars(module).items()
         if isinstance(value, Parameter)
     ]
+    shapes += [f"buffer {key} {b.shape}" for key, b in module.named_buffers(recurse=False)]
     label = f"{name}: " if name else ""
     settings = module.extra_repr()
     shown = [*shapes, settings] if settings else shapes

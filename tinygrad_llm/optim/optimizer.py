@@ -63,11 +63,16 @@ class Optimizer:
                 self.update(buffer, run, self.param_groups[run.group])
             buffer.finish_step()
 
-    def zero_grad(self) -> None:
-        """Forget all gradients."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients.
+
+        Args:
+            set_to_none: False fills them with 0 instead: a step then moves and decays every
+                parameter that ever had a gradient.
+        """
         for group in self.param_groups:
             for parameter in group["params"]:
-                parameter.grad = None
+                parameter.zero_grad(set_to_none)
 
     def gradients(self) -> list[Array]:
         """All gradients as a few long arrays, for clipping and for sums over processes."""

@@ -1,0 +1,73 @@
+"""What may be assigned to a module under which name: everything else would be lost in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.nn.parameter import Parameter
+
+if TYPE_CHECKING:
+    from tinygrad_llm.nn.module import Module
+
+
+def check_assignment(owner: Module, name: str, value: Any) -> None:
+    """Raise a ConfigError unless ``owner.name = value`` means what it looks like."""
+    if isinstance(value, (list, tuple, Mapping)):
+        _refuse_modules_in_container(owner, name, value)
+    if value is None:
+        return
+    if isinstance(vars(owner).get(name), Parameter) and not isinstance(value, Parameter):
+        raise ConfigError(
+            f"{type(owner).__name__}.{name}: expected a Parameter or None, got "
+            f"{type(value).__name__}. To change the values write {name}.copy_(values) "
+            "inside tg.no_grad()."
+        )
+    if name in owner._buffers and not isinstance(value, Tensor):
+        raise ConfigError(
+            f"{type(owner).__name__}.{name}: this buffer takes a Tensor or None, got "
+            f"{type(value).__name__}. Wrap the values in tg.tensor(...)."
+        )
+
+
+def check_new_buffer(owner: Module, name: str, value: Any) -> None:
+    """Raise a ConfigError unless ``value`` can become a buffer called ``name``."""
+    check_name(owner, name)
+    if name not in owner._buffers and hasattr(owner, name):
+        raise ConfigError(
+            f"{type(owner).__name__}.register_buffer: there is an attribute {name!r} already. "
+            "Choose another name."
+        )
+    if value is not None and not isinstance(value, Tensor):
+        raise ConfigError(
+            f"{type(owner).__name__}.register_buffer: {name!r} must be a Tensor or None, got "
+            f"{type(value).__name__}. Wrap the values in tg.tensor(...)."
+        )
+
+
+def check_name(owner: Module, name: Any) -> str:
+    """The name, if paths such as "blocks.0" can be made of it.
+
+    Raises:
+        ConfigError: not text, empty, or with a dot.
+    """
+    if not isinstance(name, str) or not name or "." in name:
+        raise ConfigError(
+            f"{type(owner).__name__}: a name is text without dots and not empty, got {name!r}."
+        )
+    return name
+
+
+def _refuse_modules_in_container(owner: Module, name: str, container: Any) -> None:
+    from tinygrad_llm.nn.module import Module
+
+    by_name = isinstance(container, Mapping)
+    values = container.values() if by_name else container
+    if any(isinstance(value, (Module, Parameter)) for value in values):
+        kind = ("dict", "nn.ModuleDict") if by_name else ("list", "nn.ModuleList")
+        raise ConfigError(
+            f"{type(owner).__name__}.{name}: modules or parameters in a plain {kind[0]} would not "
+            f"be found by parameters() and state_dict(). Use {kind[1]}, or one attribute each."
+        )
