@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.returned import from_hook, gradient_of, one_per_argument
 from tinygrad_llm.autograd.versions import clock, was_overwritten
 from tinygrad_llm.errors import GraphError, OutOfMemoryError
 
@@ -36,6 +37,8 @@ def run_backward(root: Any, dy: Any, retain_graph: bool = False) -> None:
 
     Raises:
         GraphError: the graph was freed by an earlier walk, or a saved array was overwritten.
+        GradientError: an op returned too many or too few gradients, or one of the wrong shape
+            or type.
     """
     pending: dict[Any, Any] = {root: dy}
     owned: set[Any] = set()  # nodes whose pending gradient is an array nobody else holds
@@ -45,23 +48,29 @@ def run_backward(root: Any, dy: Any, retain_graph: bool = False) -> None:
         dy = pending.pop(node)
         owned.discard(node)
         if node.hooks:
-            dy = _run_hooks(node, dy)
-        grads = _node_backward(node, dy)
+            dy = _run_hooks(node.hooks, dy)
+        grads, kind = _node_backward(node, dy), type(dy)
         for edge, grad in zip(node.edges, grads, strict=True):
             if edge is None or grad is None:
                 continue
             if edge.is_leaf_edge:
+                x = edge.data
+                if type(grad) is not kind or grad.shape != x.shape or grad.dtype is not x.dtype:
+                    grad = gradient_of(edge, grad, node)
                 if edge._hooks is None:
                     accumulate(edge, grad, node.fresh)
                     continue
                 edge = _LeafNode(edge)  # hooks want the whole gradient, so collect it first
-            seen = pending.get(edge)
-            if edge.n_outputs > 1:  # node is one Output of it: keep the gradients side by side
-                if seen is None:
-                    seen = pending[edge] = [None] * edge.n_outputs
-                    heappush(heap, (-edge.time, edge))
-                seen[node.index] = grad
+            elif edge.n_outputs > 1:  # node is one Output of it
+                _keep_beside(pending, heap, edge, node.index, grad)
                 continue
+            elif (
+                type(grad) is not kind
+                or grad.shape != edge.result_shape
+                or grad.dtype is not edge.result_dtype
+            ):
+                grad = gradient_of(edge, grad, node)
+            seen = pending.get(edge)
             if seen is None:
                 pending[edge] = grad
                 heappush(heap, (-edge.time, edge))
@@ -88,9 +97,19 @@ def _node_backward(node: Any, dy: Any) -> tuple[Any, ...]:
         grads = node.backward(dy) if node.n_outputs == 1 else node.backward(*dy)
     except MemoryError as error:
         raise out_of_memory(node.name, "backward", error) from error
+    if type(grads) is not tuple or len(grads) != len(node.edges):
+        grads = one_per_argument(node, grads)
     if observer is not None:
-        observer.after_backward(node, dy, grads if type(grads) is tuple else (grads,))
-    return grads if type(grads) is tuple else (grads,)
+        observer.after_backward(node, dy, grads)
+    return grads
+
+
+def _keep_beside(pending: dict[Any, Any], heap: list[Any], op: Any, index: int, dy: Any) -> None:
+    """Put the gradient of one result of ``op`` beside those of its other results."""
+    if op not in pending:
+        pending[op] = [None] * op.n_outputs
+        heappush(heap, (-op.time, op))
+    pending[op][index] = dy
 
 
 def out_of_memory(op: str, direction: str, error: MemoryError) -> OutOfMemoryError:
@@ -140,6 +159,8 @@ def accumulate(leaf: Any, grad: Any, fresh: bool) -> None:
         if grad is not buffer:
             buffer[...] = grad
         leaf.grad = buffer
+    elif isinstance(grad, np.generic):  # NumPy's product of arrays without axes
+        leaf.grad = np.asarray(grad, leaf.data.dtype)
     else:
         own = fresh and _may_write(grad) and grad.dtype == leaf.data.dtype
         leaf.grad = grad if own else grad.astype(leaf.data.dtype)
@@ -167,20 +188,16 @@ class _LeafNode:
         return False  # equal times in the heap: any order will do
 
     def backward(self, dy: Any) -> tuple[Any, ...]:
-        for hook in self.leaf._hooks:
-            changed = hook(dy)
-            dy = dy if changed is None else changed
-        accumulate(self.leaf, dy, fresh=False)
+        accumulate(self.leaf, _run_hooks(self.leaf._hooks, dy), fresh=False)
         return ()
 
     def release(self) -> None:
         pass
 
 
-def _run_hooks(node: Any, dy: Any) -> Any:
-    for hook in list(node.hooks):
-        changed = hook(dy)
-        dy = dy if changed is None else changed
+def _run_hooks(hooks: list[Any], dy: Any) -> Any:
+    for hook in list(hooks):
+        dy = from_hook(dy, hook(dy))
     return dy
 
 

@@ -49,6 +49,7 @@ class Function:
         requires_grad: whether any is; if not, nothing need be saved.
         saved: what ``save`` was given.
         edges: for each positional argument, where its gradient goes.
+        result_shape, result_dtype: what the gradient that arrives must have; set when recorded.
         ran: class attribute: what computes it, "array code" or the name of a kernel.
         kernel_twin: class attribute: the same op by a Triton kernel, if there is one; its
             ``choose`` decides between the two (ops/_dispatch.py).
@@ -67,6 +68,8 @@ class Function:
     requires_grad: bool = False
     saved: tuple[Any, ...] = ()
     edges: tuple[Edge, ...] = ()
+    result_shape: tuple[int, ...]
+    result_dtype: np.dtype
     time: int = 0
     n_outputs: int = 1
     hooks: list[Callable[[Array], Array | None]] | None = None
@@ -120,13 +123,15 @@ class Function:
             DeviceError: the tensors live on different devices.
             OutOfMemoryError: the device has no room for the result.
         """
-        arrays, needs, first = [], [], None
+        arrays, needs, edges, first = [], [], [], None
         recording = state.grad_enabled
         for arg in args:
             if isinstance(arg, Tensor):
                 data = arg.data
                 arrays.append(data)
-                needs.append(recording and arg.requires_grad)
+                need = recording and arg.requires_grad
+                needs.append(need)
+                edges.append((arg._node or arg) if need else None)
                 if first is None:
                     first = data
                 elif type(data) is not type(first):
@@ -134,6 +139,7 @@ class Function:
             else:
                 arrays.append(arg.item() if isinstance(arg, np.generic) else arg)
                 needs.append(False)
+                edges.append(None)
         twin = cls.kernel_twin
         if twin is None or (type(first) is np.ndarray and state.kernels != "force"):
             ctx = cls()
@@ -143,9 +149,7 @@ class Function:
         ctx.needs = tuple(needs)
         ctx.requires_grad = True in needs
         if ctx.requires_grad:
-            ctx.edges = tuple(
-                [(a._node or a) if need else None for a, need in zip(args, needs, strict=True)]
-            )
+            ctx.edges = tuple(edges)
         try:
             if state.observer is None:
                 out = ctx.forward(*arrays, **kwargs)
@@ -163,16 +167,17 @@ class Function:
         """Enter the node into the graph: its time, and the tensors it made."""
         self.time = clock.next()
         if type(out) is not tuple:
+            self.result_shape, self.result_dtype = out.shape, out.dtype
             return make_result(out, self)
         self.n_outputs = len(out)
-        return tuple(make_result(o, Output(self, i)) for i, o in enumerate(out))
+        return tuple(make_result(o, Output(self, i, o)) for i, o in enumerate(out))
 
 
 class Output(Function):
     """One of several results of an op: hands its gradient to its place among the op's ``dy``."""
 
-    def __init__(self, parent: Function, index: int) -> None:
-        self.index = index
+    def __init__(self, parent: Function, index: int, out: Array) -> None:
+        self.index, self.result_shape, self.result_dtype = index, out.shape, out.dtype
         self.edges = (parent,)
         self.needs = (True,)
         self.time = clock.next()

@@ -9,6 +9,11 @@ The slope along direction v is estimated from four function values,
 error are near 1e-11. The direction is one element after the other for small arrays; for large
 ones a sample of elements and some random directions, each of which weighs all elements at once.
 
+A slope along v is a sum over grad * v, which broadcasts: a gradient of a wrong shape may well have
+the right slopes. So before any slope each ``backward`` must return one gradient per argument, of
+the argument's shape and type (autograd/returned.py, in every walk), and the same gradient must be
+found where an optimizer provides the array for it (autograd/gradcheck_buffers.py).
+
 A function with array results is reduced to a number by fixed random weights, so that one check
 covers every output.
 """
@@ -16,11 +21,12 @@ covers every output.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from tinygrad_llm.autograd.gradcheck_buffers import buffer_fault
+from tinygrad_llm.autograd.gradcheck_report import Comparison, Report
 from tinygrad_llm.autograd.modes import no_grad
 from tinygrad_llm.autograd.tensor import Tensor, make_result
 from tinygrad_llm.backend import Array, is_array, to_device, to_numpy
@@ -30,59 +36,6 @@ from tinygrad_llm.errors import GradientError
 
 EPS, RTOL, ATOL = 1e-4, 1e-6, 1e-9
 MAX_ELEMENTS, DIRECTIONS = 256, 8
-
-
-@dataclass
-class Comparison:
-    """One array's gradient against the finite differences.
-
-    Attributes:
-        name: of the input or parameter.
-        shape: its shape.
-        checked: how many slopes were compared.
-        error: the worst relative error, |a - n| / max(|a|, |n|, atol / rtol).
-        where: index of the worst element, or "direction k".
-        analytic, numeric: the two slopes there.
-        passed: error <= rtol.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    checked: int = 0
-    error: float = 0.0
-    where: str = ""
-    analytic: float = 0.0
-    numeric: float = 0.0
-    passed: bool = True
-
-
-@dataclass
-class Report:
-    """The result of a gradient check: one `Comparison` per input and parameter."""
-
-    entries: list[Comparison] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        """True when every gradient agrees."""
-        return all(e.passed for e in self.entries)
-
-    @property
-    def error(self) -> float:
-        """The worst relative error of all."""
-        return max((e.error for e in self.entries), default=0.0)
-
-    def __bool__(self) -> bool:
-        return self.passed
-
-    def __str__(self) -> str:
-        width = max([len(e.name) for e in self.entries] + [5])
-        lines = [f"{'input':<{width}}  {'shape':<16} {'checked':>7} {'worst error':>12}"]
-        for e in self.entries:
-            wrong = f"WRONG at {e.where}: {e.analytic:.9g} != {e.numeric:.9g}"
-            row = f"{e.name:<{width}}  {e.shape!s:<16} {e.checked:>7} {e.error:>12.2e}"
-            lines.append(f"{row}  {'ok' if e.passed else wrong}")
-        return "\n".join(lines)
 
 
 def gradcheck(
@@ -118,7 +71,8 @@ def gradcheck(
         the report; ``print(report)`` shows a table.
 
     Raises:
-        GradientError: a gradient is wrong, missing, or the function is not deterministic.
+        GradientError: a gradient is wrong, missing, has another shape or type than what it
+            belongs to, or the function is not deterministic.
     """
     fn_inputs, variables, restore = _prepare(fn, inputs)
     try:
@@ -176,12 +130,18 @@ def _check(
     method: str,
 ) -> Report:
     evaluate = _Reduced(fn, inputs)
-    evaluate.backward()
     if evaluate() != evaluate():
         raise GradientError(
             "gradcheck: two calls with the same inputs differ. Random numbers must come from the "
             "default generator (tg.manual_seed), or be switched off."
         )
+    try:
+        evaluate.backward()
+        fault = buffer_fault(evaluate.backward, variables)
+    except GradientError as error:
+        fault = str(error)
+    if fault:
+        return Report(fault=fault)
     rng = np.random.default_rng(0)
     report = Report()
     for name, x in variables:

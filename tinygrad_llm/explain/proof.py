@@ -1,9 +1,9 @@
 """``python -m tinygrad_llm gradcheck``: every gradient proven in one table.
 
 Three parts. First every op of the registry against finite differences, on all its samples, and
-with each of its planted mistakes, which must be caught. Then every parameter of a real small GPT:
-the same modules, tied weights, dropout with a fixed seed, loss over chunks of rows. At the end one
-line and the exit status.
+with each of its planted mistakes, which must be caught: wrong slopes, and gradients of another
+shape, type and number. Then every parameter of a real small GPT: the same modules, tied weights,
+dropout with a fixed seed, loss over chunks of rows. At the end one line and the exit status.
 """
 
 from __future__ import annotations
@@ -18,10 +18,33 @@ import numpy as np
 
 from tinygrad_llm import ops  # noqa: F401  (fills the registry)
 from tinygrad_llm.autograd.gradcheck import RTOL, Report, gradcheck
-from tinygrad_llm.autograd.registry import REGISTRY, Op, Sample
+from tinygrad_llm.autograd.registry import REGISTRY, Op, Sample, true_gradient
 from tinygrad_llm.backend import Array, module_for, to_device
 from tinygrad_llm.backend.dtypes import is_float
 from tinygrad_llm.backend.random import default_generator, manual_seed
+
+
+def _each(change: Callable[[Array], Array]) -> Callable[..., Any]:
+    """A ``backward`` that changes each of the right gradients."""
+
+    def wrong(ctx: Any, *dy: Any) -> tuple[Any, ...]:
+        grads = true_gradient(ctx, *dy)
+        grads = grads if isinstance(grads, tuple) else (grads,)
+        return tuple(None if g is None else change(g) for g in grads)
+
+    return wrong
+
+
+def _one_too_many(ctx: Any, *dy: Any) -> tuple[Any, ...]:
+    grads = true_gradient(ctx, *dy)
+    return (*grads, None) if isinstance(grads, tuple) else (grads, None)
+
+
+WRONG_FORMS = {  # mistakes that leave every number right, planted in each op
+    "another shape": _each(lambda g: g[None]),
+    "another type": _each(lambda g: g.astype(np.float32)),
+    "one gradient too many": _one_too_many,
+}
 
 
 @dataclass
@@ -85,6 +108,7 @@ def call_on(
 def check_op(op: Op, seed: int = 0, device: str = "cpu") -> OpProof:
     """Check one op on all its samples, and its planted mistakes."""
     apply = op.function.apply  # type: ignore[attr-defined]
+    planted = [*op.wrong.values(), *WRONG_FORMS.values()]
     reports = [
         gradcheck(*call_on(device, apply, s), raise_error=False)
         for s in op.samples(np.random.default_rng(seed))
@@ -95,8 +119,8 @@ def check_op(op: Op, seed: int = 0, device: str = "cpu") -> OpProof:
         len(reports),
         sum(e.checked for r in reports for e in r.entries),
         max(r.error for r in reports),
-        len(op.wrong),
-        sum(is_caught(op, wrong, seed, device) for wrong in op.wrong.values()),
+        len(planted),
+        sum(is_caught(op, wrong, seed, device) for wrong in planted),
     )
 
 
@@ -183,7 +207,8 @@ def main(argv: list[str] | None = None) -> int:
     planted, caught = sum(p.planted for p in proofs), sum(p.caught for p in proofs)
     print(
         f"\n{'PASS' if ok else 'FAIL'}: {len(proofs)} ops, worst relative error {worst:.1e} "
-        f"(limit {RTOL:.0e}), {caught} of {planted} planted mistakes caught, "
+        f"(limit {RTOL:.0e}), {caught} of {planted} planted mistakes caught "
+        "(in each op wrong slopes, and gradients of another shape, type and number), "
         f"{time.perf_counter() - start:.1f} s."
     )
     return 0 if ok else 1
