@@ -56,7 +56,7 @@ def run_backward(root: Any, dy: Any, retain_graph: bool = False) -> None:
             if edge.is_leaf_edge:
                 x = edge.data
                 if type(grad) is not kind or grad.shape != x.shape or grad.dtype is not x.dtype:
-                    grad = gradient_of(edge, grad, node)
+                    grad = gradient_of(edge, grad, node)  # looks closer, or raises
                 if edge._hooks is None:
                     accumulate(edge, grad, node.fresh)
                     continue
