@@ -49,4 +49,7 @@ def plain_index(index: Any) -> Any:
         return tuple(plain_index(i) for i in index)
     if hasattr(index, "is_leaf_edge"):
         return index.data
-    return np.asarray(index) if isinstance(index, list) else index
+    if not isinstance(index, list):
+        return index
+    array = np.asarray(index)
+    return array if array.size else array.astype(np.intp)  # to NumPy [] is a list of floats

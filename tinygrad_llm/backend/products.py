@@ -86,5 +86,5 @@ def compute_all(products: Sequence[Product], beside: Sequence[Callable[[], Any]]
 
 def even_slices(length: int, n: int) -> list[slice]:
     """At most ``n`` slices of about equal size; they begin at multiples of 16."""
-    step = -(-length // (16 * n)) * 16
+    step = max(1, -(-length // (16 * n))) * 16
     return [slice(i, min(i + step, length)) for i in range(0, length, step)]

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 from tinygrad_llm.autograd import Function
 from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.backend import is_array
+from tinygrad_llm.backend.dtypes import is_float
 from tinygrad_llm.errors import KernelError
 
 F = TypeVar("F", bound=type)
@@ -77,7 +78,7 @@ def _out_of_reach(arrays: list[Any]) -> str | None:
     for array in filter(is_array, arrays):
         if array.dtype.name == "float64":
             return FLOAT64
-        if not array.size and array.dtype.kind == "f":
+        if not array.size and is_float(array.dtype):
             return "an array is empty; there is nothing to launch"
         if not array.ndim:
             return "an array has no axes; kernels work along the last one"

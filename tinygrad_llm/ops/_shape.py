@@ -53,11 +53,14 @@ def normalize_axis(op: str, axis: int, ndim: int) -> int:
 
 
 def normalize_axes(op: str, axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:
-    """One, several or all axes as a tuple counted from the front."""
+    """One, several or all axes as a tuple counted from the front.
+
+    A tensor without axes may be reduced along axis 0 or -1, as in PyTorch: that leaves it as it is.
+    """
     if axis is None:
         return tuple(range(ndim))
     axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    axes = tuple(normalize_axis(op, a, ndim) for a in axes)
+    axes = tuple(normalize_axis(op, a, max(ndim, 1)) for a in axes)
     if len(set(axes)) != len(axes):
         raise ShapeError(f"{op}: axis {axis} names one axis twice.")
-    return axes
+    return axes if ndim else ()

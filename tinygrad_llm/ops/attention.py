@@ -30,6 +30,11 @@ from tinygrad_llm.ops._attention_blocks import (
 from tinygrad_llm.ops.dropout import dropout_composed
 
 
+def default_scale(q: Any) -> float:
+    """1 / sqrt(D) for q (..., D), which keeps scores of a normal q and k at variance 1."""
+    return 1 / math.sqrt(max(q.shape[-1], 1))
+
+
 def attention_forward(
     xp: ArrayModule, q: Array, k: Array, v: Array, s: Settings, y: Array
 ) -> Array:
@@ -40,6 +45,9 @@ def attention_forward(
         no key, whose output is 0.
     """
     logsum = empty(xp, q.shape[:-1], q.dtype)  # (B, H, T)
+    if not k.shape[-2]:
+        y[...] = logsum[...] = 0
+        return logsum
     groups = head_groups(xp, q.shape, k.shape[-2])
 
     def group(i: int) -> None:
@@ -74,6 +82,9 @@ def attention_backward(
     s: Settings, dq: Array, dk: Array, dv: Array,
 ) -> None:  # fmt: skip
     """Write the gradients of q, k and v to ``dq``, ``dk`` and ``dv``."""
+    if not q.shape[-2]:  # nobody looked at the keys
+        dk[...] = dv[...] = 0
+        return
     groups = head_groups(xp, q.shape, k.shape[-2])
 
     def group(i: int) -> None:
@@ -115,7 +126,7 @@ def attention_composed(
 ) -> Tensor:  # fmt: skip
     """softmax(q k^T / sqrt D) v in small ops: the whole (T, S) matrix at once."""
     t, n = q.shape[-2], k.shape[-2]
-    x = (q @ k.swapaxes(-1, -2)) * (scale or 1 / math.sqrt(q.shape[-1]))  # (..., T, S)
+    x = (q @ k.swapaxes(-1, -2)) * (scale or default_scale(q))  # (..., T, S)
     if causal:
         x = x.masked_fill(~np.tri(t, n, n - t, dtype=bool), -np.inf)
     if mask is not None:
@@ -197,7 +208,7 @@ class ScaledDotProductAttention(Function):
         mask = _as_mask(xp, mask, (*q.shape[:-1], k.shape[-2]))
         q, k, v = (_with_two_batch_axes(x.astype(work, copy=False)) for x in (q, k, v))
         ctx.settings = make_settings(
-            ctx.name, xp, q.shape, 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale),
+            ctx.name, xp, q.shape, default_scale(q) if scale is None else float(scale),
             causal, None if mask is None else _with_two_batch_axes(mask), dropout_p, key,
         )  # fmt: skip
         y = empty(xp, q.shape, q.dtype)

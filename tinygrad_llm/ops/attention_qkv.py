@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
@@ -16,6 +15,7 @@ from tinygrad_llm.ops.attention import (
     attention_backward,
     attention_composed,
     attention_forward,
+    default_scale,
 )
 
 
@@ -86,7 +86,7 @@ class AttentionQKV(Function):
         qkv = qkv.astype(accumulate_dtype(qkv.dtype), copy=False)
         q, k, v = heads(qkv, 3, n_head)
         ctx.settings = make_settings(
-            "attention_qkv", ctx.xp, q.shape, 1 / math.sqrt(q.shape[-1]), causal, None,
+            "attention_qkv", ctx.xp, q.shape, default_scale(q), causal, None,
             dropout_p, key,
         )  # fmt: skip
         y = empty(ctx.xp, (b, t, width // 3), qkv.dtype)

@@ -8,7 +8,7 @@ from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.tensor import Tensor, make_result
 from tinygrad_llm.backend import array_module
 from tinygrad_llm.errors import ShapeError
-from tinygrad_llm.ops._shape import broadcast_error, normalize_axis
+from tinygrad_llm.ops._shape import broadcast_error, normalize_axes
 
 
 def _comparison(name: str) -> Any:
@@ -28,12 +28,12 @@ def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor
     """Index of the largest element along ``axis``, or of the flattened tensor; int64.
 
     Raises:
-        ShapeError: the tensor is empty, or has no such axis.
+        ShapeError: the axis (or the whole tensor) has no element, or there is no such axis.
     """
-    if not x.size:
+    axes = normalize_axes("argmax", axis, x.ndim)
+    if 0 in [x.shape[i] for i in axes]:
         raise ShapeError(f"argmax: a tensor of shape {x.shape} has no element to choose.")
-    if axis is not None:
-        axis = normalize_axis("argmax", axis, x.ndim)
+    axis = axes[0] if axis is not None and axes else None
     return make_result(x.data.argmax(axis=axis, keepdims=keepdims), None)
 
 

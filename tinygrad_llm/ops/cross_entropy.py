@@ -46,9 +46,13 @@ def flatten_targets(
     """Targets as (N,) integers, and which of them are counted.
 
     Raises:
-        ShapeError: not one target for each row of ``shape``.
+        ShapeError: not one target for each row of ``shape``, or no class to choose.
         IndexRangeError: a class that does not exist.
     """
+    if not n_classes:
+        raise ShapeError(
+            f"{op}: expected scores of at least one class along the last axis, got none."
+        )
     ids = as_ids(op, xp, targets, n_classes, ignore)
     if ids.shape != shape:
         raise ShapeError(
@@ -137,7 +141,7 @@ class CrossEntropy(Function):
             raise ConfigError(
                 f"cross_entropy: reduction must be one of {REDUCTIONS}, got {reduction!r}."
             )
-        xp, v = ctx.xp, logits.shape[-1]
+        xp, v = ctx.xp, logits.shape[-1] if logits.ndim else 0
         ids, counted = flatten_targets(
             "cross_entropy", xp, logits.shape[:-1], targets, v, ignore_index
         )

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample
 from tinygrad_llm.backend import Array, ArrayModule, to_numpy
-from tinygrad_llm.backend.compute import add_at, empty
+from tinygrad_llm.backend.compute import add_at, as_rows, empty
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._ids import as_ids
@@ -96,5 +96,5 @@ class Embedding(Function):
             dweight = ctx.xp.zeros(ctx.table_shape, dy.dtype)
         elif not accumulate:
             dweight.fill(0)
-        embedding_backward(ctx.xp, dy.reshape(-1, dy.shape[-1]), ids.reshape(-1), dweight)
+        embedding_backward(ctx.xp, as_rows(dy), ids.reshape(-1), dweight)
         return None, dweight

@@ -8,6 +8,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
 from tinygrad_llm.backend import Array
+from tinygrad_llm.backend.compute import as_rows
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops.gelu import gelu_and_slope, gelu_composed, times_slope
 from tinygrad_llm.ops.linear import check_linear_shapes, linear_backward, linear_forward
@@ -79,7 +80,7 @@ class FeedForward(Function):
 
     def forward(ctx, x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> Array:
         check_feed_forward_shapes(x, w1, b1, w2, b2)
-        rows = x.reshape(-1, x.shape[-1])  # (N, C)
+        rows = as_rows(x)  # (N, C)
         z = linear_forward(ctx.xp, rows, w1, b1)  # (N, H)
         a, slope = gelu_and_slope(ctx.xp, z, "tanh")
         y = linear_forward(ctx.xp, a, w2, b2)  # (N, O)
@@ -90,7 +91,7 @@ class FeedForward(Function):
     def backward(ctx, dy: Array) -> Any:
         x, w1, a, w2, slope = ctx.saved
         xp, (x_needs, w1_needs, b1_needs, w2_needs, b2_needs) = ctx.xp, ctx.needs
-        dy, rows = dy.reshape(-1, len(w2)), x.reshape(-1, x.shape[-1])
+        dy, rows = as_rows(dy), as_rows(x)
         inner = x_needs or w1_needs or b1_needs
         da, dw2, db2 = linear_backward(
             xp, dy, a, w2, (inner, w2_needs, b2_needs), ctx.place(3), ctx.place(4)

@@ -28,7 +28,7 @@ def layer_norm_forward(
 ) -> Array:  # fmt: skip
     """Write n = (x - mean) / std and y for rows x (N, C); returns r = 1 / std (N, 1)."""
     xp.subtract(x, row_mean(xp, x), out=n)
-    r = 1 / xp.sqrt(row_dot(xp, n, n) / x.shape[-1] + eps)  # (N, 1)
+    r = 1 / xp.sqrt(row_dot(xp, n, n) / max(x.shape[-1], 1) + eps)  # (N, 1)
     n *= r
     xp.multiply(n, 1 if weight is None else weight, out=y)
     if bias is not None:
@@ -43,7 +43,7 @@ def layer_norm_backward(
     scratch = xp.multiply(dy, n, out=empty(xp, n.shape, n.dtype))
     dweight, dbias = sum_rows(xp, scratch), sum_rows(xp, dy)
     dn = xp.multiply(dy, 1 if weight is None else weight, out=dx)
-    mean, along = row_mean(xp, dn), row_dot(xp, dn, n) / n.shape[-1]  # (N, 1)
+    mean, along = row_mean(xp, dn), row_dot(xp, dn, n) / max(n.shape[-1], 1)  # (N, 1)
     dx -= mean
     dx -= xp.multiply(n, along, out=scratch)
     dx *= r
@@ -118,7 +118,9 @@ class Normalization(Function):
 
 
 def check_affine(op: str, x: Array, weight: Array | None, bias: Array | None) -> None:
-    """Raise a ShapeError unless weight and bias have the length of the last axis of x."""
+    """Raise a ShapeError unless x has an axis, and weight and bias have the length of the last."""
+    if not x.ndim:
+        raise ShapeError(f"{op}: x must have at least one axis to normalize along, got shape ().")
     for name, p in (("weight", weight), ("bias", bias)):
         if p is not None and p.shape != x.shape[-1:]:
             raise ShapeError(

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, register, sample, true_gradient
 from tinygrad_llm.backend import Array, ArrayModule
-from tinygrad_llm.backend.compute import empty, matmul, matmul_all, sum_rows
+from tinygrad_llm.backend.compute import as_rows, empty, matmul, matmul_all, sum_rows
 from tinygrad_llm.errors import ShapeError
 
 
@@ -97,8 +97,7 @@ class Linear(Function):
         check_linear_shapes("linear", x, weight, bias)
         if ctx.requires_grad:
             ctx.save(x, weight)
-        rows = x.reshape(-1, x.shape[-1])  # (N, in)
-        y = linear_forward(ctx.xp, rows, weight, bias)
+        y = linear_forward(ctx.xp, as_rows(x), weight, bias)
         return y.reshape(*x.shape[:-1], weight.shape[0])
 
     def backward(ctx, dy: Array) -> Any:
@@ -107,7 +106,7 @@ class Linear(Function):
         needs = (*ctx.needs, False)[:3]
         targets = [ctx.gradient_target(i) if needs[i] else (None, False) for i in (1, 2)]
         dx, dw, db = linear_backward(
-            ctx.xp, dy.reshape(-1, dy.shape[-1]), x.reshape(-1, x.shape[-1]), weight, needs,
+            ctx.xp, as_rows(dy), as_rows(x), weight, needs,
             *(None if accumulate else target for target, accumulate in targets),
         )  # fmt: skip
         return (None if dx is None else dx.reshape(x.shape), dw, db)[:n_args]

@@ -15,7 +15,7 @@ import numpy as np
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
 from tinygrad_llm.autograd.reservation import buffer_of, reserve
 from tinygrad_llm.backend import Array, ArrayModule
-from tinygrad_llm.backend.compute import by_rows, each, empty, sum_rows
+from tinygrad_llm.backend.compute import as_rows, by_rows, each, empty, sum_rows
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.threads import even_parts
 from tinygrad_llm.errors import ConfigError
@@ -156,7 +156,7 @@ class LinearCrossEntropy(Function):
         ignore_index: int = -100, chunk_rows: int | None = None,
     ) -> Array:  # fmt: skip
         check_linear_shapes("linear_cross_entropy", x, weight, bias)
-        v, c = weight.shape
+        v = len(weight)
         ids, counted = flatten_targets(
             "linear_cross_entropy", ctx.xp, x.shape[:-1], targets, v, ignore_index
         )
@@ -168,7 +168,7 @@ class LinearCrossEntropy(Function):
         work = accumulate_dtype(x.dtype)
         x2, w, b = (
             None if a is None else a.astype(work, copy=False)
-            for a in (x.reshape(-1, c), weight, bias)
+            for a in (as_rows(x), weight, bias)
         )
         ctx.wants = (ctx.needs[0], ctx.needs[1], len(ctx.needs) > 3 and ctx.needs[3])
         ctx.like, ctx.chunk_rows = (x.shape, x.dtype), chunk_rows
@@ -206,6 +206,6 @@ class LinearCrossEntropy(Function):
         """gradient * dy, in place: nobody else has the array."""
         xp = ctx.xp
         if xp is not np or dy != 1:  # reading dy from a GPU would make it wait
-            rows = gradient.reshape(len(gradient), -1)
+            rows = as_rows(gradient)
             by_rows(xp, lambda r: xp.multiply(rows[r], dy, out=rows[r]), *rows.shape)
         return gradient.astype(ctx.like[1], copy=False)

@@ -127,6 +127,14 @@ class _Extreme(Reduction):
 
     fresh = True
 
+    def refuse_empty(self) -> None:
+        """Raise a ShapeError where an extreme of no elements is asked for."""
+        if not self.count:
+            raise ShapeError(
+                f"{self.name}: the chosen axes of a tensor of shape {self.shape} hold no element "
+                "to choose from. Check for the length 0 before, or reduce along another axis."
+            )
+
     def choose(self, y: Array, x: Array) -> None:
         winners = x == y.reshape(self.kept)
         self.save(winners)
@@ -156,7 +164,7 @@ class Max(_Extreme):
 
     def forward(ctx, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         axes = ctx.prepare(x, axis, keepdims)
-        _refuse_empty("max", x)
+        ctx.refuse_empty()
         y = x.max(axis=axes, keepdims=keepdims)
         ctx.choose(ctx.xp.asarray(y), x)
         return y
@@ -173,12 +181,7 @@ class Min(_Extreme):
 
     def forward(ctx, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         axes = ctx.prepare(x, axis, keepdims)
-        _refuse_empty("min", x)
+        ctx.refuse_empty()
         y = x.min(axis=axes, keepdims=keepdims)
         ctx.choose(ctx.xp.asarray(y), x)
         return y
-
-
-def _refuse_empty(op: str, x: Array) -> None:
-    if not x.size:
-        raise ShapeError(f"{op}: a tensor of shape {x.shape} has no element to choose.")

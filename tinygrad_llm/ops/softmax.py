@@ -38,10 +38,12 @@ def log_softmax_backward(xp: ArrayModule, dy: Array, y: Array, axis: int = -1) -
 
 
 def finite_max(xp: ArrayModule, x: Array, axis: int) -> Array:
-    """The largest element along ``axis`` (kept, length 1); 0 where all are -inf.
+    """The largest element along ``axis`` (kept, length 1); 0 where all are -inf or there is none.
 
     Subtracting it leaves softmax as it was and keeps exp from overflowing.
     """
+    if not x.shape[axis]:
+        return x.sum(axis=axis, keepdims=True)
     top = x.max(axis=axis, keepdims=True)
     return xp.where(top == -xp.inf, xp.zeros_like(top), top)
 
@@ -60,6 +62,8 @@ class _Rowwise(Function):
     fresh = True
 
     def widened(self, x: Array, axis: int) -> Array:
+        """x to compute with; a tensor without axes is a row of one element."""
+        x = x if x.ndim else x.reshape(1)
         self.axis = normalize_axis(self.name, axis, x.ndim)
         return x.astype(accumulate_dtype(x.dtype), copy=False)
 
@@ -102,17 +106,16 @@ class Softmax(_Rowwise):
     """
 
     def forward(ctx, x: Array, axis: int = -1) -> Array:
-        y = softmax_forward(ctx.xp, ctx.widened(x, axis), ctx.axis).astype(x.dtype, copy=False)
+        y = softmax_forward(ctx.xp, ctx.widened(x, axis), ctx.axis)
+        y = y.astype(x.dtype, copy=False).reshape(x.shape)
         ctx.save(y)
         return y
 
     def backward(ctx, dy: Array) -> Any:
         (y,) = ctx.saved
-        work = accumulate_dtype(y.dtype)
-        dx = softmax_backward(
-            ctx.xp, dy.astype(work, copy=False), y.astype(work, copy=False), ctx.axis
-        )
-        return dx.astype(dy.dtype, copy=False)
+        y = ctx.widened(y, ctx.axis)
+        dx = softmax_backward(ctx.xp, dy.astype(y.dtype, copy=False), y, ctx.axis)
+        return dx.astype(dy.dtype, copy=False).reshape(dy.shape)
 
 
 @register(
@@ -142,9 +145,9 @@ class LogSoftmax(_Rowwise):
     def forward(ctx, x: Array, axis: int = -1) -> Array:
         y = log_softmax_forward(ctx.xp, ctx.widened(x, axis), ctx.axis)
         ctx.save(y)
-        return y.astype(x.dtype, copy=False)
+        return y.astype(x.dtype, copy=False).reshape(x.shape)
 
     def backward(ctx, dy: Array) -> Any:
         (y,) = ctx.saved
         dx = log_softmax_backward(ctx.xp, dy.astype(y.dtype, copy=False), y, ctx.axis)
-        return dx.astype(dy.dtype, copy=False)
+        return dx.astype(dy.dtype, copy=False).reshape(dy.shape)

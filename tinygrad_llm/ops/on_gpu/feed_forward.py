@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_llm.backend import Array
+from tinygrad_llm.backend.compute import as_rows
 from tinygrad_llm.ops._dispatch import KernelTwin, kernels, twin_of, why_not
 from tinygrad_llm.ops.feed_forward import FeedForward, check_feed_forward_shapes
 from tinygrad_llm.ops.on_gpu.layers import bias_target, layer_gradients
@@ -21,14 +22,14 @@ class FeedForwardKernel(KernelTwin, FeedForward):
         x, w1, b1, w2, b2 = arrays
         if x.dtype != w2.dtype:
             return f"x is {x.dtype} and the second weight is {w2.dtype}"
-        rows = x.reshape(-1, x.shape[-1])
+        rows = as_rows(x)
         return super().refusal(arrays, kwargs) or why_not(
             kernels().linear.supports(rows, w1, b1)
         )
 
     def forward(ctx, x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> Array:
         check_feed_forward_shapes(x, w1, b1, w2, b2)
-        z, a = kernels().linear_gelu(x.reshape(-1, x.shape[-1]), w1, b1)  # (N, H)
+        z, a = kernels().linear_gelu(as_rows(x), w1, b1)  # (N, H)
         if ctx.requires_grad:
             ctx.save(x, w1, a, w2, z)
         return kernels().linear(a, w2, b2).reshape(*x.shape[:-1], len(w2))
@@ -36,7 +37,7 @@ class FeedForwardKernel(KernelTwin, FeedForward):
     def backward(ctx, dy: Array) -> Any:
         x, w1, a, w2, z = ctx.saved
         x_needs, w1_needs, b1_needs = ctx.needs[:3]
-        dy = ctx.xp.ascontiguousarray(dy.reshape(-1, dy.shape[-1]))  # (N, O)
+        dy = ctx.xp.ascontiguousarray(as_rows(dy))  # (N, O)
         dw2, db2 = layer_gradients(ctx, dy, a, 3)
         if not (x_needs or w1_needs or b1_needs):
             return None, None, None, dw2, db2
@@ -45,7 +46,7 @@ class FeedForwardKernel(KernelTwin, FeedForward):
         dw1 = dx = None
         if w1_needs:
             out, accumulate = ctx.gradient_target(1)
-            rows = x.reshape(-1, x.shape[-1])  # (N, C)
+            rows = as_rows(x)  # (N, C)
             dw1 = kernels().matmul(dz, rows, out=out, transpose_a=True, accumulate=accumulate)
         if x_needs:
             dx = kernels().matmul(dz, w1).reshape(x.shape)

@@ -7,6 +7,7 @@ from typing import Any
 from tinygrad_llm.autograd import Function
 from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.backend import Array
+from tinygrad_llm.backend.compute import as_rows
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._dispatch import KernelTwin, kernels, twin_of, why_not
 from tinygrad_llm.ops._ids import as_ids
@@ -23,21 +24,20 @@ class LinearKernel(KernelTwin, Linear):
     @classmethod
     def refusal(cls, arrays: list[Any], kwargs: dict[str, Any]) -> str | None:
         x, *others = arrays
-        rows = x.reshape(-1, x.shape[-1])
         return super().refusal(arrays, kwargs) or why_not(
-            kernels().linear.supports(rows, *others)
+            kernels().linear.supports(as_rows(x), *others)
         )
 
     def forward(ctx, x: Array, weight: Array, bias: Array | None = None) -> Array:
         check_linear_shapes(ctx.name, x, weight, bias)
         ctx.save(x, weight)
-        y = kernels().linear(x.reshape(-1, x.shape[-1]), weight, bias)  # (N, out)
+        y = kernels().linear(as_rows(x), weight, bias)  # (N, out)
         return y.reshape(*x.shape[:-1], len(weight))
 
     def backward(ctx, dy: Array) -> Any:
         x, weight = ctx.saved
-        rows = x.reshape(-1, x.shape[-1])  # (N, in)
-        dy = ctx.xp.ascontiguousarray(dy.reshape(-1, dy.shape[-1]))  # (N, out)
+        rows = as_rows(x)  # (N, in)
+        dy = ctx.xp.ascontiguousarray(as_rows(dy))  # (N, out)
         dx = kernels().matmul(dy, weight).reshape(x.shape) if ctx.needs[0] else None
         return (dx, *layer_gradients(ctx, dy, rows, 1))[: len(ctx.needs)]
 
