@@ -16,6 +16,7 @@ of Triton 3.6 to 3.9 are repaired and every access to memory is checked:
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import types
 import warnings
@@ -31,6 +32,16 @@ from triton.runtime.jit import JITFunction
 from .errors import KernelError
 
 _lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """After a fork: the thread that held the lock does not exist in the child."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 _rewritten: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 

@@ -159,3 +159,51 @@ def test_a_forked_child_makes_its_own_lanes():
         [sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=60
     )
     assert done.stdout.strip() == "0"
+
+
+FORK_WHILE_HELD = """
+import os, signal, sys, threading, time
+import numpy as np
+{setup}
+held, over = threading.Event(), threading.Event()
+
+def hold():
+    with {lock}:
+        held.set()
+        over.wait(0.5)
+
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+pid = os.fork()
+if not pid:
+    signal.alarm(10)  # ends a child that waits for a thread it does not have
+    {use}
+    os._exit(0)
+over.set()
+print(os.waitpid(pid, 0)[1])
+{use}
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize(
+    ("setup", "lock", "use"),
+    [
+        ("from tinygrad_llm.backend import pool", "pool._pool._lock",
+         "pool.empty((100, 100), np.float32); pool.trim()"),
+        ("from tinygrad_llm.backend import threads; threads.set_num_threads(2)", "threads._busy",
+         "assert threads.parallel(lambda i: i, 3) == [0, 1, 2]; threads.set_num_threads(1)"),
+        ("from tinygrad_llm.kernels import _interpreter", "_interpreter._lock",
+         "_interpreter._lock.acquire()"),
+    ],
+    ids=["pool", "lanes", "interpreter"],
+)  # fmt: skip
+def test_a_fork_while_another_thread_holds_a_lock(setup, lock, use):
+    if "kernels" in setup:
+        pytest.importorskip("triton")
+    code = FORK_WHILE_HELD.format(setup=setup, lock=lock, use=use)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, encoding="utf-8",
+        timeout=60,
+    )  # fmt: skip
+    assert done.stdout.strip() == "0", done.stderr

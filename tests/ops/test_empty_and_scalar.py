@@ -84,10 +84,12 @@ def compute_both_directions(op, s):
 
 @pytest.mark.parametrize(("op", "s"), EMPTY)
 def test_an_axis_of_length_zero(op, s):
+    may_refuse = op.name in MAY_REFUSE_EMPTY or "cached keys" in s.label  # fewer keys than queries
     try:
         check_both_directions(op, s)
-    except (ShapeError, IndexRangeError) as error:
-        assert op.name in MAY_REFUSE_EMPTY or "causal needs at least as many keys" in str(error)
+    except (ShapeError, IndexRangeError):
+        if not may_refuse:
+            raise
 
 
 def without_axes(s):
@@ -118,7 +120,8 @@ def test_without_axes(op, s):
     try:
         check_both_directions(op, s)
     except (ShapeError, IndexRangeError):
-        assert op.name in NEEDS_AN_AXIS | NAMES_ITS_AXES
+        if op.name not in NEEDS_AN_AXIS | NAMES_ITS_AXES:
+            raise
     else:
         assert op.name not in NEEDS_AN_AXIS
 

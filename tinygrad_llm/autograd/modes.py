@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from functools import wraps
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
+from tinygrad_llm.autograd.scoped import Scoped
 from tinygrad_llm.errors import ConfigError
 
 KERNEL_MODES = ("auto", "off", "force")
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _State(threading.local):
@@ -29,45 +25,28 @@ class _State(threading.local):
 state = _State()
 
 
-class _GradMode:
-    """Sets ``grad_enabled`` inside a ``with`` block or a decorated function."""
+class _Mode(Scoped):
+    """Base of the settings that stand in `state`."""
 
-    enabled: bool
-
-    def __init__(self) -> None:
-        self._before: list[bool] = []
-
-    def __enter__(self) -> None:
-        self._before.append(state.grad_enabled)
-        state.grad_enabled = self.enabled
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        state.grad_enabled = self._before.pop()
-
-    def __call__(self, function: F) -> F:
-        @wraps(function)
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with type(self)():
-                return function(*args, **kwargs)
-
-        return wrapped  # type: ignore[return-value]
+    place = state
 
 
-class no_grad(_GradMode):
-    """Inside, ops record no graph: ``with tg.no_grad(): ...`` or ``@tg.no_grad()``."""
+class no_grad(_Mode):
+    """Inside, ops record no graph: ``with tg.no_grad(): ...``, or ``@tg.no_grad`` on a function."""
 
-    enabled = False
+    setting = "grad_enabled"
+
+    def inside(self, outside: bool) -> bool:
+        return False
 
 
-class enable_grad(_GradMode):
+class enable_grad(_Mode):
     """Inside, ops record the graph again, even within `no_grad`."""
 
-    enabled = True
+    setting = "grad_enabled"
+
+    def inside(self, outside: bool) -> bool:
+        return True
 
 
 def is_grad_enabled() -> bool:
@@ -75,7 +54,7 @@ def is_grad_enabled() -> bool:
     return state.grad_enabled
 
 
-class use_kernels:
+class use_kernels(_Mode):
     """Choose between Triton kernels and array code: ``with tg.use_kernels("off"): ...``
 
     Args:
@@ -88,20 +67,18 @@ class use_kernels:
         ConfigError: another mode.
     """
 
+    setting = "kernels"
+
     def __init__(self, mode: str) -> None:
         if mode not in KERNEL_MODES:
             raise ConfigError(f"use_kernels: expected one of {KERNEL_MODES}, got {mode!r}.")
         self.mode = mode
 
-    def __enter__(self) -> None:
-        self._before = state.kernels
-        state.kernels = self.mode
-
-    def __exit__(self, *exc_info: object) -> None:
-        state.kernels = self._before
+    def inside(self, outside: str) -> str:
+        return self.mode
 
 
-class deterministic:
+class deterministic(_Mode):
     """Ask for the same bits in every run on a GPU: ``with tg.deterministic(): ...``
 
     The gradients of attention and of a table of embeddings are sums over many programs. By default
@@ -114,21 +91,19 @@ class deterministic:
             TINYGRAD_LLM_DETERMINISTIC=1 asks for all of a program.
     """
 
+    setting = "deterministic"
+
     def __init__(self, on: bool = True) -> None:
         self.on = on
 
-    def __enter__(self) -> None:
-        self._before = state.deterministic
-        state.deterministic = self.on
-
-    def __exit__(self, *exc_info: object) -> None:
-        state.deterministic = self._before
+    def inside(self, outside: bool) -> bool:
+        return self.on
 
 
-class Observer:
+class Observer(_Mode):
     """Base of what can watch every op: override one or more of the four methods.
 
-    Used as a context manager. Several may be nested; each then sees every op. When none is
+    Used as a context manager. Several may be nested; each then sees every op, once. When none is
     active an op pays for one attribute look-up.
 
     Attributes:
@@ -136,6 +111,7 @@ class Observer:
             could take several at once: for a reader. The numbers are the same.
     """
 
+    setting = "observer"
     as_written: bool = False
 
     def before_forward(self, node: Any, arrays: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -150,13 +126,14 @@ class Observer:
     def after_backward(self, node: Any, dy: Any, grads: tuple[Any, ...]) -> None:
         """Called with the gradients that the node sends to its inputs."""
 
-    def __enter__(self) -> Any:
-        self._outer = state.observer
-        state.observer = self if self._outer is None else _Both(self._outer, self)
-        return self
+    def inside(self, outside: Observer | None) -> Observer:
+        if outside is None:
+            return self
+        return outside if outside.includes(self) else _Both(outside, self)
 
-    def __exit__(self, *exc_info: object) -> None:
-        state.observer = self._outer
+    def includes(self, other: Observer) -> bool:
+        """Whether ``other`` sees what this one sees."""
+        return self is other
 
 
 class _Both(Observer):
@@ -165,6 +142,9 @@ class _Both(Observer):
     def __init__(self, first: Observer, second: Observer) -> None:
         self.first, self.second = first, second
         self.as_written = first.as_written or second.as_written
+
+    def includes(self, other: Observer) -> bool:
+        return self.first.includes(other) or self.second.includes(other)
 
     def before_forward(self, node: Any, arrays: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.first.before_forward(node, arrays, kwargs)

@@ -16,6 +16,7 @@ reference to the window brings the block back when the last view is gone.
 from __future__ import annotations
 
 import math
+import os
 import threading
 import weakref
 from collections import defaultdict
@@ -64,6 +65,10 @@ class Pool:
         self._idle: dict[int, list[memoryview]] = defaultdict(list)
         self._leases: dict[int, _Lease] = {}
         self._lock = threading.RLock()  # a block may come back while another is being taken
+
+    def renew_lock(self) -> None:
+        """For a forked child, where the thread that held the lock does not exist."""
+        self._lock = threading.RLock()
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """An array with arbitrary values, as ``np.empty``."""
@@ -131,6 +136,13 @@ def _aligned(size: int) -> memoryview:
 
 
 _pool = Pool()
+
+if hasattr(os, "register_at_fork"):  # a fork waits until the books are in order
+    os.register_at_fork(
+        before=lambda: _pool._lock.acquire(),
+        after_in_parent=lambda: _pool._lock.release(),
+        after_in_child=_pool.renew_lock,
+    )
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -9,12 +9,12 @@ A layer alone starts as PyTorch's does. GPT then draws its weights as GPT-2 did 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinygrad_llm.autograd.scoped import Scoped
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import default_float
 from tinygrad_llm.backend.random import Generator, default_generator
@@ -25,38 +25,43 @@ if TYPE_CHECKING:
 GPT2_STD = 0.02
 ENDS_IN_STREAM = ("attention.projection.weight", "feed_forward.project.weight")
 
-_skipping = False
+
+class _State(threading.local):
+    skipping = False
 
 
-@contextmanager
-def no_init() -> Iterator[None]:
+_state = _State()
+
+
+class no_init(Scoped):
     """Inside, new layers get uninitialized memory: for weights that are loaded right after.
 
-    Memory that is never touched costs nothing, so a model is built in milliseconds.
+    Memory that is never touched costs nothing, so a model is built in milliseconds. It holds for
+    the thread that entered it, like `tg.no_grad`.
     """
-    global _skipping
-    before, _skipping = _skipping, True
-    try:
-        yield
-    finally:
-        _skipping = before
+
+    place = _state
+    setting = "skipping"
+
+    def inside(self, outside: bool) -> bool:
+        return True
 
 
 def is_skipping() -> bool:
     """True inside `no_init`."""
-    return _skipping
+    return _state.skipping
 
 
 def normal(shape: tuple[int, ...], std: float = 1.0, generator: Generator | None = None) -> Array:
     """Gaussian numbers of mean 0, float32."""
-    if _skipping:
+    if _state.skipping:
         return np.empty(shape, default_float())
     return (generator or default_generator()).normal(shape, std, default_float())
 
 
 def uniform(shape: tuple[int, ...], bound: float, generator: Generator | None = None) -> Array:
     """Uniform numbers of [-bound, bound), float32."""
-    if _skipping:
+    if _state.skipping:
         return np.empty(shape, default_float())
     draw = (generator or default_generator()).uniform(shape, -bound, bound)
     return draw.astype(default_float())
@@ -64,7 +69,7 @@ def uniform(shape: tuple[int, ...], bound: float, generator: Generator | None = 
 
 def full(shape: tuple[int, ...], value: float) -> Array:
     """A constant, float32."""
-    if _skipping:
+    if _state.skipping:
         return np.empty(shape, default_float())
     return np.full(shape, value, default_float())
 

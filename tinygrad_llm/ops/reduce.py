@@ -119,7 +119,8 @@ class Var(Reduction):
 
     def backward(ctx, dy: Array) -> Array:
         (deviation,) = ctx.saved
-        return ctx.spread(dy * (2 / (ctx.count - ctx.correction))) * deviation
+        n = ctx.count - ctx.correction
+        return ctx.spread(dy * (2 / n if n > 0 else np.nan)) * deviation
 
 
 class _Extreme(Reduction):
