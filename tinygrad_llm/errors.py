@@ -9,6 +9,8 @@ and what to do about it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 
 class TinygradLLMError(Exception):
     """Base class of every error of this package."""
@@ -46,6 +48,10 @@ class IndexRangeError(TinygradLLMError, IndexError):
     """A token id, class or index outside its range."""
 
 
+class LeftOutError(TinygradLLMError, AttributeError):
+    """A name known from PyTorch that is not here; the message says what to write instead."""
+
+
 class ConfigError(TinygradLLMError, ValueError):
     """A setting that makes no sense, alone or together with another."""
 
@@ -76,3 +82,23 @@ class DistributedError(TinygradLLMError, RuntimeError):
 
 class MissingDependencyError(TinygradLLMError, ImportError):
     """An optional library is not installed; the message says how to get it."""
+
+
+def missing_name(
+    owner: str, name: str, left_out: Mapping[str, str], there: Iterable[str] = ()
+) -> AttributeError:
+    """The error for ``owner.name`` where there is no such name, to be raised by the caller.
+
+    Args:
+        owner: what was asked, such as ``"tg.nn"``.
+        name: the name that is missing.
+        left_out: name -> what to write instead.
+        there: the names that exist, among which the nearest is suggested.
+    """
+    if name in left_out:
+        return LeftOutError(f"{owner}.{name} is left out. Use {left_out[name]}.")
+    import difflib
+
+    near = difflib.get_close_matches(name, there, n=1)
+    hint = f" Did you mean {owner}.{near[0]}?" if near else ""
+    return AttributeError(f"{owner} has no attribute {name!r}.{hint}")

@@ -15,6 +15,30 @@ from tinygrad_llm import ops  # noqa: F401  (enters all ops into the registry)
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.tensor import Tensor
 from tinygrad_llm.backend.random import Key
+from tinygrad_llm.errors import ConfigError, ShapeError, missing_name
+
+__all__ = [
+    "add_layer_norm", "attention_qkv", "concatenate", "cross_entropy", "dropout", "embedding",
+    "feed_forward", "gelu", "layer_norm", "linear", "linear_cross_entropy", "log_softmax",
+    "masked_fill", "matmul", "mse_loss", "one_hot", "relu", "scaled_dot_product_attention",
+    "sigmoid", "silu", "softmax", "split", "stack", "tanh", "where",
+]  # fmt: skip
+# Names known from PyTorch -> what to write instead.
+_LEFT_OUT = {
+    "binary_cross_entropy": "-(y * p.log() + (1 - y) * (1 - p).log()).mean()",
+    "binary_cross_entropy_with_logits": "cross_entropy with the two classes' logits [0, z]",
+    "elu": "gelu or silu",
+    "kl_div": "(p * (log_p - log_q)).sum(), with log_p and log_q of log_softmax",
+    "l1_loss": "(x - target).abs().mean()",
+    "leaky_relu": "relu, or relu(x) - 0.01 * relu(-x)",
+    "multi_head_attention_forward": "nn.MultiHeadAttention",
+    "nll_loss": "cross_entropy, which takes logits",
+    "normalize": "x / (x * x).sum(axis=-1, keepdims=True).sqrt()",
+    "pad": "concatenate with zeros",
+    "rms_norm": "layer_norm, or x / ((x * x).mean(axis=-1, keepdims=True) + eps).sqrt() * weight",
+    "smooth_l1_loss": "mse_loss",
+    "softplus": "(1 + x.exp()).log()",
+}
 
 
 def _tensor(x: Any) -> Tensor:
@@ -34,7 +58,16 @@ def embedding(ids: Any, weight: Tensor) -> Tensor:
 def layer_norm(
     x: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
-    """Each row of the last axis to mean 0 and variance 1, then times weight plus bias."""
+    """Each row of the last axis to mean 0 and variance 1, then times weight plus bias.
+
+    Raises:
+        ConfigError: a shape comes second, as in PyTorch; here it is always that of the last axis.
+    """
+    if isinstance(weight, (int, tuple, list)):
+        raise ConfigError(
+            f"layer_norm: weight must be a Tensor or None, got {weight!r}. The rows are those of "
+            "the last axis; leave their shape out: layer_norm(x, weight, bias, eps)."
+        )
     return OPS["layer_norm"](_tensor(x), weight, bias, eps=eps)
 
 
@@ -54,6 +87,11 @@ def gelu(x: Any, approximate: str = "tanh") -> Tensor:
 def feed_forward(x: Any, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
     """linear(gelu(linear(x, w1, b1)), w2, b2). x (..., C), w1 (H, C), w2 (O, H) -> (..., O)."""
     return OPS["feed_forward"](_tensor(x), w1, b1, w2, b2)
+
+
+def silu(x: Any) -> Tensor:
+    """Sigmoid linear unit, x / (1 + e^-x); also called swish."""
+    return OPS["silu"](_tensor(x))
 
 
 def relu(x: Any) -> Tensor:
@@ -88,13 +126,56 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, key: Key | None = Non
 
 def scaled_dot_product_attention(
     q: Any, k: Any, v: Any, causal: bool = False, mask: Any = None, dropout_p: float = 0.0,
-    scale: float | None = None, key: Key | None = None,
+    scale: float | None = None, key: Key | None = None, *,
+    attn_mask: Any = None, is_causal: bool | None = None,
 ) -> Tensor:  # fmt: skip
-    """softmax(q k^T scale) v. q (B, H, T, D), k and v (B, H, S, D) -> (B, H, T, D)."""
+    """softmax(q k^T scale) v. q (B, H, T, D), k and v (B, H, S, D) -> (B, H, T, D).
+
+    Args:
+        causal: a query sees only the keys up to its own position; the last query's is the last
+            key's, so that T new queries may follow on cached keys.
+        mask: broadcastable to (B, H, T, S): boolean, True where a query sees a key, or numbers
+            to be added to the scores.
+        dropout_p: probability of dropping a weight.
+        scale: by default 1 / sqrt(D).
+        key: of the dropout's mask; by default the next of `tg.manual_seed`'s generator.
+        attn_mask: PyTorch's name of ``mask``.
+        is_causal: PyTorch's name of ``causal``, for as many keys as queries: where they differ,
+            PyTorch counts both from the front.
+
+    Raises:
+        ConfigError: one argument under two names, or arguments in PyTorch's order.
+        ShapeError: ``is_causal`` with different numbers of queries and keys.
+    """
+    if attn_mask is not None or is_causal is not None:
+        mask, causal = _pytorch_names(q, k, mask, causal, attn_mask, is_causal)
+    if not isinstance(causal, (bool, np.bool_)):
+        raise ConfigError(
+            f"scaled_dot_product_attention: causal must be True or False, got "
+            f"{type(causal).__name__}. Give a mask by name: mask=... or attn_mask=..."
+        )
     return OPS["scaled_dot_product_attention"](
         _tensor(q), _tensor(k), _tensor(v),
         causal=causal, mask=mask, dropout_p=dropout_p, scale=scale, key=key,
     )  # fmt: skip
+
+
+def _pytorch_names(
+    q: Any, k: Any, mask: Any, causal: bool, attn_mask: Any, is_causal: bool | None
+) -> tuple[Any, bool]:
+    """(mask, causal), whichever names they were given under."""
+    if (attn_mask is not None and mask is not None) or (is_causal is not None and causal):
+        raise ConfigError(
+            "scaled_dot_product_attention: attn_mask= is another name of mask=, and is_causal= "
+            "of causal=; give one of the two."
+        )
+    if is_causal and q.shape[-2] != k.shape[-2]:
+        raise ShapeError(
+            f"scaled_dot_product_attention: is_causal with {q.shape[-2]} queries and "
+            f"{k.shape[-2]} keys has two meanings. Use causal=True, where the last query belongs "
+            "to the last key, or give a mask."
+        )
+    return mask if attn_mask is None else attn_mask, causal if is_causal is None else is_causal
 
 
 def attention_qkv(
@@ -107,12 +188,30 @@ def attention_qkv(
 
 
 def cross_entropy(
-    logits: Any, targets: Any, ignore_index: int = -100, reduction: str = "mean"
-) -> Tensor:
-    """-log softmax(logits)[target], averaged. logits (..., V), integer targets (...)."""
+    logits: Any, targets: Any, ignore_index: int = -100, reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:  # fmt: skip
+    """-log softmax(logits)[target], averaged. logits (..., V), integer targets (...).
+
+    Args:
+        ignore_index: rows with this target do not count.
+        reduction: ``"mean"``, ``"sum"``, or ``"none"`` for one loss per row.
+        label_smoothing: share of a target that is spread over all classes.
+    """
     return OPS["cross_entropy"](
-        _tensor(logits), targets, ignore_index=ignore_index, reduction=reduction
-    )
+        _tensor(logits), targets, ignore_index=ignore_index, reduction=reduction,
+        label_smoothing=label_smoothing,
+    )  # fmt: skip
+
+
+def mse_loss(x: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """(x - target)^2, averaged; ``"sum"`` adds, ``"none"`` gives one loss per element."""
+    return OPS["mse_loss"](_tensor(x), _tensor(target), reduction=reduction)
+
+
+def one_hot(ids: Any, num_classes: int = -1) -> Tensor:
+    """1 at the id, 0 elsewhere: integers (...) -> (..., V); V by default the largest id + 1."""
+    return OPS["one_hot"](ids, num_classes)
 
 
 def linear_cross_entropy(
@@ -156,3 +255,7 @@ def masked_fill(x: Any, mask: Any, value: float) -> Tensor:
 def matmul(a: Any, b: Any) -> Tensor:
     """Matrix product over the last two axes."""
     return OPS["matmul"](_tensor(a), _tensor(b))
+
+
+def __getattr__(name: str) -> Any:
+    raise missing_name("tg.functional", name, _LEFT_OUT, __all__)

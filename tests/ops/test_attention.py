@@ -124,3 +124,26 @@ def test_sentences_for_misuse():
         F.scaled_dot_product_attention(q, q, q, dropout_p=1.5)
     with pytest.raises(ShapeError, match=r"divisible by n_head=5"):
         F.attention_qkv(random(1, 4, 12), n_head=5)
+
+
+def test_pytorchs_names_mean_what_ours_mean():
+    q, k, v = (Tensor(np.random.default_rng(i).normal(size=(1, 2, 4, 3))) for i in range(3))
+    seen = np.tri(4, dtype=bool)
+    ours = F.scaled_dot_product_attention(q, k, v, causal=True).numpy()
+    for names in ({"is_causal": True}, {"attn_mask": seen}, {"attn_mask": Tensor(seen)},
+                  {"attn_mask": np.where(seen, 0.0, -np.inf), "is_causal": False}):  # fmt: skip
+        theirs = F.scaled_dot_product_attention(q, k, v, dropout_p=0.0, **names).numpy()
+        np.testing.assert_allclose(theirs, ours, rtol=1e-12)
+
+
+def test_two_meanings_are_refused():
+    q, k = (Tensor(np.zeros((1, 1, n, 3))) for n in (2, 5))
+    with pytest.raises(ConfigError, match="another name of mask="):
+        F.scaled_dot_product_attention(k, k, k, mask=np.tri(5), attn_mask=np.tri(5))
+    with pytest.raises(ConfigError, match="is_causal= of causal="):
+        F.scaled_dot_product_attention(k, k, k, causal=True, is_causal=False)
+    with pytest.raises(ShapeError, match="2 queries and 5 keys has two meanings.*causal=True"):
+        F.scaled_dot_product_attention(q, k, k, is_causal=True)
+    F.scaled_dot_product_attention(q, k, k, is_causal=False)
+    with pytest.raises(ConfigError, match=r"causal must be True or False, got ndarray.*attn_mask"):
+        F.scaled_dot_product_attention(k, k, k, np.tri(5, dtype=bool))  # PyTorch's order

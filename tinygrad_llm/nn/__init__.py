@@ -1,6 +1,19 @@
 """Modules: the layers of a GPT, and the GPT itself."""
 
-from tinygrad_llm.nn import init
+from typing import Any
+
+from tinygrad_llm.errors import missing_name
+from tinygrad_llm.nn import functional, init
+from tinygrad_llm.nn.activations import (
+    GELU,
+    Identity,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Tanh,
+)
 from tinygrad_llm.nn.attention import MultiHeadAttention
 from tinygrad_llm.nn.attention_steps import (
     CausalAttention,
@@ -10,12 +23,13 @@ from tinygrad_llm.nn.attention_steps import (
 )
 from tinygrad_llm.nn.block import TransformerBlock
 from tinygrad_llm.nn.config import GPTConfig, num_parameters_of
-from tinygrad_llm.nn.containers import ModuleList, Sequential
+from tinygrad_llm.nn.containers import ModuleDict, ModuleList, Sequential
 from tinygrad_llm.nn.dropout import Dropout
 from tinygrad_llm.nn.embedding import Embedding
 from tinygrad_llm.nn.feed_forward import FeedForward
 from tinygrad_llm.nn.gpt import GPT
 from tinygrad_llm.nn.kv_cache import KVCache, left_pad
+from tinygrad_llm.nn.left_out import LEFT_OUT
 from tinygrad_llm.nn.linear import Linear
 from tinygrad_llm.nn.lora import (
     LoRALinear,
@@ -27,14 +41,21 @@ from tinygrad_llm.nn.lora import (
     remove_lora,
     unmerge_lora,
 )
+from tinygrad_llm.nn.losses import CrossEntropyLoss, MSELoss
 from tinygrad_llm.nn.module import Module
 from tinygrad_llm.nn.norm import LayerNorm
 from tinygrad_llm.nn.parameter import Parameter
 
 __all__ = [
-    "GPT", "CausalAttention", "Dropout", "Embedding", "FeedForward", "GPTConfig", "KVCache",
-    "LayerNorm", "Linear", "LoRALinear", "Module", "ModuleList", "MultiHeadAttention",
-    "MultiHeadAttentionWrapper", "Parameter", "SelfAttentionV1", "SelfAttentionV2", "Sequential",
-    "TransformerBlock", "adapter_state_dict", "apply_lora", "freeze", "init", "left_pad",
-    "load_adapter_state_dict", "merge_lora", "num_parameters_of", "remove_lora", "unmerge_lora",
+    "GELU", "GPT", "CausalAttention", "CrossEntropyLoss", "Dropout", "Embedding", "FeedForward",
+    "GPTConfig", "Identity", "KVCache", "LayerNorm", "Linear", "LoRALinear", "LogSoftmax",
+    "MSELoss", "Module", "ModuleDict", "ModuleList", "MultiHeadAttention",
+    "MultiHeadAttentionWrapper", "Parameter", "ReLU", "SelfAttentionV1", "SelfAttentionV2",
+    "Sequential", "SiLU", "Sigmoid", "Softmax", "Tanh", "TransformerBlock", "adapter_state_dict",
+    "apply_lora", "freeze", "functional", "init", "left_pad", "load_adapter_state_dict",
+    "merge_lora", "num_parameters_of", "remove_lora", "unmerge_lora",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    raise missing_name("tg.nn", name, LEFT_OUT, __all__)

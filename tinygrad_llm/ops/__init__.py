@@ -20,10 +20,12 @@ from tinygrad_llm.ops import (
     linear,
     linear_cross_entropy,
     matmul,
+    mse_loss,
     on_gpu,
     reduce,
     select,
     shape,
+    silu,
     softmax,
 )
 
@@ -44,9 +46,11 @@ __all__ = [
     "linear",
     "linear_cross_entropy",
     "matmul",
+    "mse_loss",
     "on_gpu",
     "reduce",
     "select",
     "shape",
+    "silu",
     "softmax",
 ]

@@ -1,4 +1,4 @@
-"""Comparisons and argmax: step functions, flat almost everywhere, so they carry no gradient."""
+"""Comparisons, argmax, one_hot: flat almost everywhere, so they carry no gradient."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.tensor import Tensor, make_result
 from tinygrad_llm.backend import array_module
 from tinygrad_llm.errors import ShapeError
+from tinygrad_llm.ops._ids import as_ids
 from tinygrad_llm.ops._shape import broadcast_error, normalize_axes
 
 
@@ -37,6 +38,31 @@ def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor
     return make_result(x.data.argmax(axis=axis, keepdims=keepdims), None)
 
 
+def one_hot(ids: Any, num_classes: int = -1) -> Tensor:
+    """y[..., j] = 1 where j is the id, else 0; int64.
+
+    Args:
+        ids: integers (...) from 0 on.
+        num_classes: length V of the new last axis; -1 for the largest id + 1.
+
+    Returns:
+        (..., V)
+
+    Raises:
+        IndexRangeError: an id is negative or not less than V.
+        ShapeError: there is no id to tell V from.
+    """
+    ids = ids if isinstance(ids, Tensor) else Tensor(ids)
+    if num_classes < 0:
+        if not ids.size:
+            raise ShapeError("one_hot: without any id, num_classes= must be given.")
+        num_classes = int(ids.data.max()) + 1
+    xp = array_module(ids.data)
+    found = as_ids("one_hot", xp, ids, num_classes)
+    return make_result((found[..., None] == xp.arange(num_classes)).astype("int64"), None)
+
+
 for _name in ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"):
     OPS[_name] = _comparison(_name)
 OPS["argmax"] = argmax
+OPS["one_hot"] = one_hot

@@ -12,17 +12,19 @@ from tinygrad_llm.backend.compute import as_rows, by_rows, empty
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ConfigError, ShapeError
 from tinygrad_llm.ops._ids import as_ids
+from tinygrad_llm.ops._reduction import check_reduction
 
-REDUCTIONS = ("mean", "sum", "none")
 
-
-def cross_entropy_rows(xp: ArrayModule, logits: Array, targets: Array, share: Array) -> Array:
+def cross_entropy_rows(
+    xp: ArrayModule, logits: Array, targets: Array, share: Array, smoothing: float = 0.0
+) -> Array:
     """Loss of each row, and its gradient in place of the logits.
 
     Args:
-        logits: (N, V), overwritten with share (softmax(logits) - onehot(targets)).
+        logits: (N, V), overwritten with share (softmax(logits) - q).
         targets: (N,) integers; anything where share is 0.
         share: (N,), with how much each row's loss counts.
+        smoothing: e; q is (1 - e) onehot(targets) + e / V.
 
     Returns:
         share * loss, (N,)
@@ -33,10 +35,14 @@ def cross_entropy_rows(xp: ArrayModule, logits: Array, targets: Array, share: Ar
     top = logits.max(axis=-1, keepdims=True)  # (N, 1)
     logits -= top
     picked = logits[rows, targets]
+    if smoothing:
+        picked = (1 - smoothing) * picked + smoothing * logits.mean(axis=-1)
     xp.exp(logits, out=logits)
     total = logits.sum(axis=-1)  # (N,)
     logits *= (share / total)[:, None]
-    logits[rows, targets] -= share
+    if smoothing:
+        logits -= (share * (smoothing / logits.shape[-1]))[:, None]
+    logits[rows, targets] -= share * (1 - smoothing) if smoothing else share
     return xp.where(counted, share * (xp.log(total) - picked), xp.zeros_like(share))
 
 
@@ -70,15 +76,17 @@ def row_shares(xp: ArrayModule, counted: Array, dtype: Any, reduction: str = "me
 
 
 def cross_entropy_composed(
-    logits: Tensor, targets: Any, ignore_index: int = -100, reduction: str = "mean"
-) -> Tensor:
+    logits: Tensor, targets: Any, ignore_index: int = -100, reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:  # fmt: skip
     """-log softmax(logits)[target], averaged, in small ops."""
     v, targets = logits.shape[-1], to_numpy(targets)
     ids = targets.reshape(-1)
     counted = ids != ignore_index
-    one_hot = np.zeros((ids.size, v), logits.dtype)
-    one_hot[counted, ids[counted]] = -1
-    chosen = logits.reshape(-1, v).log_softmax() * Tensor(one_hot, device=logits.device)
+    q = np.zeros((ids.size, v), logits.dtype)
+    q[counted] = label_smoothing / v
+    q[counted, ids[counted]] += 1 - label_smoothing
+    chosen = logits.reshape(-1, v).log_softmax() * Tensor(-q, device=logits.device)
     losses = chosen.sum(axis=-1)
     if reduction == "none":
         return losses.reshape(targets.shape)
@@ -93,6 +101,7 @@ def samples(rng: np.random.Generator) -> list[Any]:
         sample(rng.normal(size=(2, 3, 5)), targets, label="ignored target"),
         sample(rng.normal(size=(2, 3, 5)), targets, reduction="sum", label="sum"),
         sample(rng.normal(size=(2, 3, 5)), targets, reduction="none", label="one loss per row"),
+        sample(rng.normal(size=(2, 3, 5)), targets, label_smoothing=0.1, label="smoothed targets"),
         sample(rng.normal(size=(2, 3)) + 800, np.array([2, 1]), label="large logits"),
     ]
 
@@ -125,21 +134,27 @@ class CrossEntropy(Function):
     takes logits. dz is computed together with the loss, while softmax is at hand, and kept until
     the backward pass scales it by dy.
 
+    With label smoothing e, the target is not certain: q = (1 - e) onehot(t) + e / V takes the
+    place of onehot(t). loss = -sum_j q_j log p_j, and by the same two terms dz = dy (p - q) / N.
+
     N counts the rows whose target is not ``ignore_index``; the others have loss 0 and gradient 0.
     With all rows ignored the loss is 0 (PyTorch gives NaN).
 
     Shapes: logits (..., V), targets (...) integers; a scalar, or (...) for reduction "none".
-    Source: Goodfellow, Bengio & Courville, "Deep Learning", 2016, section 6.2.2.3.
+    Source: Goodfellow, Bengio & Courville, "Deep Learning", 2016, section 6.2.2.3; smoothing:
+    Szegedy et al., "Rethinking the Inception architecture", 2016, section 7.
     """
 
     fresh = True
 
     def forward(
-        ctx, logits: Array, targets: Any, ignore_index: int = -100, reduction: str = "mean"
-    ) -> Array:
-        if reduction not in REDUCTIONS:
+        ctx, logits: Array, targets: Any, ignore_index: int = -100, reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> Array:  # fmt: skip
+        check_reduction("cross_entropy", reduction)
+        if not 0 <= label_smoothing <= 1:
             raise ConfigError(
-                f"cross_entropy: reduction must be one of {REDUCTIONS}, got {reduction!r}."
+                f"cross_entropy: label_smoothing must be in 0 .. 1, got {label_smoothing!r}."
             )
         xp, v = ctx.xp, logits.shape[-1] if logits.ndim else 0
         ids, counted = flatten_targets(
@@ -152,7 +167,9 @@ class CrossEntropy(Function):
 
         def block(rows: slice) -> None:
             dlogits2[rows] = logits2[rows]
-            losses[rows] = cross_entropy_rows(xp, dlogits2[rows], ids[rows], share[rows])
+            losses[rows] = cross_entropy_rows(
+                xp, dlogits2[rows], ids[rows], share[rows], label_smoothing
+            )
 
         by_rows(xp, block, *dlogits2.shape)
         ctx.dtype = logits.dtype

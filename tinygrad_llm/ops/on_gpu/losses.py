@@ -21,11 +21,14 @@ class CrossEntropyKernel(KernelTwin, CrossEntropy):
     def refusal(cls, arrays: list[Any], kwargs: dict[str, Any]) -> str | None:
         if kwargs.get("reduction", "mean") == "none":
             return "the kernel reduces; losses of single rows take the array code"
+        if kwargs.get("label_smoothing"):
+            return "the kernel knows certain targets only; smoothed ones take the array code"
         return super().refusal(arrays, kwargs)
 
     def forward(
-        ctx, logits: Array, targets: Any, ignore_index: int = -100, reduction: str = "mean"
-    ) -> Array:
+        ctx, logits: Array, targets: Any, ignore_index: int = -100, reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> Array:  # fmt: skip
         xp, v = ctx.xp, logits.shape[-1]
         ids, counted = flatten_targets(
             ctx.name, xp, logits.shape[:-1], targets, v, ignore_index

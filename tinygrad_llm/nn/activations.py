@@ -1,0 +1,113 @@
+"""Functions without parameters as modules, for use in `Sequential`.
+
+Each calls the function of its name; formula and derivative stand in the op's file under ``ops/``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinygrad_llm import functional as F
+from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.nn.module import Module
+
+
+class ReLU(Module):
+    """max(x, 0)."""
+
+    def forward(self, x: Any) -> Tensor:
+        """x (...) -> (...)."""
+        return F.relu(x)
+
+
+class GELU(Module):
+    """Gaussian error linear unit.
+
+    Args:
+        approximate: ``"none"`` for the exact one, as PyTorch's module; ``"tanh"`` for GPT-2's
+            approximation, which `functional.gelu` takes by default. They differ by up to 5e-4.
+
+    Raises:
+        ConfigError: another form.
+    """
+
+    def __init__(self, approximate: str = "none") -> None:
+        if approximate not in ("none", "tanh"):
+            raise ConfigError(f'GELU: approximate must be "none" or "tanh", got {approximate!r}.')
+        self.approximate = approximate
+
+    def extra_repr(self) -> str:
+        """Shown by ``print``."""
+        return f"approximate={self.approximate!r}"
+
+    def forward(self, x: Any) -> Tensor:
+        """x (...) -> (...)."""
+        return F.gelu(x, self.approximate)
+
+
+class SiLU(Module):
+    """x / (1 + e^-x)."""
+
+    def forward(self, x: Any) -> Tensor:
+        """x (...) -> (...)."""
+        return F.silu(x)
+
+
+class Tanh(Module):
+    """Hyperbolic tangent."""
+
+    def forward(self, x: Any) -> Tensor:
+        """x (...) -> (...)."""
+        return F.tanh(x)
+
+
+class Sigmoid(Module):
+    """1 / (1 + e^-x)."""
+
+    def forward(self, x: Any) -> Tensor:
+        """x (...) -> (...)."""
+        return F.sigmoid(x)
+
+
+class Softmax(Module):
+    """Probabilities along an axis.
+
+    Args:
+        axis: along which they sum to 1.
+        dim: PyTorch's name of ``axis``; where both are given, this one counts.
+    """
+
+    def __init__(self, axis: int = -1, *, dim: int | None = None) -> None:
+        self.axis = axis if dim is None else dim
+
+    def extra_repr(self) -> str:
+        """Shown by ``print``."""
+        return f"axis={self.axis}"
+
+    def forward(self, x: Any) -> Tensor:
+        """x (...) -> (...)."""
+        return F.softmax(x, self.axis)
+
+
+class LogSoftmax(Softmax):
+    """Logarithms of the probabilities along an axis; arguments as `Softmax`."""
+
+    def forward(self, x: Any) -> Tensor:
+        """x (...) -> (...)."""
+        return F.log_softmax(x, self.axis)
+
+
+class Identity(Module):
+    """x itself, to stand where a layer was taken out.
+
+    Args:
+        args, kwargs: those of the layer whose place it takes; ignored.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def forward(self, x: Any) -> Any:
+        """x -> x."""
+        return x

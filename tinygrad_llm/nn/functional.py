@@ -1,0 +1,7 @@
+"""The ops as functions, where PyTorch has them: ``import tinygrad_llm.nn.functional as F``.
+
+They are those of `tinygrad_llm.functional`.
+"""
+
+from tinygrad_llm.functional import *  # noqa: F403
+from tinygrad_llm.functional import __getattr__  # noqa: F401

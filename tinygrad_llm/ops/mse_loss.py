@@ -1,0 +1,90 @@
+"""The squared error, the loss of a regression."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
+from tinygrad_llm.backend import Array
+from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.errors import ShapeError
+from tinygrad_llm.ops._reduction import check_reduction
+
+
+def mse_loss_composed(x: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """The formula in small ops."""
+    losses = (x - target) * (x - target)
+    if reduction == "none":
+        return losses
+    return losses.mean() if reduction == "mean" else losses.sum()
+
+
+def _samples(rng: np.random.Generator) -> list[Any]:
+    def pair() -> tuple[Any, Any]:
+        return rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
+
+    return [
+        sample(*pair()),
+        sample(*pair(), reduction="sum", label="sum"),
+        sample(*pair(), reduction="none", label="one loss per element"),
+        sample(rng.normal(size=()), rng.normal(size=()), label="scalar"),
+    ]
+
+
+def _target_forgotten(ctx: Any, dy: Array) -> Any:
+    dx, _ = true_gradient(ctx, dy)
+    return dx, dx * 0
+
+
+@register(
+    "mse_loss",
+    family="loss",
+    samples=_samples,
+    wrong={
+        "factor 2 lost": lambda ctx, dy: tuple(g / 2 for g in true_gradient(ctx, dy)),
+        "target's gradient forgotten": _target_forgotten,
+    },
+    composed=mse_loss_composed,
+)
+class MSELoss(Function):
+    """loss = mean of (x - t)^2 over all N elements
+
+    Each element acts on one term alone, whose derivative is 2 (x - t):
+
+        dx = dy 2 (x - t) / N           dt = -dx
+
+    Without the division for reduction "sum"; for "none" dy has the shape of x.
+
+    The shapes must be equal: (N, 1) and (N,) would be broadcast to N^2 differences, which is
+    never meant. Numbers of 16 bits are squared and added up as float32.
+
+    Shapes: x, t equal; a scalar, or the shape of x for reduction "none".
+    Source: Goodfellow, Bengio & Courville, "Deep Learning", 2016, section 5.1.4.
+    """
+
+    fresh = True
+
+    def forward(ctx, x: Array, target: Array, reduction: str = "mean") -> Array:
+        check_reduction("mse_loss", reduction)
+        if x.shape != target.shape:
+            raise ShapeError(
+                f"mse_loss: expected a target of shape {x.shape}, got {target.shape}. Reshape "
+                "one of them, such as with .reshape(-1)."
+            )
+        ctx.dtypes = x.dtype, target.dtype
+        error = x.astype(accumulate_dtype(x.dtype), copy=False) - target
+        ctx.save(error)
+        ctx.share = 1 / x.size if reduction == "mean" and x.size else 1
+        losses = error * error
+        if reduction == "none":
+            return losses.astype(x.dtype, copy=False)
+        loss = losses.mean() if reduction == "mean" else losses.sum()
+        return loss.astype(x.dtype, copy=False)
+
+    def backward(ctx, dy: Array) -> Any:
+        (error,) = ctx.saved
+        dx = error * (dy * (2 * ctx.share))
+        to_x, to_target = ctx.dtypes
+        return dx.astype(to_x, copy=False), (-dx).astype(to_target, copy=False)
