@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 import tinygrad_llm as tg
 from tinygrad_llm import errors
 from tinygrad_llm.generation import generate as generate_module
+from tinygrad_llm.generation.beam_search import beam_search
 from tinygrad_llm.generation.generate import stream, window_start
+from tinygrad_llm.generation.generate_text import generate_text, stream_text
 from tinygrad_llm.generation.sampling import Sampling, log_softmax
+from tinygrad_llm.generation.scoring import choose_answer, next_tokens, token_logprobs
+from tinygrad_llm.tokenizers import CharTokenizer
 
 MODEL = tiny_gpt()
 PROMPT = st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=CONTEXT + 4)
@@ -197,3 +201,56 @@ def test_other_arguments_that_make_no_sense():
         tg.generate(MODEL, [1], 1, seed=-1)
     with pytest.raises(errors.IndexRangeError, match="31"):
         tg.generate(MODEL, [VOCAB], 1)
+
+
+def diverged(dtype="float64"):
+    model = tiny_gpt().to(dtype)
+    model.final_norm.weight.data[1] = np.nan
+    return model
+
+
+WAYS = {
+    "greedy": lambda model: tg.generate(model, [1, 2], 3, temperature=0),
+    "drawn, one token": lambda model: tg.generate(model, [1, 2], 1, seed=0),
+    "several rows": lambda model: tg.generate(model, [[1, 2], [3, 4]], 3, seed=0),
+    "without a cache": lambda model: tg.generate(model, [1, 2], 3, use_cache=False),
+    "top k": lambda model: tg.generate(model, [1, 2], 3, top_k=3),
+    "top p": lambda model: tg.generate(model, [1, 2], 3, top_p=0.5),
+    "min p": lambda model: tg.generate(model, [1, 2], 3, min_p=0.1),
+    "penalty": lambda model: tg.generate(model, [1, 2], 3, repetition_penalty=1.2),
+    "text": lambda model: generate_text(model, LETTERS, ["ab"], 3),
+    "text in pieces": lambda model: list(stream_text(model, LETTERS, "ab", 3)),
+    "beams": lambda model: beam_search(model, [1, 2], 3, 2),
+    "scored": lambda model: token_logprobs(model, [1, 2, 3]),
+    "answer chosen": lambda model: choose_answer(model, LETTERS, "ab", ["c", "d"]),
+    "next tokens": lambda model: next_tokens(model, LETTERS, "ab"),
+}
+LETTERS = CharTokenizer.train("abcdefghijklmnopqrstuvwxyz ,.!?")
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_diverged_model_is_an_error_that_names_the_weight(way):
+    with pytest.raises(
+        errors.NumericsError, match=r"got \d+ NaN .* 'final_norm.weight' has 1 NaN and 0 infinite"
+    ):
+        way(diverged())
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_overflow_is_an_error_that_names_the_op():
+    model = tiny_gpt().to("float32")
+    model.final_norm.weight.data[...] = 3e38
+    model.token_embedding.weight.data[...] *= 1e3
+    with pytest.raises(
+        errors.NumericsError, match="weights are finite. It began here: forward of op 'add_layer"
+    ):
+        tg.generate(model, [1, 2], 3)
+    assert model.training
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_diverged_model_of_half_precision(dtype):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    with pytest.raises(errors.NumericsError, match="NaN"):
+        tg.generate(diverged(dtype), [1, 2], 2)

@@ -27,6 +27,7 @@ from tinygrad_llm.errors import ConfigError, DataError
 from tinygrad_llm.finetuning.collate import IGNORE, last_real, pad, truncate
 from tinygrad_llm.finetuning.loop import FitSettings, History, Report, fit
 from tinygrad_llm.finetuning.metrics import score
+from tinygrad_llm.generation.evaluating import check_scores, first_cause
 from tinygrad_llm.nn import GPT, Dropout, Linear, Module
 from tinygrad_llm.nn.lora import apply_lora, freeze
 from tinygrad_llm.tokenizers import Tokenizer
@@ -206,8 +207,14 @@ def logits_of(classifier: TextClassifier, rows: Sequence[Sequence[int]]) -> np.n
 
 
 def probabilities_of(classifier: TextClassifier, rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """p(class) of each text: (N, K)."""
-    return F.softmax(logits_of(classifier, rows)).numpy()
+    """p(class) of each text: (N, K).
+
+    Raises:
+        NumericsError: the classifier's scores are NaN or infinite; says where that begins.
+    """
+    logits = logits_of(classifier, rows)
+    check_scores("probabilities_of", logits, lambda: first_cause(classifier.gpt, rows[0]))
+    return F.softmax(logits).numpy()
 
 
 def fit_classifier(

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ import numpy as np
 from tinygrad_llm.autograd import no_grad
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.errors import GenerationError
-from tinygrad_llm.generation.generate import evaluating
+from tinygrad_llm.generation.evaluating import check_scores, evaluating, first_cause
 from tinygrad_llm.generation.prompts import as_prompts
 from tinygrad_llm.generation.sampling import largest, log_softmax
 from tinygrad_llm.nn import GPT
@@ -69,6 +70,7 @@ def beam_search(
     Raises:
         GenerationError: not one prompt, prompt and continuation exceed the context, or a number
             is not positive.
+        NumericsError: the model's scores are NaN or infinite; says where that begins.
     """
     prompts = as_prompts(ids)
     if len(prompts.rows) != 1 or n_beams < 1 or max_new_tokens < 1:
@@ -100,6 +102,7 @@ def _search(
     for n_new in range(1, max_new_tokens + 1):
         hidden = model.hidden(newest, cache=cache)  # (n, T, C)
         logits = to_numpy(model.logits(hidden[:, -1]).data)  # (n, V)
+        check_scores("beam_search", logits, partial(first_cause, model, texts[0]))
         totals = (sums[:, None] + log_softmax(logits)).ravel()  # (n V,)
         best = largest(totals, n_beams * (len(stop_ids) + 1))  # enough of them do not stop
         going_on: list[tuple[int, int, float]] = []

@@ -11,9 +11,9 @@ What a row becomes does not depend on the rows beside it: each has its own rando
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,10 @@ from tinygrad_llm.autograd import no_grad
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.backend.random import Generator, default_generator
 from tinygrad_llm.errors import GenerationError
+from tinygrad_llm.generation.evaluating import evaluating, first_cause
 from tinygrad_llm.generation.prompts import Prompts, as_prompts
 from tinygrad_llm.generation.sampling import Sampling, choose, log_softmax
-from tinygrad_llm.nn import GPT, KVCache, Module, left_pad
+from tinygrad_llm.nn import GPT, KVCache, left_pad
 
 PREFILL_ROWS = 256  # positions of all prompts read at a time: bounds the memory beside the cache
 _STREAM_DISTANCE = 0x9E3779B97F4A7C15  # odd, so that rows' seeds differ; row 0 has the seed itself
@@ -88,6 +89,7 @@ def generate(
     Raises:
         GenerationError: no prompt, an empty one, or a setting out of its range.
         IndexRangeError: a token id is not in the model's vocabulary.
+        NumericsError: the model's scores are NaN or infinite; says where that begins.
     """
     sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
     prompts = as_prompts(ids)
@@ -126,7 +128,7 @@ def stream(
         a `Step` for each position, until all rows have ended.
 
     Raises:
-        GenerationError, IndexRangeError: as `generate`.
+        GenerationError, IndexRangeError, NumericsError: as `generate`.
     """
     if max_new_tokens < 0 or slide < 1:
         name, value = ("slide", slide) if slide < 1 else ("max_new_tokens", max_new_tokens)
@@ -153,8 +155,10 @@ def _steps(
         logits = reader.next_logits(active)  # (n, V)
         tokens = np.empty(len(active), np.int64)
         for i, row in enumerate(active):
-            tokens[i] = choose(logits[i], sampling, reader.texts[row], random[row])
-            reader.texts[row].append(int(tokens[i]))
+            text = reader.texts[row]
+            cause = partial(first_cause, reader.model, text)
+            tokens[i] = choose(logits[i], sampling, text, random[row], cause)
+            text.append(int(tokens[i]))
         yield Step(active, tokens, logits)
         active = active[[token not in stop_ids for token in tokens.tolist()]]
         if not active.size:
@@ -233,16 +237,3 @@ def row_generators(n_rows: int, seed: int | None) -> list[Generator]:
     if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**64:
         raise GenerationError(f"generate: seed must be from 0 to 2**64 - 1, got {seed!r}.")
     return [Generator((int(seed) + row * _STREAM_DISTANCE) % 2**64) for row in range(n_rows)]
-
-
-@contextmanager
-def evaluating(modules: Iterable[Module]) -> Iterator[None]:
-    """Inside, the modules are in evaluation mode; afterwards each is as it was."""
-    training = [module for module in modules if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

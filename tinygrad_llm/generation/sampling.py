@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.backend.random import Generator
-from tinygrad_llm.errors import GenerationError, NumericsError
+from tinygrad_llm.errors import GenerationError
+from tinygrad_llm.generation.evaluating import Cause, check_scores
 
 _FIRST_CANDIDATES = 64
 
@@ -70,7 +71,10 @@ def _require(name: str, value: Any, holds: bool, expected: str) -> None:
         raise GenerationError(f"generate: {name} must be {expected}, got {value!r}.")
 
 
-def choose(logits: np.ndarray, how: Sampling, seen: Iterable[int], random: Generator) -> int:
+def choose(
+    logits: np.ndarray, how: Sampling, seen: Iterable[int], random: Generator,
+    cause: Cause | None = None,
+) -> int:  # fmt: skip
     """The next token of one row.
 
     Args:
@@ -78,17 +82,14 @@ def choose(logits: np.ndarray, how: Sampling, seen: Iterable[int], random: Gener
         how: the settings.
         seen: the tokens so far, for the repetition penalty.
         random: where the draw comes from; greedy choices draw nothing.
+        cause: says where scores come from that are no numbers; see `check_scores`.
 
     Raises:
         NumericsError: a score is NaN or infinite; -inf, which nothing draws, is none of these.
     """
-    if not np.isfinite(top := logits.max()):  # NaN if any score is
-        raise NumericsError(
-            f"generate: the scores of the next token must be finite, the largest is {top}. The "
-            "weights hold NaN or have overflowed; load an earlier checkpoint, or try float32."
-        )
     if how.repetition_penalty != 1:
         logits = penalize(logits, seen, how.repetition_penalty)
+    check_scores("generate", logits, cause)
     if how.greedy:
         return int(logits.argmax())
     ids, p = candidates(logits, how)

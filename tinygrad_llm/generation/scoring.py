@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from tinygrad_llm.autograd import no_grad
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.errors import DataError
-from tinygrad_llm.generation.generate import evaluating
+from tinygrad_llm.generation.evaluating import Cause, check_scores, evaluating, first_cause
 from tinygrad_llm.generation.prompts import as_prompts
 from tinygrad_llm.generation.sampling import largest, log_softmax
 from tinygrad_llm.nn import GPT
@@ -63,6 +64,7 @@ def token_logprobs(model: GPT, ids: Any, stride: int | None = None) -> np.ndarra
 
     Raises:
         DataError: fewer than two tokens, or a stride out of range.
+        NumericsError: the model's scores are NaN or infinite; says where that begins.
     """
     text = np.array(as_prompts(ids).rows[0])
     context = model.config.context_length
@@ -79,16 +81,18 @@ def token_logprobs(model: GPT, ids: Any, stride: int | None = None) -> np.ndarra
             end = min(scored + (context if scored == 0 else stride), len(out))
             start = max(0, end - context)
             hidden = model.hidden(text[None, start:end])[0, scored - start :]  # (n, C)
-            out[scored:end] = _logprobs_of(model, hidden, text[scored + 1 : end + 1])
+            cause = partial(first_cause, model, text[start:end])
+            out[scored:end] = _logprobs_of(model, hidden, text[scored + 1 : end + 1], cause)
             scored = end
     return out
 
 
-def _logprobs_of(model: GPT, hidden: Any, targets: np.ndarray) -> np.ndarray:
+def _logprobs_of(model: GPT, hidden: Any, targets: np.ndarray, cause: Cause) -> np.ndarray:
     """Log-probabilities (n,) of targets (n,) after hidden (n, C), some rows at a time."""
     parts = []
     for i in range(0, len(targets), _ROWS):
         logits = to_numpy(model.logits(hidden[i : i + _ROWS]).data)  # (rows, V)
+        check_scores("token_logprobs", logits, cause)
         wanted = targets[i : i + _ROWS, None]
         parts.append(np.take_along_axis(log_softmax(logits), wanted, axis=-1)[:, 0])
     return np.concatenate(parts)
@@ -131,6 +135,7 @@ def next_tokens(model: GPT, tokenizer: Tokenizer, prompt: str, k: int = 10) -> l
     with evaluating(model.modules()), no_grad():
         hidden = model.hidden([ids])  # (1, T, C)
         logits = to_numpy(model.logits(hidden[:, -1]).data)[0]  # (V,)
+        check_scores("next_tokens", logits, lambda: first_cause(model, ids))
     return top_candidates(logits, tokenizer, k)
 
 
