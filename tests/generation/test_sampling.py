@@ -52,10 +52,57 @@ def test_filters_are_those_of_the_definition(logits, temperature, k, top_p, min_
     how = Sampling(temperature, k, top_p, min_p)
     wanted = by_definition(logits, how)
     got = probabilities(logits, how)
-    if np.allclose(wanted > 0, got > 0):
+    if ((wanted > 0) == (got > 0)).all():
         np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-12)
-    else:  # a sum of probabilities met top_p up to rounding: one token more or less
-        assert abs(int((wanted > 0).sum()) - int((got > 0).sum())) <= 1
+    else:
+        assert is_rounding(logits, how, wanted, got)
+
+
+def is_rounding(logits, how, wanted, got):
+    """Whether one token more or less is a sum or a ratio that met a limit up to rounding."""
+    if abs(int((wanted > 0).sum()) - int((got > 0).sum())) != 1:
+        return False
+    p = probabilities(logits, Sampling(how.temperature, how.top_k))
+    sums = np.cumsum(np.sort(p)[::-1])
+    meets_sum = how.top_p is not None and (np.abs(sums - how.top_p) < 1e-12).any()
+    return meets_sum or (how.min_p and (np.abs(p / p.max() / how.min_p - 1) < 1e-12).any())
+
+
+DISTINCT = np.log(np.array([0.1, 0.4, 0.05, 0.2, 0.25]))
+
+
+@pytest.mark.parametrize(
+    ("kept", "settings"),
+    [
+        ([1], {"top_k": 1}),
+        ([1, 4], {"top_k": 2}),
+        ([1, 3, 4], {"top_k": 3}),
+        ([0, 1, 2, 3, 4], {"top_k": 5}),
+        ([0, 1, 2, 3, 4], {"top_k": 6}),
+        ([1], {"top_p": 0.39}),
+        ([1, 4], {"top_p": 0.41}),
+        ([1, 4], {"top_p": 0.64}),
+        ([1, 3, 4], {"top_p": 0.66}),
+        ([0, 1, 2, 3, 4], {"top_p": 1.0}),
+        ([1], {"min_p": 1.0}),
+        ([1, 4], {"min_p": 0.6}),
+        ([1, 3, 4], {"min_p": 0.499}),
+        ([0, 1, 2, 3, 4], {"min_p": 0.0}),
+        ([1, 4], {"top_k": 3, "top_p": 0.7}),  # of the three that are left, 0.7 of 0.85
+        ([1, 4], {"top_k": 4, "top_p": 0.9, "min_p": 0.6}),
+    ],
+    ids=str,
+)
+def test_which_tokens_are_kept(kept, settings):
+    assert np.flatnonzero(probabilities(DISTINCT, Sampling(**settings))).tolist() == kept
+
+
+def test_a_token_of_just_min_p_times_the_highest_is_kept():
+    p = probabilities(np.log2([2.0, 1.0, 2.0]) * np.log(2), Sampling(min_p=1.0))
+    assert p.tolist() == [0.5, 0, 0.5]
+    scores = np.array([0.0, -1.0])
+    assert (probabilities(scores, Sampling(min_p=float(np.exp(-1.0)))) > 0).all()
+    assert (probabilities(scores, Sampling(min_p=0.37)) > 0).tolist() == [True, False]
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=60), st.integers(1, 70))

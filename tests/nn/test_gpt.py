@@ -77,6 +77,50 @@ def test_loss_is_the_cross_entropy_of_the_logits(tie):
     assert model.loss(IDS, targets).item() == pytest.approx(want, rel=1e-9)
 
 
+class OwnHead(nn.Module):
+    """A head that is no plain Linear layer."""
+
+    def __init__(self):
+        self.layer = nn.Linear(8, 11)
+
+    def forward(self, x):
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("head", ["tied", "linear", "own"])
+def test_loss_leaves_out_the_ignored_id_of_the_caller(head):
+    model = small(tie_weights=head != "linear")
+    if head == "own":
+        model.head = OwnHead()
+    model = scrambled(model)
+    targets = TARGETS.copy()
+    targets[0, :2] = 7
+    logits = tg.functional.log_softmax(model(IDS)).data
+    kept = [(b, t) for b in range(2) for t in range(5) if targets[b, t] != 7]
+    assert len(kept) == 7
+    want = -np.mean([logits[b, t, targets[b, t]] for b, t in kept])
+    assert model.loss(IDS, targets, ignore_index=7).item() == pytest.approx(want, rel=1e-9)
+
+
+DROPOUTS = ["dropout", "blocks.0.attention.attention_dropout",
+            "blocks.0.attention.residual_dropout", "blocks.1.feed_forward.dropout"]  # fmt: skip
+
+
+@pytest.mark.parametrize("place", DROPOUTS)
+def test_each_dropout_acts_in_training_alone(place):
+    model = scrambled(small(dropout=0.5))
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, nn.Dropout)}
+    assert len(layers) == 1 + 3 * SMALL.n_layer
+    assert all(layer.p == 0.5 for layer in layers.values())
+    kept = model.eval()(IDS).data
+    for name, layer in layers.items():
+        layer.p = 0.5 if name == place else 0.0
+    np.testing.assert_array_equal(model(IDS).data, kept)
+    dropped = [model.train()(IDS).data for _ in range(2)]
+    assert (dropped[0] != kept).any(axis=-1).mean() > 0.5
+    assert (dropped[0] != dropped[1]).any()
+
+
 class Loss(nn.Module):
     """A model's loss as a module, for gradcheck."""
 

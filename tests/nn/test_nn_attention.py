@@ -119,6 +119,41 @@ def test_mask_hides_keys_and_the_two_paths_agree(rng):
     tg.gradcheck(lambda a: attention(a, mask=mask), [x])
 
 
+def test_without_causal_every_position_sees_the_later_ones_too(rng):
+    attention = nn.MultiHeadAttention(6, 2, causal=False).to("float64")
+    x = rng.normal(size=(2, 5, 6))
+    want = attention(x).data
+    changed = x.copy()
+    changed[:, 4] = 9
+    assert (attention(changed).data[:, 0] != want[:, 0]).any()
+    got = attention(x, mask=np.ones((1, 1, 1, 5), bool)).data
+    np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-12)
+    cache = nn.KVCache(1, 2, 2, 5, 3, "float64").layers[0]
+    with tg.no_grad():
+        attention(x[:, :2], cache=cache)
+        got = attention(x[:, 2:], cache=cache).data  # three queries, five keys
+    np.testing.assert_allclose(got, want[:, 2:], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("way", ["packed", "mask", "context", "cache"])
+def test_attention_weights_are_dropped_on_every_way(rng, way):
+    attention = nn.MultiHeadAttention(8, 2, dropout=0.5, causal=False).to("float64")
+    attention.residual_dropout.p = 0.0
+    x = rng.normal(size=(1, 6, 8))
+    cache = nn.KVCache(1, 1, 2, 12, 4, "float64").layers[0]
+    if way == "cache":
+        with tg.no_grad():
+            attention(x, cache=cache)
+    options = {"packed": {}, "mask": {"mask": np.ones((1, 1, 1, 6), bool)},
+               "context": {"context": x}, "cache": {"cache": cache}}[way]  # fmt: skip
+    with tg.no_grad():
+        dropped = attention(x, **options).data
+        if way == "cache":
+            cache.length = 6
+        kept = attention.eval()(x, **options).data
+    assert (dropped != kept).any(axis=-1).all()
+
+
 def test_cross_attention_takes_keys_and_values_from_the_context(rng):
     attention = nn.MultiHeadAttention(4, 1).to("float64")
     attention.projection.weight.data, attention.projection.bias.data[...] = np.eye(4), 0

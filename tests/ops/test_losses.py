@@ -41,6 +41,20 @@ def test_all_ignored_chunked():
     assert (w.grad == 0).all()
 
 
+@pytest.mark.parametrize("v", [16384, 16385, 40000])
+def test_gradients_over_a_vocabulary_like_gpt2s(v):
+    x, w, b = random(3, 2), random(v, 2, seed=1), random(v, seed=2)
+    targets = [5, v - 1, v // 2]
+    F.linear_cross_entropy(x, w, targets, b, chunk_rows=2).backward()
+    logits = x.data @ w.data.T + b.data
+    dlogits = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    dlogits[[0, 1, 2], targets] -= 1
+    dlogits /= 3
+    np.testing.assert_allclose(x.grad, dlogits @ w.data, rtol=1e-9)
+    np.testing.assert_allclose(w.grad, dlogits.T @ x.data, rtol=1e-9, atol=1e-18)
+    np.testing.assert_allclose(b.grad, dlogits.sum(axis=0), rtol=1e-9, atol=1e-18)
+
+
 def test_logits_too_large_for_exp():
     logits = Tensor(np.array([[1e4, 0, -1e4]], dtype=np.float32), requires_grad=True)
     loss = F.cross_entropy(logits, [1])

@@ -37,6 +37,19 @@ def test_norm_and_scaling(rng, monkeypatch, source, max_norm):
         assert norm_of(layer) == pytest.approx(max_norm, rel=1e-2 if half else 1e-5)
 
 
+@pytest.mark.parametrize("excess", [0.999, 1.001, 1.05, 1.2])
+def test_the_limit_is_the_limit(rng, excess):
+    layer = with_gradients(rng)
+    before = [p.grad.copy() for p in layer.parameters()]
+    limit = norm_of(layer) / excess
+    clip_grad_norm(layer, limit)
+    for p, g in zip(layer.parameters(), before, strict=True):
+        if excess < 1:
+            np.testing.assert_array_equal(p.grad, g)
+        else:
+            np.testing.assert_allclose(p.grad, g / excess, rtol=1e-5)
+
+
 def test_parameters_without_gradient_do_not_count(rng):
     layer = with_gradients(rng)
     layer.expand.weight.grad = None

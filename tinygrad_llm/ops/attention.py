@@ -20,6 +20,7 @@ from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.random import Key
 from tinygrad_llm.errors import DTypeError, ShapeError
 from tinygrad_llm.ops._attention_blocks import (
+    BLOCK_ROWS,
     Settings,
     blocks,
     drop,
@@ -149,6 +150,8 @@ def _samples(rng: np.random.Generator) -> list[Any]:
         sample(*qkv(4, 4), mask=rng.normal(size=(4, 4)), causal=True, label="added mask"),
         sample(*qkv(4, 4), causal=True, dropout_p=0.4, key=(5, 9), label="dropout"),
         sample(*(rng.normal(size=(6, 4)) for _ in range(3)), label="no batch"),
+        sample(*(rng.normal(size=(BLOCK_ROWS + 2, 1)) for _ in range(3)), causal=True,
+               label="two blocks of queries"),
     ]
 
 

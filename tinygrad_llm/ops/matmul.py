@@ -17,6 +17,7 @@ def _products(rng: np.random.Generator) -> list[Any]:
     n = rng.normal
     return [
         sample(n(size=(3, 4)), n(size=(4, 2))),
+        sample(n(size=(3, 3)), n(size=(3, 3)), label="square"),  # a lost transpose fits here
         sample(n(size=(2, 3, 4)), n(size=(2, 4, 5)), label="batch"),
         sample(n(size=(2, 1, 3, 4)), n(size=(5, 4, 2)), label="broadcast batch"),
         sample(n(size=(2, 3, 4)), n(size=(4, 2)), label="one matrix for all"),
