@@ -3,8 +3,10 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
+import tinygrad_llm as tg
 from tinygrad_llm import nn
 from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.optim import (
@@ -13,6 +15,7 @@ from tinygrad_llm.optim import (
     CosineSchedule,
     LinearSchedule,
     WarmupSchedule,
+    lr_scheduler,
 )
 
 
@@ -101,3 +104,40 @@ def test_another_schedules_state_is_refused():
     state = {**cosine.state_dict(), "peaks": [1.0, 2.0]}
     with pytest.raises(CheckpointError, match="2 parameter groups"):
         cosine.load_state_dict(state)
+
+
+def test_schedules_under_pytorchs_names():
+    assert rates(lr_scheduler.StepLR(optimizer(), step_size=2, gamma=0.5), 5) == [
+        1, 1, 0.5, 0.5, 0.25,
+    ]  # fmt: skip
+    assert rates(lr_scheduler.ExponentialLR(optimizer(), 0.5), 4) == [1, 0.5, 0.25, 0.125]
+    assert rates(lr_scheduler.LambdaLR(optimizer(), lambda t: 1 / (t + 1)), 3) == [1, 0.5, 1 / 3]
+    linear = lr_scheduler.LinearLR(optimizer(), start_factor=0.5, total_iters=2)
+    assert rates(linear, 4) == [0.5, 0.75, 1, 1]
+    cosine = lr_scheduler.CosineAnnealingLR(optimizer(), T_max=4, eta_min=0.2)
+    np.testing.assert_allclose(
+        rates(cosine, 6),
+        [0.2 + 0.4 * (1 + math.cos(math.pi * t / 4)) for t in range(6)],
+    )
+
+
+def test_each_group_falls_to_the_lowest_rate_itself():
+    both = SGD([{"params": [nn.Parameter([1.0])]}, {"params": [nn.Parameter([1.0])], "lr": 0.1}],
+               lr=1.0)  # fmt: skip
+    schedule = lr_scheduler.CosineAnnealingLR(both, T_max=2, eta_min=0.05)
+    assert schedule.get_last_lr() == [1.0, 0.1]
+    schedule.step()
+    schedule.step()
+    assert schedule.get_last_lr() == pytest.approx([0.05, 0.05])
+    assert schedule.lr_at(0) == 1.0
+
+
+def test_pytorchs_names_refuse_and_hint():
+    with pytest.raises(ConfigError, match="step_size must be an integer of at least 1, got 0"):
+        lr_scheduler.StepLR(optimizer(), 0)
+    with pytest.raises(ConfigError, match="lr_lambda must be a function"):
+        lr_scheduler.LambdaLR(optimizer(), [lambda t: 1.0])
+    with pytest.raises(tg.errors.LeftOutError, match="CosineSchedule"):
+        lr_scheduler.OneCycleLR
+    state = lr_scheduler.StepLR(optimizer(), 3).state_dict()
+    assert json.loads(json.dumps(state))["settings"] == {"step_size": 3, "gamma": 0.1}

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 import tinygrad_llm as tg
 from tinygrad_llm import nn
-from tinygrad_llm.optim import SGD, AdamW, blocks
+from tinygrad_llm.errors import ConfigError, LeftOutError
+from tinygrad_llm.optim import SGD, Adam, AdamW, blocks
 
 
 def adamw(p, grads, lr, betas, eps, weight_decay):
@@ -168,3 +169,74 @@ def test_half_precision_keeps_float32_master_weights(rng, dtype):
     np.testing.assert_allclose(master, want, rtol=1e-6)
     np.testing.assert_array_equal(p.data, want.astype(np.float32).astype(p.dtype))
     assert (p.data < 1).all()  # 50 steps of 1e-4, each below bfloat16's resolution, add up
+
+
+def adam(p, grads, lr, betas, eps, weight_decay):
+    """PyTorch's Adam, written from its documentation."""
+    m, v = np.zeros_like(p), np.zeros_like(p)
+    for t, g in enumerate(grads, 1):
+        g = g + weight_decay * p
+        m = betas[0] * m + (1 - betas[0]) * g
+        v = betas[1] * v + (1 - betas[1]) * g**2
+        m_hat, v_hat = m / (1 - betas[0] ** t), v / (1 - betas[1] ** t)
+        p = p - lr * m_hat / (np.sqrt(v_hat) + eps)
+    return p
+
+
+@pytest.mark.parametrize("block", [4, 1 << 16])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.3])
+def test_adam(rng, block, weight_decay):
+    parameters, before, grads = case(rng, "float64")
+    optimizer = Adam(parameters, lr=0.05, betas=(0.8, 0.9), weight_decay=weight_decay)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "CPU_BLOCK", block)
+        run(optimizer, parameters, grads)
+    for i, p in enumerate(parameters):
+        want = adam(before[i], [g[i] for g in grads], 0.05, (0.8, 0.9), 1e-8, weight_decay)
+        np.testing.assert_allclose(p.data, want, rtol=1e-12, atol=1e-12)
+
+
+def test_adam_leaves_the_gradients_as_they_are(rng):
+    parameters, _, grads = case(rng, "float32")
+    optimizer = Adam(parameters, weight_decay=0.3)
+    for p, g in zip(parameters, grads[0], strict=True):
+        p.grad = g.astype("float32")
+    optimizer.step()
+    for p, g in zip(parameters, grads[0], strict=True):
+        np.testing.assert_array_equal(p.grad, g.astype("float32"))
+
+
+def test_adam_does_not_decay_unless_told_and_its_state_fits_no_other():
+    p = nn.Parameter([1.0])
+    assert Adam([p]).param_groups[0]["weight_decay"] == 0
+    with pytest.raises(tg.errors.CheckpointError, match="'Adam'"):
+        AdamW([p]).load_state_dict(Adam([p]).state_dict())
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
+def test_arguments_of_pytorch(kind):
+    p = nn.Parameter([1.0])
+    kind([p], lr=0.1, foreach=True, fused=True, maximize=False)
+    with pytest.raises(ConfigError, match="maximize must be False: minimize the negative loss"):
+        kind([p], maximize=True)
+    with pytest.raises(TypeError, match="momentun"):
+        kind([p], momentun=0.9)
+    with pytest.raises(ConfigError, match="add_param_group is left out.*all its groups"):
+        kind([p]).add_param_group({"params": [p]})
+
+
+def test_arguments_that_would_change_the_rule_are_refused():
+    p = nn.Parameter([1.0])
+    for kind in (Adam, AdamW):
+        kind([p], amsgrad=False)
+        with pytest.raises(ConfigError, match="amsgrad must be False: it is left out"):
+            kind([p], amsgrad=True)
+    with pytest.raises(ConfigError, match="dampening must be 0: it is left out"):
+        SGD([p], momentum=0.9, dampening=0.1)
+
+
+def test_optimizers_left_out_name_another():
+    with pytest.raises(LeftOutError, match="Use AdamW"):
+        tg.optim.RMSprop  # a look-up is enough
+    with pytest.raises(AttributeError, match=r"Did you mean tg.optim.AdamW\?"):
+        tg.optim.AdmaW

@@ -66,6 +66,8 @@ class AdamW(Optimizer):
         betas: b1 and b2.
         eps: keeps the division away from zero.
         weight_decay: wd.
+        amsgrad, maximize: left out; only False, as PyTorch code often says.
+        foreach, fused: without effect: each update is one pass over flat arrays in any case.
 
     Source: Loshchilov & Hutter, "Decoupled weight decay regularization", 2019, algorithm 2;
     Kingma & Ba, "Adam", 2015. The defaults are PyTorch's.
@@ -83,7 +85,14 @@ class AdamW(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
+        *,
+        amsgrad: bool = False,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
     ) -> None:
+        require(self, "amsgrad", amsgrad, not amsgrad, "False: it is left out")
+        require(self, "maximize", maximize, not maximize, "False: minimize the negative loss")
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(parameters, defaults)
 

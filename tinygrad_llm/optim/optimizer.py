@@ -50,6 +50,17 @@ class Optimizer:
         """Update one run in place and round its master weights; overridden by each optimizer."""
         raise ConfigError(f"{type(self).__name__}: an optimizer must define update().")
 
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Left out: the flat arrays are laid out once.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            f"{type(self).__name__}.add_param_group is left out. Make the optimizer with all its "
+            'groups: [{"params": [...], "lr": ...}, {"params": [...]}]; a rate of 0 holds a group.'
+        )
+
     @property
     def lr(self) -> float:
         """Learning rate of the first group."""

@@ -26,7 +26,7 @@ from tinygrad_llm.optim.optimizer import Optimizer
 
 
 class Schedule:
-    """Base of all schedules: override ``factor``.
+    """Base of all schedules: override ``factor``, or ``rate`` where a factor does not say it.
 
     Attributes:
         count: number of optimizer steps done.
@@ -47,14 +47,22 @@ class Schedule:
         """The learning rate of step ``step`` (from 0) over its peak."""
         raise ConfigError(f"{type(self).__name__}: a schedule must define factor(step).")
 
+    def rate(self, step: int, peak: float) -> float:
+        """The learning rate of step ``step`` of a group with that peak."""
+        return peak * self.factor(step)
+
     def lr_at(self, step: int) -> float:
         """Learning rate of the first group at a step, without changing anything."""
-        return self.peaks[0] * self.factor(step)
+        return self.rate(step, self.peaks[0])
 
     @property
     def lr(self) -> float:
         """Learning rate of the first group at the current step."""
         return self.optimizer.lr
+
+    def get_last_lr(self) -> list[float]:
+        """Learning rates of all groups at the current step."""
+        return [group["lr"] for group in self.optimizer.param_groups]
 
     def step(self) -> None:
         """Go on to the next step's learning rate; call it after ``optimizer.step()``."""
@@ -62,9 +70,8 @@ class Schedule:
         self._apply()
 
     def _apply(self) -> None:
-        factor = self.factor(self.count)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = peak * factor
+            group["lr"] = self.rate(self.count, peak)
 
     def settings(self) -> dict[str, Any]:
         """What the schedule was made with, for the state."""
@@ -120,7 +127,7 @@ class WarmupSchedule(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, warmup: int) -> None:
-        self.warmup = _check_count(type(self).__name__, "warmup", warmup)
+        self.warmup = check_count(type(self).__name__, "warmup", warmup)
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
@@ -139,8 +146,8 @@ class _Decay(Schedule):
         self, optimizer: Optimizer, max_steps: int, warmup: int = 0, min_lr: float = 0.0
     ) -> None:
         owner = type(self).__name__
-        self.warmup = _check_count(owner, "warmup", warmup)
-        self.max_steps = _check_count(owner, "max_steps", max_steps)
+        self.warmup = check_count(owner, "warmup", warmup)
+        self.max_steps = check_count(owner, "max_steps", max_steps)
         self.min_lr = float(min_lr)
         if self.max_steps <= self.warmup:
             raise ConfigError(
@@ -205,7 +212,14 @@ class CosineSchedule(_Decay):
         return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _check_count(owner: str, name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigError(f"{owner}: {name} must be an integer of at least 0, got {value!r}.")
+def check_count(owner: str, name: str, value: Any, least: int = 0) -> int:
+    """The value, if it is an integer of at least ``least``.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(
+            f"{owner}: {name} must be an integer of at least {least}, got {value!r}."
+        )
     return value

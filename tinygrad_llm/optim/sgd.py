@@ -48,6 +48,8 @@ class SGD(Optimizer):
         momentum: 0 for none.
         weight_decay: wd, here added to the gradient (not decoupled).
         nesterov: look ahead along the velocity; needs momentum.
+        dampening, maximize: left out; only 0 and False, as PyTorch code often says.
+        foreach, fused: without effect: each update is one pass over flat arrays in any case.
 
     Source: Sutskever et al., "On the importance of initialization and momentum in deep
     learning", 2013, in PyTorch's form.
@@ -65,7 +67,14 @@ class SGD(Optimizer):
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        *,
+        dampening: float = 0.0,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
     ) -> None:
+        require(self, "dampening", dampening, not dampening, "0: it is left out")
+        require(self, "maximize", maximize, not maximize, "False: minimize the negative loss")
         if not momentum:
             self.moment_names = ()
         defaults = {

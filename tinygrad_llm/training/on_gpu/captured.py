@@ -61,7 +61,7 @@ class CapturedTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if not isinstance(self.optimizer, AdamW):
+        if type(self.optimizer) is not AdamW:
             raise ConfigError(
                 "CapturedTrainer: the optimizer must be AdamW, whose kernel reads rate and step "
                 f"from the GPU; got {type(self.optimizer).__name__}. Use Trainer for others."

@@ -1,0 +1,65 @@
+"""Adam."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tinygrad_llm.backend import array_module, compute
+from tinygrad_llm.optim.adamw import AdamW, adamw_update
+from tinygrad_llm.optim.blocks import for_blocks
+from tinygrad_llm.optim.flat import FlatBuffer, Run
+from tinygrad_llm.optim.groups import Parameters
+
+
+class Adam(AdamW):
+    """Adam, whose weight decay is a part of the gradient.
+
+        d = g + wd p
+        m = b1 m + (1 - b1) d
+        v = b2 v + (1 - b2) d^2
+        p = p - lr m^ / (sqrt(v^) + eps)        m^ = m / (1 - b1^t),  v^ = v / (1 - b2^t)
+
+    The decay is divided by sqrt(v^) with the rest, so that weights with large gradients decay
+    less; `AdamW` decays all alike. Without decay the two are the same.
+
+    Args:
+        parameters, lr, betas, eps, amsgrad, maximize, foreach, fused: as in `AdamW`.
+        weight_decay: wd.
+
+    Source: Kingma & Ba, "Adam: a method for stochastic optimization", 2015. The defaults are
+    PyTorch's.
+
+    Raises:
+        ConfigError: a setting makes no sense, or there is nothing to optimize.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(parameters, lr, betas, eps, weight_decay, **options)
+
+    def update(self, buffer: FlatBuffer, run: Run, group: Mapping[str, Any]) -> None:
+        """Update one run of parameters, block by block."""
+        decay = group["weight_decay"]
+        if not decay:
+            super().update(buffer, run, group)
+            return
+        p, m, v = buffer.master, buffer.moments["first_moment"], buffer.moments["second_moment"]
+        xp = array_module(p)
+        settings = {**group, "weight_decay": 0.0}
+
+        def update_block(i: int, j: int) -> None:
+            d, scratch = (compute.empty(xp, (j - i,), p.dtype) for _ in range(2))
+            xp.multiply(p[i:j], decay, out=d)
+            d += buffer.wide_gradient(i, j)
+            adamw_update(xp, p[i:j], d, m[i:j], v[i:j], scratch, settings, run.steps + 1)
+            buffer.round_master(i, j)
+
+        for_blocks(xp, run.start, run.stop, update_block)
