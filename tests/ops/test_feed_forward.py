@@ -6,6 +6,7 @@ import pytest
 import tinygrad_llm as tg
 from tests.stand_in_gpu import DeviceArray, stand_in_gpu
 from tinygrad_llm import nn
+from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
 
 pytest.importorskip("triton", reason="the twins need the kernels")
 from tests.stand_in_cublas_lt import Library, use
@@ -46,7 +47,8 @@ def on_gpu(module):
     module.to("float16").to("cuda")
     buffers = {}
     for name, p in module.named_parameters():
-        p.grad_buffer = buffers[name] = DeviceArray(np.full(p.shape, np.nan, np.float32))
+        buffers[name] = GradientBuffer(DeviceArray(np.full(p.shape, np.nan, np.float32)))
+        p.grad_buffer = buffers[name]
     return module, buffers
 
 
@@ -84,12 +86,12 @@ def test_six_products_and_nothing_else(library):
         if not repeat:
             module.zero_grad()  # the first step also holds the trials
     assert library.epilogues == [GELU_AUX_BIAS, BIAS, BGRADB, DGELU_BGRAD, 0, 0]
-    assert all(p.grad is buffers[name] for name, p in module.named_parameters())
+    assert all(p.grad is buffers[name].array for name, p in module.named_parameters())
     expected, gradients = exact(module, x, dy)
     for a, b in zip(found, expected, strict=True):
         near(a, b)
     for name, buffer in buffers.items():
-        near(buffer.host, gradients[name])
+        near(buffer.array.host, gradients[name])
 
 
 def test_gradients_of_two_batches_are_added(library):
@@ -102,7 +104,7 @@ def test_gradients_of_two_batches_are_added(library):
     module.zero_grad()
     _, second = exact(module, dy, x)
     for name, buffer in buffers.items():
-        near(buffer.host, first[name] + second[name])
+        near(buffer.array.host, first[name] + second[name])
 
 
 def test_a_linear_layer_takes_three_products(library):
@@ -116,7 +118,7 @@ def test_a_linear_layer_takes_three_products(library):
     assert library.epilogues == [BIAS, 0, BGRADB]
     _, gradients = exact(module, x, dy)
     for name, buffer in buffers.items():
-        near(buffer.host, gradients[name])
+        near(buffer.array.host, gradients[name])
 
 
 @pytest.mark.parametrize("wanted", [[i] for i in range(5)] + [[0, 3], [2, 4]], ids=str)

@@ -123,17 +123,17 @@ def test_the_gradient_of_the_weight_is_made_in_the_optimizers_buffer():
     head = Head()
     loss = head.loss()
     assert head.weight.grad is None
-    assert head.weight.grad_buffer is None  # reserved: nobody else can write there
+    assert not head.buffer.is_free()  # the op holds the array: nobody else is given it
     loss.backward()
-    assert head.weight.grad is head.weight.grad_buffer is head.buffer
-    np.testing.assert_allclose(head.buffer, head.gradient(3), atol=1e-7)
+    assert head.weight.grad is head.weight.grad_buffer.array is head.buffer.array
+    np.testing.assert_allclose(head.buffer.array, head.gradient(3), atol=1e-7)
 
 
 def test_a_loss_that_dies_gives_the_buffer_back():
     head = Head()
     loss = head.loss()
     del loss
-    assert head.weight.grad_buffer is head.buffer
+    assert head.buffer.is_free()
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -145,8 +145,8 @@ def test_two_losses_before_two_backwards(order):
     expected = head.gradient(3) + head.gradient(5)
     np.testing.assert_allclose(head.weight.grad, expected, atol=1e-7)
     head.optimizer.gradients()
-    assert head.weight.grad is head.buffer
-    np.testing.assert_allclose(head.buffer, expected, atol=1e-7)
+    assert head.weight.grad is head.buffer.array
+    np.testing.assert_allclose(head.buffer.array, expected, atol=1e-7)
 
 
 def test_accumulation_over_micro_batches_and_a_scaled_loss():

@@ -155,17 +155,20 @@ def accumulate(leaf: Any, grad: Any, fresh: bool) -> None:
     if leaf.grad is not None:
         if grad is not leaf.grad:  # an op may have added into the buffer itself
             leaf.grad += grad
-    elif buffer is not None:
-        if grad is not buffer:
-            buffer[...] = grad
-        leaf.grad = buffer
-    elif isinstance(grad, np.generic):  # NumPy's product of arrays without axes
-        leaf.grad = np.asarray(grad, leaf.data.dtype)
+    elif buffer is not None and (grad is buffer.array or buffer.is_free()):
+        if grad is not buffer.array:
+            buffer.array[...] = grad
+        leaf.grad = buffer.array
     else:
-        own = fresh and _may_write(grad) and grad.dtype == leaf.data.dtype
-        leaf.grad = grad if own else grad.astype(leaf.data.dtype)
+        leaf.grad = _own_array(grad, fresh, (leaf.data if buffer is None else buffer).dtype)
     if leaf.on_gradient is not None:
         leaf.on_gradient(leaf)
+
+
+def _own_array(grad: Any, fresh: bool, dtype: Any) -> Any:
+    if isinstance(grad, np.generic):  # NumPy's product of arrays without axes
+        return np.asarray(grad, dtype)
+    return grad if fresh and _may_write(grad) and grad.dtype == dtype else grad.astype(dtype)
 
 
 class _LeafNode:

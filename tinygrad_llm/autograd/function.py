@@ -100,17 +100,42 @@ class Function:
 
         Returns:
             (array, accumulate): write into ``array``, or add to it where ``accumulate``.
-            ``(None, False)`` where there is no such array, or where the parameter is another
+            ``(None, False)`` where there is no such array, where somebody holds a gradient of
+            an earlier pass that lies there (`GradientBuffer`), or where the parameter is another
             argument too, whose gradient would meet this one there.
         """
+        leaf = self._buffered_leaf(index)
+        if leaf is None:
+            return None, False
+        buffer = leaf.grad_buffer
+        if leaf.grad is None:
+            return (buffer.array if buffer.is_free() else None), False
+        return (leaf.grad, True) if leaf.grad is buffer.array else (None, False)
+
+    def early_target(self, index: int, dtype: Any) -> Array | None:
+        """Where ``forward`` may already write the gradient of argument ``index``, if of ``dtype``.
+
+        An op at the end of the network may know its gradients before the backward pass begins.
+        As long as it holds the array (`save`), nobody else writes there.
+        """
+        target, accumulate = self.gradient_target(index)
+        return None if accumulate or target is None or target.dtype != dtype else target
+
+    def gradient_dtype(self, index: int) -> np.dtype | None:
+        """Type in which an optimizer sums the gradients of argument ``index``; None without one."""
+        leaf = self._buffered_leaf(index)
+        if leaf is None:
+            return None
+        return (leaf.grad_buffer if leaf.grad is None else leaf.grad).dtype
+
+    def _buffered_leaf(self, index: int) -> Any:
+        """Argument ``index``, if it is a parameter with a buffer to which this op alone adds."""
         leaf = self.edges[index]
         if leaf is None or not leaf.is_leaf_edge or leaf._hooks is not None:
-            return None, False
-        if sum(edge is leaf for edge in self.edges) > 1:
-            return None, False
-        if leaf.grad is None:
-            return leaf.grad_buffer, False
-        return (leaf.grad, True) if leaf.grad is leaf.grad_buffer else (None, False)
+            return None
+        if leaf.grad_buffer is None or sum(edge is leaf for edge in self.edges) > 1:
+            return None
+        return leaf
 
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:

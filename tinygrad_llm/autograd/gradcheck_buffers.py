@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
 from tinygrad_llm.autograd.tensor import Tensor
 from tinygrad_llm.backend import array_module, to_numpy
 
@@ -30,7 +31,9 @@ def buffer_fault(walk: Callable[[], Any], variables: list[tuple[str, Tensor]]) -
     """
     found = [(name, x, x.grad) for name, x in variables if x.grad is not None]
     for _, x, grad in found:
-        x.grad, x.grad_buffer = None, array_module(grad).full(grad.shape, np.nan, grad.dtype)
+        place = array_module(grad).full(grad.shape, np.nan, grad.dtype)
+        x.grad, x.grad_buffer = None, GradientBuffer(place)
+        del place  # held here, it would not be given out
     faults = []
     try:
         for times, rule in ((1, "the first walk must overwrite it"), (2, "the second must add")):

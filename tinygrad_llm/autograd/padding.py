@@ -14,7 +14,7 @@ and an update of 0 with a gradient of 0 is 0.
 
 from __future__ import annotations
 
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from tinygrad_llm.backend import Array
 
@@ -23,14 +23,14 @@ class Padded:
     """Makes it known that ``array`` has rows of zeros behind it, as long as this object lives.
 
     Attributes:
-        array: (R, C), the first rows of ``whole``.
+        array: a weak reference to (R, C), the first rows of ``whole``.
         whole: (R', C), the same memory and the rows behind it.
     """
 
     __slots__ = ("array", "whole", "__weakref__")
 
     def __init__(self, array: Array, whole: Array) -> None:
-        self.array, self.whole = array, whole
+        self.array, self.whole = ref(array), whole
         _known[id(array)] = self
 
 
@@ -39,5 +39,5 @@ _known: WeakValueDictionary[int, Padded] = WeakValueDictionary()
 
 def with_padding(array: Array) -> Array:
     """``array`` (R, C) with the rows of zeros behind it, or itself where there are none."""
-    entry = _known.get(id(array))  # which holds the array: its id belongs to no other
-    return array if entry is None else entry.whole
+    entry = _known.get(id(array))  # an id may belong to another array by now
+    return array if entry is None or entry.array() is not array else entry.whole

@@ -14,6 +14,7 @@ import numpy as np
 from tinygrad_llm.autograd import engine
 from tinygrad_llm.autograd.arrays import as_array, plain_index
 from tinygrad_llm.autograd.exports import Exports
+from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
 from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.autograd.operators import Operators
 from tinygrad_llm.autograd.registry import EXTENSIONS, OPS
@@ -30,7 +31,7 @@ class Tensor(Operators, Exports):
         data: the numpy or cupy array.
         grad: None, or an array of the same shape: the sum of the gradients that reached this leaf.
         requires_grad: whether the backward pass computes a gradient here.
-        grad_buffer: a slice of an optimizer's flat gradient array to use for ``grad``, or None.
+        grad_buffer: the place for ``grad`` in an optimizer's flat gradient, or None.
         on_gradient: called after each contribution to ``grad``, or None.
     """
 
@@ -51,7 +52,7 @@ class Tensor(Operators, Exports):
     ) -> None:
         self.data = as_array(data, dtype, device)
         self.grad: Array | None = None
-        self.grad_buffer: Array | None = None
+        self.grad_buffer: GradientBuffer | None = None
         self.on_gradient: Callable[[Tensor], None] | None = None
         self._node: Any = None
         self._hooks: list[Callable[[Array], Array | None]] | None = None

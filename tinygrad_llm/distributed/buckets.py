@@ -125,8 +125,10 @@ class GradientSum:
     # ---- one backward pass: watch, then finish ---------------------------------------------------
 
     def watch(self) -> None:
-        """Call before the last backward pass of a step: sums may begin from now on."""
+        """Call before the loss of the last backward pass of a step: sums may begin from now on."""
         self._seen, self._begun = {}, 0
+        for buffer in self.optimizer.buffers:
+            buffer.free_gradients()
         for bucket in self.buckets:
             bucket.work = None
             bucket.missing = sum(self._expected.get(id(s.parameter), 0) for s in bucket.slots)

@@ -41,13 +41,13 @@ class ShardedUpdate:
         self._release()
 
     def _part(self, bucket: Bucket) -> FlatBuffer:
-        """Views of the weights and gradients, copies of the optimizer's state."""
+        """Views of the weights, copies of the optimizer's state."""
         whole, own = bucket.buffer, bucket.owned(self.world.rank)
         data = whole.data[own]
         return FlatBuffer(
             [],
             data,
-            whole.grad[own],
+            data[:0],  # gradients are looked up for each step: the flat one may move
             whole.master[own].copy() if whole.has_master else data,
             {name: array[own].copy() for name, array in whole.moments.items()},
             whole.written_at,
@@ -57,7 +57,7 @@ class ShardedUpdate:
 
     def clip(self, limit: float) -> float:
         """Clip by the norm of the whole gradient, of which each rank knows a part."""
-        gradients = [part.grad for part in self.parts]
+        gradients = self.own_gradients()
         own = float(gradient_norm(gradients))
         norm = self.world.total(own * own)[0] ** 0.5
         if limit < norm < float("inf"):
@@ -65,17 +65,24 @@ class ShardedUpdate:
                 gradient *= gradient.dtype.type(limit / (norm + 1e-6))
         return norm
 
+    def own_gradients(self) -> list[Array]:
+        """The part of each bucket that this rank owns, to read and to scale."""
+        return [b.buffer.grad[b.owned(self.world.rank)] for b in self.sums.buckets]
+
     def step(self) -> None:
         """Update the own part, then exchange the weights."""
         optimizer, rank = self.optimizer, self.world.rank
         self._gather()
-        for bucket, part in zip(self.sums.buckets, self.parts, strict=True):
-            own = bucket.owned(rank)
+        for bucket, part, grad in zip(
+            self.sums.buckets, self.parts, self.own_gradients(), strict=True
+        ):
+            own, part.grad = bucket.owned(rank), grad
             for run in bucket.buffer.runs():
                 start, stop = max(run.start, own.start), min(run.stop, own.stop)
                 if start < stop:
                     mine = Run(run.group, run.steps, start - own.start, stop - own.start)
                     optimizer.update(part, mine, optimizer.param_groups[run.group])
+            part.grad = part.data[:0]
         self._exchange_weights()
         for buffer in optimizer.buffers:
             buffer.finish_step()

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
-from tinygrad_llm.autograd.reservation import buffer_of, reserve
 from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.backend.compute import as_rows, by_rows, each, empty, sum_rows
 from tinygrad_llm.backend.dtypes import accumulate_dtype
@@ -173,14 +172,14 @@ class LinearCrossEntropy(Function):
         ctx.wants = (ctx.needs[0], ctx.needs[1], len(ctx.needs) > 3 and ctx.needs[3])
         ctx.like, ctx.chunk_rows = (x.shape, x.dtype), chunk_rows
         exact = ctx.wants[1] and weight.dtype == work
-        ctx.reservation = reserve(ctx, 1, work) if exact else None
+        ctx.dweight = ctx.early_target(1, work) if exact else None
         return ctx.compute((x2, w, b, ids, row_shares(ctx.xp, counted, work)))
 
     def compute(ctx, inputs: tuple[Any, Any, Any, Any, Any]) -> Array:
         """The loss; saves the gradients, and the inputs to compute them again."""
-        target = buffer_of(ctx.reservation)
+        dweight, ctx.dweight = ctx.dweight, None  # a second walk gets an array of its own
         loss, *gradients = linear_cross_entropy_forward(
-            ctx.xp, *inputs, ctx.chunk_rows, ctx.wants, target
+            ctx.xp, *inputs, ctx.chunk_rows, ctx.wants, dweight
         )
         if ctx.requires_grad:
             ctx.save(*inputs, *gradients)
@@ -193,9 +192,6 @@ class LinearCrossEntropy(Function):
         gradients = ctx.saved[5:]
         if ctx.edges[0] is not None or ctx.edges[1] is not None:
             ctx.save(*inputs)
-            if ctx.reservation is not None:
-                ctx.reservation.give_back()
-                ctx.reservation = None
         else:  # a trace tries the rule on a copy of this node
             gradients = tuple(None if g is None else g.copy() for g in gradients)
         dx, dweight, dbias = (None if g is None else ctx.scale(g, dy) for g in gradients)

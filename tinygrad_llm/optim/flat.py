@@ -21,10 +21,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.gradient_buffer import Counted, GradientBuffer
 from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.autograd.padding import Padded
 from tinygrad_llm.autograd.versions import clock, note_write, was_overwritten
-from tinygrad_llm.backend import Array, array_module, to_device
+from tinygrad_llm.backend import Array, array_module, device_of, to_device
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ConfigError
 
@@ -42,7 +43,8 @@ class Slot:
         parameter: the leaf Tensor.
         group: number of its parameter group.
         start, stop: its elements; the next slot begins at ``next``, a multiple of ALIGNMENT.
-        data, grad: the views of its shape.
+        data: the view of its shape.
+        buffer: holds the view of the flat gradient.
         steps: how many updates it has had.
         padded: what keeps the rows of zeros behind the two known.
     """
@@ -54,9 +56,23 @@ class Slot:
     stop: int
     next: int
     data: Array
-    grad: Array
+    buffer: GradientBuffer
     steps: int = 0
-    padded: Sequence[Padded] = ()
+    padded: tuple[Padded, Padded | None] | None = None
+
+    @property
+    def grad(self) -> Array:
+        """The part of the flat gradient, of the parameter's shape."""
+        return self.buffer.array
+
+    def place_gradient(self, flat: Counted) -> None:
+        """Let the gradient lie in ``flat`` from now on."""
+        self.buffer.array = flat.array[self.start : self.stop].reshape(self.data.shape)
+        self.buffer.flat = flat
+        if self.padded:
+            of_data, _ = self.padded
+            whole = flat.array[self.start :][: of_data.whole.size].reshape(of_data.whole.shape)
+            self.padded = of_data, Padded(self.buffer.array, whole)
 
 
 @dataclass(frozen=True)
@@ -124,9 +140,36 @@ class FlatBuffer:
                 self._take_back(slot)
             grad = slot.parameter.grad
             if grad is not None and grad is not slot.grad:
+                if not slot.buffer.is_free():
+                    self.leave_gradients()
                 slot.grad[...] = grad
                 slot.parameter.grad = slot.grad
-            slot.parameter.grad_buffer = slot.grad
+            slot.parameter.grad_buffer = slot.buffer
+
+    def leave_gradients(self) -> None:
+        """Leave the flat gradient to those who hold a part of it, and take a new one.
+
+        Gradients of this pass that lie in the old one are copied.
+        """
+        of_this_pass = [slot for slot in self.slots if slot.parameter.grad is slot.grad]
+        self.grad = to_device(array_module(self.grad).zeros_like(self.grad), device_of(self.grad))
+        self.lay_out_gradients()
+        for slot in of_this_pass:
+            slot.grad[...] = slot.parameter.grad
+            slot.parameter.grad = slot.grad
+
+    def lay_out_gradients(self) -> None:
+        """Give each slot its view of the flat gradient. Nobody else may have one now."""
+        flat = Counted(self.grad)
+        for slot in self.slots:
+            slot.place_gradient(flat)
+        flat.settle()
+
+    def free_gradients(self) -> None:
+        """Make sure that gradients can be written to their slots, whatever somebody holds."""
+        waiting = [slot for slot in self.slots if slot.parameter.grad is not slot.grad]
+        if not all(slot.buffer.is_free() for slot in waiting):
+            self.leave_gradients()
 
     def _renew_master(self) -> None:
         """Weights were loaded or edited: follow where they are not the rounded master weights."""
@@ -194,7 +237,10 @@ def pack(entries: Sequence[tuple[str, Tensor, int]]) -> list[FlatBuffer]:
     for entry in sorted(entries, key=lambda e: e[2]):  # stable: order within a group is kept
         parameter = entry[1]
         kinds.setdefault((str(parameter.dtype), parameter.device), []).append(entry)
-    return [_pack_one(kind) for kind in kinds.values()]
+    buffers = [_pack_one(kind) for kind in kinds.values()]
+    for buffer in buffers:
+        buffer.lay_out_gradients()
+    return buffers
 
 
 def _pack_one(entries: list[tuple[str, Tensor, int]]) -> FlatBuffer:
@@ -206,27 +252,25 @@ def _pack_one(entries: list[tuple[str, Tensor, int]]) -> FlatBuffer:
     grad = to_device(xp.zeros(total, wide), first.device)
     slots, start = [], 0
     for name, parameter, group in entries:
-        slots.append(_place(name, parameter, group, start, data, grad))
+        slots.append(_place(name, parameter, group, start, data))
         start = slots[-1].next
     master = data if wide == data.dtype else data.astype(wide)
     return FlatBuffer(slots, data, grad, master, written_at=clock.next())
 
 
-def _place(name: str, parameter: Tensor, group: int, start: int, data: Array, grad: Array) -> Slot:
+def _place(name: str, parameter: Tensor, group: int, start: int, data: Array) -> Slot:
     """Move one parameter to its place, which begins with element ``start``."""
     stop, room = start + parameter.size, _room(parameter)
     view = data[start:stop].reshape(parameter.shape)
     view[...] = parameter.data
     slot = Slot(
         name, parameter, group, start, stop, start + _aligned(room),
-        view, grad[start:stop].reshape(parameter.shape),
+        view, GradientBuffer(None),
     )  # fmt: skip
-    parameter.data, parameter.grad_buffer = view, slot.grad
+    parameter.data, parameter.grad_buffer = view, slot.buffer
     if room > parameter.size:
-        slot.padded = [
-            Padded(part, flat[start : start + room].reshape(-1, parameter.shape[1]))
-            for part, flat in ((view, data), (slot.grad, grad))
-        ]
+        whole = data[start : start + room].reshape(-1, parameter.shape[1])
+        slot.padded = Padded(view, whole), None
     return slot
 
 

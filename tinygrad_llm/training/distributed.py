@@ -77,10 +77,10 @@ class DistributedTrainer(Trainer):
         mean = 0.0
         with own_stream(self.world):
             for i, (batch, count) in enumerate(zip(batches, counts, strict=True)):
-                loss = self.compute_loss(batch)
-                share = count / total
                 if i == len(batches) - 1:  # only now are the gradients complete, one by one
                     self.sums.watch()
+                loss = self.compute_loss(batch)
+                share = count / total
                 loss.backward(np.asarray(self.seed(share), loss.dtype))
                 mean += float(loss.item()) * share
         self.sums.finish()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_llm.autograd.padding import with_padding
-from tinygrad_llm.autograd.reservation import buffer_of, reserve
 from tinygrad_llm.backend import Array
 from tinygrad_llm.ops._dispatch import KernelTwin, kernels, twin_of
 from tinygrad_llm.ops.cross_entropy import CrossEntropy, flatten_targets
@@ -83,7 +82,7 @@ class LinearCrossEntropyKernel(KernelTwin, LinearCrossEntropy):
         ctx.wants = (ctx.needs[0], ctx.needs[1], len(ctx.needs) > 3 and ctx.needs[3])
         ctx.like, ctx.ignore_index = (x.shape, weight.dtype), ignore_index
         ctx.chunk_rows = chunk_rows or max(1, rows_at_once(ids.size, v * x.itemsize))
-        ctx.reservation = reserve(ctx, 1, "float32") if ctx.wants[1] else None
+        ctx.dweight = ctx.early_target(1, "float32") if ctx.wants[1] else None
         return ctx.compute((x.reshape(-1, c), weight, bias, ids, counted))
 
     def compute(ctx, inputs: tuple[Any, Any, Any, Any, Any]) -> Array:
@@ -91,7 +90,7 @@ class LinearCrossEntropyKernel(KernelTwin, LinearCrossEntropy):
         x, weight, bias, ids, counted = inputs
         v, table, room = len(weight), with_padding(weight), None  # (V', C) with V' >= V
         if ctx.requires_grad:
-            dw = buffer_of(ctx.reservation)  # (V, C)
+            dw, ctx.dweight = ctx.dweight, None  # (V, C)
             room = ctx.xp.empty(table.shape, "float32") if dw is None else with_padding(dw)
             dw = room[:v] if dw is None else dw
             rows = min(len(table), len(room))
@@ -107,7 +106,7 @@ class LinearCrossEntropyKernel(KernelTwin, LinearCrossEntropy):
 
     def backward(ctx, dy: Array) -> Any:
         dx, dw, *rest = super().backward(dy)
-        if dw is not None and ctx.gradient_target(1)[0] is None:  # nobody sums in float32
+        if dw is not None and ctx.gradient_dtype(1) is None:  # nobody sums in float32
             dw = dw.astype(ctx.like[1], copy=False)
         return dx, dw, *rest
 

@@ -20,8 +20,7 @@ def _target_dtype(ctx: Any, index: int) -> Any:
     """
     if index >= len(ctx.edges):
         return None
-    target, _ = ctx.gradient_target(index)
-    return None if target is None else target.dtype
+    return ctx.gradient_dtype(index)
 
 
 @twin_of(LayerNorm)

@@ -15,7 +15,8 @@ A replay is launches alone, none of the Python around them. So what Python would
 between two steps is looked for before each replay: weights that were loaded or edited reach the
 float32 master weights, a parameter of the optimizer that was given another array is put back in
 its place (`FlatBuffer.gather`), and where a frozen parameter got another array, other parameters
-learn, or a setting that launches hold as a number has changed, the step is recorded anew.
+learn, the flat gradient has moved, or a setting that launches hold as a number has changed, the
+step is recorded anew.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.versions import memory_range
 from tinygrad_llm.backend import Array, ArrayModule, array_module, to_numpy
 from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.errors import ConfigError, KernelError, ShapeError
@@ -46,7 +48,8 @@ class CapturedTrainer(Trainer):
     """A `Trainer` whose steps are replays of a CUDA graph.
 
     All batches must have one shape and type. `compute_loss` is called while recording only, with
-    arrays on the GPU that keep their place; it must not read values back.
+    arrays on the GPU that keep their place; it must not read values back. Each replay writes the
+    gradients to the same memory: copy what shall outlive a step.
 
     Raises:
         ConfigError: the optimizer is not AdamW.
@@ -131,7 +134,12 @@ class _Recorded:
             if slot.parameter.grad is not None
         ]  # fmt: skip
         self.parameters = [(p, p.data, p.requires_grad) for p in trainer.model.parameters()]
+        self.places = self._places()
         self.constants = self._constants()
+
+    def _places(self) -> list[int]:
+        """Addresses of the flat gradients."""
+        return [memory_range(buffer.grad)[0] for buffer in self.optimizer.buffers]
 
     def _constants(self) -> Any:
         """What Python has decided for all launches: modes, and settings that are not fed."""
@@ -144,6 +152,8 @@ class _Recorded:
 
     def is_outdated(self) -> bool:
         """Whether the launches read or compute what is no longer the model's or the settings'."""
+        if self.places != self._places():
+            return True
         return self.constants != self._constants() or any(
             p.data is not data or p.requires_grad != learns for p, data, learns in self.parameters
         )
