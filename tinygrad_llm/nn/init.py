@@ -4,6 +4,7 @@ All are drawn on the CPU from a `Generator`, by default the one that `tg.manual_
 seed gives one model, on every device.
 
 A layer alone starts as PyTorch's does. GPT then draws its weights as GPT-2 did (see `gpt2`).
+The functions whose name ends in ``_`` overwrite a parameter that is there, and return it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinygrad_llm.autograd import Tensor, no_grad
 from tinygrad_llm.autograd.scoped import Scoped
-from tinygrad_llm.backend import Array
+from tinygrad_llm.backend import Array, to_device
 from tinygrad_llm.backend.dtypes import default_float
 from tinygrad_llm.backend.random import Generator, default_generator
+from tinygrad_llm.errors import ShapeError
 
 if TYPE_CHECKING:
     from tinygrad_llm.nn.module import Module
@@ -93,3 +96,93 @@ def gpt2(model: Module, n_layer: int, generator: Generator | None = None) -> Non
             continue
         std = residual_std if name.endswith(ENDS_IN_STREAM) else GPT2_STD
         p.data[...] = normal(p.shape, std, generator)
+
+
+# ---- overwriting a parameter ---------------------------------------------------------------------
+
+
+def normal_(
+    tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
+) -> Tensor:
+    """Gaussian numbers of that mean and standard deviation."""
+    return _overwrite(tensor, mean + normal(tensor.shape, std, generator))
+
+
+def uniform_(
+    tensor: Tensor, a: float = 0.0, b: float = 1.0, generator: Generator | None = None
+) -> Tensor:
+    """Uniform numbers of [a, b)."""
+    return _overwrite(tensor, (a + b) / 2 + uniform(tensor.shape, (b - a) / 2, generator))
+
+
+def constant_(tensor: Tensor, val: float) -> Tensor:
+    """``val`` everywhere."""
+    return _overwrite(tensor, full(tensor.shape, val))
+
+
+def zeros_(tensor: Tensor) -> Tensor:
+    """0 everywhere."""
+    return constant_(tensor, 0.0)
+
+
+def ones_(tensor: Tensor) -> Tensor:
+    """1 everywhere."""
+    return constant_(tensor, 1.0)
+
+
+def xavier_uniform_(
+    tensor: Tensor, gain: float = 1.0, generator: Generator | None = None
+) -> Tensor:
+    """Uniform in +-gain sqrt(6 / (in + out)), for weights (out, in).
+
+    Forward, the variance of a sum over ``in`` inputs wants a weight variance of 1 / in; backward,
+    over ``out`` gradients, 1 / out. This is the compromise 2 / (in + out).
+
+    Source: Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural
+    networks", 2010, equation 16.
+    """
+    bound = gain * math.sqrt(6 / sum(_out_and_in("xavier_uniform_", tensor)))
+    return _overwrite(tensor, uniform(tensor.shape, bound, generator))
+
+
+def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:
+    """Gaussian with variance gain^2 2 / (in + out); see `xavier_uniform_`."""
+    std = gain * math.sqrt(2 / sum(_out_and_in("xavier_normal_", tensor)))
+    return _overwrite(tensor, normal(tensor.shape, std, generator))
+
+
+def kaiming_uniform_(
+    tensor: Tensor, a: float = 0.0, generator: Generator | None = None
+) -> Tensor:
+    """Uniform with variance 2 / ((1 + a^2) in), for weights (out, in) behind a relu.
+
+    relu takes half of the variance away, so twice 1 / in keeps it from layer to layer.
+
+    Args:
+        tensor: overwritten.
+        a: slope of a leaky relu below 0.
+        generator: by default the one of `tg.manual_seed`.
+
+    Source: He et al., "Delving deep into rectifiers", 2015, section 2.2.
+    """
+    std = math.sqrt(2 / ((1 + a * a) * _out_and_in("kaiming_uniform_", tensor)[1]))
+    return _overwrite(tensor, uniform(tensor.shape, math.sqrt(3) * std, generator))
+
+
+def kaiming_normal_(tensor: Tensor, a: float = 0.0, generator: Generator | None = None) -> Tensor:
+    """Gaussian with variance 2 / ((1 + a^2) in); see `kaiming_uniform_`."""
+    std = math.sqrt(2 / ((1 + a * a) * _out_and_in("kaiming_normal_", tensor)[1]))
+    return _overwrite(tensor, normal(tensor.shape, std, generator))
+
+
+def _out_and_in(owner: str, tensor: Tensor) -> tuple[int, int]:
+    if tensor.ndim != 2:
+        raise ShapeError(f"{owner}: expected weights (out, in), got shape {tensor.shape}.")
+    return tensor.shape  # type: ignore[return-value]
+
+
+def _overwrite(tensor: Tensor, values: Array) -> Tensor:
+    if is_skipping():
+        return tensor
+    with no_grad():
+        return tensor.copy_(to_device(values.astype(tensor.dtype), tensor.device))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_llm import functional as F
@@ -19,21 +20,28 @@ class LayerNorm(Module):
     Parameters: ``weight`` (C,), ones at first, and ``bias`` (C,), zeros.
 
     Args:
-        normalized_shape: the length C of the last axis.
+        normalized_shape: the length C of the last axis, or (C,).
         eps: keeps the root away from zero.
         bias: without it, ``bias`` is None.
+        elementwise_affine: without it, ``weight`` and ``bias`` are None.
 
     Source: Ba, Kiros & Hinton, "Layer normalization", 2016.
 
     Raises:
-        ConfigError: the size is not a positive integer.
+        ConfigError: the size is not a positive integer, or there are several.
     """
 
-    def __init__(self, normalized_shape: int, eps: float = 1e-5, bias: bool = True) -> None:
+    def __init__(
+        self, normalized_shape: int | Sequence[int], eps: float = 1e-5, bias: bool = True, *,
+        elementwise_affine: bool = True,
+    ) -> None:  # fmt: skip
+        if isinstance(normalized_shape, Sequence) and len(normalized_shape) == 1:
+            normalized_shape = normalized_shape[0]
         self.size = check_size("LayerNorm", "normalized_shape", normalized_shape)
         self.eps = eps
-        self.weight = Parameter(init.full((self.size,), 1.0))
-        self.bias = Parameter(init.full((self.size,), 0.0)) if bias else None
+        self.weight = Parameter(init.full((self.size,), 1.0)) if elementwise_affine else None
+        with_bias = bias and elementwise_affine
+        self.bias = Parameter(init.full((self.size,), 0.0)) if with_bias else None
 
     def forward(self, x: Any) -> Tensor:
         """x (..., C) -> (..., C). A `ResidualSum` that nobody has read yet is added up here."""
