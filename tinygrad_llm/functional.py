@@ -56,14 +56,16 @@ def embedding(ids: Any, weight: Tensor) -> Tensor:
 
 
 def layer_norm(
-    x: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
-) -> Tensor:
+    x: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5,
+    *surplus: Any,
+) -> Tensor:  # fmt: skip
     """Each row of the last axis to mean 0 and variance 1, then times weight plus bias.
 
     Raises:
-        ConfigError: a shape comes second, as in PyTorch; here it is always that of the last axis.
+        ConfigError: a shape comes second, as in PyTorch, whose calls have one argument more; here
+            the rows are always those of the last axis.
     """
-    if isinstance(weight, (int, tuple, list)):
+    if surplus or isinstance(weight, (int, tuple, list)):
         raise ConfigError(
             f"layer_norm: weight must be a Tensor or None, got {weight!r}. The rows are those of "
             "the last axis; leave their shape out: layer_norm(x, weight, bias, eps)."

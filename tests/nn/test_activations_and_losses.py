@@ -128,7 +128,7 @@ def test_the_functions_have_two_homes():
     [
         (nn, "RMSNorm", "nn.LayerNorm"),
         (nn, "MultiheadAttention", "nn.MultiHeadAttention"),
-        (nn, "utils", "tg.optim.clip_grad_norm"),
+        (nn.utils, "clip_grad_value_", "clip_grad_norm_"),
         (F, "binary_cross_entropy", "log"),
         (F, "nll_loss", "cross_entropy"),
     ],
@@ -147,5 +147,7 @@ def test_a_misspelt_name_gets_the_nearest():
 
 
 def test_a_shape_in_front_of_the_weight_is_refused():
-    with pytest.raises(ConfigError, match="leave their shape out"):
-        F.layer_norm(X, (4,))
+    weight, bias = tg.tensor(np.ones(4)), tg.tensor(np.zeros(4))
+    for arguments in [((4,),), (4, weight), ((4,), weight, bias), ([4], weight, bias, 1e-5)]:
+        with pytest.raises(ConfigError, match="leave their shape out"):
+            F.layer_norm(X, *arguments)

@@ -97,3 +97,12 @@ def test_a_limit_must_be_positive(rng):
     with pytest.raises(ConfigError, match="max_norm"):
         clip_grad_norm(with_gradients(rng), 0)
     assert clip_grad_norm(with_gradients(rng), float("inf")) > 0
+
+
+def test_clipping_under_pytorchs_name():
+    layer = nn.Linear(2, 2, bias=False)
+    layer.weight.grad = np.full((2, 2), 2.0, np.float32)
+    assert nn.utils.clip_grad_norm_(layer.parameters(), 1.0) == pytest.approx(4)
+    np.testing.assert_allclose(layer.weight.grad, np.full((2, 2), 0.5), rtol=1e-5)
+    with pytest.raises(ConfigError, match="norm_type must be 2"):
+        nn.utils.clip_grad_norm_(layer.parameters(), 1.0, norm_type=1)

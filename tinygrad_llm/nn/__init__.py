@@ -3,7 +3,7 @@
 from typing import Any
 
 from tinygrad_llm.errors import missing_name
-from tinygrad_llm.nn import functional, init
+from tinygrad_llm.nn import functional, init, utils
 from tinygrad_llm.nn.activations import (
     GELU,
     Identity,
@@ -53,7 +53,7 @@ __all__ = [
     "MultiHeadAttentionWrapper", "Parameter", "ReLU", "SelfAttentionV1", "SelfAttentionV2",
     "Sequential", "SiLU", "Sigmoid", "Softmax", "Tanh", "TransformerBlock", "adapter_state_dict",
     "apply_lora", "freeze", "functional", "init", "left_pad", "load_adapter_state_dict",
-    "merge_lora", "num_parameters_of", "remove_lora", "unmerge_lora",
+    "merge_lora", "num_parameters_of", "remove_lora", "unmerge_lora", "utils",
 ]  # fmt: skip
 
 

@@ -35,5 +35,4 @@ LEFT_OUT = {
     "TransformerEncoder": _BLOCK,
     "TransformerEncoderLayer": _BLOCK,
     "parallel": "mpiexec with several processes, see docs/scaling.md",
-    "utils": "tg.optim.clip_grad_norm(model, max_norm) for clip_grad_norm_",
 }

@@ -1,0 +1,46 @@
+"""Clipping where PyTorch has it: ``tg.nn.utils.clip_grad_norm_(model.parameters(), 1.0)``.
+
+The function itself is one of `tinygrad_llm.optim`. That package builds on this one, so it is
+looked up when it is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from tinygrad_llm.errors import ConfigError, missing_name
+
+__all__ = ["clip_grad_norm_"]
+_LEFT_OUT = {
+    "clip_grad_value_": "tg.nn.utils.clip_grad_norm_, which keeps the gradient's direction",
+    "rnn": "lists of equal length: tg.finetuning pads batches, tg.nn.left_pad prompts",
+}
+
+
+def clip_grad_norm_(
+    parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
+) -> Any:
+    """`optim.clip_grad_norm`: all gradients scaled so that their common norm is ``max_norm``.
+
+    Args:
+        parameters: the optimizer (fastest), a Module, or parameters.
+        max_norm: the limit.
+        norm_type: only 2.
+        error_if_nonfinite: raise when the norm is NaN or infinite.
+
+    Returns:
+        the norm before clipping.
+
+    Raises:
+        ConfigError: max_norm is not positive, or another norm is asked for.
+        NumericsError: the norm is not finite, and ``error_if_nonfinite`` is set.
+    """
+    if norm_type != 2:
+        raise ConfigError(f"clip_grad_norm_: norm_type must be 2, got {norm_type!r}.")
+    clip = importlib.import_module("tinygrad_llm.optim").clip_grad_norm
+    return clip(parameters, max_norm, error_if_nonfinite)
+
+
+def __getattr__(name: str) -> Any:
+    raise missing_name("tg.nn.utils", name, _LEFT_OUT, __all__)
