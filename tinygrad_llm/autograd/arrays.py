@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.backend import Array, is_array, module_for, to_device
-from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, default_float
+from tinygrad_llm.backend import Array, is_array, module_for, plain_array, to_device
+from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, check_dtype, default_float
 from tinygrad_llm.errors import DTypeError
 
 
@@ -15,7 +15,8 @@ def as_array(data: Any, dtype: DTypeLike | None = None, device: str | None = Non
     """The array of a new tensor: Python floats become float32, arrays keep their type.
 
     Raises:
-        DTypeError: text, objects, complex numbers, or lists of unequal lengths.
+        DTypeError: text, objects, dates, complex numbers, masked arrays, np.matrix, or lists of
+            unequal lengths.
         DeviceError: the device is unknown or absent.
     """
     data = getattr(data, "data", data) if hasattr(data, "is_leaf_edge") else data
@@ -24,9 +25,10 @@ def as_array(data: Any, dtype: DTypeLike | None = None, device: str | None = Non
         data = _from_lists(data)
         if data.dtype == np.float64 and target is None:
             target = default_float()
-    if data.dtype.kind in "OSUc":
-        raise DTypeError(f"tensor: expected numbers, got an array of type {data.dtype}.")
-    if target is not None and data.dtype != target:
+    data = plain_array("tensor", data)
+    found = check_dtype("tensor", data.dtype)
+    target = found if target is None else target
+    if data.dtype != target:
         data = data.astype(target)
     if device is None:
         return data
@@ -43,6 +45,12 @@ def _from_lists(data: Any) -> np.ndarray:
         ) from error
 
 
+def is_view_of(x: Array, source: Any) -> bool:
+    """Whether ``x`` is a NumPy array in the memory of the NumPy array ``source``."""
+    both = isinstance(x, np.ndarray) and isinstance(source, np.ndarray)
+    return both and np.may_share_memory(x, source)
+
+
 def plain_index(index: Any) -> Any:
     """An index with arrays in place of Tensors and lists."""
     if isinstance(index, tuple):
@@ -50,6 +58,6 @@ def plain_index(index: Any) -> Any:
     if hasattr(index, "is_leaf_edge"):
         return index.data
     if not isinstance(index, list):
-        return index
+        return plain_array("indexing", index)
     array = np.asarray(index)
     return array if array.size else array.astype(np.intp)  # to NumPy [] is a list of floats

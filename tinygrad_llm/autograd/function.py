@@ -27,7 +27,7 @@ from tinygrad_llm.autograd.engine import FREED, out_of_memory
 from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.autograd.tensor import Tensor, make_result
 from tinygrad_llm.autograd.versions import clock
-from tinygrad_llm.backend import Array, ArrayModule, array_module, device_of
+from tinygrad_llm.backend import Array, ArrayModule, array_module, device_of, plain_array
 from tinygrad_llm.errors import DeviceError, GraphError
 
 Edge = Any  # a Function, a leaf Tensor, or None where no gradient goes
@@ -162,7 +162,7 @@ class Function:
                 elif type(data) is not type(first):
                     raise _device_error(cls.name, first, data)
             else:
-                arrays.append(arg.item() if isinstance(arg, np.generic) else arg)
+                arrays.append(arg if type(arg) in _PLAIN else _constant(cls.name, arg))
                 needs.append(False)
                 edges.append(None)
         twin = cls.kernel_twin
@@ -221,7 +221,20 @@ def _observed_forward(ctx: Function, arrays: tuple[Any, ...], kwargs: dict[str, 
     return out
 
 
+_PLAIN = {np.ndarray, float, int, bool}  # constants that ops take as they are
+
+
+def _constant(name: str, x: Any) -> Any:
+    """An argument that is no Tensor as ops take it: NumPy's numbers as Python's."""
+    return x.item() if isinstance(x, np.generic) else plain_array(name, x)
+
+
 def _device_error(name: str, a: Array, b: Array) -> DeviceError:
+    if device_of(a) == device_of(b):
+        return DeviceError(
+            f"{name}: all tensors must hold arrays of one class, got {type(a).__name__} and "
+            f"{type(b).__name__} in .data. Make new tensors of them: tg.Tensor(x.data)."
+        )
     return DeviceError(
         f"{name}: all tensors must be on one device, got {device_of(a)} and {device_of(b)}. "
         "Move one with .to(device)."

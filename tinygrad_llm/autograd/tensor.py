@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import engine
-from tinygrad_llm.autograd.arrays import as_array, plain_index
+from tinygrad_llm.autograd.arrays import as_array, is_view_of, plain_index
 from tinygrad_llm.autograd.exports import Exports
 from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
 from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.autograd.operators import Operators
 from tinygrad_llm.autograd.registry import EXTENSIONS, OPS
 from tinygrad_llm.autograd.versions import note_write
-from tinygrad_llm.backend import Array, array_module, device_of, parse_device
+from tinygrad_llm.backend import Array, array_module, device_of, parse_device, plain_array
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, is_float
 from tinygrad_llm.errors import DTypeError, GraphError, ShapeError
 
@@ -145,6 +145,7 @@ class Tensor(Operators, Exports):
                 )
             return engine.ones_like(self.data.reshape(())).reshape(self.shape)
         dy = gradient.data if isinstance(gradient, Tensor) else gradient
+        dy = plain_array("backward", dy)
         dy = array_module(self.data).asarray(dy, dtype=self.data.dtype)
         if dy.shape != self.shape:
             raise ShapeError(
@@ -287,6 +288,6 @@ def tensor(
     """
     out = Tensor(data, dtype, device, requires_grad)
     source = data.data if isinstance(data, Tensor) else data
-    if out.data is source or (isinstance(source, np.ndarray) and out.data.base is source):
+    if out.data is source or is_view_of(out.data, source):
         out.data = out.data.copy()
     return out

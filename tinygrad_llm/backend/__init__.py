@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.errors import DeviceError
+from tinygrad_llm.errors import DeviceError, DTypeError
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 ArrayModule = Any  # the module numpy or the module cupy
@@ -41,6 +41,31 @@ def is_array(x: object) -> bool:
         return True
     cupy = sys.modules.get("cupy")
     return (cupy is not None and isinstance(x, cupy.ndarray)) or type(x) in _STAND_INS
+
+
+def plain_array(owner: str, x: Any) -> Any:
+    """``x``, as a plain array of the same memory where its class derives from NumPy's.
+
+    Args:
+        owner: for the message.
+        x: anything; what is no array passes through.
+
+    Raises:
+        DTypeError: a masked array or an np.matrix, whose arithmetic is another.
+    """
+    if type(x) is np.ndarray or not isinstance(x, np.ndarray):
+        return x
+    if isinstance(x, np.ma.MaskedArray):
+        raise DTypeError(
+            f"{owner}: a masked array has elements without a value, which ops would not leave "
+            "out. Pass x.filled(0), or choose with tg.functional.where(~x.mask, x.data, 0)."
+        )
+    if isinstance(x, np.matrix):
+        raise DTypeError(
+            f"{owner}: an np.matrix multiplies by rows and columns where an array multiplies "
+            "element by element. Pass np.asarray(x)."
+        )
+    return x.view(np.ndarray)  # a memory map stays one: only what is read comes from the disk
 
 
 def parse_device(device: str) -> tuple[str, int]:

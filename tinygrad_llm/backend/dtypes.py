@@ -20,20 +20,36 @@ def as_dtype(dtype: DTypeLike) -> np.dtype:
     """Turn ``"float32"``, ``np.float32``, ``float`` or ``"bfloat16"`` into a NumPy dtype.
 
     Raises:
-        DTypeError: the name is unknown.
+        DTypeError: the name is unknown, or the type holds no numbers that ops compute with.
         MissingDependencyError: bfloat16 is asked for and ``ml_dtypes`` is not installed.
     """
     if isinstance(dtype, np.dtype):
-        return dtype
+        return check_dtype("dtype", dtype)
     if dtype in ("bfloat16", "bf16"):
         return _bfloat16()
     try:
-        return np.dtype(dtype)
+        return check_dtype("dtype", np.dtype(dtype))
     except TypeError:
-        raise DTypeError(
-            f"dtype: expected one of {', '.join(FLOAT_NAMES)} or an integer or bool type, "
-            f"got {dtype!r}."
-        ) from None
+        raise unknown_dtype("dtype", dtype) from None
+
+
+def check_dtype(owner: str, dtype: np.dtype) -> np.dtype:
+    """The type in this machine's byte order.
+
+    Raises:
+        DTypeError: text, objects, dates, records, complex or longer numbers.
+    """
+    if dtype.kind in "biu" or dtype.name in FLOAT_NAMES:
+        return dtype if dtype.isnative else dtype.newbyteorder("=")
+    raise unknown_dtype(owner, dtype)
+
+
+def unknown_dtype(owner: str, dtype: DTypeLike) -> DTypeError:
+    """The error for a type that is none of ours."""
+    return DTypeError(
+        f"{owner}: expected one of {', '.join(FLOAT_NAMES)} or an integer or bool type, "
+        f"got {dtype!s:.60}."
+    )
 
 
 def _bfloat16() -> np.dtype:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Tensor
-from tinygrad_llm.backend import is_array, to_numpy
+from tinygrad_llm.backend import is_array, plain_array, to_numpy
 from tinygrad_llm.errors import GenerationError
 
 
@@ -45,7 +45,7 @@ def as_prompts(ids: Any) -> Prompts:
         GenerationError: no prompt, an empty one, or something else than integers.
     """
     if isinstance(ids, Tensor) or is_array(ids):
-        array = to_numpy(ids.data if isinstance(ids, Tensor) else ids)
+        array = _numpy(ids)
         if array.ndim not in (1, 2):
             raise GenerationError(
                 f"generate: ids must have shape (B, T) or (T,), got {array.shape}."
@@ -64,8 +64,12 @@ def as_prompts(ids: Any) -> Prompts:
     return Prompts(found, False, len({len(row) for row in found}) > 1)
 
 
+def _numpy(ids: Any) -> np.ndarray:
+    return to_numpy(ids.data if isinstance(ids, Tensor) else plain_array("generate", ids))
+
+
 def _row(ids: Any) -> list[int]:
-    array = to_numpy(ids.data) if isinstance(ids, Tensor) else np.asarray(ids)
+    array = _numpy(ids)
     if array.size == 0:
         raise GenerationError(
             "generate: a prompt is empty. Give at least one token, such as the end-of-text id "

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
-from tinygrad_llm.backend import Array, ArrayModule, array_module
+from tinygrad_llm.backend import Array, ArrayModule, array_module, plain_array
 from tinygrad_llm.backend.compute import each, empty, row_dot, row_sum
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.random import Key
@@ -262,16 +262,16 @@ def _as_mask(xp: ArrayModule, mask: Any, shape: tuple[int, ...]) -> Array | None
     """The mask as a view of the scores' ``shape``."""
     if mask is None:
         return None
-    mask = xp.asarray(mask.data if isinstance(mask, Tensor) else mask)
+    op = "scaled_dot_product_attention"
+    mask = xp.asarray(mask.data if isinstance(mask, Tensor) else plain_array(op, mask))
     if mask.dtype.kind in "iu":
         raise DTypeError(
-            "scaled_dot_product_attention: mask must be boolean (True where a query sees a key) "
-            f"or floating-point numbers to add, got {mask.dtype}. Use mask != 0."
+            f"{op}: mask must be boolean (True where a query sees a key) or floating-point "
+            f"numbers to add, got {mask.dtype}. Use mask != 0."
         )
     try:
         return xp.broadcast_to(mask, shape)
     except ValueError:
         raise ShapeError(
-            f"scaled_dot_product_attention: mask of shape {mask.shape} does not broadcast to the "
-            f"scores' shape {shape}."
+            f"{op}: mask of shape {mask.shape} does not broadcast to the scores' shape {shape}."
         ) from None

@@ -6,7 +6,7 @@ from typing import Any
 
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.tensor import Tensor, make_result
-from tinygrad_llm.backend import array_module
+from tinygrad_llm.backend import array_module, plain_array
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._ids import as_ids
 from tinygrad_llm.ops._shape import broadcast_error, normalize_axes
@@ -15,8 +15,8 @@ from tinygrad_llm.ops._shape import broadcast_error, normalize_axes
 def _comparison(name: str) -> Any:
     def compare(a: Any, b: Any) -> Tensor:
         x = a.data if isinstance(a, Tensor) else b.data
-        a = a.data if isinstance(a, Tensor) else a
-        b = b.data if isinstance(b, Tensor) else b
+        a = a.data if isinstance(a, Tensor) else plain_array(name, a)
+        b = b.data if isinstance(b, Tensor) else plain_array(name, b)
         try:
             return make_result(getattr(array_module(x), name)(a, b), None)
         except ValueError as error:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample
-from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend import Array, ArrayModule, plain_array
 from tinygrad_llm.errors import DTypeError
 from tinygrad_llm.ops._shape import broadcast_error, unbroadcast
 
 
 def _as_mask(op: str, xp: Any, mask: Any) -> Array:
-    mask = xp.asarray(mask.data if isinstance(mask, Tensor) else mask)
+    mask = xp.asarray(mask.data if isinstance(mask, Tensor) else plain_array(op, mask))
     if mask.dtype.kind != "b":
         raise DTypeError(
             f"{op}: the mask must be boolean, got {mask.dtype}. Compare something: mask != 0."
