@@ -62,7 +62,8 @@ def losses_and_weights(device, make_optimizer, **more):
     lambda m: tg.optim.AdamW(tg.optim.decay_groups(m, 0.1), lr=1e-2),
     lambda m: tg.optim.SGD(m, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
     lambda m: tg.optim.SGD(m, lr=0.1),
-], ids=["AdamW", "Nesterov", "SGD"])  # fmt: skip
+    lambda m: tg.optim.Adam(m, lr=1e-2, weight_decay=1e-3),
+], ids=["AdamW", "Nesterov", "SGD", "Adam"])  # fmt: skip
 @pytest.mark.parametrize("more", [{}, {"tie_weights": False, "qkv_bias": False, "dropout": 0.2}])
 def test_optimizers(gpu, make, more):
     here, there = (losses_and_weights(device, make, **more) for device in ("cpu", "cuda"))
@@ -82,7 +83,23 @@ def test_half_precision_with_master_weights(gpu, dtype):
     assert on_device(p.data for p in model.parameters())
 
 
+class Masked(tg.nn.Module):
+    """A module with a buffer."""
+
+    def __init__(self):
+        self.register_buffer("later", tg.tensor(np.triu(np.ones((8, 8)), 1)))
+
+    def forward(self, x):
+        return x.masked_fill(self.later != 0, -2.0)
+
+
 MODULES = {
+    "a buffer": lambda d: (Masked().to(d), [(2, 8, 8)], {}),
+    "activations": lambda d: (
+        tg.nn.Sequential(tg.nn.ReLU(), tg.nn.GELU(), tg.nn.SiLU(), tg.nn.Softmax()), [(2, 8)], {}),
+    "squared error": lambda d: (tg.nn.MSELoss(), [(2, 8), (2, 8)], {}),
+    "smoothed targets": lambda d: (
+        tg.nn.CrossEntropyLoss(label_smoothing=0.1), [(2, 8)], {"targets": np.array([7, 0])}),
     "cross attention": lambda d: (
         tg.nn.MultiHeadAttention(8, 2).to(d), [(2, 3, 8), (2, 5, 8)], {}),
     "attention with a mask": lambda d: (
@@ -109,6 +126,17 @@ def test_modules(gpu, name):
         found.append([y.numpy(), *(tg.tensor(t.grad).numpy() for t in (*x, *module.parameters()))])
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_initial_values_buffers_and_classes_stay_on_the_device(gpu):
+    layer = tg.nn.Linear(4, 3).to("cuda")
+    layer.register_buffer("seen", tg.tensor([1.0]).to("cuda"), persistent=False)
+    fills = [tg.nn.init.normal_, tg.nn.init.xavier_uniform_, tg.nn.init.ones_]
+    assert on_device(fill(layer.weight).data for fill in fills)
+    assert on_device(b.data for b in layer.buffers())
+    assert layer.cpu().cuda().half().seen.dtype == np.float16
+    ids = tg.tensor([2, 0], device="cuda")
+    assert tg.functional.one_hot(ids, 3).tolist() == [[0, 0, 1], [1, 0, 0]]
 
 
 def test_checkpointed_blocks_and_anomaly_mode(gpu):
