@@ -246,6 +246,23 @@ def test_checkpoint_gives_the_same_gradients_and_saves_memory():
         np.testing.assert_array_equal(plain, again)
 
 
+def test_checkpoint_leaves_the_random_state_alone_when_the_second_pass_fails():
+    calls = []
+
+    def fails_the_second_time(x):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyError("second")
+        return tg.functional.dropout(x, 0.5)
+
+    y = checkpoint(fails_the_second_time, leaf(3))
+    tg.default_generator().uniform()
+    before = tg.default_generator().state()
+    with pytest.raises(KeyError, match="second"):
+        y.sum().backward()
+    assert tg.default_generator().state() == before
+
+
 def test_anomaly_names_the_first_op_and_its_ranges():
     x = tg.tensor([0.0, 1.0], requires_grad=True)
     with np.errstate(all="ignore"), tg.detect_anomaly():

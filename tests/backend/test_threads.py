@@ -193,10 +193,12 @@ print(os.waitpid(pid, 0)[1])
          "pool.empty((100, 100), np.float32); pool.trim()"),
         ("from tinygrad_llm.backend import threads; threads.set_num_threads(2)", "threads._busy",
          "assert threads.parallel(lambda i: i, 3) == [0, 1, 2]; threads.set_num_threads(1)"),
+        ("from tinygrad_llm.autograd import versions; x = np.ones(3)", "versions._log._lock",
+         "versions.note_write(x)"),
         ("from tinygrad_llm.kernels import _interpreter", "_interpreter._lock",
          "_interpreter._lock.acquire()"),
     ],
-    ids=["pool", "lanes", "interpreter"],
+    ids=["pool", "lanes", "log of writes", "interpreter"],
 )  # fmt: skip
 def test_a_fork_while_another_thread_holds_a_lock(setup, lock, use):
     if "kernels" in setup:

@@ -1,6 +1,8 @@
 """GPT against an independent forward pass, its gradients, initial values, counts and errors."""
 
 import json
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -153,6 +155,33 @@ def test_checkpointed_blocks_give_the_same_loss_and_gradients():
         model.zero_grad()
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_models_made_in_several_threads_are_those_made_alone():
+    """Each GPT makes its layers without values and then draws them; a switch may come between."""
+    barrier = threading.Barrier(4)
+    models = [None] * 4
+
+    def make(i):
+        barrier.wait(10)
+        models[i] = nn.GPT(SMALL, tg.Generator(i))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(5):
+            threads = [threading.Thread(target=make, args=(i,)) for i in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert not nn.init.is_skipping()
+            for i, model in enumerate(models):
+                alone = nn.GPT(SMALL, tg.Generator(i)).state_dict()
+                for name, value in model.state_dict().items():
+                    np.testing.assert_array_equal(value, alone[name])
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_state_dict_names():

@@ -71,9 +71,11 @@ class _Checkpoint(Function):
         generator = default_generator()
         now = generator.state()
         generator.set_state(ctx.call.random_state)
-        with enable_grad():
-            out = ctx.call.function(*inputs)
-        generator.set_state(now)
+        try:
+            with enable_grad():
+                out = ctx.call.function(*inputs)
+        finally:
+            generator.set_state(now)
         _backward_all(out if isinstance(out, tuple) else (out,), dys)
         return (None, None, *(x.grad if isinstance(x, Tensor) else None for x in inputs))
 
