@@ -245,7 +245,7 @@ def where(condition: Any, a: Any, b: Any) -> Tensor:
     """``a`` where the condition is true, ``b`` elsewhere."""
     mask = condition.data if isinstance(condition, Tensor) else condition
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
-        a = Tensor(np.asarray(a))
+        a = Tensor(a)
     return OPS["where"](mask, a, b)
 
 

@@ -12,7 +12,9 @@ from tinygrad_llm.errors import DTypeError
 
 
 def as_array(data: Any, dtype: DTypeLike | None = None, device: str | None = None) -> Array:
-    """The array of a new tensor: Python floats become float32, arrays keep their type.
+    """The array of a new tensor: Python floats become float32, NumPy's numbers keep their type.
+
+    In a list the first element says which of the two its floats are.
 
     Raises:
         DTypeError: text, objects, dates, complex numbers, masked arrays, np.matrix, or lists of
@@ -22,8 +24,9 @@ def as_array(data: Any, dtype: DTypeLike | None = None, device: str | None = Non
     data = getattr(data, "data", data) if hasattr(data, "is_leaf_edge") else data
     target = None if dtype is None else as_dtype(dtype)
     if not is_array(data):
+        typed = hasattr(_first_element(data), "dtype")
         data = _from_lists(data)
-        if data.dtype == np.float64 and target is None:
+        if data.dtype == np.float64 and target is None and not typed:
             target = default_float()
     data = plain_array("tensor", data)
     found = check_dtype("tensor", data.dtype)
@@ -34,6 +37,12 @@ def as_array(data: Any, dtype: DTypeLike | None = None, device: str | None = Non
         return data
     module_for(device)
     return to_device(data, device)
+
+
+def _first_element(data: Any) -> Any:
+    while isinstance(data, (list, tuple)) and data:
+        data = data[0]
+    return data
 
 
 def _from_lists(data: Any) -> np.ndarray:

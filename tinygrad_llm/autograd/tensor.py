@@ -278,7 +278,8 @@ def tensor(
 
     Args:
         data: the values; they are copied. (``Tensor(array)`` shares the array's memory.)
-        dtype: such as ``"float32"``; by default the array's own, and float32 for Python floats.
+        dtype: such as ``"float32"``; by default that of the array or of NumPy's numbers, and
+            float32 for Python floats.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         requires_grad: whether ``backward`` computes a gradient here.
 

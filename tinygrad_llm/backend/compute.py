@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.backend import Array, ArrayModule, pool, threads
-from tinygrad_llm.backend.dtypes import is_float
+from tinygrad_llm.backend.dtypes import accumulate_dtype, is_float
 from tinygrad_llm.backend.products import Finish, Product, compute_all
 
 
@@ -71,13 +71,11 @@ def product(xp: ArrayModule, a: Array, b: Array) -> Array:
 
 
 def add_at(xp: ArrayModule, target: Array, index: Any, values: Array) -> None:
-    """``target[index] += values`` where the index may repeat; CuPy's own takes no bfloat16."""
-    if xp is np or target.dtype.name != "bfloat16":
-        xp.add.at(target, index, values)
-        return
-    wide = target.astype(np.float32)
-    xp.add.at(wide, index, values.astype(np.float32))
-    target[...] = wide
+    """``target[index] += values`` where the index may repeat; 16 bits are added up in float32."""
+    wide = target.astype(accumulate_dtype(target.dtype), copy=False)
+    xp.add.at(wide, index, values.astype(wide.dtype, copy=False))
+    if wide is not target:
+        target[...] = wide
 
 
 def as_rows(x: Array) -> Array:

@@ -13,6 +13,7 @@ import numpy as np
 from tinygrad_llm.errors import DTypeError, MissingDependencyError
 
 FLOAT_NAMES = ("float16", "bfloat16", "float32", "float64")
+FLOAT32 = np.dtype(np.float32)
 DTypeLike = Any
 
 
@@ -67,9 +68,14 @@ def is_float(dtype: np.dtype) -> bool:
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
+def is_integer(dtype: np.dtype) -> bool:
+    """True for integers of all widths and for bool."""
+    return dtype.kind in "biu"
+
+
 def default_float() -> np.dtype:
     """The type of a tensor made from Python floats: float32, as in PyTorch."""
-    return _FLOAT32
+    return FLOAT32
 
 
 def accumulate_dtype(dtype: np.dtype) -> np.dtype:
@@ -78,7 +84,4 @@ def accumulate_dtype(dtype: np.dtype) -> np.dtype:
     Half precision loses a sum after a few hundred terms (an ulp at 2048 is 2 in float16), so its
     statistics are float32; wider types keep their own.
     """
-    return _FLOAT32 if dtype.itemsize == 2 else dtype
-
-
-_FLOAT32 = np.dtype(np.float32)
+    return FLOAT32 if dtype.itemsize == 2 and is_float(dtype) else dtype

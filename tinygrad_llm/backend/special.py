@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend.dtypes import accumulate_dtype
 
 # W. J. Cody, "Rational Chebyshev approximations for the error function", Mathematics of
 # Computation 23 (1969): erf near 0, erfc in the middle, erfc in the tail. Highest power first.
@@ -41,6 +42,7 @@ def erf(xp: ArrayModule, x: Array) -> Array:
         from cupyx.scipy.special import erf as device_erf
 
         return device_erf(x).astype(x.dtype, copy=False)  # bfloat16 comes out as float32
+    dtype, x = x.dtype, x.astype(accumulate_dtype(x.dtype), copy=False)
     size = xp.minimum(xp.abs(x), 30.0)  # erf is 1 long before; avoids an overflow of size**2
     inner = xp.minimum(size, _NEAR)
     near = xp.copysign(inner * _ratio(inner * inner, _NEAR_NUMERATOR, _NEAR_DENOMINATOR), x)
@@ -52,7 +54,7 @@ def erf(xp: ArrayModule, x: Array) -> Array:
         size <= _MIDDLE, _ratio(middle, _MIDDLE_NUMERATOR, _MIDDLE_DENOMINATOR), tail / far
     )
     outer = xp.copysign(1.0 - xp.exp(-size * size) * complement, x)
-    return xp.where(size <= _NEAR, near, outer).astype(x.dtype)
+    return xp.where(size <= _NEAR, near, outer).astype(dtype, copy=False)
 
 
 def _ratio(x: Array, numerator: tuple[float, ...], denominator: tuple[float, ...]) -> Array:

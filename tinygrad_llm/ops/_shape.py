@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_llm.backend import Array
+from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ShapeError
 
 
@@ -26,8 +27,11 @@ def unbroadcast(dy: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:
         repeated = tuple(range(extra)) + tuple(
             i + extra for i, n in enumerate(shape) if n == 1 and dy.shape[i + extra] != 1
         )
-        dy = dy.sum(axis=repeated, keepdims=True).reshape(shape)
-    return dy if dtype is None or dy.dtype == dtype else dy.astype(dtype)
+        if dtype is None:
+            dtype = dy.dtype
+        wide = accumulate_dtype(dy.dtype)
+        dy = dy.sum(axis=repeated, keepdims=True, dtype=wide).reshape(shape)
+    return dy if dtype is None or dy.dtype is dtype else dy.astype(dtype, copy=False)
 
 
 def broadcast_error(op: str, a: Any, b: Any) -> ShapeError:

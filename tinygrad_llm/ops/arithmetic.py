@@ -7,13 +7,16 @@ copies (`unbroadcast`). A Python number is a constant and gets none.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tinygrad_llm.autograd import Function, register, sample, true_gradient
-from tinygrad_llm.backend import Array
+from tinygrad_llm.backend import Array, to_numpy
 from tinygrad_llm.backend.compute import elementwise
+from tinygrad_llm.backend.dtypes import FLOAT32
+from tinygrad_llm.backend.promotion import agree, converted, fractional_dtype, result_dtype
+from tinygrad_llm.errors import DTypeError
 from tinygrad_llm.ops._shape import broadcast_error, unbroadcast
 
 
@@ -36,18 +39,32 @@ def one_copy_only(ctx: Any, dy: Array) -> Any:
 
 
 class Elementwise(Function):
-    """Base of the two-operand ops: remembers the operands' shapes for `unbroadcast`."""
+    """Base of the two-operand ops: types (`backend.promotion`), and shapes for `unbroadcast`."""
+
+    dtype_of_result: ClassVar[Callable[..., Any]] = staticmethod(result_dtype)
 
     def compute(self, ufunc: Callable[..., Array], a: Any, b: Any) -> Array:
-        """``ufunc(a, b)``, with a ShapeError where the shapes do not fit."""
-        if self.needs[0]:
-            self.a_like = a.shape, a.dtype
-        if self.needs[1]:
-            self.b_like = b.shape, b.dtype
+        """``ufunc(a, b)`` of the type that both together have.
+
+        Raises:
+            ShapeError: the shapes do not fit.
+            DTypeError: the op does not take such a type.
+        """
+        if self.requires_grad:
+            if self.needs[0]:
+                self.a_like = a.shape, a.dtype
+            if self.needs[1]:
+                self.b_like = b.shape, b.dtype
         try:
-            return elementwise(ufunc, a, b)
+            if type(a) is type(b) and a.dtype is b.dtype is FLOAT32 or agree(a, b):
+                return elementwise(ufunc, a, b)
+            dtype = self.dtype_of_result(a, b)
+            return elementwise(ufunc, *converted(a, b, dtype)).astype(dtype, copy=False)
         except ValueError as error:
             raise broadcast_error(self.name, a, b) from error
+        except (TypeError, OverflowError) as error:
+            raise DTypeError(f"{self.name}: {str(error).rstrip('.')}.") from error
+
 
 
 @register("add", family="arithmetic", samples=pairs, wrong={"one copy only": one_copy_only})
@@ -148,8 +165,12 @@ class Divide(Elementwise):
 
         da = dy / b          db = -dy a / b^2
 
+    Integers divided by integers give float32.
+
     Shapes: a, b broadcastable; y their common shape.
     """
+
+    dtype_of_result = staticmethod(fractional_dtype)
 
     def forward(ctx, a: Any, b: Any) -> Array:
         ctx.save(a, b)
@@ -160,6 +181,16 @@ class Divide(Elementwise):
         da = unbroadcast(dy / b, *ctx.a_like) if ctx.needs[0] else None
         db = unbroadcast(-dy * a / (b * b), *ctx.b_like) if ctx.needs[1] else None
         return da, db
+
+
+def _power_dtype(a: Any, b: Any) -> np.dtype:
+    """`result_dtype`; a DTypeError for powers that integers and bools do not have."""
+    dtype = result_dtype(a, b)
+    if dtype.kind == "b":
+        raise DTypeError("bools have no powers. Use .astype('int64') or .astype('float32').")
+    if dtype.kind in "iu" and (to_numpy(b) < 0 if hasattr(b, "dtype") else np.less(b, 0)).any():
+        raise DTypeError("an integer to a negative power is a fraction. Use .astype('float32').")
+    return dtype
 
 
 @register(
@@ -177,24 +208,30 @@ class Power(Elementwise):
 
         da = dy b a^(b-1)          db = dy y ln a
 
-    The base must be positive where the exponent gets a gradient. An exponent 2 is computed as a
-    product: NumPy's general power is two hundred times slower.
+    Two places need care. a^0 is 1 everywhere, so its gradient is 0 at a = 0 too, where the formula
+    reads 0 times infinity. And 0^b stays 0 when b moves (b >= 0), where it reads 0 ln 0. Under a
+    negative base the exponent's gradient is NaN: a^b has no value beside b.
+
+    An exponent 2 is computed as a product: NumPy's general power is two hundred times slower.
 
     Shapes: a, b broadcastable; y their common shape.
     """
 
+    dtype_of_result = staticmethod(_power_dtype)
+
     def forward(ctx, a: Any, b: Any) -> Array:
         y = ctx.compute(_power(ctx.xp), a, b)
         ctx.save(a, b, y if ctx.needs[1] else None)
-        return y
+        return y.copy() if y is a else y
 
     def backward(ctx, dy: Array) -> Any:
-        a, b, y = ctx.saved
+        (a, b, y), xp = ctx.saved, ctx.xp
         da = db = None
         if ctx.needs[0]:
-            da = unbroadcast(dy * b * _power(ctx.xp)(a, b - 1), *ctx.a_like)
+            da = unbroadcast(dy * b * _power(xp)(a, _lowered(xp, b)), *ctx.a_like)
         if ctx.needs[1]:
-            db = unbroadcast(dy * y * ctx.xp.log(a), *ctx.b_like)
+            base = xp.where((a == 0) & (b >= 0), 1, a)  # ln 1 = 0
+            db = unbroadcast(dy * y * xp.log(base), *ctx.b_like)
         return da, db
 
 
@@ -205,6 +242,13 @@ def _power(xp: Any) -> Callable[[Any, Any], Array]:
         return xp.power(a, b)
 
     return power
+
+
+def _lowered(xp: Any, b: Any) -> Any:
+    """b - 1, but 0 for b = 0: there the factor b is 0, and a^-1 could be infinite."""
+    if isinstance(b, (int, float)):
+        return b - 1 if b else 0
+    return xp.where(b == 0, b, b - 1)
 
 
 @register(
@@ -225,7 +269,10 @@ class Negative(Function):
     fresh = True
 
     def forward(ctx, x: Array) -> Array:
-        return -x
+        try:
+            return -x
+        except TypeError as error:
+            raise DTypeError("negative: a bool has no sign. Use ~x for the opposite.") from error
 
     def backward(ctx, dy: Array) -> Array:
         return -dy

@@ -17,6 +17,7 @@ from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradi
 from tinygrad_llm.backend import Array, ArrayModule, array_module, plain_array
 from tinygrad_llm.backend.compute import each, empty, row_dot, row_sum
 from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.backend.random import Key
 from tinygrad_llm.errors import DTypeError, ShapeError
 from tinygrad_llm.ops._attention_blocks import (
@@ -205,6 +206,7 @@ class ScaledDotProductAttention(Function):
         ctx, q: Array, k: Array, v: Array, causal: bool = False, mask: Any = None,
         dropout_p: float = 0.0, scale: float | None = None, key: Key | None = None,
     ) -> Array:  # fmt: skip
+        require_float(ctx.name, q, k, v)
         _check_shapes(q, k, v, causal)
         xp, ctx.shapes, ctx.dtype = ctx.xp, (q.shape, k.shape), q.dtype
         work = accumulate_dtype(q.dtype)

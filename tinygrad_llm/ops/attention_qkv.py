@@ -8,6 +8,7 @@ from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradi
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.compute import empty
 from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.backend.random import Key
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._attention_blocks import make_settings
@@ -76,6 +77,7 @@ class AttentionQKV(Function):
         ctx, qkv: Array, n_head: int, causal: bool = True, dropout_p: float = 0.0,
         key: Key | None = None,
     ) -> Array:  # fmt: skip
+        require_float("attention_qkv", qkv)
         if qkv.ndim != 3 or n_head < 1 or qkv.shape[-1] % (3 * n_head):
             raise ShapeError(
                 f"attention_qkv: qkv must be (B, T, 3 C) with C divisible by n_head={n_head}, "

@@ -10,6 +10,7 @@ from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradi
 from tinygrad_llm.backend import Array, ArrayModule, to_numpy
 from tinygrad_llm.backend.compute import as_rows, by_rows, empty
 from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.errors import ConfigError, ShapeError
 from tinygrad_llm.ops._ids import as_ids
 from tinygrad_llm.ops._reduction import check_reduction
@@ -160,6 +161,7 @@ class CrossEntropy(Function):
         ids, counted = flatten_targets(
             "cross_entropy", xp, logits.shape[:-1], targets, v, ignore_index
         )
+        require_float("cross_entropy", logits)
         work = accumulate_dtype(logits.dtype)
         share = row_shares(xp, counted, work, reduction)
         losses, dlogits = empty(xp, share.shape, work), empty(xp, logits.shape, work)

@@ -6,6 +6,7 @@ import math
 
 from tinygrad_llm.autograd import Function, register, sample, true_gradient
 from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend.promotion import as_float
 from tinygrad_llm.backend.special import erf as erf_forward
 
 _TWO_OVER_SQRT_PI = 2.0 / math.sqrt(math.pi)
@@ -38,7 +39,7 @@ class Erf(Function):
 
     def forward(ctx, x: Array) -> Array:
         ctx.save(x)
-        return erf_forward(ctx.xp, x)
+        return erf_forward(ctx.xp, as_float(x))
 
     def backward(ctx, dy: Array) -> Array:
         (x,) = ctx.saved

@@ -9,6 +9,7 @@ import numpy as np
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.compute import as_rows
+from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops.gelu import gelu_and_slope, gelu_composed, times_slope
 from tinygrad_llm.ops.linear import check_linear_shapes, linear_backward, linear_forward
@@ -80,6 +81,7 @@ class FeedForward(Function):
 
     def forward(ctx, x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> Array:
         check_feed_forward_shapes(x, w1, b1, w2, b2)
+        require_float("feed_forward", x, w1, b1, w2, b2)
         rows = as_rows(x)  # (N, C)
         z = linear_forward(ctx.xp, rows, w1, b1)  # (N, H)
         a, slope = gelu_and_slope(ctx.xp, z, "tanh")

@@ -11,6 +11,7 @@ from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradi
 from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.backend.compute import as_rows, by_rows, empty, store, workspace
 from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.backend.special import erf
 from tinygrad_llm.errors import ConfigError
 
@@ -130,6 +131,7 @@ class Gelu(Function):
             raise ConfigError(
                 f'gelu: approximate must be "tanh" or "none" (exact), got {approximate!r}.'
             )
+        require_float("gelu", x)
         y, slope = gelu_and_slope(ctx.xp, x, approximate)
         if ctx.requires_grad:
             ctx.save(slope)

@@ -19,6 +19,7 @@ from tinygrad_llm.backend.compute import (
     workspace,
 )
 from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.errors import ShapeError
 
 
@@ -118,7 +119,8 @@ class Normalization(Function):
 
 
 def check_affine(op: str, x: Array, weight: Array | None, bias: Array | None) -> None:
-    """Raise a ShapeError unless x has an axis, and weight and bias have the length of the last."""
+    """Raise an error unless x has an axis, weight and bias have its length, and all are floats."""
+    require_float(op, x, weight, bias)
     if not x.ndim:
         raise ShapeError(f"{op}: x must have at least one axis to normalize along, got shape ().")
     for name, p in (("weight", weight), ("bias", bias)):

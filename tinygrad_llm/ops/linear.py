@@ -10,6 +10,7 @@ import numpy as np
 from tinygrad_llm.autograd import Function, register, sample, true_gradient
 from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.backend.compute import as_rows, empty, matmul, matmul_all, sum_rows
+from tinygrad_llm.backend.promotion import of_one_dtype
 from tinygrad_llm.errors import ShapeError
 
 
@@ -95,6 +96,9 @@ class Linear(Function):
 
     def forward(ctx, x: Array, weight: Array, bias: Array | None = None) -> Array:
         check_linear_shapes("linear", x, weight, bias)
+        ctx.dtypes = x.dtype, weight.dtype
+        if x.dtype is not weight.dtype:
+            x, weight = of_one_dtype((x, weight))
         if ctx.requires_grad:
             ctx.save(x, weight)
         y = linear_forward(ctx.xp, as_rows(x), weight, bias)
@@ -109,7 +113,11 @@ class Linear(Function):
             ctx.xp, as_rows(dy), as_rows(x), weight, needs,
             *(None if accumulate else target for target, accumulate in targets),
         )  # fmt: skip
-        return (None if dx is None else dx.reshape(x.shape), dw, db)[:n_args]
+        if dx is not None:
+            dx = dx.reshape(x.shape).astype(ctx.dtypes[0], copy=False)
+        if dw is not None and targets[0][0] is None:
+            dw = dw.astype(ctx.dtypes[1], copy=False)
+        return (dx, dw, db)[:n_args]
 
 
 def check_linear_shapes(op: str, x: Array, weight: Array, bias: Array | None) -> None:

@@ -16,6 +16,7 @@ from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradi
 from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.backend.compute import as_rows, by_rows, each, empty, sum_rows
 from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.backend.threads import even_parts
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.ops.cross_entropy import (
@@ -154,6 +155,7 @@ class LinearCrossEntropy(Function):
         ctx, x: Array, weight: Array, targets: Any, bias: Array | None = None,
         ignore_index: int = -100, chunk_rows: int | None = None,
     ) -> Array:  # fmt: skip
+        require_float("linear_cross_entropy", x, weight, bias)
         check_linear_shapes("linear_cross_entropy", x, weight, bias)
         v = len(weight)
         ids, counted = flatten_targets(

@@ -9,6 +9,7 @@ import numpy as np
 from tinygrad_llm.autograd import Function, register, sample, true_gradient
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.compute import product
+from tinygrad_llm.backend.promotion import of_one_dtype
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._shape import unbroadcast
 
@@ -52,6 +53,9 @@ class MatMul(Function):
 
     def forward(ctx, a: Array, b: Array) -> Array:
         _check(a, b)
+        ctx.dtypes = a.dtype, b.dtype
+        if a.dtype is not b.dtype:
+            a, b = of_one_dtype((a, b))
         ctx.save(a, b)
         return product(ctx.xp, a, b)
 
@@ -66,10 +70,10 @@ class MatMul(Function):
             dy = dy[..., None, :]  # (..., I, J)
         da = db = None
         if ctx.needs[0]:
-            da = unbroadcast(product(ctx.xp, dy, b2.swapaxes(-1, -2)), a2.shape, a.dtype)
+            da = unbroadcast(product(ctx.xp, dy, b2.swapaxes(-1, -2)), a2.shape, ctx.dtypes[0])
             da = da.reshape(ctx_a)
         if ctx.needs[1]:
-            db = unbroadcast(product(ctx.xp, a2.swapaxes(-1, -2), dy), b2.shape, b.dtype)
+            db = unbroadcast(product(ctx.xp, a2.swapaxes(-1, -2), dy), b2.shape, ctx.dtypes[1])
             db = db.reshape(ctx_b)
         return da, db
 

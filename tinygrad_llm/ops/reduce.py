@@ -5,14 +5,18 @@ A reduction gives many x one y. Backwards, that y's gradient is spread over all 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from tinygrad_llm.autograd import Function, register, sample
 from tinygrad_llm.backend import Array
+from tinygrad_llm.backend.dtypes import FLOAT32, accumulate_dtype, is_integer
+from tinygrad_llm.backend.promotion import as_float
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._shape import normalize_axes
+from tinygrad_llm.ops.select import where_or_zero
 
 Axis = int | tuple[int, ...] | None
 
@@ -35,12 +39,22 @@ class Reduction(Function):
         axes = normalize_axes(self.name, axis, x.ndim)
         self.shape = x.shape
         self.kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-        self.count = int(np.prod([x.shape[i] for i in axes], dtype=np.int64))
+        self.count = math.prod([x.shape[i] for i in axes])
         return axes
 
     def spread(self, dy: Array) -> Array:
         """``dy`` with the reduced axes back, as long as they were (a view)."""
         return self.xp.broadcast_to(dy.reshape(self.kept), self.shape)
+
+
+def total(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+    """The sum over ``axes``: 16-bit floats added up in float32, integers and bools in int64."""
+    if x.dtype is FLOAT32:
+        return x.sum(axis=axes, keepdims=keepdims)
+    if is_integer(x.dtype):
+        return x.sum(axis=axes, keepdims=keepdims, dtype=np.int64)
+    wide = accumulate_dtype(x.dtype)
+    return x.sum(axis=axes, keepdims=keepdims, dtype=wide).astype(x.dtype, copy=False)
 
 
 def _mean_of_gradient(ctx: Any, dy: Array) -> Array:
@@ -55,12 +69,14 @@ class Sum(Reduction):
 
         dx_i = dy
 
+    Integers and bools give int64.
+
     Shapes: x any; y without the axes, or with length 1 there where keepdims.
     """
 
     def forward(ctx, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         axes = ctx.prepare(x, axis, keepdims)
-        return x.sum(axis=axes, keepdims=keepdims)
+        return total(x, axes, keepdims)
 
     def backward(ctx, dy: Array) -> Array:
         return ctx.spread(dy)
@@ -75,6 +91,8 @@ class Mean(Reduction):
 
         dx_i = dy / n
 
+    Integers and bools give float32.
+
     Shapes: x any; y without the axes, or with length 1 there where keepdims.
     """
 
@@ -82,7 +100,12 @@ class Mean(Reduction):
 
     def forward(ctx, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         axes = ctx.prepare(x, axis, keepdims)
-        return x.mean(axis=axes, keepdims=keepdims)
+        if x.dtype is FLOAT32:
+            return x.mean(axis=axes, keepdims=keepdims)
+        if is_integer(x.dtype):
+            return x.mean(axis=axes, keepdims=keepdims).astype(FLOAT32)
+        wide = accumulate_dtype(x.dtype)
+        return x.mean(axis=axes, keepdims=keepdims, dtype=wide).astype(x.dtype, copy=False)
 
     def backward(ctx, dy: Array) -> Array:
         return ctx.spread(dy / ctx.count) + 0  # + 0 makes an array of its own
@@ -92,7 +115,7 @@ class Mean(Reduction):
     "var", family="reduction", samples=lambda rng: [
         *_axes(rng), sample(rng.normal(size=(5,)), correction=0, label="biased")],
     wrong={"n for n - correction": lambda ctx, dy: ctx.spread(dy) * ctx.saved[0] * 2 / ctx.count
-           if ctx.correction else ctx.spread(dy) * ctx.saved[0] / ctx.count},
+           if ctx.degrees < ctx.count else ctx.spread(dy) * ctx.saved[0] / ctx.count},
 )  # fmt: skip
 class Var(Reduction):
     """y = sum_i (x_i - m)^2 / (n - c),  m = (1/n) sum_i x_i,  c = correction
@@ -103,7 +126,8 @@ class Var(Reduction):
         dx_i = dy 2 (x_i - m) / (n - c)
 
     Shapes: x any; y without the axes, or with length 1 there where keepdims.
-    c = 1 is the unbiased estimate (PyTorch's default), c = 0 that of layer_norm.
+    c = 1 is the unbiased estimate (PyTorch's default), c = 0 that of layer_norm. With n <= c there
+    is none: one element gives NaN, and a gradient of NaN.
     """
 
     fresh = True
@@ -112,15 +136,18 @@ class Var(Reduction):
         ctx, x: Array, axis: Axis = None, keepdims: bool = False, correction: int = 1
     ) -> Array:
         axes = ctx.prepare(x, axis, keepdims)
-        ctx.correction = correction
-        deviation = x - x.mean(axis=axes, keepdims=True)
+        x = as_float(x)
+        wide = x.astype(accumulate_dtype(x.dtype), copy=False)
+        deviation = wide - wide.mean(axis=axes, keepdims=True)
+        deviation -= deviation.mean(axis=axes, keepdims=True)  # what rounding left of the mean
+        ctx.degrees = ctx.count - correction if ctx.count > correction else math.nan
         ctx.save(deviation)
-        return (deviation * deviation).sum(axis=axes, keepdims=keepdims) / (ctx.count - correction)
+        squares = (deviation * deviation).sum(axis=axes, keepdims=keepdims)
+        return (squares / ctx.degrees).astype(x.dtype, copy=False)
 
     def backward(ctx, dy: Array) -> Array:
         (deviation,) = ctx.saved
-        n = ctx.count - ctx.correction
-        return ctx.spread(dy * (2 / n if n > 0 else np.nan)) * deviation
+        return (ctx.spread(2 * dy / ctx.degrees) * deviation).astype(dy.dtype, copy=False)
 
 
 class _Extreme(Reduction):
@@ -137,14 +164,15 @@ class _Extreme(Reduction):
             )
 
     def choose(self, y: Array, x: Array) -> None:
-        winners = x == y.reshape(self.kept)
+        winners = (x == y.reshape(self.kept)) | (x != x)  # a NaN is the result, and equals nothing
         self.save(winners)
 
     def backward(ctx, dy: Array) -> Array:
         (winners,) = ctx.saved
         axes = tuple(i for i, n in enumerate(ctx.kept) if n == 1)
         ties = winners.sum(axis=axes, keepdims=True)
-        return (ctx.spread(dy) * winners / ties).astype(dy.dtype, copy=False)
+        share = (dy.reshape(ctx.kept) / ties).astype(dy.dtype, copy=False)
+        return where_or_zero(ctx.xp, winners, share)
 
 
 def _everyone_wins(ctx: Any, dy: Array) -> Array:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample
 from tinygrad_llm.backend import Array, ArrayModule, plain_array
+from tinygrad_llm.backend.promotion import converted, result_dtype
 from tinygrad_llm.errors import DTypeError
 from tinygrad_llm.ops._shape import broadcast_error, unbroadcast
 
@@ -22,11 +23,16 @@ def _as_mask(op: str, xp: Any, mask: Any) -> Array:
 
 
 def choose(xp: ArrayModule, cond: Array, a: Any, b: Any) -> Array:
-    """a where the condition is true, b elsewhere; bfloat16 stays, which CuPy turns into float32."""
-    y = xp.where(cond, a, b)
-    kinds = {x.dtype for x in (a, b) if hasattr(x, "dtype")}
-    is_half = {kind.name for kind in kinds} == {"bfloat16"}
-    return y.astype(kinds.pop(), copy=False) if is_half else y
+    """a where the condition is true, b elsewhere, of the type that both together have."""
+    dtype = result_dtype(a, b)
+    # A number alone has NumPy's type in `where`, and CuPy makes float32 of bfloat16.
+    return xp.where(cond, *converted(a, b, dtype)).astype(dtype, copy=False)
+
+
+def where_or_zero(xp: ArrayModule, mask: Array, dy: Array) -> Array:
+    """dy where the mask is true, 0 elsewhere: a product would make NaN of 0 times infinity."""
+    y = xp.where(mask, dy, 0)
+    return y if y.dtype is dy.dtype else y.astype(dy.dtype)
 
 
 def _choices(rng: np.random.Generator) -> list[Any]:
@@ -75,9 +81,9 @@ class Where(Function):
 
     def backward(ctx, dy: Array) -> Any:
         (cond,) = ctx.saved
-        xp, zero = ctx.xp, dy.dtype.type(0)
-        da = unbroadcast(choose(xp, cond, dy, zero), *ctx.a_like) if ctx.needs[1] else None
-        db = unbroadcast(choose(xp, cond, zero, dy), *ctx.b_like) if ctx.needs[2] else None
+        xp = ctx.xp
+        da = unbroadcast(where_or_zero(xp, cond, dy), *ctx.a_like) if ctx.needs[1] else None
+        db = unbroadcast(where_or_zero(xp, ~cond, dy), *ctx.b_like) if ctx.needs[2] else None
         return None, da, db
 
 

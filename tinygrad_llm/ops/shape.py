@@ -10,6 +10,7 @@ from tinygrad_llm.autograd import Function, register, sample, true_gradient
 from tinygrad_llm.autograd.arrays import plain_index
 from tinygrad_llm.backend import Array, is_array
 from tinygrad_llm.backend.compute import add_at
+from tinygrad_llm.backend.promotion import of_one_dtype
 from tinygrad_llm.errors import IndexRangeError, ShapeError
 from tinygrad_llm.ops._shape import broadcast_error, normalize_axis, unbroadcast
 
@@ -212,8 +213,9 @@ class Concatenate(Function):
             raise ShapeError("concatenate: needs at least one tensor.")
         ctx.axis = normalize_axis("concatenate", axis, xs[0].ndim)
         ctx.lengths = [x.shape[ctx.axis] if x.ndim else 0 for x in xs]
+        ctx.dtypes = [x.dtype for x in xs]
         try:
-            return ctx.xp.concatenate(xs, axis=ctx.axis)
+            return ctx.xp.concatenate(of_one_dtype(xs), axis=ctx.axis)
         except ValueError as error:
             raise ShapeError(
                 f"concatenate: shapes {[x.shape for x in xs]} differ in another axis than {axis}."
@@ -221,7 +223,8 @@ class Concatenate(Function):
 
     def backward(ctx, dy: Array) -> Any:
         starts = np.cumsum(ctx.lengths)[:-1].tolist()
-        return tuple(ctx.xp.split(dy, starts, axis=ctx.axis))
+        parts = ctx.xp.split(dy, starts, axis=ctx.axis)
+        return tuple(p.astype(t, copy=False) for p, t in zip(parts, ctx.dtypes, strict=True))
 
 
 @register("stack", family="shape", wrong={"one step off": _one_step_off}, samples=_join_samples)
@@ -239,10 +242,12 @@ class Stack(Function):
                 f"stack: needs tensors of one shape, got shapes {[x.shape for x in xs]}."
             )
         ctx.axis = normalize_axis("stack", axis, xs[0].ndim + 1)
-        return ctx.xp.stack(xs, axis=ctx.axis)
+        ctx.dtypes = [x.dtype for x in xs]
+        return ctx.xp.stack(of_one_dtype(xs), axis=ctx.axis)
 
     def backward(ctx, dy: Array) -> Any:
-        return tuple(ctx.xp.moveaxis(dy, ctx.axis, 0))
+        parts = ctx.xp.moveaxis(dy, ctx.axis, 0)
+        return tuple(p.astype(t, copy=False) for p, t in zip(parts, ctx.dtypes, strict=True))
 
 
 def _parts_exchanged(ctx: Any, *dys: Any) -> Array:

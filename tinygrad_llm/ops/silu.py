@@ -9,6 +9,7 @@ import numpy as np
 from tinygrad_llm.autograd import Function, Tensor, register, sample
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.backend.promotion import require_float
 
 
 def silu_composed(x: Tensor) -> Tensor:
@@ -56,6 +57,7 @@ class Silu(Function):
     fresh = True
 
     def forward(ctx, x: Array) -> Array:
+        require_float("silu", x)
         xp, dtype = ctx.xp, x.dtype
         x = x.astype(accumulate_dtype(dtype), copy=False)
         s = xp.exp(xp.minimum(x, 0)) / (1 + xp.exp(-xp.abs(x)))

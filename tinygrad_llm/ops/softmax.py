@@ -9,6 +9,7 @@ import numpy as np
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
 from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.ops._shape import normalize_axis
 
 
@@ -64,6 +65,7 @@ class _Rowwise(Function):
     def widened(self, x: Array, axis: int) -> Array:
         """x to compute with; a tensor without axes is a row of one element."""
         x = x if x.ndim else x.reshape(1)
+        require_float(self.name, x)
         self.axis = normalize_axis(self.name, axis, x.ndim)
         return x.astype(accumulate_dtype(x.dtype), copy=False)
 
