@@ -21,7 +21,7 @@ CASES = [
     (nn.ReLU(), np.maximum(X, 0)),
     (nn.GELU(), X * normal_cdf(X)),
     (nn.GELU("tanh"), 0.5 * X * (1 + np.tanh(math.sqrt(2 / math.pi) * (X + 0.044715 * X**3)))),
-    (nn.SiLU(), X / (1 + np.exp(-X))),
+    (nn.SiLU(inplace=True), X / (1 + np.exp(-X))),
     (nn.Tanh(), np.tanh(X)),
     (nn.Sigmoid(), 1 / (1 + np.exp(-X))),
     (nn.Softmax(dim=-1), np.exp(X) / np.exp(X).sum(-1, keepdims=True)),

@@ -14,7 +14,14 @@ from tinygrad_llm.nn.module import Module
 
 
 class ReLU(Module):
-    """max(x, 0)."""
+    """max(x, 0).
+
+    Args:
+        inplace: without effect: an op does not overwrite its input.
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
 
     def forward(self, x: Any) -> Tensor:
         """x (...) -> (...)."""
@@ -47,7 +54,14 @@ class GELU(Module):
 
 
 class SiLU(Module):
-    """x / (1 + e^-x)."""
+    """x / (1 + e^-x).
+
+    Args:
+        inplace: without effect: an op does not overwrite its input.
+    """
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
 
     def forward(self, x: Any) -> Tensor:
         """x (...) -> (...)."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.backend.dtypes import DTypeLike
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.nn import init
 from tinygrad_llm.nn._checks import check_size
@@ -22,18 +23,21 @@ class Embedding(Module):
         num_embeddings: number of rows V.
         embedding_dim: length C of a row.
         generator: source of the initial values; by default the one of `tg.manual_seed`.
+        device, dtype: where the table is made, and of which floating-point type.
 
     Raises:
-        ConfigError: a size is not a positive integer.
+        ConfigError: a size is not a positive integer, or the type not floating-point.
     """
 
     def __init__(
-        self, num_embeddings: int, embedding_dim: int, generator: Generator | None = None
-    ) -> None:
+        self, num_embeddings: int, embedding_dim: int, generator: Generator | None = None, *,
+        device: str | None = None, dtype: DTypeLike | None = None,
+    ) -> None:  # fmt: skip
         self.num_embeddings = check_size("Embedding", "num_embeddings", num_embeddings)
         self.embedding_dim = check_size("Embedding", "embedding_dim", embedding_dim)
         shape = (self.num_embeddings, self.embedding_dim)
         self.weight = Parameter(init.normal(shape, generator=generator))
+        self._made_for(device, dtype)
 
     def forward(self, ids: Any) -> Tensor:
         """Integer ids (...) -> (..., C).

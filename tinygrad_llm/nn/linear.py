@@ -7,6 +7,7 @@ from typing import Any
 
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.backend.dtypes import DTypeLike
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.nn import init
 from tinygrad_llm.nn._checks import check_size
@@ -25,9 +26,10 @@ class Linear(Module):
         out_features: length of the last axis of y.
         bias: without it, y = x W^T and ``bias`` is None.
         generator: source of the initial values; by default the one of `tg.manual_seed`.
+        device, dtype: where the parameters are made, and of which floating-point type.
 
     Raises:
-        ConfigError: a size is not a positive integer.
+        ConfigError: a size is not a positive integer, or the type not floating-point.
     """
 
     def __init__(
@@ -36,12 +38,16 @@ class Linear(Module):
         out_features: int,
         bias: bool = True,
         generator: Generator | None = None,
+        *,
+        device: str | None = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         self.in_features = check_size("Linear", "in_features", in_features)
         self.out_features = check_size("Linear", "out_features", out_features)
         bound = 1 / math.sqrt(in_features)
         self.weight = Parameter(init.uniform((out_features, in_features), bound, generator))
         self.bias = Parameter(init.uniform((out_features,), bound, generator)) if bias else None
+        self._made_for(device, dtype)
 
     def forward(self, x: Any) -> Tensor:
         """x (..., in) -> (..., out)."""

@@ -47,6 +47,11 @@ class Moving:
             self._convert(_converter(target))
         return self
 
+    def _made_for(self, device: str | None, dtype: Any) -> None:
+        """Move a new layer to what its constructor was told."""
+        if device is not None or dtype is not None:
+            self.to(device=device, dtype=dtype)
+
     def float(self: M) -> M:
         """All floating-point numbers as float32; returns the module."""
         return self.to("float32")

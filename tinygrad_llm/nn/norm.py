@@ -7,6 +7,7 @@ from typing import Any
 
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.backend.dtypes import DTypeLike
 from tinygrad_llm.nn import init
 from tinygrad_llm.nn._checks import check_size
 from tinygrad_llm.nn.module import Module
@@ -24,16 +25,18 @@ class LayerNorm(Module):
         eps: keeps the root away from zero.
         bias: without it, ``bias`` is None.
         elementwise_affine: without it, ``weight`` and ``bias`` are None.
+        device, dtype: where the parameters are made, and of which floating-point type.
 
     Source: Ba, Kiros & Hinton, "Layer normalization", 2016.
 
     Raises:
-        ConfigError: the size is not a positive integer, or there are several.
+        ConfigError: the size is not a positive integer, there are several, or the type is not
+            floating-point.
     """
 
     def __init__(
         self, normalized_shape: int | Sequence[int], eps: float = 1e-5, bias: bool = True, *,
-        elementwise_affine: bool = True,
+        elementwise_affine: bool = True, device: str | None = None, dtype: DTypeLike | None = None,
     ) -> None:  # fmt: skip
         if isinstance(normalized_shape, Sequence) and len(normalized_shape) == 1:
             normalized_shape = normalized_shape[0]
@@ -42,6 +45,7 @@ class LayerNorm(Module):
         self.weight = Parameter(init.full((self.size,), 1.0)) if elementwise_affine else None
         with_bias = bias and elementwise_affine
         self.bias = Parameter(init.full((self.size,), 0.0)) if with_bias else None
+        self._made_for(device, dtype)
 
     def forward(self, x: Any) -> Tensor:
         """x (..., C) -> (..., C). A `ResidualSum` that nobody has read yet is added up here."""
