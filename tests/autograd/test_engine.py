@@ -207,6 +207,7 @@ def test_hooks_see_and_change_the_whole_gradient():
     remove = x.register_hook(lambda g: seen.append(g.copy()))
     y = x.exp()
     y.register_hook(lambda g: 2 * g)
+    y.register_hook(lambda g: 5 * g).remove()
     (y + x + x).sum().backward()
     np.testing.assert_allclose(seen[0], 2 * np.exp(x.data) + 2)
     assert len(seen) == 1  # three contributions, one call

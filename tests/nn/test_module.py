@@ -160,8 +160,9 @@ def test_hooks_see_and_change_and_can_be_removed():
     y.sum().backward()
     assert seen[0] == "pre"
     np.testing.assert_array_equal(seen[1], np.ones((1, 2)))
-    for remove in removers:
-        remove()
+    removers[0]()
+    for remover in removers:  # once is enough, twice does no harm
+        remover.remove()
     np.testing.assert_allclose(net(x).data, plain, rtol=1e-6)
     assert len(seen) == 2
 

@@ -15,6 +15,7 @@ from tinygrad_llm.autograd import engine
 from tinygrad_llm.autograd.arrays import as_array, is_view_of, plain_index
 from tinygrad_llm.autograd.exports import Exports
 from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
+from tinygrad_llm.autograd.handles import Handle
 from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.autograd.operators import Operators
 from tinygrad_llm.autograd.registry import EXTENSIONS, OPS
@@ -173,13 +174,13 @@ class Tensor(Operators, Exports):
         self.requires_grad = requires_grad
         return self
 
-    def register_hook(self, hook: Callable[[Array], Array | None]) -> Callable[[], None]:
+    def register_hook(self, hook: Callable[[Array], Array | None]) -> Handle:
         """Call ``hook(gradient)`` when this tensor's gradient is complete.
 
         The hook may return another gradient of the same shape to use instead.
 
         Returns:
-            A function that removes the hook.
+            what takes the hook off again: call it, or its ``remove()``.
         """
         if not self.requires_grad:
             raise GraphError("register_hook: this tensor has no gradient (requires_grad is off).")
@@ -191,7 +192,7 @@ class Tensor(Operators, Exports):
             left = [h for h in (getattr(owner, name) or []) if h is not hook]
             setattr(owner, name, left or None)
 
-        return remove
+        return Handle(remove)
 
     def retain_grad(self) -> Tensor:
         """Keep the gradient of an intermediate result in ``grad``, too; returns the tensor."""

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.handles import Handle
 
 ForwardHook = Callable[..., Any]
-Remove = Callable[[], None]
 
 
 class Hooks:
@@ -38,30 +38,30 @@ class Hooks:
             if isinstance(tensor, Tensor) and tensor.requires_grad:
                 tensor.register_hook(lambda dy: hook(self, dy))
 
-    def register_forward_pre_hook(self, hook: ForwardHook) -> Remove:
+    def register_forward_pre_hook(self, hook: ForwardHook) -> Handle:
         """Call ``hook(module, args)`` before ``forward``; it may return other arguments.
 
         Returns:
-            A function that removes the hook. (So do the other two.)
+            what takes the hook off again. (So do the other two.)
         """
         return self._add_hook("_forward_pre_hooks", hook)
 
-    def register_forward_hook(self, hook: ForwardHook) -> Remove:
+    def register_forward_hook(self, hook: ForwardHook) -> Handle:
         """Call ``hook(module, args, output)`` after ``forward``; it may return another output."""
         return self._add_hook("_forward_hooks", hook)
 
-    def register_backward_hook(self, hook: ForwardHook) -> Remove:
+    def register_backward_hook(self, hook: ForwardHook) -> Handle:
         """Call ``hook(module, dy)`` with the gradient that arrives at the module's output.
 
         ``dy`` is an array; the hook may return another one of its shape to send on instead.
         """
         return self._add_hook("_backward_hooks", hook)
 
-    def _add_hook(self, kind: str, hook: ForwardHook) -> Remove:
+    def _add_hook(self, kind: str, hook: ForwardHook) -> Handle:
         object.__setattr__(self, kind, (*getattr(self, kind), hook))
 
         def remove() -> None:
             left = tuple(h for h in getattr(self, kind) if h is not hook)
             object.__setattr__(self, kind, left)
 
-        return remove
+        return Handle(remove)

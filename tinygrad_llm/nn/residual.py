@@ -7,6 +7,7 @@ from typing import Any
 
 from tinygrad_llm.autograd import Tensor, enable_grad, no_grad
 from tinygrad_llm.autograd.function import Output
+from tinygrad_llm.autograd.handles import Handle
 from tinygrad_llm.autograd.modes import state, watched_as_written
 from tinygrad_llm.errors import GraphError
 
@@ -73,7 +74,7 @@ class ResidualSum(Tensor):
         self._summands = None
         self.data, self._node = total.data, total._node
 
-    def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
+    def register_hook(self, hook: Callable[[Any], Any]) -> Handle:
         """As of any Tensor, until a norm has added up the sum.
 
         Raises:
