@@ -106,3 +106,10 @@ def test_clipping_under_pytorchs_name():
     np.testing.assert_allclose(layer.weight.grad, np.full((2, 2), 0.5), rtol=1e-5)
     with pytest.raises(ConfigError, match="norm_type must be 2"):
         nn.utils.clip_grad_norm_(layer.parameters(), 1.0, norm_type=1)
+
+
+def test_a_norm_whose_square_float32_cannot_hold():
+    p = nn.Parameter(np.zeros(4, np.float32))
+    p.grad = np.array([3e20, 4e20, 0.0, 0.0], np.float32)
+    assert clip_grad_norm([p], 1.0) == pytest.approx(5e20)
+    np.testing.assert_allclose(p.grad, [0.6, 0.8, 0.0, 0.0], rtol=1e-6)

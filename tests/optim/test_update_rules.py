@@ -1,12 +1,16 @@
 """AdamW and SGD against ten-line float64 references, over many steps, shapes and settings."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_llm as tg
+from tests.stand_in_gpu import stand_in_gpu
 from tinygrad_llm import nn
+from tinygrad_llm.backend import array_module, to_numpy
 from tinygrad_llm.errors import ConfigError, LeftOutError
 from tinygrad_llm.optim import SGD, Adam, AdamW, blocks
 
@@ -240,3 +244,33 @@ def test_optimizers_left_out_name_another():
         tg.optim.RMSprop  # a look-up is enough
     with pytest.raises(AttributeError, match=r"Did you mean tg.optim.AdamW\?"):
         tg.optim.AdmaW
+
+
+@pytest.mark.parametrize("kind", [AdamW, tg.optim.Adam])
+@pytest.mark.parametrize("device", ["cpu", "stand-in"])
+@pytest.mark.parametrize("size", [1e19, 1.9e19, 1e21, 3e38])
+def test_one_enormous_gradient_does_not_freeze_its_parameter(kind, device, size, monkeypatch):
+    with stand_in_gpu(monkeypatch) if device != "cpu" else contextlib.nullcontext():
+        p = nn.Parameter(np.zeros(3, np.float32))
+        if device != "cpu":
+            p = nn.Parameter(p.to("cuda"))
+        optimizer = kind([p], lr=0.1, betas=(0.9, 0.99), weight_decay=0.0)
+        module = array_module(p.data)
+        for gradient in ([size, -size, 1.0], *[[1.0, 1.0, 1.0]] * 2):
+            p.grad = module.asarray(np.array(gradient, np.float32))
+            optimizer.step()
+        moments = optimizer.state_dict()["arrays"]
+        assert all(np.isfinite(to_numpy(x)).all() for x in moments.values())
+        first = 0.1 * np.array([-1.0, 1.0, -1.0])  # a first step is lr long, whatever the gradient
+        assert (np.abs(to_numpy(p.data)) < 0.4).all()
+        assert (np.sign(to_numpy(p.data)) == np.sign(first)).all()
+
+
+def test_infinite_and_nan_gradients_are_not_taken_for_large_ones():
+    p = nn.Parameter(np.zeros(3, np.float32))
+    optimizer = AdamW([p])
+    p.grad = np.array([np.inf, np.nan, 1e25], np.float32)
+    with np.errstate(invalid="ignore"):
+        optimizer.step()
+    assert np.isnan(p.data[:2]).all()
+    assert np.isfinite(p.data[2])

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tinygrad_llm.backend import Array, ArrayModule, array_module, compute
 from tinygrad_llm.optim.blocks import for_blocks
 from tinygrad_llm.optim.flat import FlatBuffer, Run
@@ -34,19 +36,38 @@ def adamw_update(
     lr, (beta1, beta2) = settings["lr"], settings["betas"]
     correction1, correction2 = 1 - beta1**step, 1 - beta2**step
     p *= 1 - lr * settings["weight_decay"]
-    xp.subtract(g, m, out=scratch)
-    scratch *= 1 - beta1
-    m += scratch  # m = beta1 m + (1 - beta1) g
-    xp.multiply(g, g, out=scratch)
+    g = write_squares(xp, g, scratch)
     scratch *= 1 - beta2
     v *= beta2
     v += scratch  # v = beta2 v + (1 - beta2) g^2
+    xp.subtract(g, m, out=scratch)
+    scratch *= 1 - beta1
+    m += scratch  # m = beta1 m + (1 - beta1) g
     xp.sqrt(v, out=scratch)
     root = math.sqrt(correction2)  # taken out of the arrays: one pass less
     scratch += settings["eps"] * root
     xp.divide(m, scratch, out=scratch)
     scratch *= lr * root / correction1
     p -= scratch
+
+
+def write_squares(xp: ArrayModule, g: Array, out: Array) -> Array:
+    """Write g^2 to ``out``; returns g, limited to what its type can square (1.8e19 in float32).
+
+    One larger gradient would make v infinite, and its parameter would never move again. Infinite
+    and NaN elements stay what they are: they say that something went wrong before.
+    """
+    if xp is np:
+        try:
+            with np.errstate(over="raise"):  # the processor notes an overflow: no pass to look
+                np.multiply(g, g, out=out)
+            return g
+        except FloatingPointError:
+            pass
+    limit = 0.999 * math.sqrt(np.finfo(g.dtype).max)
+    g = xp.where(xp.isfinite(g), xp.clip(g, -limit, limit), g)
+    xp.multiply(g, g, out=out)
+    return g
 
 
 class AdamW(Optimizer):
@@ -56,6 +77,8 @@ class AdamW(Optimizer):
         m = b1 m + (1 - b1) g                   mean of the gradients
         v = b2 v + (1 - b2) g^2                 mean of their squares
         p = p - lr m^ / (sqrt(v^) + eps)        m^ = m / (1 - b1^t),  v^ = v / (1 - b2^t)
+
+    Gradients beyond 1.8e19 in float32 count as 1.8e19, so that their squares stay finite.
 
     Args:
         parameters: a model, its (named) parameters, or groups: dicts with "params" and any of

@@ -79,7 +79,12 @@ def _sum_of_squares(gradient: Array) -> Any:
 
     def sum_block(i: int, j: int) -> Any:
         block = gradient[i:j].astype(wide, copy=False)
-        return xp.dot(block, block).astype(np.float64)
+        with np.errstate(over="ignore"):
+            squares = xp.dot(block, block).astype(np.float64)
+        if xp is np and not np.isfinite(squares):  # too large for float32, if no NaN or infinity
+            block = block.astype(np.float64)
+            squares = np.dot(block, block)
+        return squares
 
     return sum(for_blocks(xp, 0, gradient.size, sum_block))
 
