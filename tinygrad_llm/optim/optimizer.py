@@ -83,7 +83,10 @@ class Optimizer:
         """
         for group in self.param_groups:
             for parameter in group["params"]:
-                parameter.zero_grad(set_to_none)
+                if set_to_none:
+                    parameter.grad = None
+                else:
+                    parameter.zero_grad(set_to_none=False)
 
     def gradients(self) -> list[Array]:
         """All gradients as a few long arrays, for clipping and for sums over processes."""
