@@ -294,3 +294,21 @@ def test_zero_grad_can_fill_with_zeros():
     assert optimizer_net.scale.item() == before / 2  # a gradient of 0 is decayed, none is not
     optimizer.zero_grad(set_to_none=True)
     assert all(p.grad is None for p in optimizer_net.parameters())
+
+
+def test_methods_left_out_name_our_way_and_others_are_plain_errors():
+    layer = nn.Linear(2, 2)
+    with pytest.raises(tg.errors.LeftOutError, match="Linear.compile is left out"):
+        layer.compile()
+    with pytest.raises(AttributeError, match="'Linear' object has no attribute 'wieght'"):
+        layer.wieght
+    assert not hasattr(layer, "get_parameter")
+
+    class Broken(nn.Module):
+        @property
+        def width(self):
+            return self.weight.shape[0]
+
+    with pytest.raises(AttributeError, match="'Broken' object has no attribute 'weight'"):
+        Broken().width
+    assert copy.copy(layer).weight is layer.weight

@@ -1,4 +1,4 @@
-"""Names of layers known from PyTorch that are not here, and what to write instead."""
+"""Names known from PyTorch that are not here, and what to write instead: layers and methods."""
 
 _ATTENTION = "nn.MultiHeadAttention(n_embd, n_head), or nn.TransformerBlock around it"
 _BLOCK = "nn.TransformerBlock(n_embd, n_head, causal=False) for an encoder, causal=True for GPT"
@@ -35,4 +35,14 @@ LEFT_OUT = {
     "TransformerEncoder": _BLOCK,
     "TransformerEncoderLayer": _BLOCK,
     "parallel": "mpiexec with several processes, see docs/scaling.md",
+}
+
+METHODS_LEFT_OUT = {
+    "compile": "the module as it is: its hot ops are fused by hand",
+    "get_buffer": "dict(module.named_buffers())[path]",
+    "get_parameter": "dict(module.named_parameters())[path]",
+    "register_full_backward_hook": "register_backward_hook(hook) with hook(module, dy)",
+    "share_memory": "mpiexec with several processes, see docs/scaling.md",
+    "to_empty": "nn.init.no_init() around the constructor",
+    "type": "module.to(dtype)",
 }

@@ -18,12 +18,13 @@ the registry. Only of buffers the names are noted, to tell them from other const
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.autograd.modes import state
-from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.errors import ConfigError, missing_name
 from tinygrad_llm.nn.hooks import Hooks
+from tinygrad_llm.nn.left_out import METHODS_LEFT_OUT
 from tinygrad_llm.nn.moving import Moving
 from tinygrad_llm.nn.parameter import Parameter
 from tinygrad_llm.nn.registration import check_assignment, check_name, check_new_buffer
@@ -78,6 +79,13 @@ class Module(Hooks, Moving):
     def add_module(self, name: str, module: Module | None) -> None:
         """``self.name = module``, for names that are computed."""
         setattr(self, check_name(self, name), module)
+
+    if not TYPE_CHECKING:  # a type checker goes on finding misspelt attributes
+
+        def __getattr__(self, name: str) -> Any:
+            if name in METHODS_LEFT_OUT:
+                raise missing_name(type(self).__name__, name, METHODS_LEFT_OUT)
+            return object.__getattribute__(self, name)  # raises Python's own error
 
     def _set_label(self, label: str) -> None:
         object.__setattr__(self, "_label", label)
