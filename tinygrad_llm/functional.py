@@ -157,8 +157,8 @@ def scaled_dot_product_attention(
             f"{type(causal).__name__}. Give a mask by name: mask=... or attn_mask=..."
         )
     return OPS["scaled_dot_product_attention"](
-        _tensor(q), _tensor(k), _tensor(v),
-        causal=causal, mask=mask, dropout_p=dropout_p, scale=scale, key=key,
+        _tensor(q), _tensor(k), _tensor(v), causal, mask,
+        dropout_p=dropout_p, scale=scale, key=key,
     )  # fmt: skip
 
 

@@ -141,12 +141,6 @@ def test_write_into_what_nobody_needs_is_allowed():
     np.testing.assert_array_equal(x.grad, 1.0)
 
 
-def test_recorded_write_is_refused():
-    x = leaf(3)
-    with pytest.raises(tg.errors.GraphError, match="where"):
-        x[0] = 1.0
-
-
 def test_only_scalars_start_without_a_gradient():
     with pytest.raises(tg.errors.GraphError, match=r"shape \(3,\)"):
         leaf(3).exp().backward()

@@ -15,7 +15,8 @@ from tinygrad_llm.explain.proof import differentiable_call
 
 # What cannot be computed: an extreme of nothing, ids of an empty table, a shape that says a length.
 MAY_REFUSE_EMPTY = {
-    "max", "min", "embedding", "cross_entropy", "linear_cross_entropy", "getitem", "broadcast_to",
+    "max", "min", "embedding", "cross_entropy", "linear_cross_entropy", "getitem", "setitem",
+    "broadcast_to",
 }  # fmt: skip
 # Where nothing is divided by nothing the result is NaN, as in NumPy and PyTorch.
 GIVES_NAN = {"mean", "mse_loss", "var"}
@@ -107,7 +108,7 @@ NEEDS_AN_AXIS = {
     "feed_forward", "layer_norm", "linear", "linear_cross_entropy", "matmul",
     "scaled_dot_product_attention", "split", "swapaxes",
 }  # fmt: skip
-NAMES_ITS_AXES = {"getitem", "reshape", "transpose"}  # the samples do, and so cannot fit
+NAMES_ITS_AXES = {"getitem", "setitem", "reshape", "transpose"}  # the samples do, and so cannot fit
 SCALAR = [
     pytest.param(op, without_axes(s), id=f"{op.name}-{s.label or i}")
     for op in REGISTRY.values()

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygrad_llm.backend import Array, is_array, module_for, plain_array, to_device
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, check_dtype, default_float
-from tinygrad_llm.errors import DTypeError
+from tinygrad_llm.errors import DTypeError, IndexRangeError, ShapeError
 
 
 def as_array(data: Any, dtype: DTypeLike | None = None, device: str | None = None) -> Array:
@@ -70,3 +70,21 @@ def plain_index(index: Any) -> Any:
         return plain_array("indexing", index)
     array = np.asarray(index)
     return array if array.size else array.astype(np.intp)  # to NumPy [] is a list of floats
+
+
+def write_at(target: Array, index: Any, value: Any) -> None:
+    """``target[index] = value``, for a plain index.
+
+    Raises:
+        IndexRangeError: there is no such place.
+        ShapeError: the value does not fit there.
+    """
+    try:
+        target[index] = value
+    except IndexError as error:
+        raise IndexRangeError(f"assignment: shape {target.shape}: {error}.") from error
+    except ValueError as error:
+        raise ShapeError(
+            f"assignment: a value of shape {np.shape(value)} does not fit x[index] of shape "
+            f"{target[index].shape} ({error})."
+        ) from error

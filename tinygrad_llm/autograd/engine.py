@@ -22,6 +22,7 @@ import numpy as np
 from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.autograd.returned import from_hook, gradient_of, one_per_argument
 from tinygrad_llm.autograd.versions import clock, was_overwritten
+from tinygrad_llm.backend import is_array
 from tinygrad_llm.errors import GraphError, OutOfMemoryError
 
 FREED: Any = ("freed",)  # takes the place of a node's saved arrays after the walk
@@ -123,7 +124,7 @@ def out_of_memory(op: str, direction: str, error: MemoryError) -> OutOfMemoryErr
 
 def _check_saved(node: Any) -> None:
     for array in node.saved:
-        if hasattr(array, "strides") and was_overwritten(array, node.time):
+        if is_array(array) and was_overwritten(array, node.time):
             raise GraphError(
                 f"backward: op {node.name!r} saved an array of shape {array.shape} that was "
                 "overwritten before its gradient was computed. Write into a copy, or after "

@@ -30,6 +30,7 @@ from tinygrad_llm.autograd.versions import clock
 from tinygrad_llm.backend import Array, ArrayModule, array_module, device_of, plain_array
 from tinygrad_llm.errors import DeviceError, GraphError
 
+STEPS = "biu"  # kinds of dtypes whose values change in steps: constant in between, no gradient
 Edge = Any  # a Function, a leaf Tensor, or None where no gradient goes
 
 
@@ -146,6 +147,7 @@ class Function:
 
         Raises:
             DeviceError: the tensors live on different devices.
+            GraphError: a tensor that requires a gradient is given by keyword.
             OutOfMemoryError: the device has no room for the result.
         """
         arrays, needs, edges, first = [], [], [], None
@@ -165,6 +167,8 @@ class Function:
                 arrays.append(arg if type(arg) in _PLAIN else _constant(cls.name, arg))
                 needs.append(False)
                 edges.append(None)
+        if kwargs and recording:
+            _refuse_gradients_by_keyword(cls.name, kwargs)
         twin = cls.kernel_twin
         if twin is None or (type(first) is np.ndarray and state.kernels != "force"):
             ctx = cls()
@@ -193,9 +197,12 @@ class Function:
         self.time = clock.next()
         if type(out) is not tuple:
             self.result_shape, self.result_dtype = out.shape, out.dtype
-            return make_result(out, self)
+            return make_result(out, None if out.dtype.kind in STEPS else self)
         self.n_outputs = len(out)
-        return tuple(make_result(o, Output(self, i, o)) for i, o in enumerate(out))
+        return tuple(
+            make_result(o, None if o.dtype.kind in STEPS else Output(self, i, o))
+            for i, o in enumerate(out)
+        )
 
 
 class Output(Function):
@@ -227,6 +234,16 @@ _PLAIN = {np.ndarray, float, int, bool}  # constants that ops take as they are
 def _constant(name: str, x: Any) -> Any:
     """An argument that is no Tensor as ops take it: NumPy's numbers as Python's."""
     return x.item() if isinstance(x, np.generic) else plain_array(name, x)
+
+
+def _refuse_gradients_by_keyword(name: str, kwargs: dict[str, Any]) -> None:
+    for keyword, value in kwargs.items():
+        if isinstance(value, Tensor) and value.requires_grad:
+            raise GraphError(
+                f"{name}: {keyword}= is a tensor that requires a gradient, and gradients go to "
+                f"positional arguments only. Give it by position where the op differentiates it, "
+                f"or pass {keyword}={keyword}.detach(), a constant."
+            )
 
 
 def _device_error(name: str, a: Array, b: Array) -> DeviceError:

@@ -12,20 +12,19 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import engine
-from tinygrad_llm.autograd.arrays import as_array, is_view_of, plain_index
+from tinygrad_llm.autograd.arrays import as_array, is_view_of
 from tinygrad_llm.autograd.exports import Exports
 from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
 from tinygrad_llm.autograd.handles import Handle
-from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.in_place import InPlace
 from tinygrad_llm.autograd.operators import Operators
 from tinygrad_llm.autograd.registry import EXTENSIONS, OPS
-from tinygrad_llm.autograd.versions import note_write
 from tinygrad_llm.backend import Array, array_module, device_of, parse_device, plain_array
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, is_float
 from tinygrad_llm.errors import DTypeError, GraphError, ShapeError
 
 
-class Tensor(Operators, Exports):
+class Tensor(Operators, InPlace, Exports):
     """An n-dimensional array that remembers how it was computed.
 
     Attributes:
@@ -228,29 +227,6 @@ class Tensor(Operators, Exports):
         """This tensor with another dtype; gradients flow through between float types."""
         dtype = as_dtype(dtype)
         return self if dtype == self.dtype else OPS["cast"](self, dtype=dtype)
-
-    # ---- writing in place -------------------------------------------------------------------
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        self._refuse_recorded_write()
-        self.data[plain_index(index)] = value.data if isinstance(value, Tensor) else value
-        note_write(self.data)
-
-    def copy_(self, value: Any) -> Tensor:
-        """Overwrite all elements; returns the tensor.
-
-        Raises:
-            GraphError: the write would have to be differentiated.
-        """
-        self[...] = value
-        return self
-
-    def _refuse_recorded_write(self) -> None:
-        if self.requires_grad and state.grad_enabled:
-            raise GraphError(
-                "assignment: writing into a tensor that requires a gradient is not recorded. Use "
-                "tg.functional.where or masked_fill, or write inside `with tg.no_grad():`."
-            )
 
     def __getattr__(self, name: str) -> Any:
         # Methods without a line of their own: those that a later layer adds, such as graph().

@@ -29,6 +29,7 @@ from tinygrad_llm.ops._attention_blocks import (
     make_settings,
     scores,
 )
+from tinygrad_llm.ops._shape import unbroadcast
 from tinygrad_llm.ops.dropout import dropout_composed
 
 
@@ -81,9 +82,12 @@ def _forward(
 
 def attention_backward(
     xp: ArrayModule, dy: Array, q: Array, k: Array, v: Array, y: Array, logsum: Array,
-    s: Settings, dq: Array, dk: Array, dv: Array,
+    s: Settings, dq: Array, dk: Array, dv: Array, dx: Array | None = None,
 ) -> None:  # fmt: skip
-    """Write the gradients of q, k and v to ``dq``, ``dk`` and ``dv``."""
+    """Write the gradients of q, k and v to ``dq``, ``dk`` and ``dv``.
+
+    That of the scores goes to ``dx`` (B, H, T, S), zeros before, where it is given.
+    """
     if not q.shape[-2]:  # nobody looked at the keys
         dk[...] = dv[...] = 0
         return
@@ -91,14 +95,17 @@ def attention_backward(
 
     def group(i: int) -> None:
         g = groups[i]
-        _backward(xp, dy[g], q[g], k[g], v[g], y[g], logsum[g], s.part(g), dq[g], dk[g], dv[g])
+        own_dx = None if dx is None else dx[g]
+        _backward(
+            xp, dy[g], q[g], k[g], v[g], y[g], logsum[g], s.part(g), dq[g], dk[g], dv[g], own_dx
+        )
 
     each(xp, group, len(groups))
 
 
 def _backward(
     xp: ArrayModule, dy: Array, q: Array, k: Array, v: Array, y: Array, logsum: Array,
-    s: Settings, dq: Array, dk: Array, dv: Array,
+    s: Settings, dq: Array, dk: Array, dv: Array, all_dx: Array | None,
 ) -> None:  # fmt: skip
     n_queries, n_keys = q.shape[-2], k.shape[-2]
     last_first = reversed(list(blocks(n_queries, n_keys, s.causal)))  # the last sees all keys
@@ -112,6 +119,8 @@ def _backward(
         drop(xp, dx, rows, n_queries, n_keys, s)
         dx -= row_dot(xp, dy_rows, y[..., rows, :])  # delta
         dx *= p
+        if all_dx is not None:
+            all_dx[..., rows, seen] = dx
         xp.matmul(dx, k[..., seen, :], out=dq[..., rows, :])
         dq[..., rows, :] *= s.scale
         drop(xp, p, rows, n_queries, n_keys, s)
@@ -132,8 +141,8 @@ def attention_composed(
     if causal:
         x = x.masked_fill(~np.tri(t, n, n - t, dtype=bool), -np.inf)
     if mask is not None:
-        mask = array_module(x.data).asarray(mask)
-        x = x.masked_fill(~mask, -np.inf) if mask.dtype == bool else x + Tensor(mask)
+        mask = mask if isinstance(mask, Tensor) else Tensor(array_module(x.data).asarray(mask))
+        x = x.masked_fill(~mask.data, -np.inf) if mask.dtype == bool else x + mask
     return dropout_composed(x.softmax(axis=-1), dropout_p, key=key) @ v
 
 
@@ -149,6 +158,7 @@ def _samples(rng: np.random.Generator) -> list[Any]:
         sample(*qkv(3, 5), causal=True, scale=0.3, label="causal, cached keys"),
         sample(*qkv(3, 5), mask=padding, label="mask, one row hidden"),
         sample(*qkv(4, 4), mask=rng.normal(size=(4, 4)), causal=True, label="added mask"),
+        sample(*qkv(3, 5), False, rng.normal(size=(3, 1, 5)), label="learned mask"),
         sample(*qkv(4, 4), causal=True, dropout_p=0.4, key=(5, 9), label="dropout"),
         sample(*(rng.normal(size=(6, 4)) for _ in range(3)), label="no batch"),
         sample(*(rng.normal(size=(BLOCK_ROWS + 2, 1)) for _ in range(3)), causal=True,
@@ -157,13 +167,13 @@ def _samples(rng: np.random.Generator) -> list[Any]:
 
 
 def _scale_forgotten(ctx: Any, dy: Array) -> Any:
-    dq, dk, dv = true_gradient(ctx, dy)
-    return dq / ctx.settings.scale, dk, dv
+    dq, *others = true_gradient(ctx, dy)
+    return dq / ctx.settings.scale, *others
 
 
 def _softmax_elementwise(ctx: Any, dy: Array) -> Any:
-    q, k, v, y, logsum = ctx.saved
-    ctx.saved = q, k, v, y * 0, logsum  # delta becomes 0: the sum in softmax's rule is lost
+    q, k, v, y, *others = ctx.saved
+    ctx.saved = q, k, v, y * 0, *others  # delta becomes 0: the sum in softmax's rule is lost
     return true_gradient(ctx, dy)
 
 
@@ -187,6 +197,9 @@ class ScaledDotProductAttention(Function):
         dx_ij = P_ij (dP_ij - delta_i)      delta_i = sum_j P_ij dP_ij
         dq = scale dx k                     dk = scale dx^T q
 
+    A mask of numbers is added to x, so its gradient is dx, summed over the axes along which the
+    mask was repeated (learned biases of relative positions are such masks).
+
     delta needs no P: sum_j P_ij (dy_i . v_j) = dy_i . (sum_j P_ij v_j) = dy_i . y_i. And P
     itself comes back from logsum_i = log sum_j e^(x_ij), kept from the forward pass, as
     P_ij = e^(x_ij - logsum_i): so nothing of size (T, S) is kept. Dropout multiplies P by m on
@@ -201,6 +214,7 @@ class ScaledDotProductAttention(Function):
     """
 
     fresh = True
+    mask_like: Any = None  # shape and type of a mask that wants its gradient
 
     def forward(
         ctx, q: Array, k: Array, v: Array, causal: bool = False, mask: Any = None,
@@ -210,6 +224,8 @@ class ScaledDotProductAttention(Function):
         _check_shapes(q, k, v, causal)
         xp, ctx.shapes, ctx.dtype = ctx.xp, (q.shape, k.shape), q.dtype
         work = accumulate_dtype(q.dtype)
+        if len(ctx.needs) > 4 and ctx.needs[4]:
+            ctx.mask_like = mask.shape, mask.dtype
         mask = _as_mask(xp, mask, (*q.shape[:-1], k.shape[-2]))
         q, k, v = (_with_two_batch_axes(x.astype(work, copy=False)) for x in (q, k, v))
         ctx.settings = make_settings(
@@ -219,19 +235,24 @@ class ScaledDotProductAttention(Function):
         y = empty(xp, q.shape, q.dtype)
         logsum = attention_forward(xp, q, k, v, ctx.settings, y)
         if ctx.requires_grad:
-            ctx.save(q, k, v, y, logsum)
+            ctx.save(q, k, v, y, logsum, mask)
         return y.astype(ctx.dtype, copy=False).reshape(ctx.shapes[0])
 
     def backward(ctx, dy: Array) -> Any:
-        q, k, v, y, logsum = ctx.saved
+        q, k, v, y, logsum, _ = ctx.saved
         dq, dk, dv = (empty(ctx.xp, x.shape, x.dtype) for x in (q, k, v))
+        dx = ctx.xp.zeros((*logsum.shape, k.shape[-2]), q.dtype) if ctx.mask_like else None
         dy = _with_two_batch_axes(dy.astype(q.dtype, copy=False))
-        attention_backward(ctx.xp, dy, q, k, v, y, logsum, ctx.settings, dq, dk, dv)
+        attention_backward(ctx.xp, dy, q, k, v, y, logsum, ctx.settings, dq, dk, dv, dx)
         q_shape, k_shape = ctx.shapes
-        return tuple(
+        grads = [
             g.astype(ctx.dtype, copy=False).reshape(shape)
             for g, shape in ((dq, q_shape), (dk, k_shape), (dv, k_shape))
-        )
+        ]
+        if dx is None:
+            return (*grads, None, None)[: len(ctx.needs)]
+        dx = dx.reshape(*q_shape[:-1], k_shape[-2])
+        return (*grads, None, unbroadcast(dx, *ctx.mask_like))
 
 
 def _with_two_batch_axes(x: Array) -> Array:

@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Function, register, sample, true_gradient
-from tinygrad_llm.autograd.arrays import plain_index
-from tinygrad_llm.backend import Array, is_array
-from tinygrad_llm.backend.compute import add_at
+from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.promotion import of_one_dtype
-from tinygrad_llm.errors import IndexRangeError, ShapeError
+from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._shape import broadcast_error, normalize_axis, unbroadcast
 
 
@@ -121,62 +119,6 @@ class BroadcastTo(Function):
 
     def backward(ctx, dy: Array) -> Array:
         return unbroadcast(dy, ctx.shape)
-
-
-def _index_samples(rng: np.random.Generator) -> list[Any]:
-    x = _cube(rng)
-    return [
-        sample(x, index=1),
-        sample(x, index=(slice(None), slice(0, 3, 2)), label="slices"),
-        sample(x, index=(..., None, -1), label="new axis"),
-        sample(x, index=np.array([0, 1, 1, 1]), label="repeated index"),
-        sample(x, index=x > 0, label="mask"),
-        sample(x, index=(np.array([0, 1]), slice(None), np.array([3, 3])), label="two arrays"),
-    ]
-
-
-def _last_copy_only(ctx: Any, dy: Array) -> Array:
-    dx = ctx.xp.zeros(ctx.shape, dy.dtype)
-    dx[ctx.index] = dy if is_array(ctx.index) and ctx.index.size == 4 else 2 * dy
-    return dx
-
-
-@register(
-    "getitem", family="shape", samples=_index_samples,
-    wrong={"last copy only": _last_copy_only},
-)  # fmt: skip
-class GetItem(Function):
-    """y = x[index]: numbers, slices, None, ..., boolean masks, integer arrays, as in NumPy
-
-    Each element of y is one element of x. An element that was taken several times gets the sum
-    (np.add.at), one that was not taken gets zero:
-
-        dx = 0;  dx[index] += dy
-
-    Shapes: as in NumPy.
-    """
-
-    fresh = True
-
-    def forward(ctx, x: Array, index: Any) -> Array:
-        ctx.shape, ctx.index = x.shape, plain_index(index)
-        try:
-            return x[ctx.index]
-        except IndexError as error:
-            raise IndexRangeError(f"indexing: shape {x.shape}: {error}.") from error
-
-    def backward(ctx, dy: Array) -> Array:
-        dx = ctx.xp.zeros(ctx.shape, dy.dtype)
-        if _takes_each_once(ctx.index):
-            dx[ctx.index] = dy
-        else:
-            add_at(ctx.xp, dx, ctx.index, dy)
-        return dx
-
-
-def _takes_each_once(index: Any) -> bool:
-    parts = index if isinstance(index, tuple) else (index,)
-    return not any(is_array(i) and i.dtype.kind != "b" for i in parts)
 
 
 def _join_samples(rng: np.random.Generator) -> list[Any]:

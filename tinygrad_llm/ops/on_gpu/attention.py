@@ -51,9 +51,10 @@ class AttentionKernel(KernelTwin, ScaledDotProductAttention):
 
     @classmethod
     def refusal(cls, arrays: list[Any], kwargs: dict[str, Any]) -> str | None:
-        if kwargs.get("mask") is not None:
+        given = {**dict(zip(("causal", "mask"), arrays[3:], strict=False)), **kwargs}
+        if given.get("mask") is not None:
             return "the kernel knows the causal mask only; other masks take the array code"
-        options = {n: kwargs[n] for n in ("causal", "scale", "dropout_p") if n in kwargs}
+        options = {n: given[n] for n in ("causal", "scale", "dropout_p") if n in given}
         refused = kernels().attention.supports(*arrays[:3], **options, key=(0, 0))
         return super().refusal(arrays, kwargs) or why_not(refused)
 
@@ -71,6 +72,7 @@ class AttentionKernel(KernelTwin, ScaledDotProductAttention):
 
     def backward(ctx, dy: Array) -> Any:
         q, k, v, y, lse = ctx.saved
-        return kernels().attention_backward(
+        grads = kernels().attention_backward(
             dy, q, k, v, y, lse, *ctx.options, deterministic=state.deterministic
         )
+        return (*grads, None, None)[: len(ctx.needs)]
