@@ -191,7 +191,7 @@ def attention_qkv(
 
 def cross_entropy(
     logits: Any, targets: Any, ignore_index: int = -100, reduction: str = "mean",
-    label_smoothing: float = 0.0,
+    label_smoothing: float = 0.0, *, weight: None = None,
 ) -> Tensor:  # fmt: skip
     """-log softmax(logits)[target], averaged. logits (..., V), integer targets (...).
 
@@ -199,7 +199,17 @@ def cross_entropy(
         ignore_index: rows with this target do not count.
         reduction: ``"mean"``, ``"sum"``, or ``"none"`` for one loss per row.
         label_smoothing: share of a target that is spread over all classes.
+        weight: of each class; left out, the message says how to weight the rows.
+
+    Raises:
+        ConfigError: a setting makes no sense, or ``weight`` is given.
     """
+    if weight is not None or not isinstance(ignore_index, (int, np.integer)):
+        raise ConfigError(
+            "cross_entropy: weights of classes are left out. Weight the rows: "
+            'w = weight[targets], (cross_entropy(logits, targets, reduction="none") * w).sum() / '
+            f"w.sum(). And ignore_index must be an integer, got {type(ignore_index).__name__}."
+        )
     return OPS["cross_entropy"](
         _tensor(logits), targets, ignore_index=ignore_index, reduction=reduction,
         label_smoothing=label_smoothing,

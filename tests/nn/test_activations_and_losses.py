@@ -69,6 +69,19 @@ def test_smoothed_targets_are_a_mixture_with_the_even_distribution():
         F.cross_entropy(logits, [0, 1], label_smoothing=2)
 
 
+def test_weights_of_classes_are_refused_and_written_out():
+    p = np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]])
+    logits, targets, weight = tg.tensor(np.log(p)), tg.tensor([0, 1]), tg.tensor([1.0, 3.0, 1.0])
+    for refused in (lambda: F.cross_entropy(logits, targets, weight=weight),
+                    lambda: F.cross_entropy(logits, targets, weight),
+                    lambda: nn.CrossEntropyLoss(weight)(logits, targets)):  # fmt: skip
+        with pytest.raises(ConfigError, match=r"w = weight\[targets\]"):
+            refused()
+    w = weight[targets]
+    loss = (F.cross_entropy(logits, targets, reduction="none") * w).sum() / w.sum()
+    assert loss.item() == pytest.approx(-(math.log(0.5) + 3 * math.log(0.8)) / 4)
+
+
 def test_mean_squared_error():
     x = tg.tensor([[1.0, 2.0], [3.0, 5.0]], requires_grad=True)
     target = tg.tensor([[0.0, 2.0], [1.0, 1.0]], requires_grad=True)

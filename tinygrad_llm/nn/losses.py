@@ -13,14 +13,17 @@ class CrossEntropyLoss(Module):
     """-log softmax(logits)[target], averaged.
 
     Args:
+        weight: of each class; left out, the message says how to weight the rows.
         ignore_index: rows with this target do not count.
         reduction: ``"mean"``, ``"sum"``, or ``"none"`` for one loss per row.
         label_smoothing: share of a target that is spread over all classes.
     """
 
     def __init__(
-        self, *, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
-    ) -> None:
+        self, weight: None = None, *, ignore_index: int = -100, reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.weight = weight
         self.ignore_index = ignore_index
         self.reduction = reduction
         self.label_smoothing = label_smoothing
@@ -34,8 +37,9 @@ class CrossEntropyLoss(Module):
             ConfigError: a setting makes no sense.
         """
         return F.cross_entropy(
-            logits, targets, self.ignore_index, self.reduction, self.label_smoothing
-        )
+            logits, targets, self.ignore_index, self.reduction, self.label_smoothing,
+            weight=self.weight,
+        )  # fmt: skip
 
 
 class MSELoss(Module):
