@@ -12,7 +12,7 @@ LAYERS = [
     ["backend"],
     ["autograd"],
     ["ops"],
-    ["functional"],
+    ["functional", "creation"],
     ["nn"],
     ["optim", "tokenizers", "data", "pretrained"],
     ["distributed"],
@@ -20,6 +20,7 @@ LAYERS = [
     ["training"],
     ["finetuning"],
     ["explain"],
+    ["names"],
     ["__main__", "__init__"],
 ]
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}

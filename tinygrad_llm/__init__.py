@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tinygrad_llm import errors, functional
+from tinygrad_llm import errors, functional, names
 from tinygrad_llm.autograd import (
     Function,
     Tensor,
@@ -32,6 +32,27 @@ from tinygrad_llm.autograd.checkpoint import checkpoint
 from tinygrad_llm.autograd.gradcheck import gradcheck
 from tinygrad_llm.autograd.registry import EXTENSIONS
 from tinygrad_llm.backend.random import Generator, default_generator, manual_seed
+from tinygrad_llm.creation import (
+    arange,
+    as_tensor,
+    empty,
+    empty_like,
+    eye,
+    from_numpy,
+    full,
+    full_like,
+    linspace,
+    ones,
+    ones_like,
+    rand,
+    rand_like,
+    randint,
+    randn,
+    randn_like,
+    randperm,
+    zeros,
+    zeros_like,
+)
 
 if TYPE_CHECKING:
     from tinygrad_llm import (
@@ -64,11 +85,13 @@ _LAZY = {
 }
 
 __all__ = [
-    "Function", "Generator", "Tensor", "checkpoint", "data", "default_generator",
-    "detect_anomaly", "deterministic", "enable_grad", "errors", "explain", "explore", "finetuning",
-    "functional", "generate", "generation", "gradcheck", "is_grad_enabled", "kernels",
-    "manual_seed", "nn", "no_grad", "optim", "pretrained", "register", "sample", "tensor",
-    "tokenizers", "trace", "training", "use_kernels",
+    "Function", "Generator", "Tensor", "arange", "as_tensor", "checkpoint", "data",
+    "default_generator", "detect_anomaly", "deterministic", "empty", "empty_like", "enable_grad",
+    "errors", "explain", "explore", "eye", "finetuning", "from_numpy", "full", "full_like",
+    "functional", "generate", "generation", "gradcheck", "is_grad_enabled", "kernels", "linspace",
+    "manual_seed", "nn", "no_grad", "ones", "ones_like", "optim", "pretrained", "rand", "rand_like",
+    "randint", "randn", "randn_like", "randperm", "register", "sample", "tensor", "tokenizers",
+    "trace", "training", "use_kernels", "zeros", "zeros_like",
 ]  # fmt: skip
 
 
@@ -88,8 +111,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(module), attribute)
         globals()[name] = value
         return value
-    raise AttributeError(f"module 'tinygrad_llm' has no attribute {name!r}")
+    return names.lookup(name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_SUBPACKAGES, "__version__"])
+    return sorted({*__all__, *_SUBPACKAGES, *names.ALL, "__version__"})

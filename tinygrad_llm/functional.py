@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm import ops  # noqa: F401  (enters all ops into the registry)
+from tinygrad_llm.autograd.keywords import both_names
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.tensor import Tensor
 from tinygrad_llm.backend.random import Key
 from tinygrad_llm.errors import ConfigError, ShapeError, missing_name
 
 __all__ = [
-    "add_layer_norm", "attention_qkv", "concatenate", "cross_entropy", "dropout", "embedding",
-    "feed_forward", "gelu", "layer_norm", "linear", "linear_cross_entropy", "log_softmax",
-    "masked_fill", "matmul", "mse_loss", "one_hot", "relu", "scaled_dot_product_attention",
-    "sigmoid", "silu", "softmax", "split", "stack", "tanh", "where",
+    "add_layer_norm", "attention_qkv", "concatenate", "cross_entropy", "dropout", "einsum",
+    "embedding", "feed_forward", "gelu", "layer_norm", "linear", "linear_cross_entropy",
+    "log_softmax", "masked_fill", "matmul", "mse_loss", "one_hot", "relu",
+    "scaled_dot_product_attention", "sigmoid", "silu", "softmax", "split", "stack", "tanh", "where",
 ]  # fmt: skip
 # Names known from PyTorch -> what to write instead.
 _LEFT_OUT = {
@@ -111,11 +112,13 @@ def tanh(x: Any) -> Tensor:
     return OPS["tanh"](_tensor(x))
 
 
+@both_names
 def softmax(x: Any, axis: int = -1) -> Tensor:
     """Probabilities along ``axis``."""
     return OPS["softmax"](_tensor(x), axis=axis)
 
 
+@both_names
 def log_softmax(x: Any, axis: int = -1) -> Tensor:
     """Logarithms of the probabilities along ``axis``."""
     return OPS["log_softmax"](_tensor(x), axis=axis)
@@ -236,19 +239,26 @@ def linear_cross_entropy(
     )
 
 
+@both_names
 def concatenate(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     """Tensors one behind the other along ``axis``."""
     return OPS["concatenate"](*[_tensor(t) for t in tensors], axis=axis)
 
 
+@both_names
 def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     """Tensors of one shape side by side along a new axis."""
     return OPS["stack"](*[_tensor(t) for t in tensors], axis=axis)
 
 
-def split(x: Any, sections: int, axis: int = -1) -> tuple[Tensor, ...]:
-    """Equal parts along ``axis``."""
-    return OPS["split"](_tensor(x), sections=sections, axis=axis)
+def split(x: Any, sections: Any, axis: int | None = None, *, dim: int | None = None) -> Any:
+    """``sections`` equal parts with ``axis=``; parts of a length or of lengths with ``dim=``."""
+    return _tensor(x).split(sections, axis, dim=dim)
+
+
+def einsum(equation: str, *operands: Any) -> Tensor:
+    """Sum of products over named axes: ``einsum("ij,jk->ik", a, b)`` is the matrix product."""
+    return OPS["einsum"](*[_tensor(x) for x in operands], equation=equation)
 
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:

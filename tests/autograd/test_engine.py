@@ -220,7 +220,7 @@ def test_retain_grad():
 
 def test_several_outputs_and_unused_ones():
     x = leaf(6)
-    a, b, c = x.split(3)
+    a, b, c = x.split(3, axis=0)
     (a * 2.0 + c).sum().backward()
     np.testing.assert_array_equal(x.grad, [2, 2, 0, 0, 1, 1])
 

@@ -112,7 +112,7 @@ def test_share_of_an_op_that_adds_into_a_gradient_buffer_itself():
 def test_tuple_results_deliver_to_the_right_output():
     x = tg.tensor(np.arange(6.0).reshape(2, 3), requires_grad=True)
     with trace(values=True) as t:
-        a, _, c = tg.functional.split(x, 3)
+        a, _, c = tg.functional.split(x, 3, axis=-1)
         (a * 2.0 + c * 5.0).sum().backward()
     split = t.ops[0]
     assert sorted((c.output, c.gradient[0, 0]) for c in split.arrived) == [(0, 2.0), (2, 5.0)]

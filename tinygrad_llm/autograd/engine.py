@@ -137,13 +137,13 @@ def _add(seen: Any, grad: Any, seen_is_ours: bool, grad_is_ours: bool) -> Any:
     if seen_is_ours and seen.dtype == grad.dtype:
         seen += grad
         return seen
-    if grad_is_ours and seen.dtype == grad.dtype and _may_write(grad):
+    if grad_is_ours and seen.dtype == grad.dtype and may_write(grad):
         grad += seen
         return grad
     return seen + grad
 
 
-def _may_write(x: Any) -> bool:
+def may_write(x: Any) -> bool:
     """Whether each element of ``x`` has memory of its own; CuPy does not mark broadcast views."""
     if isinstance(x, np.ndarray):
         return x.flags.writeable
@@ -169,7 +169,7 @@ def accumulate(leaf: Any, grad: Any, fresh: bool) -> None:
 def _own_array(grad: Any, fresh: bool, dtype: Any) -> Any:
     if isinstance(grad, np.generic):  # NumPy's product of arrays without axes
         return np.asarray(grad, dtype)
-    return grad if fresh and _may_write(grad) and grad.dtype == dtype else grad.astype(dtype)
+    return grad if fresh and may_write(grad) and grad.dtype == dtype else grad.astype(dtype)
 
 
 class _LeafNode:

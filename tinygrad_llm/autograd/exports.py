@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.backend import Array, to_numpy
-from tinygrad_llm.errors import ShapeError
+from tinygrad_llm.errors import DTypeError, ShapeError
 
 
 class Exports:
@@ -34,6 +34,11 @@ class Exports:
         return float(self.item())
 
     def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.data.dtype.kind not in "iu":
+            raise DTypeError(f"index: needs an integer tensor, got {self.data.dtype}.")
         return int(self.item())
 
     def __bool__(self) -> bool:

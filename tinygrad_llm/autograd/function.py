@@ -156,7 +156,7 @@ class Function:
             if isinstance(arg, Tensor):
                 data = arg.data
                 arrays.append(data)
-                need = recording and arg.requires_grad
+                need = recording and arg._requires_grad
                 needs.append(need)
                 edges.append((arg._node or arg) if need else None)
                 if first is None:

@@ -1,29 +1,44 @@
-"""Writing into a Tensor: ``x[index] = value`` and ``x.copy_(value)``.
+"""Writing into a Tensor: ``x[index] = value``, ``p -= lr * p.grad``, ``x.zero_()``.
 
 A write that no gradient depends on goes into the memory, where every view of it sees the new
 values, and is logged (`versions`). A write that must be differentiated is an op like any other,
-``setitem``: it makes a new array, and ``x`` is its result from then on. What was computed from the
-old values, or is a view of them, keeps them and their gradients.
+``setitem`` or that of the operator: it makes a new array, and ``x`` is its result from then on.
+What was computed from the old values, or is a view of them, keeps them and their gradients.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tinygrad_llm.autograd.arrays import plain_index, write_at
+from tinygrad_llm.autograd.engine import may_write
 from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.versions import note_write
-from tinygrad_llm.backend import Array
+from tinygrad_llm.backend import Array, array_module
 from tinygrad_llm.backend.dtypes import is_float
-from tinygrad_llm.errors import GraphError
+from tinygrad_llm.backend.random import Generator, default_generator
+from tinygrad_llm.errors import DTypeError, GraphError, ShapeError
+
+
+def _operator(op: str) -> Callable[[Any, Any], Any]:
+    def in_place(self: Any, other: Any) -> Any:
+        return self._take_over(op, OPS[op](self, other))
+
+    in_place.__doc__ = f"The result of {op!r} in place of the elements; returns the tensor."
+    return in_place
 
 
 class InPlace:
-    """Base of Tensor: everything that writes."""
+    """Base of Tensor: everything that writes.
+
+    All but the assignment return the tensor. All raise GraphError where the tensor is a leaf that
+    requires a gradient, or a view, and the write would have to be differentiated.
+    """
 
     __slots__ = ()
     data: Array
@@ -31,36 +46,122 @@ class InPlace:
     def __setitem__(self: Any, index: Any, value: Any) -> None:
         needs_gradient = self.requires_grad or getattr(value, "requires_grad", False)
         if state.grad_enabled and needs_gradient and is_float(self.data.dtype):
-            self._record_write(index, value)
+            self._check_recordable()
+            self._become(OPS["setitem"](self, value, index=index))
         else:
             value = value.data if isinstance(value, InPlace) else value
-            write_at(self.data, plain_index(index), value)
-            note_write(self.data)
+            self._write(plain_index(index), value)
+
+    __iadd__ = add_ = _operator("add")
+    __isub__ = sub_ = _operator("subtract")
+    __imul__ = mul_ = _operator("multiply")
+    __itruediv__ = div_ = _operator("divide")
+    __ipow__ = pow_ = _operator("power")
+    __ifloordiv__ = _operator("floor_divide")
+    __imod__ = _operator("remainder")
+    __imatmul__ = _operator("matmul")
+    __iand__ = _operator("bitwise_and")
+    __ior__ = _operator("bitwise_or")
+    __ixor__ = _operator("bitwise_xor")
 
     def copy_(self: Any, value: Any) -> Any:
-        """Overwrite all elements; returns the tensor.
+        """Overwrite all elements.
 
         Raises:
-            GraphError: this is a leaf that requires a gradient, or a view.
             ShapeError: the value does not fit.
         """
         self[...] = value
         return self
 
-    def _record_write(self: Any, index: Any, value: Any) -> None:
+    def fill_(self, value: float) -> Any:
+        """Overwrite all elements with one number."""
+        return self.copy_(value)
+
+    def zero_(self) -> Any:
+        """Overwrite all elements with 0."""
+        return self.copy_(0)
+
+    def masked_fill_(self: Any, mask: Any, value: float) -> Any:
+        """Put ``value`` where the boolean ``mask`` is true."""
+        return self._take_over("masked_fill", self.masked_fill(mask, value))
+
+    def clamp_(self: Any, min: float | None = None, max: float | None = None) -> Any:
+        """Limit all elements to [min, max]."""
+        return self._take_over("clip", self.clip(min, max))
+
+    def normal_(
+        self: Any, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
+    ) -> Any:
+        """Overwrite all elements with Gaussian numbers."""
+        drawn = (generator or default_generator()).normal(self.shape, std, self.dtype) + mean
+        return self.copy_(array_module(self.data).asarray(drawn))
+
+    def uniform_(
+        self: Any, low: float = 0.0, high: float = 1.0, generator: Generator | None = None
+    ) -> Any:
+        """Overwrite all elements with uniform numbers of [low, high)."""
+        drawn = (generator or default_generator()).uniform(self.shape, low, high)
+        return self.copy_(array_module(self.data).asarray(drawn))
+
+    def _take_over(self: Any, op: str, result: Any) -> Any:
+        """Take the elements of an op's result on this tensor, and its place in the graph.
+
+        Raises:
+            ShapeError: the result has another shape.
+            DTypeError: it is of a kind that this tensor's type cannot hold.
+        """
+        _check_fits(op, self, result)
+        if result.requires_grad:
+            self._check_recordable()
+            self._become(result.astype(self.dtype))
+        else:
+            self._write(..., result.data)
+        return self
+
+    def _write(self: Any, index: Any, value: Any) -> None:
+        if not may_write(self.data):
+            raise GraphError(
+                f"assignment: several elements of this tensor of shape {self.shape} share one "
+                "place in memory, or it is read-only. Write into a copy: x.clone()."
+            )
+        write_at(self.data, index, value)
+        note_write(self.data)
+
+    def _check_recordable(self: Any) -> None:
         if self.requires_grad and self._node is None:
             raise GraphError(
                 "assignment: this tensor is a leaf that requires a gradient; after the write it "
-                "would be a result. Write inside `with tg.no_grad():`, or into a copy: x * 1."
+                "would be a result. Write inside `with tg.no_grad():`, or into a copy: x.clone()."
             )
         if _is_view(self):
             raise GraphError(
                 "assignment: this tensor shares the memory of another one, which would not learn "
                 "where its new values come from. Write into that one, with one index: x[i, j] = v "
-                "in place of x[i][j] = v; or into a copy, x * 1."
+                "in place of x[i][j] = v; or make a new one: x = x + y in place of x += y."
             )
-        result = OPS["setitem"](self, value, index=index)
-        self.data, self._node, self.requires_grad = result.data, result._node, True
+
+    def _become(self: Any, result: Any) -> None:
+        """Be the result of a recorded op from now on."""
+        self.data = result.data
+        self._node, self._requires_grad = result._node, True
+
+
+def _check_fits(op: str, x: Any, result: Any) -> None:
+    if result.shape != x.shape:
+        raise ShapeError(
+            f"in-place {op}: the result of shape {result.shape} does not fit into the tensor of "
+            f"shape {x.shape}. Write x = x + y in place of x += y."
+        )
+    if _rank(result.dtype) > _rank(x.dtype):
+        raise DTypeError(
+            f"in-place {op}: a result of type {result.dtype} would be rounded into a tensor of "
+            f"type {x.dtype}. Convert it first: x = x.astype({result.dtype.name!r})."
+        )
+
+
+def _rank(dtype: np.dtype) -> int:
+    """Of bools, integers and floating-point numbers, each can hold those before it."""
+    return 2 if is_float(dtype) else 1 if dtype.kind != "b" else 0
 
 
 def _is_view(x: InPlace) -> bool:

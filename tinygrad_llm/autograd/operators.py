@@ -9,12 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tinygrad_llm.autograd.registry import OPS
-from tinygrad_llm.errors import ShapeError
 
 if TYPE_CHECKING:
     from tinygrad_llm.autograd.tensor import Tensor
-
-Axis = int | tuple[int, ...] | None
 
 
 class Operators:
@@ -54,6 +51,18 @@ class Operators:
     def __rpow__(self, other: Any) -> Tensor:
         return OPS["power"](other, self)
 
+    def __floordiv__(self, other: Any) -> Tensor:
+        return OPS["floor_divide"](self, other)
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return OPS["floor_divide"](other, self)
+
+    def __mod__(self, other: Any) -> Tensor:
+        return OPS["remainder"](self, other)
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return OPS["remainder"](other, self)
+
     def __matmul__(self, other: Any) -> Tensor:
         return OPS["matmul"](self, other)
 
@@ -68,6 +77,27 @@ class Operators:
 
     def __getitem__(self, index: Any) -> Tensor:
         return OPS["getitem"](self, index=index)
+
+    # The same by name.
+    add, sub, mul, div, pow = __add__, __sub__, __mul__, __truediv__, __pow__
+    matmul = mm = bmm = __matmul__
+    neg = __neg__
+
+    # ---- booleans and integers, bit by bit: no gradient ---------------------------------------
+
+    def __and__(self, other: Any) -> Tensor:
+        return OPS["bitwise_and"](self, other)
+
+    def __or__(self, other: Any) -> Tensor:
+        return OPS["bitwise_or"](self, other)
+
+    def __xor__(self, other: Any) -> Tensor:
+        return OPS["bitwise_xor"](self, other)
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__  # either order is the same
+
+    def __invert__(self) -> Tensor:
+        return OPS["invert"](self)
 
     # ---- comparison: boolean results, no gradient --------------------------------------------
 
@@ -89,33 +119,21 @@ class Operators:
     def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
         return OPS["not_equal"](self, other)
 
+    lt, le, gt, ge, eq, ne = __lt__, __le__, __gt__, __ge__, __eq__, __ne__
+
+    def isnan(self) -> Tensor:
+        """True where an element is not a number."""
+        return OPS["isnan"](self)
+
+    def isinf(self) -> Tensor:
+        """True where an element is infinite."""
+        return OPS["isinf"](self)
+
+    def isfinite(self) -> Tensor:
+        """True where an element is neither infinite nor not a number."""
+        return OPS["isfinite"](self)
+
     __hash__ = object.__hash__  # by identity: == compares element by element
-
-    # ---- reductions --------------------------------------------------------------------------
-
-    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """Sum over ``axis``: one, several, or all axes."""
-        return OPS["sum"](self, axis=axis, keepdims=keepdims)
-
-    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """Arithmetic mean over ``axis``."""
-        return OPS["mean"](self, axis=axis, keepdims=keepdims)
-
-    def var(self, axis: Axis = None, keepdims: bool = False, correction: int = 1) -> Tensor:
-        """Variance over ``axis``; divides by n - ``correction``, as PyTorch does."""
-        return OPS["var"](self, axis=axis, keepdims=keepdims, correction=correction)
-
-    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """Largest element over ``axis``; equal largest ones share the gradient."""
-        return OPS["max"](self, axis=axis, keepdims=keepdims)
-
-    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """Smallest element over ``axis``; equal smallest ones share the gradient."""
-        return OPS["min"](self, axis=axis, keepdims=keepdims)
-
-    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        """Index of the largest element; no gradient."""
-        return OPS["argmax"](self, axis=axis, keepdims=keepdims)
 
     # ---- functions of each element -----------------------------------------------------------
 
@@ -130,6 +148,14 @@ class Operators:
     def sqrt(self) -> Tensor:
         """Square root."""
         return OPS["sqrt"](self)
+
+    def rsqrt(self) -> Tensor:
+        """One divided by the square root."""
+        return OPS["rsqrt"](self)
+
+    def square(self) -> Tensor:
+        """Each element times itself."""
+        return OPS["multiply"](self, self)
 
     def tanh(self) -> Tensor:
         """Hyperbolic tangent."""
@@ -151,6 +177,10 @@ class Operators:
         """max(x, 0)."""
         return OPS["relu"](self)
 
+    def erf(self) -> Tensor:
+        """Gauss error function."""
+        return OPS["erf"](self)
+
     def gelu(self, approximate: str = "tanh") -> Tensor:
         """Gaussian error linear unit; ``approximate`` is ``"tanh"`` (GPT-2) or ``"none"``."""
         return OPS["gelu"](self, approximate=approximate)
@@ -163,68 +193,22 @@ class Operators:
         """Elements limited to [low, high]; no gradient passes where the limit acts."""
         return OPS["clip"](self, low=low, high=high)
 
-    # ---- functions of rows -------------------------------------------------------------------
+    def clamp(self, min: float | None = None, max: float | None = None) -> Tensor:
+        """`clip` with PyTorch's names."""
+        return OPS["clip"](self, low=min, high=max)
 
-    def softmax(self, axis: int = -1) -> Tensor:
-        """Probabilities along ``axis``."""
-        return OPS["softmax"](self, axis=axis)
+    def floor(self) -> Tensor:
+        """The next whole number below; no gradient."""
+        return OPS["floor"](self)
 
-    def log_softmax(self, axis: int = -1) -> Tensor:
-        """Logarithms of the probabilities along ``axis``."""
-        return OPS["log_softmax"](self, axis=axis)
+    def ceil(self) -> Tensor:
+        """The next whole number above; no gradient."""
+        return OPS["ceil"](self)
 
-    # ---- shape -------------------------------------------------------------------------------
+    def round(self) -> Tensor:
+        """The nearest whole number, of two the even one; no gradient."""
+        return OPS["round"](self)
 
-    def reshape(self, *shape: Any) -> Tensor:
-        """The same elements in another shape; one length may be -1."""
-        return OPS["reshape"](self, shape=_flat(shape))
-
-    def transpose(self, *axes: Any) -> Tensor:
-        """Axes in the order given (a permutation, as in NumPy); without any, reversed."""
-        return OPS["transpose"](self, axes=_flat(axes) or None)
-
-    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
-        """Two axes exchanged."""
-        return OPS["swapaxes"](self, axis1=axis1, axis2=axis2)
-
-    def broadcast_to(self, *shape: Any) -> Tensor:
-        """Repeated, without a copy, to a larger shape."""
-        return OPS["broadcast_to"](self, shape=_flat(shape))
-
-    def masked_fill(self, mask: Any, value: float) -> Tensor:
-        """``value`` where the boolean ``mask`` is true, the elements elsewhere."""
-        return OPS["masked_fill"](self, mask=mask, value=value)
-
-    def split(self, sections: int, axis: int = -1) -> tuple[Tensor, ...]:
-        """Equal parts along ``axis``."""
-        return OPS["split"](self, sections=sections, axis=axis)
-
-    def flatten(self) -> Tensor:
-        """All elements along one axis."""
-        return self.reshape(-1)
-
-    def unsqueeze(self, axis: int) -> Tensor:
-        """A new axis of length 1 at ``axis``."""
-        shape = list(self.shape)  # type: ignore[attr-defined]
-        shape.insert(axis if axis >= 0 else len(shape) + 1 + axis, 1)
-        return self.reshape(*shape)
-
-    def squeeze(self, axis: int) -> Tensor:
-        """Without the axis ``axis``, whose length must be 1."""
-        shape = list(self.shape)  # type: ignore[attr-defined]
-        if shape[axis] != 1:
-            raise ShapeError(f"squeeze: axis {axis} of shape {tuple(shape)} has not length 1.")
-        del shape[axis]
-        return self.reshape(*shape)
-
-    @property
-    def T(self) -> Tensor:
-        """All axes in reverse order."""
-        return OPS["transpose"](self, axes=None)
-
-
-def _flat(numbers: tuple[Any, ...]) -> tuple[int, ...]:
-    """``f(2, 3)`` and ``f((2, 3))`` mean the same."""
-    if len(numbers) == 1 and isinstance(numbers[0], (tuple, list)):
-        return tuple(numbers[0])
-    return numbers
+    def sign(self) -> Tensor:
+        """-1, 0 or 1; no gradient."""
+        return OPS["sign"](self)

@@ -6,7 +6,8 @@ Operators and methods hold no mathematics. Each looks its op up by name in the r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,24 @@ from tinygrad_llm.autograd.exports import Exports
 from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
 from tinygrad_llm.autograd.handles import Handle
 from tinygrad_llm.autograd.in_place import InPlace
+from tinygrad_llm.autograd.left_out import LEFT_OUT
+from tinygrad_llm.autograd.methods import (
+    Conversion,
+    Description,
+    Reductions,
+    Selection,
+    Shape,
+)
 from tinygrad_llm.autograd.operators import Operators
-from tinygrad_llm.autograd.registry import EXTENSIONS, OPS
-from tinygrad_llm.backend import Array, array_module, device_of, parse_device, plain_array
-from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, is_float
-from tinygrad_llm.errors import DTypeError, GraphError, ShapeError
+from tinygrad_llm.autograd.registry import EXTENSIONS
+from tinygrad_llm.backend import Array, array_module, plain_array
+from tinygrad_llm.backend.dtypes import DTypeLike, is_float
+from tinygrad_llm.errors import DTypeError, GraphError, ShapeError, missing_name
 
 
-class Tensor(Operators, InPlace, Exports):
+class Tensor(
+    Description, Operators, Reductions, Shape, Selection, InPlace, Conversion, Exports
+):
     """An n-dimensional array that remembers how it was computed.
 
     Attributes:
@@ -36,7 +47,7 @@ class Tensor(Operators, InPlace, Exports):
     """
 
     __slots__ = (
-        "data", "grad", "requires_grad", "grad_buffer", "on_gradient", "_node", "_hooks",
+        "data", "grad", "grad_buffer", "on_gradient", "_requires_grad", "_node", "_hooks",
         "__weakref__",
     )  # fmt: skip
     is_leaf_edge = True
@@ -56,59 +67,9 @@ class Tensor(Operators, InPlace, Exports):
         self.on_gradient: Callable[[Tensor], None] | None = None
         self._node: Any = None
         self._hooks: list[Callable[[Array], Array | None]] | None = None
-        if requires_grad and not is_float(self.data.dtype):
-            raise DTypeError(
-                f"tensor: requires_grad needs a floating-point type, got {self.data.dtype}. "
-                "Pass dtype='float32', or leave requires_grad off for ids and indices."
-            )
-        self.requires_grad = requires_grad
-
-    # ---- what it is -------------------------------------------------------------------------
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis."""
-        return self.data.shape
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return self.data.ndim
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return self.data.size
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the elements."""
-        return self.data.dtype
-
-    @property
-    def device(self) -> str:
-        """``"cpu"`` or ``"cuda:N"``."""
-        return device_of(self.data)
-
-    @property
-    def is_leaf(self) -> bool:
-        """True when no recorded op made this tensor."""
-        return self._node is None
-
-    def __len__(self) -> int:
-        if not self.data.ndim:
-            raise ShapeError("len: a tensor without axes has no length; use .item().")
-        return len(self.data)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))
-
-    def __repr__(self) -> str:
-        values = np.array2string(self.numpy(), precision=4, threshold=60, prefix="tensor(")
-        made_by = f", made by {self._node.name}" if self._node is not None else ""
-        needs = ", requires_grad=True" if self.requires_grad and not made_by else ""
-        device = f", device={self.device!r}" if self.device != "cpu" else ""
-        return f"tensor({values}, dtype={self.dtype}{device}{needs}{made_by})"
+        self._requires_grad = False
+        if requires_grad:
+            self.requires_grad = True
 
     # ---- gradients --------------------------------------------------------------------------
 
@@ -164,12 +125,29 @@ class Tensor(Operators, InPlace, Exports):
         """The same array as a constant: no gradient flows through it."""
         return make_result(self.data, None)
 
+    def _set_requires_grad(self, wanted: bool) -> None:
+        """Switch the gradient of a leaf on or off.
+
+        Raises:
+            GraphError: off, for the result of an op.
+            DTypeError: on, for integers or booleans.
+        """
+        if wanted and not is_float(self.data.dtype):
+            raise DTypeError(
+                f"requires_grad: needs a floating-point type, got {self.dtype}. Pass "
+                "dtype='float32', or leave requires_grad off for ids and indices."
+            )
+        if self._node is not None and not wanted:
+            raise GraphError(
+                "requires_grad: this tensor is the result of a recorded op and needs the gradient "
+                "of what it was made from. Use .detach() to go on without."
+            )
+        self._requires_grad = bool(wanted)
+
+    requires_grad = property(attrgetter("_requires_grad"), _set_requires_grad)
+
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """Switch the gradient of a leaf on or off; returns the tensor."""
-        if self._node is not None:
-            raise GraphError("requires_grad_: only for leaves; use .detach() on a result.")
-        if requires_grad and not is_float(self.data.dtype):
-            raise DTypeError(f"requires_grad_: needs a floating-point type, got {self.dtype}.")
+        """Set ``requires_grad``; returns the tensor."""
         self.requires_grad = requires_grad
         return self
 
@@ -208,31 +186,12 @@ class Tensor(Operators, InPlace, Exports):
             self.register_hook(keep)
         return self
 
-    # ---- another device or type ------------------------------------------------------------
-
-    def to(self, device_or_dtype: Any) -> Tensor:
-        """This tensor on another device or with another dtype; gradients flow through.
-
-        Raises:
-            DeviceError: the device is unknown or absent.
-            DTypeError: neither a device nor a dtype.
-        """
-        name = device_or_dtype
-        if isinstance(name, str) and name.partition(":")[0] in ("cpu", "cuda"):
-            parse_device(name)
-            return self if name == self.device else OPS["to_device"](self, device=name)
-        return self.astype(name)
-
-    def astype(self, dtype: DTypeLike) -> Tensor:
-        """This tensor with another dtype; gradients flow through between float types."""
-        dtype = as_dtype(dtype)
-        return self if dtype == self.dtype else OPS["cast"](self, dtype=dtype)
-
     def __getattr__(self, name: str) -> Any:
         # Methods without a line of their own: those that a later layer adds, such as graph().
         if name in EXTENSIONS:
             return lambda *args, **kwargs: EXTENSIONS[name](self, *args, **kwargs)
-        raise AttributeError(f"Tensor has no attribute {name!r}")
+        there = () if name.startswith("_") else dir(type(self))  # protocols are only asked for
+        raise missing_name("Tensor", name, LEFT_OUT, there)
 
 
 def make_result(data: Any, node: Any) -> Tensor:
@@ -241,7 +200,7 @@ def make_result(data: Any, node: Any) -> Tensor:
     out.data = np.asarray(data) if isinstance(data, np.generic) else data
     out.grad = out.grad_buffer = out.on_gradient = out._hooks = None
     out._node = node
-    out.requires_grad = node is not None
+    out._requires_grad = node is not None
     return out
 
 

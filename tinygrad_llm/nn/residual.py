@@ -32,7 +32,7 @@ class ResidualSum(Tensor):
         x = x if isinstance(x, Tensor) else Tensor(x)
         self._summands: tuple[Tensor, Tensor] | None = None
         self._recorded = state.grad_enabled  # whether the addition belongs in the graph
-        self.requires_grad = self._recorded and (x.requires_grad or update.requires_grad)
+        self._requires_grad = self._recorded and (x.requires_grad or update.requires_grad)
         self.grad = self.grad_buffer = self.on_gradient = self._hooks = None
         # ``data`` and ``_node`` are not set: their first reader comes by __getattr__
         self._summands = x, update

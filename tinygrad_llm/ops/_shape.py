@@ -40,31 +40,3 @@ def broadcast_error(op: str, a: Any, b: Any) -> ShapeError:
         f"{op}: shapes {getattr(a, 'shape', ())} and {getattr(b, 'shape', ())} cannot be "
         "broadcast. Aligned at the right, each pair of lengths must be equal or contain a 1."
     )
-
-
-def normalize_axis(op: str, axis: int, ndim: int) -> int:
-    """``axis`` counted from the front.
-
-    Raises:
-        ShapeError: there is no such axis.
-    """
-    if not -ndim <= axis < ndim:
-        raise ShapeError(
-            f"{op}: axis {axis} does not exist in a tensor of {ndim} axes; expected "
-            f"{-ndim} .. {ndim - 1}."
-        )
-    return axis % ndim
-
-
-def normalize_axes(op: str, axis: int | tuple[int, ...] | None, ndim: int) -> tuple[int, ...]:
-    """One, several or all axes as a tuple counted from the front.
-
-    A tensor without axes may be reduced along axis 0 or -1, as in PyTorch: that leaves it as it is.
-    """
-    if axis is None:
-        return tuple(range(ndim))
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    axes = tuple(normalize_axis(op, a, max(ndim, 1)) for a in axes)
-    if len(set(axes)) != len(axes):
-        raise ShapeError(f"{op}: axis {axis} names one axis twice.")
-    return axes if ndim else ()

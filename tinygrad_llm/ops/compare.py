@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinygrad_llm.autograd.axes import normalize_axes
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.tensor import Tensor, make_result
 from tinygrad_llm.backend import array_module, plain_array
 from tinygrad_llm.backend.promotion import agree, is_operand, of_one_dtype
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._ids import as_ids
-from tinygrad_llm.ops._shape import broadcast_error, normalize_axes
+from tinygrad_llm.ops._shape import broadcast_error
 
 
 def _comparison(name: str) -> Any:
@@ -29,17 +30,20 @@ def _comparison(name: str) -> Any:
     return compare
 
 
-def argmax(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Index of the largest element along ``axis``, or of the flattened tensor; int64.
+def _index_of_extreme(name: str) -> Any:
+    def index_of(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        """Index along ``axis``, or of the flattened tensor; int64.
 
-    Raises:
-        ShapeError: the axis (or the whole tensor) has no element, or there is no such axis.
-    """
-    axes = normalize_axes("argmax", axis, x.ndim)
-    if 0 in [x.shape[i] for i in axes]:
-        raise ShapeError(f"argmax: a tensor of shape {x.shape} has no element to choose.")
-    axis = axes[0] if axis is not None and axes else None
-    return make_result(x.data.argmax(axis=axis, keepdims=keepdims), None)
+        Raises:
+            ShapeError: the axis (or the whole tensor) has no element, or there is no such axis.
+        """
+        axes = normalize_axes(name, axis, x.ndim)
+        if 0 in [x.shape[i] for i in axes]:
+            raise ShapeError(f"{name}: a tensor of shape {x.shape} has no element to choose.")
+        place = axes[0] if axis is not None and axes else None
+        return make_result(getattr(x.data, name)(axis=place, keepdims=keepdims), None)
+
+    return index_of
 
 
 def one_hot(ids: Any, num_classes: int = -1) -> Tensor:
@@ -68,5 +72,6 @@ def one_hot(ids: Any, num_classes: int = -1) -> Tensor:
 
 for _name in ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"):
     OPS[_name] = _comparison(_name)
-OPS["argmax"] = argmax
+for _name in ("argmax", "argmin"):
+    OPS[_name] = _index_of_extreme(_name)
 OPS["one_hot"] = one_hot

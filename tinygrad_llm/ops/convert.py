@@ -1,4 +1,4 @@
-"""Another type or another device: the values stay, the gradient travels back the same way."""
+"""Another type, device or memory: the values stay, the gradient travels back the same way."""
 
 from __future__ import annotations
 
@@ -33,6 +33,25 @@ class Cast(Function):
 
     def backward(ctx, dy: Array) -> Array:
         return dy.astype(ctx.dtype)
+
+
+@register(
+    "clone", family="conversion", samples=lambda rng: [sample(rng.normal(size=(2, 3)))],
+    wrong={"scaled": lambda ctx, dy: 1.001 * dy},
+)  # fmt: skip
+class Clone(Function):
+    """y = x, in memory of its own and in C order
+
+        dx = dy
+
+    Shapes: x, y equal.
+    """
+
+    def forward(ctx, x: Array) -> Array:
+        return x.copy()
+
+    def backward(ctx, dy: Array) -> Array:
+        return dy
 
 
 @register(

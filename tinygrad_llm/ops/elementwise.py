@@ -73,32 +73,6 @@ class Log(Function):
 
 
 @register(
-    "sqrt", family="elementwise", samples=_positive, one_variable=True,
-    wrong={"factor 2 lost": lambda ctx, dy: dy / ctx.saved[0]},
-)  # fmt: skip
-class Sqrt(Function):
-    """y = x^(1/2),  x >= 0
-
-    dy/dx = 1 / (2 x^(1/2)) = 1 / (2 y):
-
-        dx = dy / (2 y)
-
-    Shapes: x, y equal. At x = 0 the derivative is infinite.
-    """
-
-    fresh = True
-
-    def forward(ctx, x: Array) -> Array:
-        y = ctx.xp.sqrt(as_float(x))
-        ctx.save(y)
-        return y
-
-    def backward(ctx, dy: Array) -> Array:
-        (y,) = ctx.saved
-        return dy / (2 * y)
-
-
-@register(
     "tanh", family="elementwise", samples=_normal, one_variable=True,
     wrong={"y not squared": lambda ctx, dy: dy * (1 - ctx.saved[0])},
 )  # fmt: skip

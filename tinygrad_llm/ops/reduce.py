@@ -11,14 +11,12 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Function, register, sample
+from tinygrad_llm.autograd.axes import Axis, normalize_axes
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import FLOAT32, accumulate_dtype, is_integer
 from tinygrad_llm.backend.promotion import as_float
 from tinygrad_llm.errors import ShapeError
-from tinygrad_llm.ops._shape import normalize_axes
 from tinygrad_llm.ops.select import where_or_zero
-
-Axis = int | tuple[int, ...] | None
 
 
 def _axes(rng: np.random.Generator) -> list[Any]:

@@ -11,6 +11,7 @@ from tinygrad_llm.backend import Array, ArrayModule, plain_array
 from tinygrad_llm.backend.promotion import converted, result_dtype
 from tinygrad_llm.errors import DTypeError
 from tinygrad_llm.ops._shape import broadcast_error, unbroadcast
+from tinygrad_llm.ops.arithmetic import Elementwise
 
 
 def _as_mask(op: str, xp: Any, mask: Any) -> Array:
@@ -119,3 +120,65 @@ class MaskedFill(Function):
     def backward(ctx, dy: Array) -> Array:
         (mask,) = ctx.saved
         return choose(ctx.xp, mask, dy.dtype.type(0), dy)
+
+
+def _two(rng: np.random.Generator) -> list[Any]:
+    """No two elements near each other, where the derivative does not exist."""
+    a, b = np.split(rng.permutation(24).reshape(6, 4) / 7.0, 2)
+    return [
+        sample(a, b),
+        sample(a, b[0], label="broadcast"),
+        sample(a, 1.5, label="constant"),
+    ]
+
+
+class _Larger(Elementwise):
+    """Base of maximum and minimum: the gradient goes to the chosen one, and equal ones share it."""
+
+    def pick(ctx, ufunc: Any, a: Any, b: Any) -> Array:
+        """The chosen elements; keeps how much of each is a's."""
+        y = ctx.compute(ufunc, a, b)
+        if ctx.requires_grad:
+            share = (a == y).astype(y.dtype)
+            ctx.save(share - 0.5 * (a == b).astype(y.dtype))
+        return y
+
+    def backward(ctx, dy: Array) -> Any:
+        (share,) = ctx.saved
+        da = unbroadcast(dy * share, *ctx.a_like) if ctx.needs[0] else None
+        db = unbroadcast(dy * (1 - share), *ctx.b_like) if ctx.needs[1] else None
+        return da, db
+
+
+def _both_get_all(ctx: Any, dy: Array) -> Any:
+    da = unbroadcast(dy, *ctx.a_like) if ctx.needs[0] else None
+    return da, unbroadcast(dy, *ctx.b_like) if ctx.needs[1] else None
+
+
+@register("maximum", family="selection", samples=_two, wrong={"both get all": _both_get_all})
+class Maximum(_Larger):
+    """y = the larger of a and b
+
+    The smaller one had no influence. Where both are equal the derivative does not exist; each gets
+    half, the middle of what is possible:
+
+        da = dy ([a > b] + [a = b] / 2)          db = dy ([b > a] + [a = b] / 2)
+
+    Shapes: a, b broadcastable; y their common shape.
+    """
+
+    def forward(ctx, a: Any, b: Any) -> Array:
+        return ctx.pick(ctx.xp.maximum, a, b)
+
+
+@register("minimum", family="selection", samples=_two, wrong={"both get all": _both_get_all})
+class Minimum(_Larger):
+    """y = the smaller of a and b
+
+        da = dy ([a < b] + [a = b] / 2)          db = dy ([b < a] + [a = b] / 2)   (see maximum)
+
+    Shapes: a, b broadcastable; y their common shape.
+    """
+
+    def forward(ctx, a: Any, b: Any) -> Array:
+        return ctx.pick(ctx.xp.minimum, a, b)

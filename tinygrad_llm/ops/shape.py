@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Function, register, sample, true_gradient
+from tinygrad_llm.autograd.axes import normalize_axis
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.promotion import of_one_dtype
 from tinygrad_llm.errors import ShapeError
-from tinygrad_llm.ops._shape import broadcast_error, normalize_axis, unbroadcast
+from tinygrad_llm.ops._shape import broadcast_error, unbroadcast
 
 
 def _cube(rng: np.random.Generator) -> Array:

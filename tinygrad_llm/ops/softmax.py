@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
+from tinygrad_llm.autograd.axes import normalize_axis
 from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.promotion import require_float
-from tinygrad_llm.ops._shape import normalize_axis
 
 
 def softmax_forward(xp: ArrayModule, x: Array, axis: int = -1) -> Array:

@@ -1,0 +1,38 @@
+"""Methods and attributes of PyTorch's tensors that are left out, and what to write instead."""
+
+from __future__ import annotations
+
+LEFT_OUT = {
+    "detach_": "y = x.detach()",
+    "flip": "x[::-1], or x[:, ::-1] for the second axis",
+    "grad_fn": "x.graph(), which draws what made it",
+    "index_add": "scatter_add(axis, index, src)",
+    "index_add_": "x = x.scatter_add(axis, index, src)",
+    "index_fill_": "x[index] = value inside tg.no_grad()",
+    "is_cuda": 'x.device.startswith("cuda")',
+    "log10": "x.log() / math.log(10)",
+    "log1p": "(1 + x).log()",
+    "log2": "x.log() / math.log(2)",
+    "median": "x.sort().values[..., n // 2]",
+    "movedim": "permute(...) with all axes",
+    "new_full": "tg.full(shape, value, dtype=x.dtype, device=x.device)",
+    "new_ones": "tg.ones(shape, dtype=x.dtype, device=x.device)",
+    "new_tensor": "tg.tensor(values, dtype=x.dtype, device=x.device)",
+    "new_zeros": "tg.zeros(shape, dtype=x.dtype, device=x.device)",
+    "pin_memory": "x.to('cuda'); copies to a GPU are made by the data loader",
+    "quantile": "np.quantile(x.numpy(), q)",
+    "relu_": "x = x.relu()",
+    "scatter_": "x = x.scatter(axis, index, src)",
+    "scatter_add_": "x = x.scatter_add(axis, index, src)",
+    "sigmoid_": "x = x.sigmoid()",
+    "sqrt_": "x = x.sqrt()",
+    "squeeze_": "x = x.squeeze()",
+    "stride": "x.data.strides, which counts bytes",
+    "t_": "x = x.t()",
+    "tan": "x.sin() / x.cos()",
+    "tanh_": "x = x.tanh()",
+    "type": "x.dtype to read it, x.astype(dtype) to change it",
+    "unfold": "indexing with a window of indices, x[start + np.arange(length)]",
+    "unique": "np.unique(x.numpy())",
+    "unsqueeze_": "x = x.unsqueeze(axis)",
+}

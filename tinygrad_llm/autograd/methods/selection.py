@@ -1,0 +1,106 @@
+"""The methods that choose elements: by a condition, by an index, by their order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tinygrad_llm.autograd.keywords import methods_take_both_names
+from tinygrad_llm.autograd.registry import OPS
+from tinygrad_llm.backend import array_module
+
+if TYPE_CHECKING:
+    from tinygrad_llm.autograd.tensor import Tensor
+    from tinygrad_llm.backend.random import Generator
+
+
+@methods_take_both_names
+class Selection:
+    """Base of Tensor: conditions, indices, order."""
+
+    __slots__ = ()
+
+    def masked_fill(self, mask: Any, value: float) -> Tensor:
+        """``value`` where the boolean ``mask`` is true, the elements elsewhere."""
+        return OPS["masked_fill"](self, mask=mask, value=value)
+
+    def where(self, condition: Any, other: Any) -> Tensor:
+        """The elements where the condition is true, those of ``other`` elsewhere."""
+        mask = getattr(condition, "data", condition)
+        return OPS["where"](mask, self, other)
+
+    def maximum(self, other: Any) -> Tensor:
+        """The larger of two elements; equal ones share the gradient."""
+        return OPS["maximum"](self, other)
+
+    def minimum(self, other: Any) -> Tensor:
+        """The smaller of two elements; equal ones share the gradient."""
+        return OPS["minimum"](self, other)
+
+    def tril(self: Any, diagonal: int = 0) -> Tensor:
+        """0 above the diagonal of the last two axes; ``diagonal`` moves it to the right."""
+        below = array_module(self.data).tri(*self.shape[-2:], diagonal, dtype=bool)
+        return self.masked_fill(~below, 0)
+
+    def triu(self: Any, diagonal: int = 0) -> Tensor:
+        """0 below the diagonal of the last two axes; ``diagonal`` moves it to the right."""
+        below = array_module(self.data).tri(*self.shape[-2:], diagonal - 1, dtype=bool)
+        return self.masked_fill(below, 0)
+
+    # ---- by index ----------------------------------------------------------------------------
+
+    def gather(self, axis: int, index: Any) -> Tensor:
+        """The element that ``index`` names along ``axis``, at each place of ``index``."""
+        return OPS["gather"](self, axis=axis, index=index)
+
+    def scatter(self, axis: int, index: Any, src: Any) -> Tensor:
+        """The elements, with those of ``src`` at the places that ``index`` names along ``axis``."""
+        return OPS["scatter"](self, src, axis=axis, index=index)
+
+    def scatter_add(self, axis: int, index: Any, src: Any) -> Tensor:
+        """As `scatter`, with ``src`` added to what is there."""
+        return OPS["scatter_add"](self, src, axis=axis, index=index)
+
+    def index_select(self, axis: int, index: Any) -> Tensor:
+        """The slices along ``axis`` that the integers ``index`` (N,) name."""
+        return OPS["index_select"](self, axis=axis, index=index)
+
+    def nonzero(self) -> Tensor:
+        """Places of the elements that are not 0, one row (ndim,) each; no gradient."""
+        return OPS["nonzero"](self)
+
+    # ---- by order ----------------------------------------------------------------------------
+
+    def sort(self, axis: int = -1, descending: bool = False) -> Any:
+        """(values, indices) in rising order along ``axis``; equal ones keep theirs."""
+        return OPS["sort"](self, axis=axis, descending=descending)
+
+    def argsort(self, axis: int = -1, descending: bool = False) -> Tensor:
+        """The indices that put the elements along ``axis`` in order; no gradient."""
+        return OPS["argsort"](self, axis=axis, descending=descending)
+
+    def topk(self, k: int, axis: int = -1, largest: bool = True) -> Any:
+        """(values, indices) of the ``k`` largest elements along ``axis``, the largest first."""
+        return OPS["topk"](self, k=k, axis=axis, largest=largest)
+
+    def multinomial(
+        self, num_samples: int, replacement: bool = False, generator: Generator | None = None
+    ) -> Tensor:
+        """Indices drawn with the probabilities in each row, (..., num_samples); no gradient."""
+        return OPS["multinomial"](
+            self, num_samples=num_samples, replacement=replacement, generator=generator
+        )
+
+    # ---- comparison of all elements ----------------------------------------------------------
+
+    def equal(self: Any, other: Any) -> bool:
+        """Whether shapes and all elements are equal. Element by element: ``a == b``."""
+        other = getattr(other, "data", other)
+        return self.shape == other.shape and bool((self == other).data.all())
+
+    def allclose(
+        self: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+    ) -> bool:
+        """Whether |a - b| <= atol + rtol |b| for all elements."""
+        other = getattr(other, "data", other)
+        close = array_module(self.data).allclose
+        return bool(close(self.data, other, rtol=rtol, atol=atol, equal_nan=equal_nan))

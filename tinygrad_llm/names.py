@@ -1,0 +1,96 @@
+"""The short names at the top of the package: types, constants, and methods as functions.
+
+``tg.exp(x)`` is ``x.exp()``, and ``tg.float32`` is NumPy's ``np.dtype("float32")``: names that a
+reader of PyTorch code expects. What a function computes stands in the op's file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm import functional
+from tinygrad_llm.autograd.tensor import Tensor
+from tinygrad_llm.backend.dtypes import as_dtype
+from tinygrad_llm.errors import missing_name
+
+TYPES = {
+    "float16": "float16", "half": "float16", "bfloat16": "bfloat16",
+    "float32": "float32", "float": "float32", "float64": "float64", "double": "float64",
+    "uint8": "uint8", "int8": "int8", "int16": "int16", "short": "int16",
+    "int32": "int32", "int": "int32", "int64": "int64", "long": "int64", "bool": "bool",
+}  # fmt: skip
+
+CONSTANTS = {"inf": math.inf, "nan": math.nan, "pi": math.pi, "e": math.e, "dtype": np.dtype}
+
+METHODS = (
+    "abs", "add", "all", "allclose", "amax", "amin", "any", "argmax", "argmin", "argsort",
+    "bmm", "ceil", "chunk", "clamp", "clip", "clone", "cos", "cumsum", "div", "eq", "equal", "erf",
+    "exp", "flatten", "floor", "gather", "ge", "gelu", "gt", "index_select", "is_floating_point",
+    "isfinite", "isinf", "isnan", "le", "log", "log_softmax", "logsumexp", "lt", "masked_fill",
+    "matmul", "max", "maximum", "mean", "min", "minimum", "mm", "mul", "multinomial", "ne", "neg",
+    "nonzero", "norm", "numel", "permute", "pow", "prod", "relu", "repeat_interleave", "reshape",
+    "round", "rsqrt", "scatter", "scatter_add", "sigmoid", "sign", "sin", "softmax", "sort",
+    "split", "sqrt", "square", "squeeze", "std", "sub", "sum", "swapaxes", "t", "tanh", "topk",
+    "transpose", "tril", "triu", "unbind", "unflatten", "unsqueeze", "var",
+)  # fmt: skip
+
+FUNCTIONS = {
+    "cat": functional.concatenate, "concat": functional.concatenate,
+    "concatenate": functional.concatenate, "stack": functional.stack, "where": functional.where,
+    "einsum": functional.einsum, "is_tensor": lambda x: isinstance(x, Tensor),
+}  # fmt: skip
+
+ALL = (*TYPES, *CONSTANTS, *FUNCTIONS, *METHODS)
+
+# Names known from PyTorch -> what to write instead.
+LEFT_OUT = {
+    "FloatTensor": "tg.tensor(values)",
+    "LongTensor": 'tg.tensor(values, dtype="int64")',
+    "amp": 'tg.training with precision="bfloat16"',
+    "autocast": 'model.to("bfloat16"), or tg.training with precision="bfloat16"',
+    "backends": "python -m tinygrad_llm env, which says what is there",
+    "compile": "the model as it is: its hot ops are fused by hand, see tg.kernels",
+    "cuda": 'x.to("cuda") and model.to("cuda"); python -m tinygrad_llm env says what is there',
+    "device": 'the name itself: device="cpu", "cuda" or "cuda:1"',
+    "func": "loss.backward(), and x.grad",
+    "hub": 'tg.nn.GPT.from_pretrained("gpt2")',
+    "inference_mode": "tg.no_grad()",
+    "jit": "the model as it is",
+    "linalg": "x.norm(axis=...), or np.linalg on x.numpy() without gradients",
+    "load": "tg.pretrained.load_model(folder)",
+    "save": "tg.pretrained.save_model(model, folder)",
+    "set_default_dtype": "dtype= where a tensor is made, and model.to(dtype)",
+    "sparse": "x[index], which takes the elements alone",
+    "utils": "tg.data for loaders, tg.checkpoint for recomputing",
+    "vmap": "a leading axis: every op takes batches",
+}
+
+
+def lookup(name: str) -> Any:
+    """What ``tg.<name>`` is.
+
+    Raises:
+        AttributeError: nothing here; for a name of PyTorch's it says what to write instead.
+    """
+    if name in TYPES:
+        return as_dtype(TYPES[name])
+    if name in CONSTANTS:
+        return CONSTANTS[name]
+    if name in FUNCTIONS:
+        return FUNCTIONS[name]
+    if name in METHODS:
+        return _as_function(getattr(Tensor, name))
+    raise missing_name("tg", name, LEFT_OUT, ALL)
+
+
+def _as_function(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def function(x: Any, *args: Any, **kwargs: Any) -> Any:
+        return method(x if isinstance(x, Tensor) else Tensor(x), *args, **kwargs)
+
+    return function

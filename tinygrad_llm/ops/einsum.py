@@ -1,0 +1,124 @@
+"""Sums of products over named axes, in Einstein's notation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd import Function, register, sample, true_gradient
+from tinygrad_llm.backend import Array
+from tinygrad_llm.backend.promotion import of_one_dtype
+from tinygrad_llm.errors import ShapeError
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # stand in for the axes of an ellipsis
+
+
+def _products(rng: np.random.Generator) -> list[Any]:
+    a, b = rng.normal(size=(2, 3)), rng.normal(size=(3, 4))
+    q, k = rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 2, 4))
+    return [
+        sample(a, b, equation="ij,jk->ik"),
+        sample(q, k, equation="btd,bsd->bts", label="scores"),
+        sample(a, equation="ij->j", label="a sum"),
+        sample(a, rng.normal(size=(3, 5)), equation="ij,jk->i", label="an axis summed away"),
+        sample(q, b[:2, :].T, equation="...d,dk->...k", label="ellipsis"),
+        sample(a, b, rng.normal(size=(4,)), equation="ij,jk,k->", label="three operands"),
+    ]
+
+
+def _exchanged(ctx: Any, dy: Array) -> Any:
+    """Mistake: the factors of the other operands are left out."""
+    return tuple(None if g is None else g / 2 for g in true_gradient(ctx, dy))
+
+
+@register("einsum", family="linear algebra", samples=_products, wrong={"halved": _exchanged})
+class Einsum(Function):
+    """y[out] = sum of a[in_1] b[in_2] ... over the letters that out does not have
+
+    Every term is a product, so the derivative with respect to one factor is the product of the
+    others: again such a sum, in which dy takes the factor's place and the factor's letters are
+    those that stay. For the matrix product "ij,jk->ik":
+
+        da = einsum("ik,jk->ij", dy, b)          db = einsum("ik,ij->jk", dy, a)
+
+    A letter that only this factor has was summed away: its gradient is the same all along.
+
+    Shapes: one letter per axis; axes of one letter have one length.
+    Source: Einstein, "Die Grundlage der allgemeinen Relativitaetstheorie", 1916, section 5.
+    """
+
+    fresh = True
+
+    def forward(ctx, *xs: Array, equation: str) -> Array:
+        ctx.inputs, ctx.output = parse(equation, xs)
+        ctx.lengths = _lengths(equation, ctx.inputs, xs)
+        ctx.save(*xs)
+        xs = tuple(of_one_dtype(xs))
+        return ctx.xp.einsum(_written(ctx.inputs, ctx.output), *xs, optimize=len(xs) > 2)
+
+    def backward(ctx, dy: Array) -> Any:
+        return tuple(
+            ctx.factor_gradient(i, dy) if need else None for i, need in enumerate(ctx.needs)
+        )
+
+    def factor_gradient(ctx, i: int, dy: Array) -> Array:
+        """The gradient of factor ``i``: dy times the other factors."""
+        mine, x = ctx.inputs[i], ctx.saved[i]
+        others = [s for j, s in enumerate(ctx.inputs) if j != i]
+        found = [c for c in mine if c in ctx.output or any(c in s for s in others)]
+        arrays = [dy, *(a for j, a in enumerate(ctx.saved) if j != i)]
+        terms = _written([ctx.output, *others], "".join(found))
+        grad = ctx.xp.einsum(terms, *arrays, optimize=len(arrays) > 2)
+        kept = tuple(ctx.lengths[c] if c in found else 1 for c in mine)
+        return ctx.xp.broadcast_to(grad.reshape(kept), x.shape).astype(x.dtype)
+
+
+def parse(equation: str, xs: Any) -> tuple[list[str], str]:
+    """The letters of each operand and of the result, an ellipsis written out.
+
+    Raises:
+        ShapeError: another number of operands or axes than letters, a letter twice in one operand,
+            or one in the result that no operand has.
+    """
+    left, arrow, output = equation.replace(" ", "").partition("->")
+    inputs = left.split(",")
+    if len(inputs) != len(xs):
+        raise ShapeError(f"einsum: {equation!r} names {len(inputs)} operands, got {len(xs)}.")
+    extra = [x.ndim - len(s) + 3 for s, x in zip(inputs, xs, strict=True) if "..." in s]
+    longest = LETTERS[: max(extra, default=0)]
+    inputs = [
+        s.replace("...", longest[len(longest) - (x.ndim - len(s) + 3) :] if "..." in s else "")
+        for s, x in zip(inputs, xs, strict=True)
+    ]
+    if not arrow:  # by default: the letters that occur once, in alphabetical order
+        every = "".join(inputs)
+        once = sorted(c for c in set(every) if every.count(c) == 1 and c not in longest)
+        output = longest + "".join(once)
+    output = output.replace("...", longest)
+    for s, x in zip([*inputs, output], [*xs, None], strict=True):
+        if len(set(s)) != len(s) or (x is not None and x.ndim != len(s)):
+            raise ShapeError(
+                f"einsum: {equation!r} needs one letter for each axis, none of them twice; got "
+                f"{s!r} for {'the result' if x is None else f'shape {x.shape}'}."
+            )
+    if set(output) - set("".join(inputs)):
+        raise ShapeError(f"einsum: {equation!r}: no operand has all letters of the result.")
+    return inputs, output
+
+
+def _lengths(equation: str, inputs: list[str], xs: Any) -> dict[str, int]:
+    """Letter -> length of its axes."""
+    lengths: dict[str, int] = {}
+    for letters, x in zip(inputs, xs, strict=True):
+        for c, n in zip(letters, x.shape, strict=True):
+            if lengths.setdefault(c, n) != n:
+                raise ShapeError(
+                    f"einsum: {equation!r}: letter {c!r} stands for axes of lengths {lengths[c]} "
+                    f"and {n}; shapes {[x.shape for x in xs]}."
+                )
+    return lengths
+
+
+def _written(inputs: list[str], output: str) -> str:
+    return f"{','.join(inputs)}->{output}"

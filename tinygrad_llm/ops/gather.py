@@ -1,0 +1,212 @@
+"""Elements taken and put by an index along one axis: gather, scatter, index_select.
+
+For three axes and axis = 1, place [i, j, k] of the index names the element [i, index[i, j, k], k].
+The index may be shorter than x along the other axes, as in PyTorch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd import Function, Tensor, register, sample
+from tinygrad_llm.autograd.axes import normalize_axis
+from tinygrad_llm.autograd.registry import OPS
+from tinygrad_llm.backend import Array, array_module, is_array, plain_array
+from tinygrad_llm.backend.compute import add_at
+from tinygrad_llm.errors import DTypeError, IndexRangeError, ShapeError
+
+
+def places(op: str, xp: Any, x: Array, index: Any, axis: int) -> tuple[Array, ...]:
+    """One integer array for each axis of x, which together name the elements.
+
+    Raises:
+        ShapeError: the index has another number of axes, or is longer than x along another axis.
+        IndexRangeError: it names an element outside.
+        DTypeError: it does not hold integers.
+    """
+    axis = normalize_axis(op, axis, x.ndim)
+    index = _integers(op, xp, index, x.shape[axis])
+    others = [i for i in range(x.ndim) if i != axis]
+    if index.ndim != x.ndim or any(index.shape[i] > x.shape[i] for i in others):
+        raise ShapeError(
+            f"{op}: the index of shape {index.shape} must have the axes of the tensor of shape "
+            f"{x.shape}, and be no longer except along axis {axis}."
+        )
+    found: list[Array] = []
+    for i, n in enumerate(index.shape):
+        counting = xp.arange(n).reshape((-1,) + (1,) * (x.ndim - 1 - i))
+        found.append(index if i == axis else counting)
+    return tuple(found)
+
+
+def _integers(op: str, xp: Any, index: Any, length: int) -> Array:
+    """The index as an array of ``xp``; its range is checked where that stops no GPU."""
+    index = index.data if isinstance(index, Tensor) else plain_array(op, index)
+    index = index if is_array(index) else np.asarray(index)
+    if index.dtype.kind not in "iu":
+        raise DTypeError(f"{op}: the index must hold integers, got {index.dtype}. Use .long().")
+    on_host = isinstance(index, np.ndarray) and index.size
+    if on_host and not 0 <= index.min() <= index.max() < length:
+        wrong = index.min() if index.min() < 0 else index.max()
+        raise IndexRangeError(
+            f"{op}: index {wrong} is out of range: expected 0 .. {length - 1}, the axis has "
+            f"length {length}."
+        )
+    return xp.asarray(index)
+
+
+def _gathered(rng: np.random.Generator) -> list[Any]:
+    x = rng.normal(size=(3, 4))
+    return [
+        sample(x, axis=1, index=np.array([[0, 1], [3, 0], [2, 3]])),
+        sample(x, axis=1, index=np.array([[1, 1, 1], [0, 2, 0]]), label="repeated, shorter"),
+        sample(rng.normal(size=(2, 3, 2)), axis=0, index=np.array([[[1, 0], [0, 1]]]),
+               label="three axes"),
+    ]  # fmt: skip
+
+
+def _last_copy_only(ctx: Any, dy: Array) -> Array:
+    dx = ctx.xp.zeros(ctx.shape, dy.dtype)
+    dx[ctx.saved] = dy
+    return dx
+
+
+@register(
+    "gather", family="selection", samples=_gathered,
+    wrong={"last copy only": _last_copy_only},
+)  # fmt: skip
+class Gather(Function):
+    """y[i, j] = x[i, index[i, j]]    (axis = 1)
+
+    Each y is one of the x. An x that was taken several times gets the sum of their gradients:
+
+        dx = 0;  dx[i, index[i, j]] += dy[i, j]
+
+    Shapes: y as index; index with as many axes as x.
+    """
+
+    fresh = True
+
+    def forward(ctx, x: Array, axis: int, index: Any) -> Array:
+        ctx.shape = x.shape
+        ctx.save(*places("gather", ctx.xp, x, index, axis))
+        return x[ctx.saved]
+
+    def backward(ctx, dy: Array) -> Array:
+        dx = ctx.xp.zeros(ctx.shape, dy.dtype)
+        add_at(ctx.xp, dx, ctx.saved, dy)
+        return dx
+
+
+def _scattered(rng: np.random.Generator) -> list[Any]:
+    x, src = rng.normal(size=(3, 4)), rng.normal(size=(3, 2))
+    index = np.array([[0, 1], [3, 0], [2, 3]])
+    return [
+        sample(x, src, axis=1, index=index),
+        sample(x, -1.5, axis=1, index=index, label="constant"),
+        sample(x, rng.normal(size=(1, 4)), axis=0, index=np.array([[2, 0, 1, 2]]),
+               label="along axis 0"),
+    ]  # fmt: skip
+
+
+def _kept_and_put(ctx: Any, dy: Array) -> Any:
+    return dy, dy[ctx.saved] if ctx.needs[1] else None
+
+
+class _Scattering(Function):
+    """Base of scatter and scatter_add: checks index and source."""
+
+    fresh = True
+
+    def prepare(ctx, x: Array, src: Any, axis: int, index: Any) -> Array:
+        """The source, cut to the index's shape, with the type of x."""
+        axis = normalize_axis(ctx.name, axis, x.ndim)
+        ctx.save(*places(ctx.name, ctx.xp, x, index, axis))
+        shape = ctx.saved[axis].shape
+        ctx.is_number = not getattr(src, "shape", ())
+        if ctx.is_number:
+            return ctx.xp.broadcast_to(ctx.xp.asarray(src, x.dtype), shape)
+        if src.shape != shape:
+            raise ShapeError(
+                f"{ctx.name}: src must be a number or have the index's shape {shape}, got "
+                f"{src.shape}."
+            )
+        ctx.src_dtype = src.dtype
+        return src.astype(x.dtype, copy=False)
+
+    def source_gradient(ctx, dy: Array) -> Array:
+        """The gradient at the places written to."""
+        taken = dy[ctx.saved]
+        return taken.sum() if ctx.is_number else taken.astype(ctx.src_dtype, copy=False)
+
+
+@register("scatter", family="selection", samples=_scattered, wrong={"both get all": _kept_and_put})
+class Scatter(_Scattering):
+    """y = x, and y[i, index[i, j]] = src[i, j]    (axis = 1)
+
+    What was overwritten has no influence, what was put there has all of it:
+
+        dx = dy, 0 at the places written to          dsrc[i, j] = dy[i, index[i, j]]
+
+    Shapes: y as x; src a number, or as index. Where the index names an element twice, which of the
+    two sources stays is not defined, nor are their gradients.
+    """
+
+    def forward(ctx, x: Array, src: Any, axis: int, index: Any) -> Array:
+        src = ctx.prepare(x, src, axis, index)
+        y = x.copy()
+        y[ctx.saved] = src
+        return y
+
+    def backward(ctx, dy: Array) -> Any:
+        dx = dy.copy()
+        dx[ctx.saved] = 0
+        return dx, ctx.source_gradient(dy) if ctx.needs[1] else None
+
+
+def _added(rng: np.random.Generator) -> list[Any]:
+    x, src = rng.normal(size=(3, 4)), rng.normal(size=(3, 2))
+    index = np.array([[0, 0], [3, 0], [2, 3]])
+    return [
+        sample(x, src, axis=1, index=index),
+        sample(x, 2.0, axis=1, index=index, label="constant"),
+    ]
+
+
+def _overwritten(ctx: Any, dy: Array) -> Any:
+    return Scatter.backward(ctx, dy)
+
+
+@register("scatter_add", family="selection", samples=_added, wrong={"scatter's rule": _overwritten})
+class ScatterAdd(_Scattering):
+    """y = x, and y[i, index[i, j]] += src[i, j]    (axis = 1)
+
+        dx = dy          dsrc[i, j] = dy[i, index[i, j]]
+
+    Shapes: y as x; src a number, or as index, which may name an element several times.
+    """
+
+    fresh = False
+
+    def forward(ctx, x: Array, src: Any, axis: int, index: Any) -> Array:
+        src = ctx.prepare(x, src, axis, index)
+        y = x.copy()
+        add_at(ctx.xp, y, ctx.saved, src)
+        return y
+
+    def backward(ctx, dy: Array) -> Any:
+        return dy, ctx.source_gradient(dy) if ctx.needs[1] else None
+
+
+def index_select(x: Tensor, axis: int, index: Any) -> Tensor:
+    """The slices of x along ``axis`` that the integers ``index`` (N,) name; an op of indexing."""
+    axis = normalize_axis("index_select", axis, x.ndim)
+    chosen = _integers("index_select", array_module(x.data), index, x.shape[axis])
+    if chosen.ndim != 1:
+        raise ShapeError(f"index_select: the index must have one axis, got shape {chosen.shape}.")
+    return x[(*(slice(None),) * axis, chosen)]
+
+
+OPS["index_select"] = index_select

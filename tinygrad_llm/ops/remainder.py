@@ -1,0 +1,75 @@
+"""Division with a remainder: a = (a // b) b + a % b, where a % b has the sign of b."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd import register, sample
+from tinygrad_llm.autograd.registry import OPS
+from tinygrad_llm.backend import Array
+from tinygrad_llm.ops._shape import unbroadcast
+from tinygrad_llm.ops.arithmetic import Elementwise
+
+
+def _quotients(rng: np.random.Generator) -> list[Any]:
+    """No quotient near a whole number, where the remainder jumps."""
+    b = rng.uniform(0.5, 2.0, (3, 4)) * rng.choice([-1.0, 1.0], (3, 4))
+    a = b * (rng.integers(-3, 4, (3, 4)) + rng.uniform(0.2, 0.8, (3, 4)))
+    row = np.array([0.7, 0.8, 0.9, 1.1])
+    return [
+        sample(a, b),
+        sample(row * np.array([[1.3], [2.4]]), row, label="broadcast"),
+        sample(np.array([-2.3, 0.4, 5.5]), 2.0, label="constant"),
+    ]
+
+
+def _quotient_forgotten(ctx: Any, dy: Array) -> Any:
+    db = unbroadcast(-dy, *ctx.b_like) if ctx.needs[1] else None
+    return unbroadcast(dy, *ctx.a_like), db
+
+
+def _divisor_only(ctx: Any, dy: Array) -> Any:
+    a, b = ctx.saved
+    return unbroadcast(dy * b, *ctx.a_like), None
+
+
+@register(
+    "remainder", family="arithmetic", samples=_quotients,
+    wrong={"quotient forgotten": _quotient_forgotten, "scaled by b": _divisor_only},
+)  # fmt: skip
+class Remainder(Elementwise):
+    """y = a % b = a - b floor(a / b)
+
+    The floor is a step function, flat where it does not jump:
+
+        da = dy          db = -dy floor(a / b)
+
+    Shapes: a, b broadcastable; y their common shape.
+    """
+
+    def forward(ctx, a: Any, b: Any) -> Array:
+        ctx.save(a, b)
+        return ctx.compute(ctx.xp.remainder, a, b)
+
+    def backward(ctx, dy: Array) -> Any:
+        a, b = ctx.saved
+        da = unbroadcast(dy, *ctx.a_like) if ctx.needs[0] else None
+        db = unbroadcast(-dy * ctx.xp.floor(a / b), *ctx.b_like) if ctx.needs[1] else None
+        return da, db
+
+
+class FloorDivide(Elementwise):
+    """y = floor(a / b): a step function. It has no backward, as in PyTorch: take it as a constant.
+
+    Shapes: a, b broadcastable; y their common shape.
+    """
+
+    name = "floor_divide"
+
+    def forward(ctx, a: Any, b: Any) -> Array:
+        return ctx.compute(ctx.xp.floor_divide, a, b)
+
+
+OPS["floor_divide"] = FloorDivide.apply
