@@ -23,13 +23,33 @@ from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.errors import ShapeError
 
 
+def center(xp: ArrayModule, x: Array, out: Array) -> Array:
+    """Write x - mean to ``out`` for rows x (N, C); returns the variance (N, 1).
+
+    A mean is rounded: that of 768 times 1000.0 may be 1000.00006, which is nothing beside a
+    deviation of 1 and everything beside none. So rows far from 0 are centered a second time.
+    """
+    n = max(x.shape[-1], 1)
+    mean = row_mean(xp, x)  # (N, 1)
+    xp.subtract(x, mean, out=out)
+    if xp is not np:  # all rows: to find the far ones would wait for the GPU
+        out -= row_mean(xp, out)
+        return row_dot(xp, out, out) / n
+    variance = row_dot(xp, out, out) / n  # (N, 1)
+    far = np.abs(mean) > 100 * np.sqrt(variance)
+    if far.any():
+        rows = far[:, 0]
+        again = out[rows] - row_mean(xp, out[rows])
+        out[rows], variance[rows] = again, row_dot(xp, again, again) / n
+    return variance
+
+
 def layer_norm_forward(
     xp: ArrayModule, x: Array, weight: Array | None, bias: Array | None, eps: float,
     n: Array, y: Array,
 ) -> Array:  # fmt: skip
     """Write n = (x - mean) / std and y for rows x (N, C); returns r = 1 / std (N, 1)."""
-    xp.subtract(x, row_mean(xp, x), out=n)
-    r = 1 / xp.sqrt(row_dot(xp, n, n) / max(x.shape[-1], 1) + eps)  # (N, 1)
+    r = 1 / xp.sqrt(center(xp, x, n) + eps)  # (N, 1)
     n *= r
     xp.multiply(n, 1 if weight is None else weight, out=y)
     if bias is not None:

@@ -45,14 +45,12 @@ class Reduction(Function):
         return self.xp.broadcast_to(dy.reshape(self.kept), self.shape)
 
 
-def total(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
-    """The sum over ``axes``: 16-bit floats added up in float32, integers and bools in int64."""
+def wide_sum(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
+    """The sum over ``axes`` in float32 for 16-bit floats, int64 for integers and bools."""
     if x.dtype is FLOAT32:
         return x.sum(axis=axes, keepdims=keepdims)
-    if is_integer(x.dtype):
-        return x.sum(axis=axes, keepdims=keepdims, dtype=np.int64)
-    wide = accumulate_dtype(x.dtype)
-    return x.sum(axis=axes, keepdims=keepdims, dtype=wide).astype(x.dtype, copy=False)
+    wide = np.dtype(np.int64) if is_integer(x.dtype) else accumulate_dtype(x.dtype)
+    return x.sum(axis=axes, keepdims=keepdims, dtype=wide)
 
 
 def _mean_of_gradient(ctx: Any, dy: Array) -> Array:
@@ -74,7 +72,8 @@ class Sum(Reduction):
 
     def forward(ctx, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         axes = ctx.prepare(x, axis, keepdims)
-        return total(x, axes, keepdims)
+        y = wide_sum(x, axes, keepdims)
+        return y if is_integer(y.dtype) else y.astype(x.dtype, copy=False)
 
     def backward(ctx, dy: Array) -> Array:
         return ctx.spread(dy)
@@ -98,12 +97,8 @@ class Mean(Reduction):
 
     def forward(ctx, x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
         axes = ctx.prepare(x, axis, keepdims)
-        if x.dtype is FLOAT32:
-            return x.mean(axis=axes, keepdims=keepdims)
-        if is_integer(x.dtype):
-            return x.mean(axis=axes, keepdims=keepdims).astype(FLOAT32)
-        wide = accumulate_dtype(x.dtype)
-        return x.mean(axis=axes, keepdims=keepdims, dtype=wide).astype(x.dtype, copy=False)
+        y = wide_sum(x, axes, keepdims) / (ctx.count or math.nan)
+        return y.astype(FLOAT32 if is_integer(x.dtype) else x.dtype, copy=False)
 
     def backward(ctx, dy: Array) -> Array:
         return ctx.spread(dy / ctx.count) + 0  # + 0 makes an array of its own
@@ -136,8 +131,9 @@ class Var(Reduction):
         axes = ctx.prepare(x, axis, keepdims)
         x = as_float(x)
         wide = x.astype(accumulate_dtype(x.dtype), copy=False)
-        deviation = wide - wide.mean(axis=axes, keepdims=True)
-        deviation -= deviation.mean(axis=axes, keepdims=True)  # what rounding left of the mean
+        n = ctx.count or math.nan
+        deviation = wide - wide.sum(axis=axes, keepdims=True) / n
+        deviation -= deviation.sum(axis=axes, keepdims=True) / n  # what rounding left of the mean
         ctx.degrees = ctx.count - correction if ctx.count > correction else math.nan
         ctx.save(deviation)
         squares = (deviation * deviation).sum(axis=axes, keepdims=keepdims)
