@@ -158,3 +158,18 @@ def test_gradcheck_notices_a_wrong_write_into_an_optimizers_array(into, says):
     with pytest.raises(GradientError, match=f"input 0: another gradient .*{says}"):
         tg.gradcheck(writes_into_the_buffer(into), [np.ones(3)])
     assert tg.gradcheck(writes_into_the_buffer(as_told), [np.ones(3)]).passed
+
+
+@pytest.mark.parametrize("unused_counts", [0.0, 1.0])
+def test_gradcheck_notices_a_wrong_gradient_for_a_result_that_nobody_used(unused_counts):
+    class Halves(tg.Function):
+        def forward(ctx, x):
+            return x[:2], x[2:]
+
+        def backward(ctx, *dys):
+            unused = np.full(2, unused_counts)
+            return np.concatenate([unused if dy is None else dy for dy in dys])
+
+    report = tg.gradcheck(Halves.apply, [np.ones(4)], raise_error=False)
+    assert report.passed == (unused_counts == 0)
+    assert report.passed or "each result alone" in str(report)

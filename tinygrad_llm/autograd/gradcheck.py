@@ -12,7 +12,8 @@ ones a sample of elements and some random directions, each of which weighs all e
 A slope along v is a sum over grad * v, which broadcasts: a gradient of a wrong shape may well have
 the right slopes. So before any slope each ``backward`` must return one gradient per argument, of
 the argument's shape and type (autograd/returned.py, in every walk), and the same gradient must be
-found where an optimizer provides the array for it (autograd/gradcheck_buffers.py).
+found where an optimizer provides the array for it, and where the results of a function are used
+one by one (autograd/gradcheck_walks.py).
 
 A function with array results is reduced to a number by fixed random weights, so that one check
 covers every output.
@@ -25,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd.gradcheck_buffers import buffer_fault
 from tinygrad_llm.autograd.gradcheck_report import Comparison, Report
+from tinygrad_llm.autograd.gradcheck_walks import fault_of_walks
 from tinygrad_llm.autograd.modes import no_grad
 from tinygrad_llm.autograd.tensor import Tensor, make_result
 from tinygrad_llm.backend import Array, is_array, to_device, to_numpy
@@ -137,7 +138,7 @@ def _check(
         )
     try:
         evaluate.backward()
-        fault = buffer_fault(evaluate.backward, variables)
+        fault = fault_of_walks(evaluate.backward, len(evaluate.weights or []), variables)
     except GradientError as error:
         fault = str(error)
     if fault:
@@ -177,12 +178,17 @@ class _Reduced:
             outs = self.outputs()
         return sum((o.data * w).sum() for o, w in zip(outs, self.weights or [], strict=True))
 
-    def backward(self) -> None:
+    def backward(self, only: int | None = None) -> None:
+        """Send the gradient back; of result number ``only`` alone, if it is given."""
         outs = self.outputs()
-        total: Any = 0.0
-        for o, w in zip(outs, self.weights or [], strict=True):
-            total = (o * make_result(w, None)).sum() + total
-        total.backward()
+        terms = [
+            (o * make_result(w, None)).sum()
+            for k, (o, w) in enumerate(zip(outs, self.weights or [], strict=True))
+            if only in (None, k)
+        ]
+        total: Any = sum(terms[1:], terms[0])
+        if only is None or total.requires_grad:
+            total.backward()
 
 
 def _slope(evaluate: _Reduced, x: Tensor, v: np.ndarray, eps: float) -> float:
