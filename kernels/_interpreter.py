@@ -11,6 +11,7 @@ of Triton 3.6 to 3.9 are repaired and every access to memory is checked:
   time failed with NumPy 2.4 (3.6).
 * an access outside every array of the launch was undefined; here it raises KernelError.
 * additions through a tensor descriptor were missing.
+* a float among the arguments kept its 64 bits, so that 1 - beta lost nothing, as it does on a GPU.
 """
 
 from __future__ import annotations
@@ -162,6 +163,13 @@ def _spans(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
             np.maximum.accumulate(np.array([high for _, high in bounds], np.uint64)))
 
 
+def _argument(value: Any) -> Any:
+    """A run-time argument as a kernel gets it: a float has the 32 bits that a launch gives it."""
+    if isinstance(value, float):
+        return tl.tensor(ti.TensorHandle(np.array([value], np.float32), tl.float32), tl.float32)
+    return ti._implicit_cvt(value)
+
+
 def run(fn: Callable[..., Any], grid: tuple[int, ...], arguments: dict[str, Any],
         constants: frozenset[str], arrays: Sequence[np.ndarray]) -> None:
     """Run the Python function `fn` of a kernel for every program of `grid`.
@@ -176,7 +184,7 @@ def run(fn: Callable[..., Any], grid: tuple[int, ...], arguments: dict[str, Any]
         warnings.simplefilter("ignore", RuntimeWarning)  # NaN and inf are legal inputs
         builder.kernel_name = fn.__name__
         builder.span_starts, builder.span_ends = _spans(arrays)
-        values = {name: value if name in constants else ti._implicit_cvt(value)
+        values = {name: value if name in constants else _argument(value)
                   for name, value in arguments.items()}
         body = _interpreted(fn)
         builder.set_grid_dim(*sizes)

@@ -50,10 +50,9 @@ def adamw_kernel(
     Clip,  # (1,) float32 factor for the gradients, or None; nothing changes unless it is > 0
     lr,
     step,
-    beta1,
-    beta2,
-    log_beta1,
-    log_beta2,
+    beta1, beta2,
+    rest1, rest2,  # 1 - beta: rounded to float32 here, 1 - 0.999 would be off by 1.3e-5
+    log_beta1, log_beta2,
     eps,
     weight_decay,
     decay_end,  # elements before this one decay, where DecayMask is None
@@ -82,8 +81,8 @@ def adamw_kernel(
         decays = tl.load(DecayMask + index, mask=mask, other=0) != 0
     else:
         decays = index < decay_end
-    m = beta1 * m + (1.0 - beta1) * g
-    v = beta2 * v + (1.0 - beta2) * g * g
+    m = beta1 * m + rest1 * g
+    v = beta2 * v + rest2 * g * g
     mhat = m * (1.0 / one_minus_power(log_beta1, step))
     vhat = v * (1.0 / one_minus_power(log_beta2, step))
     p -= lr * (mhat / (tl.sqrt(vhat) + eps) + tl.where(decays, weight_decay, 0.0) * p)
@@ -152,8 +151,8 @@ def adamw(parameters: Any, gradients: Any, m: Any, v: Any, *, lr: Any, step: Any
     log_betas = [math.log(beta) if beta else -1e30 for beta in betas]
     launch(adamw_kernel, (cdiv(n, BLOCK),), parameters, gradients, m, v, weights, decay_mask,
            lr_array, step_array, clip_array, lr_number, step_number, *map(float, betas),
-           *log_betas, float(eps), float(weight_decay), n if decay_end is None else decay_end, n,
-           BLOCK=BLOCK)
+           *(1.0 - beta for beta in betas), *log_betas, float(eps), float(weight_decay),
+           n if decay_end is None else decay_end, n, BLOCK=BLOCK)
     return parameters
 
 
