@@ -74,6 +74,8 @@ STAGES = (
     Stage("compare", 150, 90, (TRAIN, "compare", "WORK", "32")),
     Stage("kernels", 170, 60, BENCH),
     Stage("tests", 180, 60, TESTS, ONE_THREAD),
+    Stage("losses", 60, 30, ("benchmarks/gpu_losses.py", "WORK")),
+    Stage("gradients", 90, 40, ("-m", "tinygrad_llm", "gradcheck", "--device", "cuda")),
     Stage("more", 120, 40, (TRAIN, "compare", "WORK", "16", "64")),
 )
 
