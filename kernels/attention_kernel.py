@@ -244,7 +244,7 @@ def forward(q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float | None, d
 
     tiles = forward_configs(q, k, v, dropout_p > 0.0)
     sizes = (q.shape[3], str(q.dtype), causal, dropout_p > 0.0, next_power_of_2(t),
-             next_power_of_2(s), tiles[0]["DESCRIBED"])  # an empty array has no descriptor
+             next_power_of_2(s), max(c["DESCRIBED"] for c in tiles))  # an empty array has none
     choose_and_run("attention_forward", sizes, tiles, q, run)
     if target is not o:
         o[...] = target[..., :d]

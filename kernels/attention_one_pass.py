@@ -36,10 +36,11 @@ def one_pass_configs(q: Any, dropout: bool) -> list[Config]:
 
     None spills a register with Triton 3.6 to 3.9, and all fit into the 227 KiB of shared memory of
     sm_90 and sm_100. Four warps with 64 keys leave room for two programs on a multiprocessor, which
-    hide each other's waiting, but add to dQ twice as often.
+    hide each other's waiting, but add to dQ twice as often: on an H200 0.56 ms instead of 0.72 for
+    32 sequences of 1024 tokens and 12 heads of 64.
     """
     if block_d(q.shape[3]) == 64:
-        tiles = [(64, 128, 8, 2), (64, 64, 4, 2), (64, 64, 4, 3), (64, 128, 8, 3)]
+        tiles = [(64, 64, 4, 3), (64, 128, 8, 2), (64, 64, 4, 2), (64, 128, 8, 3)]
     elif capability(q) >= 100:  # dK, dV, S, dP and dQ share 512 columns of accumulator memory
         tiles = [(64, 64, 8, 2), (64, 64, 4, 2)]
     elif dropout:  # its random bits take the registers of half the queries

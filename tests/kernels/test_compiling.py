@@ -5,6 +5,8 @@ The kernels of attention take most of the time: every head size is marked slow.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from tinygrad_llm.kernels import _attention_configs, _runtime, catalog
@@ -93,6 +95,21 @@ def test_shared_bytes(chip, kernel, d, dtype):
     name = "forward" if kernel == "described" else kernel
     shared, = (c.metadata.shared for c in compiled if name in c.metadata.name)
     assert shared <= _attention_configs.shared_bytes(kernel, tile, itemsize, generation)
+
+
+@pytest.mark.parametrize("d", [16, 64, 128])
+def test_no_pipelined_float32_product_is_split_between_warp_groups(d):
+    """Triton 3.6 lets the second group read beyond shared memory: wrong gradients on an H200."""
+    q = np.zeros((1, 1, 128, d), np.float32)
+    with kernels.compile_only(90) as compiled:
+        kernels.attention(q, q, q)
+        kernels.attention_backward(q, q, q, q, q, np.zeros((1, 1, 128), np.float32))
+    split = re.compile(r"(#mma\d*) = #ttg.nvidia_mma<{versionMajor = 3,[^}]*warpsPerCTA = .4, 2.")
+    for kernel in compiled:
+        code = kernel.asm["ttgir"]
+        products = [line for layout in split.findall(code) for line in code.splitlines()
+                    if f"xf32, {layout}>" in line and "warp_group_dot " in line]
+        assert not products or kernel.metadata.num_stages == 1, kernel.metadata.name
 
 
 def test_every_kernel_of_the_package_is_in_the_catalog():
