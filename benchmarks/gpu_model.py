@@ -31,8 +31,7 @@ CHIPS = chips.MEASURED  # GB/s and TFLOP/s in bfloat16
 REACHED = {"memory": 0.85, "product": 0.75, "attention forward": 0.37, "attention backward": 0.28}
 CHANGES = {
     "residual": "the next norm adds the residual sum, and its backward the gradients",
-    "gelu": "GELU and its slope ride along in the products (op feed_forward)",
-    "bias": "bias gradients are summed by the products that read dy",
+    "gelu": "GELU rides along in the product before it (op feed_forward)",
     "head": "the head's dW grows in the optimizer's float32 array, scaled by nothing",
     "rows": "table and logits have rows for products of even extents",
     "one pass": "attention backward: 5 products in place of 7, dQ summed in float32",
@@ -99,13 +98,14 @@ class Traffic(Observer):
         moved = self._bytes((*inner.values(), *node.saved, *arrived))
         moved += sum(4 * g.size for g in leaves)  # the optimizer's gradients are float32
         if node.name == "feed_forward":
-            moved += 2 * self._inner_bytes(node.saved)  # dz is written and read
+            hidden = self._inner_bytes(node.saved)
+            moved += 2 * hidden  # the gradient of a is written, that of z read
+            self._note("gelu backward", 3 * hidden, 0.0)  # reads it and z, writes dz, sums its bias
         if node.name == "attention_qkv" and "one pass" not in self.without:
             # dQ is zeroed (4 bytes each), added to in the cache, read and rounded; qkv holds three
             self._note("dQ in float32", 8 * node.saved[0].size / 3, 0.0)
-        if "bias" in self.without and node.name in ("linear", "feed_forward"):
-            inner_sum = self._inner_bytes(node.saved) if node.name == "feed_forward" else 0
-            self._note("bias gradients", self._bytes(arrived) + inner_sum, 0.0)
+        if node.name in ("linear", "feed_forward"):
+            self._note("bias gradients", self._bytes(arrived), 0.0)  # a pass over dy
         self._note(f"{node.name} backward", moved, self._flops(node, node.saved, backward=True))
 
     def _count_sums(self, pairs: list[tuple[Any, Any]]) -> None:

@@ -7,8 +7,11 @@
 
 On CuPy arrays of 16 bits each is one launch, if cuBLASLt takes the arrays (cublas_lt.py);
 otherwise a product and one pass more, by the kernels of this package, as on NumPy arrays. Fused is
-usually faster, but not everywhere: a product with a large epilogue may be a worse product. With
-TINYGRAD_LLM_AUTOTUNE=1 both are timed for each size and the faster is kept (tuning.py).
+not always faster: a product with a large epilogue may be a worse product. On an H200, cuBLASLt of
+CUDA 13 wins with GELU on the way forward, but takes 0.85 ms for GPT-2's gradient through GELU and
+32 Ki tokens, where a product takes 0.22 and a pass 0.16, and loses with a bias gradient too: those
+two stay apart. With TINYGRAD_LLM_AUTOTUNE=1 both forms are timed for each size and the faster is
+kept (tuning.py).
 
 GELU is the form with tanh. Shapes: x (N, in), weight (out, in), bias (out,), y, z, a (N, out).
 Reference: Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016), section 2.
@@ -110,7 +113,7 @@ def linear_gelu_backward(dy: Any, weight: Any, z: Any, db: Any = None,
         return bias_gelu_backward(matmul(dy, weight), z, nothing)
 
     return _best("linear_gelu_backward", dy, weight.shape[1],
-                 lambda: cublas_lt.gelu_gradient(dy, weight, z, db, kind), apart)
+                 lambda: cublas_lt.gelu_gradient(dy, weight, z, db, kind), apart, APART)
 
 
 def _check_backward_weight(dy: Any, x: Any, out: Any = None, accumulate: bool = False,
@@ -147,20 +150,21 @@ def linear_backward_weight(dy: Any, x: Any, out: Any = None, accumulate: bool = 
         return column_sum(dy, kind)
 
     # What is timed runs many times, so it must not add onto out.
-    faster = _faster("linear_backward_weight", dy, x.shape[1], fused, apart)
+    faster = _faster("linear_backward_weight", dy, x.shape[1], fused, apart, APART)
     sums = fused(out, accumulate) if faster is FUSED else None
     return out, apart(out, accumulate) if sums is None else sums
 
 
-def _best(name: str, a: Any, width: int, fused: Callable[[], Any], apart: Callable[[], Any]) -> Any:
+def _best(name: str, a: Any, width: int, fused: Callable[[], Any], apart: Callable[[], Any],
+          default: dict[str, int] = FUSED) -> Any:
     """The result of one launch, or of several where that is faster or the only way."""
-    result = fused() if _faster(name, a, width, fused, apart) is FUSED else None
+    result = fused() if _faster(name, a, width, fused, apart, default) is FUSED else None
     return apart() if result is None else result
 
 
-def _faster(name: str, a: Any, width: int, fused: Callable[[], Any],
-            apart: Callable[[], Any]) -> dict[str, int]:
-    """FUSED unless a measurement says otherwise; `width`: columns of the result."""
+def _faster(name: str, a: Any, width: int, fused: Callable[[], Any], apart: Callable[[], Any],
+            default: dict[str, int]) -> dict[str, int]:
+    """The default unless a measurement says otherwise; `width`: columns of the result."""
     if is_host(a) or a.dtype.name not in cublas_lt.HALF:
         return APART
     key = (next_power_of_2(len(a)), a.shape[1], width, str(a.dtype))
@@ -169,5 +173,5 @@ def _faster(name: str, a: Any, width: int, fused: Callable[[], Any],
         if (fused if chosen["fused"] else apart)() is None:
             raise KernelError(f"{name}: cuBLASLt does not take these arrays")
 
-    choice = choose(name, key, [FUSED, APART], FUSED, run)
+    choice = choose(name, key, [FUSED, APART], default, run)
     return FUSED if choice["fused"] else APART

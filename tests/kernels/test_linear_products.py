@@ -58,20 +58,28 @@ def test_all_four_equal_the_formulas(device, dtype):
     check(device, computed(*map(device.put, arrays)), wanted, dtype)
 
 
+@pytest.fixture
+def fused(monkeypatch):
+    """As if every fused form had been measured as the faster one."""
+    monkeypatch.setattr(linear_products, "choose", lambda *args: {"fused": 1})
+
+
 @pytest.mark.gpu
+@pytest.mark.parametrize("form", [linear_products.FUSED, linear_products.APART])
 @pytest.mark.parametrize("half", ["bfloat16", "float16"])
 @pytest.mark.parametrize("rows", [8192, 1000, 1])
-def test_sizes_of_gpt2_on_a_gpu(device, half, rows):
-    """All launches are fused ones; the table of trials says in which type biases are summed."""
+def test_sizes_of_gpt2_on_a_gpu(device, half, rows, form, monkeypatch):
+    """No fused form is refused; the table of trials says in which type biases are summed."""
     if device.name == "cpu":
         pytest.skip("these sizes are for a GPU")
+    monkeypatch.setattr(linear_products, "choose", lambda *args: dict(form))
     arrays = draw(device, half, rows, 768, 3072, 768)
     check(device, computed(*map(device.put, arrays)), expected(*arrays), half)
     assert cublas_lt.why_not(0) is None, cublas_lt.trials()
 
 
 @pytest.mark.gpu
-def test_parameters_of_an_optimizer_on_a_gpu(device):
+def test_parameters_of_an_optimizer_on_a_gpu(device, fused):
     """Weight and bias within one array, 32 bytes apart from each other, as the optimizer has it."""
     if device.name == "cpu":
         pytest.skip("the interpreter knows no addresses")
@@ -139,7 +147,7 @@ def stand_in(monkeypatch, tmp_path):
     return run
 
 
-def test_nothing_runs_beside_the_products(stand_in):
+def test_nothing_runs_beside_the_products(stand_in, fused):
     library = Library()
     assert stand_in(library) == []
     used = [e for e in library.epilogues if e != BIAS]
@@ -152,7 +160,7 @@ def test_nothing_runs_beside_the_products(stand_in):
     (DGELU_BGRAD, ["matmul", "bias_gelu_backward"]), (BGRADB, ["matmul", "column_sum"]),
 ])  # fmt: skip
 @pytest.mark.parametrize("sizes", [None, (40, 21), (24, 16)], ids=["all", "hidden", "weight"])
-def test_a_refused_product_is_computed_in_two_passes(stand_in, refused, beside, sizes):
+def test_a_refused_product_is_computed_in_two_passes(stand_in, fused, refused, beside, sizes):
     """Refused in the trial, or only at the size of the layer."""
     library = Library(
         refuses=lambda epilogue, vector, size: epilogue == refused and sizes in (None, size)
@@ -161,6 +169,12 @@ def test_a_refused_product_is_computed_in_two_passes(stand_in, refused, beside, 
     hit = sizes is None or (sizes == (24, 16)) == (refused == BGRADB)
     assert ran == (beside if hit else [])
     assert (cublas_lt.why_not(0) is not None) == hit
+
+
+def test_gradients_stay_apart_unless_fusing_them_was_measured_as_faster(stand_in):
+    library = Library()
+    assert stand_in(library) == ["matmul", "bias_gelu_backward", "matmul", "column_sum"]
+    assert set(library.epilogues) == {BIAS, GELU_AUX_BIAS}
 
 
 def test_measured_as_slower_means_not_used(stand_in, monkeypatch):
