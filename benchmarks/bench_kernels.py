@@ -17,6 +17,7 @@ the table of registers and shared memory is printed instead, compiled for sm_80,
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import traceback
@@ -57,15 +58,17 @@ def ceilings(timer: Any, rounds: int) -> dict[str, float]:
     import ml_dtypes
 
     n, n_bytes = (64, 1 << 16) if TINY else (8192, 1 << 30)
-    source, target = (cupy.empty(n_bytes, "int8") for _ in range(2))
+    source, target = (cupy.zeros(n_bytes, "int8") for _ in range(2))
     a, b = (cupy.random.standard_normal((n, n), dtype="float32").astype(ml_dtypes.bfloat16)
             for _ in range(2))
     out = cupy.empty_like(a)
-    contenders = {"copy": tuning.prepare(lambda: cupy.copyto(target, source)),
+    # The driver's own copy: cupy.copyto, a kernel, reached 2.8 of its 4.2 TB/s on an H200.
+    copy = functools.partial(target.data.copy_from_device_async, source.data, n_bytes)
+    contenders = {"copy": tuning.prepare(copy),
                   "matmul": tuning.prepare(lambda: kernels.matmul(a, b, out))}
     times = interleaved(contenders, timer, rounds)
-    copy, product = (float(np.median(times[name])) for name in ("copy", "matmul"))
-    return {"GB/s": 2 * source.nbytes / copy / 1e6, "TFLOP/s": 2 * n**3 / product / 1e9}
+    moved, product = (float(np.median(times[name])) for name in ("copy", "matmul"))
+    return {"GB/s": 2 * n_bytes / moved / 1e6, "TFLOP/s": 2 * n**3 / product / 1e9}
 
 
 def doubt(roofs: dict[str, float], card: str | None) -> str:

@@ -29,7 +29,7 @@ from session_files import RESULTS, ROOT, Files, report
 
 MARGIN = 10.0  # seconds kept for the last archive and the table
 EVERY = 20.0  # seconds between two archives
-SHOWN = 500  # characters of a stage's output; ten stages and the table stay below 12,000
+SHOWN = 450  # characters of a stage's output; twelve stages and the table stay below 12,000
 
 
 @dataclass(frozen=True)

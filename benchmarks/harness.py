@@ -20,6 +20,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -158,8 +159,8 @@ def machine() -> Row:
             continue
     gpu, stage = _gpu(), os.environ.get("GPU_SESSION_STAGE")
     return {"processor": _processor(), "cpus": os.cpu_count(), "gpu": gpu, "card": card(gpu),
-            "stage": stage, "python": platform.python_version(), "versions": versions,
-            "commit": _commit(),
+            "driver": _driver(), "stage": stage, "python": platform.python_version(),
+            "versions": versions, "commit": _commit(),
             "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")}
 
 
@@ -187,6 +188,16 @@ def _gpu() -> str | None:
         return str(cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode())
     except Exception:  # no CuPy, no driver, no GPU: all the same to a row
         return None
+
+
+def _driver() -> str | None:
+    """Version of NVIDIA's kernel module, such as "580.159.04"."""
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
+    except OSError:  # no such driver
+        return None
+    found = re.search(r"\d+\.\d+(\.\d+)?", text)
+    return found[0] if found else None
 
 
 def _commit() -> str | None:

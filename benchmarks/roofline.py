@@ -25,7 +25,7 @@ def draw(rows: Sequence[Row], path: Path, gigabytes: float, teraflops: float, ti
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(9, 6))
-    intensities = [2.0**i for i in range(-3, 13)]
+    intensities = [2.0**-4, 1e3 * teraflops / gigabytes, 2.0**12]  # in the middle the ridge
     roof = [min(gigabytes * x / 1e3, teraflops) for x in intensities]
     axes.loglog(intensities, roof, color="black", linewidth=1)
     label = f"roof: {gigabytes:.0f} GB/s, {teraflops:.0f} TFLOP/s"

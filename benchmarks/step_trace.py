@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -161,7 +162,8 @@ def trace(batch: int = 32, step: str = "captured", chip: int | None = None) -> T
             f"stands for sm_90), got {batch} and {chip}"
         )
     command = [sys.executable, str(RECORDER), str(batch), step, *([str(chip)] if chip else [])]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8")
+    untimed = {**os.environ, "TINYGRAD_LLM_AUTOTUNE": "0"}  # nothing runs that could be timed
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=untimed)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
     records: list[dict[str, Any]] = [_read(r) for r in json.loads(done.stdout.splitlines()[-1])]

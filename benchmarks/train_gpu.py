@@ -31,7 +31,7 @@ OURS, EAGER, COMPILED = "tinygrad_llm", "torch eager", "torch.compile"
 CONTENDERS = (OURS, EAGER, COMPILED)
 LEARNED = 0.2  # the part of what frequencies alone can give that a right run has gained at its end
 REPORT = '{"times": '  # how a worker's report begins
-STUCK = 30.0  # seconds after which a worker says where it is
+STUCK = 90.0  # seconds after which a worker says where it is; torch.compile takes 35
 Step = Callable[[np.ndarray, np.ndarray], float]
 
 

@@ -10,6 +10,7 @@ What runs can be recorded, as a CUDA graph records launches: see `CALLS` and rep
 """
 
 import contextlib
+import ctypes
 import operator
 
 import numpy as np
@@ -60,6 +61,9 @@ class _Pointer:
 
     def __init__(self, ptr):
         self.ptr = ptr
+
+    def copy_from_device_async(self, source, size):
+        run(ctypes.memmove, self.ptr, source.ptr, size)
 
 
 class _Flags:

@@ -68,8 +68,9 @@ def test_a_broken_device_costs_one_row_on_the_stand_in(tmp_path):
 # What is planted in each stage, at which launch of one of its processes.
 KINDS = ("error", "crash", "sticky", "full", "hang")
 LAUNCH = {"smoke": 40, "first": 60, "targets": 40, "breakdown": 30, "tune": 8, "tuned": 60,
-          "compare": 60, "kernels": 70, "tests": 6, "more": 60}  # fmt: skip
-ALL = tuple(LAUNCH)
+          "compare": 60, "kernels": 70, "tests": 6, "losses": 60, "more": 60}  # fmt: skip
+# "gradients" computes in float64, by array code: it launches no kernel at which to plant a fault.
+ALL = (*list(LAUNCH)[:-1], "gradients", "more")
 # A candidate that cannot be launched is not chosen, no more; who writes no file misses no disk.
 HARMLESS = {("error", "tune"), ("error", "tuned"),
             *(("full", name) for name in ("smoke", "first", "tuned", "compare", "tests", "more"))}
@@ -92,7 +93,7 @@ def test_the_whole_session_on_the_stand_in(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("stage", ALL)
+@pytest.mark.parametrize("stage", LAUNCH)
 def test_a_fault_in_one_stage_costs_no_other_its_rows(tmp_path, stage, kind):
     """The stage with the fault between two others, which pass; what it had done before is kept."""
     beside = ["breakdown", "first"] if stage != "first" else ["smoke", "breakdown"]

@@ -1,0 +1,1 @@
+"""What this project takes from cupyx, on the stand-in's arrays."""
