@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tinygrad_llm.autograd import Function, register, sample, true_gradient
-from tinygrad_llm.backend import Array, to_numpy
+from tinygrad_llm.backend import Array, threads, to_numpy
 from tinygrad_llm.backend.compute import elementwise
 from tinygrad_llm.backend.dtypes import FLOAT32
 from tinygrad_llm.backend.promotion import agree, converted, fractional_dtype, result_dtype
@@ -56,8 +56,11 @@ class Elementwise(Function):
             if self.needs[1]:
                 self.b_like = b.shape, b.dtype
         try:
-            if type(a) is type(b) and a.dtype is b.dtype is FLOAT32 or agree(a, b):
-                return elementwise(ufunc, a, b)
+            if type(a) is type(b) and a.dtype is b.dtype is FLOAT32:
+                large = a.size >= threads.WORTH_SHARING
+                return elementwise(ufunc, a, b) if large else ufunc(a, b)
+            if agree(a, b):
+                return ufunc(a, b)
             dtype = self.dtype_of_result(a, b)
             return elementwise(ufunc, *converted(a, b, dtype)).astype(dtype, copy=False)
         except ValueError as error:

@@ -10,9 +10,16 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Function, register, sample, true_gradient
-from tinygrad_llm.backend import Array
-from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend.dtypes import FLOAT32
 from tinygrad_llm.backend.promotion import as_float
+
+
+def sigmoid_forward(xp: ArrayModule, x: Array) -> Array:
+    """1 / (1 + e^-x) in the type of x; 16 bits are computed in float32."""
+    if x.dtype.itemsize == 2:
+        return sigmoid_forward(xp, x.astype(FLOAT32)).astype(x.dtype)
+    return xp.exp(xp.minimum(x, 0)) / (1 + xp.exp(-xp.abs(x)))
 
 
 def _normal(rng: np.random.Generator) -> list[Any]:
@@ -109,8 +116,8 @@ class Sigmoid(Function):
 
         dx = dy y (1 - y)
 
-    With z = e^-|x|, which cannot overflow, it is 1 / (1 + z) for x >= 0 and z / (1 + z) below:
-    precise to the last bits as far as y can be told from 0, so that ln y is too.
+    It is computed as e^min(x, 0) / (1 + e^-|x|): for x < 0 both parts of the fraction are
+    multiplied by e^x. No power can overflow, and y is precise as long as it can be told from 0.
 
     Shapes: x, y equal.
     """
@@ -119,9 +126,7 @@ class Sigmoid(Function):
 
     def forward(ctx, x: Array) -> Array:
         x = as_float(x)
-        wide = x.astype(accumulate_dtype(x.dtype), copy=False)
-        z = ctx.xp.exp(-ctx.xp.abs(wide))
-        y = (ctx.xp.where(wide >= 0, 1, z) / (1 + z)).astype(x.dtype, copy=False)
+        y = sigmoid_forward(ctx.xp, x)
         ctx.save(y)
         return y
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, register, sample
 from tinygrad_llm.backend import Array
-from tinygrad_llm.backend.dtypes import is_integer
+from tinygrad_llm.backend.dtypes import FLOAT32, is_integer
 from tinygrad_llm.backend.promotion import result_dtype
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.ops.select import where_or_zero
@@ -98,16 +98,21 @@ class Clip(Function):
     def forward(ctx, x: Array, low: float | None = None, high: float | None = None) -> Array:
         if low is None and high is None:
             raise ConfigError("clip: give low, high, or both.")
-        limits = [limit for limit in (low, high) if limit is not None]
-        dtype = result_dtype(x, *limits) if is_integer(x.dtype) else x.dtype
-        x = y = x.astype(dtype, copy=False)
-        if low is not None:
-            y = ctx.xp.maximum(y, dtype.type(low))
-        if high is not None:
-            y = ctx.xp.minimum(y, dtype.type(high))
+        if x.dtype is not FLOAT32:
+            x, low, high = _alike(x, low, high)
+        y = x if low is None else ctx.xp.maximum(x, low)
+        y = y if high is None else ctx.xp.minimum(y, high)
         ctx.save(x == y)
         return y
 
     def backward(ctx, dy: Array) -> Array:
         (inside,) = ctx.saved
         return where_or_zero(ctx.xp, inside, dy)
+
+
+def _alike(x: Array, low: float | None, high: float | None) -> tuple[Array, Any, Any]:
+    """x and its limits in one type: integers between fractions become float32."""
+    limits = [limit for limit in (low, high) if limit is not None]
+    dtype = result_dtype(x, *limits) if is_integer(x.dtype) else x.dtype
+    low, high = (None if limit is None else dtype.type(limit) for limit in (low, high))
+    return x.astype(dtype, copy=False), low, high

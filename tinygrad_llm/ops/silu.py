@@ -10,6 +10,7 @@ from tinygrad_llm.autograd import Function, Tensor, register, sample
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.promotion import require_float
+from tinygrad_llm.ops.elementwise import sigmoid_forward
 
 
 def silu_composed(x: Tensor) -> Tensor:
@@ -46,9 +47,6 @@ class Silu(Function):
 
         dx = dy (s + x s (1 - s)) = dy s (1 + x (1 - s))
 
-    s is computed as e^min(x, 0) / (1 + e^-|x|): for x < 0 both parts of the fraction are
-    multiplied by e^x, and no power can overflow.
-
     Shapes: x any, y the same.
     Source: Elfwing, Uchibe & Doya, "Sigmoid-weighted linear units for neural network function
     approximation in reinforcement learning", 2017; as swish: Ramachandran et al., 2017.
@@ -60,7 +58,7 @@ class Silu(Function):
         require_float("silu", x)
         xp, dtype = ctx.xp, x.dtype
         x = x.astype(accumulate_dtype(dtype), copy=False)
-        s = xp.exp(xp.minimum(x, 0)) / (1 + xp.exp(-xp.abs(x)))
+        s = sigmoid_forward(xp, x)
         ctx.save(x, s)
         return (x * s).astype(dtype, copy=False)
 
