@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm import ops  # noqa: F401  (enters all ops into the registry)
-from tinygrad_llm.autograd.keywords import both_names
+from tinygrad_llm.autograd.keywords import attention_names, both_names
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.tensor import Tensor
 from tinygrad_llm.backend.random import Key
@@ -183,6 +183,7 @@ def _pytorch_names(
     return mask if attn_mask is None else attn_mask, causal if is_causal is None else is_causal
 
 
+@attention_names
 def attention_qkv(
     qkv: Any, n_head: int, causal: bool = True, dropout_p: float = 0.0, key: Key | None = None
 ) -> Tensor:

@@ -37,6 +37,11 @@ def test_activations(module, expected):
     assert list(module.parameters()) == []
 
 
+def test_an_axis_has_one_name_at_a_time():
+    with pytest.raises(ConfigError, match="Softmax: dim= is another name of axis="):
+        nn.Softmax(axis=0, dim=0)
+
+
 def test_silu_neither_overflows_nor_loses_its_tail():
     x = tg.tensor([-1e4, -90.0, 90.0, 1e4], requires_grad=True)
     y = F.silu(x)

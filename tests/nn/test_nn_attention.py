@@ -184,3 +184,22 @@ def test_block_is_two_residual_steps(rng):
     np.testing.assert_allclose(block(x).data, want.data, rtol=1e-10, atol=1e-12)
     tg.gradcheck(block, [x])
     tg.gradcheck(nn.TransformerBlock(4, 2, dropout=0.2, qkv_bias=False), [x[..., :4]])
+
+
+def test_pytorchs_names_of_our_arguments(rng):
+    x = rng.normal(size=(2, 4, 8)).astype(np.float32)
+    mask = rng.integers(0, 2, (4, 4)).astype(bool) | np.eye(4, dtype=bool)
+    for kind in (nn.MultiHeadAttention, nn.TransformerBlock):
+        module = kind(8, 2, is_causal=False)
+        np.testing.assert_array_equal(
+            module(x, attn_mask=mask).numpy(), module(x, mask=mask).numpy()
+        )
+        with pytest.raises(ConfigError, match="attn_mask= is another name of mask="):
+            module(x, mask=mask, attn_mask=mask)
+        with pytest.raises(ConfigError, match=f"{kind.__name__}: is_causal= is another name"):
+            kind(8, 2, causal=True, is_causal=True)
+    qkv = rng.normal(size=(1, 4, 12))
+    np.testing.assert_array_equal(
+        tg.functional.attention_qkv(qkv, 2, is_causal=False).numpy(),
+        tg.functional.attention_qkv(qkv, 2, causal=False).numpy(),
+    )

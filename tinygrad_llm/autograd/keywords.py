@@ -7,19 +7,20 @@ with either, so that what was learned with PyTorch works as written.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, TypeVar
 
 from tinygrad_llm.errors import ConfigError
 
 PYTORCH_NAMES = {"dim": "axis", "keepdim": "keepdims"}
+ATTENTION_NAMES = {"is_causal": "causal", "attn_mask": "mask"}
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
 
 
-def both_names(function: F) -> F:
+def both_names(function: F, names: Mapping[str, str] = PYTORCH_NAMES) -> F:
     """Decorator: ``function`` takes PyTorch's name of an argument beside ours.
 
     A function that has a parameter of PyTorch's name itself keeps it; one without any such argument
@@ -31,7 +32,7 @@ def both_names(function: F) -> F:
     parameters = inspect.signature(function).parameters
     ours_of = {
         theirs: ours
-        for theirs, ours in PYTORCH_NAMES.items()
+        for theirs, ours in names.items()
         if ours in parameters and theirs not in parameters
     }
     if not ours_of:
@@ -40,10 +41,16 @@ def both_names(function: F) -> F:
     @wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
         if kwargs and not ours_of.keys().isdisjoint(kwargs):
-            kwargs = _renamed(function.__name__, ours_of, kwargs)
+            owner = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+            kwargs = _renamed(owner, ours_of, kwargs)
         return function(*args, **kwargs)
 
     return called  # type: ignore[return-value]
+
+
+def attention_names(function: F) -> F:
+    """`both_names` for attention: ``is_causal=`` and ``attn_mask=``."""
+    return both_names(function, ATTENTION_NAMES)
 
 
 def _renamed(name: str, ours_of: dict[str, str], kwargs: dict[str, Any]) -> dict[str, Any]:

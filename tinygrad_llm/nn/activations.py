@@ -9,6 +9,7 @@ from typing import Any
 
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.keywords import both_names
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.nn.module import Module
 
@@ -88,12 +89,12 @@ class Softmax(Module):
     """Probabilities along an axis.
 
     Args:
-        axis: along which they sum to 1.
-        dim: PyTorch's name of ``axis``; where both are given, this one counts.
+        axis: along which they sum to 1; also called ``dim``.
     """
 
-    def __init__(self, axis: int = -1, *, dim: int | None = None) -> None:
-        self.axis = axis if dim is None else dim
+    @both_names
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
 
     def extra_repr(self) -> str:
         """Shown by ``print``."""

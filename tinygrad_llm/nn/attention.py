@@ -6,6 +6,7 @@ from typing import Any
 
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.keywords import attention_names
 from tinygrad_llm.backend.random import Generator, Key
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.nn._checks import check_heads, check_size
@@ -29,7 +30,7 @@ class MultiHeadAttention(Module):
         n_head: number of heads H.
         dropout: on the attention weights and on the result, in training.
         qkv_bias: give ``qkv`` a bias, as GPT-2 does.
-        causal: a position sees only itself and those before it.
+        causal: a position sees only itself and those before it; also called ``is_causal``.
         generator: source of the initial values.
 
     Source: Vaswani et al., "Attention is all you need", 2017, section 3.2.2.
@@ -38,6 +39,7 @@ class MultiHeadAttention(Module):
         ConfigError: n_embd is no multiple of n_head, or dropout is not in [0, 1).
     """
 
+    @attention_names
     def __init__(
         self,
         n_embd: int,
@@ -60,6 +62,7 @@ class MultiHeadAttention(Module):
         """Shown by ``print``."""
         return f"n_head={self.n_head}, causal={self.causal}"
 
+    @attention_names
     def forward(
         self, x: Any, context: Any = None, mask: Any = None, cache: LayerCache | None = None
     ) -> Tensor:
@@ -69,7 +72,8 @@ class MultiHeadAttention(Module):
             x: (B, T, C), gives the queries.
             context: (B, S, C), gives keys and values in place of x (cross attention, as in an
                 encoder-decoder); all of it is visible, whatever ``causal`` says.
-            mask: boolean, broadcastable to (B, H, T, S); False hides a key from a query.
+            mask: boolean, broadcastable to (B, H, T, S); False hides a key from a query. Also
+                called ``attn_mask``.
             cache: keys and values of earlier positions; those of x are added to it. For use
                 under ``no_grad``: no gradient goes into the cache.
 

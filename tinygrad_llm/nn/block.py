@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.keywords import attention_names
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.nn.attention import MultiHeadAttention
 from tinygrad_llm.nn.feed_forward import FeedForward
@@ -28,7 +29,7 @@ class TransformerBlock(Module):
         n_head: number of attention heads.
         dropout: on attention weights and on both results, in training.
         qkv_bias: give the attention's qkv projection a bias, as GPT-2 does.
-        causal: a position sees only itself and those before it.
+        causal: a position sees only itself and those before it; also called ``is_causal``.
         generator: source of the initial values.
 
     Source: Radford et al., "Language models are unsupervised multitask learners", 2019, sec. 2.3;
@@ -38,6 +39,7 @@ class TransformerBlock(Module):
         ConfigError: as `MultiHeadAttention`.
     """
 
+    @attention_names
     def __init__(
         self,
         n_embd: int,
@@ -52,6 +54,7 @@ class TransformerBlock(Module):
         self.norm2 = LayerNorm(n_embd)
         self.feed_forward = FeedForward(n_embd, dropout, generator=generator)
 
+    @attention_names
     def forward(self, x: Any, mask: Any = None, cache: LayerCache | None = None) -> Tensor:
         """x (B, T, C) -> (B, T, C); mask and cache as in `MultiHeadAttention`."""
         s = ResidualSum(x, self.attention(self.norm1(x), mask=mask, cache=cache))
