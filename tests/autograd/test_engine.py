@@ -218,6 +218,27 @@ def test_retain_grad():
     np.testing.assert_allclose(y.grad, 2 * y.data)
 
 
+def test_hooks_of_a_leaf_run_when_backward_begins_at_it():
+    x = leaf(1)
+    x.register_hook(lambda g: 2 * g)
+    x.backward(np.ones(1))
+    np.testing.assert_array_equal(x.grad, [2])
+
+
+def test_retained_gradients_add_up_and_come_after_all_hooks():
+    x = leaf(1)
+    y = (x * 2.0).retain_grad().retain_grad()
+    y.register_hook(lambda g: 10 * g)
+    loss = y.sum()
+    loss.backward(retain_graph=True)
+    kept = y.grad
+    np.testing.assert_array_equal(kept, [10])
+    loss.backward()
+    np.testing.assert_array_equal(y.grad, [20])
+    np.testing.assert_array_equal(kept, [10])
+    np.testing.assert_array_equal(x.grad, [40])
+
+
 def test_several_outputs_and_unused_ones():
     x = leaf(6)
     a, b, c = x.split(3, axis=0)

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 import tinygrad_llm as tg
+from tests.shortened_samples import EMPTY, SCALAR
 from tests.stand_in_gpu import DeviceArray, stand_in_gpu
 from tinygrad_llm import backend
 from tinygrad_llm.autograd import REGISTRY, Tensor
 from tinygrad_llm.backend.dtypes import is_float
 from tinygrad_llm.backend.random import Generator, keep_mask, random_bits
+from tinygrad_llm.errors import IndexRangeError, ShapeError
 from tinygrad_llm.explain.proof import differentiable_call
 
 CASES = [
@@ -44,6 +46,23 @@ def test_op_runs_on_the_device_and_agrees(op, s, gpu):
     if op.name == "to_device":
         pytest.skip("has a test of its own")
     here, there = results(op, s, "cpu"), results(op, s, "cuda")
+    for a, b in zip(here[0] + here[1], there[0] + there[1], strict=True):
+        assert not isinstance(b, np.ndarray)
+        np.testing.assert_allclose(a, backend.to_numpy(b), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(("op", "s"), [*EMPTY, *SCALAR])
+def test_an_empty_axis_and_no_axis_are_on_the_device_what_they_are_here(op, s, gpu):
+    if op.name == "to_device":
+        pytest.skip("has a test of its own")
+    try:
+        here = results(op, s, "cpu")
+    except (ShapeError, IndexRangeError) as refusal:
+        with pytest.raises(type(refusal)):
+            results(op, s, "cuda")
+        return
+    there = results(op, s, "cuda")
     for a, b in zip(here[0] + here[1], there[0] + there[1], strict=True):
         assert not isinstance(b, np.ndarray)
         np.testing.assert_allclose(a, backend.to_numpy(b), rtol=1e-9, atol=1e-12)

@@ -1,13 +1,13 @@
 """Every op on arrays with an axis of length 0, and on arrays without axes, in both directions."""
 
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from tests.shortened_samples import EMPTY, SCALAR
 from tinygrad_llm import functional as F
-from tinygrad_llm.autograd import REGISTRY, Tensor
+from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.autograd.gradcheck import gradcheck
 from tinygrad_llm.backend import pool
 from tinygrad_llm.errors import IndexRangeError, ShapeError
@@ -32,35 +32,6 @@ def unwritten_memory_is_nan(monkeypatch):
         return x
 
     monkeypatch.setattr(pool, "empty", empty)
-
-
-def shortened(x, length):
-    """x with every axis of that length cut to 0."""
-    if not isinstance(x, np.ndarray):
-        return x
-    return x[tuple(slice(0, 0) if n == length else slice(None) for n in x.shape)]
-
-
-def with_an_empty_axis(s, length):
-    kwargs = {name: shortened(value, length) for name, value in s.kwargs.items()}
-    return replace(s, args=tuple(shortened(a, length) for a in s.args), kwargs=kwargs)
-
-
-def samples(op):
-    return op.samples(np.random.default_rng(7))
-
-
-def lengths(s):
-    """Those of the sample's axes; an axis of length 1 is repeated, and cannot be cut alone."""
-    return sorted({n for a in s.args if isinstance(a, np.ndarray) for n in a.shape} - {1})
-
-
-EMPTY = [
-    pytest.param(op, with_an_empty_axis(s, n), id=f"{op.name}-{s.label or i}-{n}")
-    for op in REGISTRY.values()
-    for i, s in enumerate(samples(op))
-    for n in lengths(s)
-]
 
 
 def check_both_directions(op, s):
@@ -93,16 +64,6 @@ def test_an_axis_of_length_zero(op, s):
             raise
 
 
-def without_axes(s):
-    def scalar(x):
-        return np.array(x.flat[0]) if isinstance(x, np.ndarray) else x
-
-    kwargs = {name: scalar(value) for name, value in s.kwargs.items()}
-    if isinstance(kwargs.get("axis"), (int, tuple)):
-        kwargs["axis"] = 0 if kwargs["axis"] == 1 else -1
-    return replace(s, args=tuple(scalar(a) for a in s.args), kwargs=kwargs)
-
-
 NEEDS_AN_AXIS = {
     "add_layer_norm", "attention_qkv", "concatenate", "cross_entropy", "embedding",
     "feed_forward", "layer_norm", "linear", "linear_cross_entropy", "matmul",
@@ -111,11 +72,6 @@ NEEDS_AN_AXIS = {
 NAMES_ITS_AXES = {  # the samples do, and so cannot fit
     "einsum", "gather", "getitem", "reshape", "scatter", "scatter_add", "setitem", "transpose",
 }  # fmt: skip
-SCALAR = [
-    pytest.param(op, without_axes(s), id=f"{op.name}-{s.label or i}")
-    for op in REGISTRY.values()
-    for i, s in enumerate(samples(op))
-]
 
 
 @pytest.mark.parametrize(("op", "s"), SCALAR)

@@ -76,15 +76,18 @@ def write_at(target: Array, index: Any, value: Any) -> None:
     """``target[index] = value``, for a plain index.
 
     Raises:
+        DTypeError: the value is a masked array or an np.matrix.
         IndexRangeError: there is no such place.
         ShapeError: the value does not fit there.
     """
+    value = plain_array("assignment", value)
     try:
         target[index] = value
     except IndexError as error:
         raise IndexRangeError(f"assignment: shape {target.shape}: {error}.") from error
     except ValueError as error:
+        shape = value.shape if is_array(value) else np.shape(value)
         raise ShapeError(
-            f"assignment: a value of shape {np.shape(value)} does not fit x[index] of shape "
+            f"assignment: a value of shape {shape} does not fit x[index] of shape "
             f"{target[index].shape} ({error})."
         ) from error

@@ -17,9 +17,9 @@ def normalize_axis(op: str, axis: Any, ndim: int) -> int:
         ShapeError: there is no such axis, or it is no integer.
     """
     if not hasattr(axis, "__index__") or not -ndim <= axis < ndim:
+        expected = f"expected {-ndim} .. {ndim - 1}" if ndim else "it has none"
         raise ShapeError(
-            f"{op}: axis {axis!r} does not exist in a tensor of {ndim} axes; expected "
-            f"{-ndim} .. {ndim - 1}."
+            f"{op}: axis {axis!r} does not exist in a tensor of {ndim} axes; {expected}."
         )
     return index(axis) % ndim
 

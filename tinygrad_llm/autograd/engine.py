@@ -192,11 +192,16 @@ class _LeafNode:
         return False  # equal times in the heap: any order will do
 
     def backward(self, dy: Any) -> tuple[Any, ...]:
-        accumulate(self.leaf, _run_hooks(self.leaf._hooks, dy), fresh=False)
+        reach_leaf(self.leaf, dy)
         return ()
 
     def release(self) -> None:
         pass
+
+
+def reach_leaf(leaf: Any, dy: Any) -> None:
+    """Hand a leaf its whole gradient, through its hooks."""
+    accumulate(leaf, _run_hooks(leaf._hooks or [], dy), fresh=False)
 
 
 def _run_hooks(hooks: list[Any], dy: Any) -> Any:

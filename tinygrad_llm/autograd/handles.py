@@ -1,8 +1,10 @@
-"""What registering a hook returns."""
+"""What registering a hook returns, and the hook behind ``retain_grad``."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 
 class Handle:
@@ -17,3 +19,19 @@ class Handle:
 
     def __call__(self) -> None:
         self.remove()
+
+
+class KeepGradient:
+    """Adds each gradient that arrives to its tensor's ``grad``; the other hooks run before it.
+
+    Args:
+        tensor: a result. The node that made it has this hook, and must not hold its own result.
+    """
+
+    def __init__(self, tensor: Any) -> None:
+        self.tensor = weakref.ref(tensor)
+
+    def __call__(self, dy: Any) -> None:
+        tensor = self.tensor()
+        if tensor is not None:
+            tensor.grad = dy.copy() if tensor.grad is None else tensor.grad + dy

@@ -16,7 +16,7 @@ from tinygrad_llm.autograd import engine
 from tinygrad_llm.autograd.arrays import as_array, is_view_of
 from tinygrad_llm.autograd.exports import Exports
 from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
-from tinygrad_llm.autograd.handles import Handle
+from tinygrad_llm.autograd.handles import Handle, KeepGradient
 from tinygrad_llm.autograd.in_place import InPlace
 from tinygrad_llm.autograd.left_out import LEFT_OUT
 from tinygrad_llm.autograd.methods import (
@@ -93,7 +93,7 @@ class Tensor(
             )
         dy = self._seed_gradient(gradient)
         if self._node is None:
-            engine.accumulate(self, dy, fresh=False)
+            engine.reach_leaf(self, dy)
         else:
             engine.run_backward(self._node, dy, retain_graph)
 
@@ -163,7 +163,7 @@ class Tensor(
             raise GraphError("register_hook: this tensor has no gradient (requires_grad is off).")
         owner, name = (self, "_hooks") if self._node is None else (self._node, "hooks")
         hooks = [*(getattr(owner, name) or []), hook]
-        setattr(owner, name, hooks)
+        setattr(owner, name, sorted(hooks, key=lambda h: isinstance(h, KeepGradient)))
 
         def remove() -> None:
             left = [h for h in (getattr(owner, name) or []) if h is not hook]
@@ -172,18 +172,11 @@ class Tensor(
         return Handle(remove)
 
     def retain_grad(self) -> Tensor:
-        """Keep the gradient of an intermediate result in ``grad``, too; returns the tensor."""
+        """Add up the gradients of an intermediate result in ``grad``, too; returns the tensor."""
         if self._node is not None:
-            import weakref
-
-            me = weakref.ref(self)  # the node must not hold its own output
-
-            def keep(dy: Array) -> None:
-                tensor = me()
-                if tensor is not None:
-                    tensor.grad = dy.copy()
-
-            self.register_hook(keep)
+            hooks = self._node.hooks or ()
+            if not any(isinstance(hook, KeepGradient) for hook in hooks):
+                self.register_hook(KeepGradient(self))
         return self
 
     def __getattr__(self, name: str) -> Any:
