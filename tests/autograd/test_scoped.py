@@ -1,7 +1,9 @@
 """Settings that hold inside a block: entered again, decorated, in steps, in several threads."""
 
+import ast
 import asyncio
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -237,3 +239,26 @@ def test_an_observer_that_is_entered_twice_sees_each_op_once():
         tg.tensor([1.0]).exp()
     assert names.seen == others.seen == ["exp"]
     assert state.observer is None
+
+
+# Names that functions assign to in their module. They belong to the process by their nature: what
+# is made once, locks, and the number of threads. A switch that changes results does not: two
+# threads would put back what the other one has set (see Scoped).
+OF_THE_PROCESS = {
+    "backend/threads.py": {"_busy", "_chosen", "_lanes"},
+    "data/tokenizing.py": {"_worker_tokenizer"},
+    "kernels/_driver.py": {"_driver"},
+    "kernels/_interpreter.py": {"_lock"},
+}
+
+
+def test_no_setting_is_a_global_of_its_module():
+    root = Path(tg.__file__).parent
+    files = [*root.rglob("*.py"), *(root.parent / "kernels").glob("*.py")]
+    found = {}
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Global):
+                inside = path.relative_to(root if root in path.parents else root.parent)
+                found.setdefault(inside.as_posix(), set()).update(node.names)
+    assert found == OF_THE_PROCESS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tinygrad_llm.optim import SGD
 from tinygrad_llm.training.callbacks import Callback
 from tinygrad_llm.training.evaluate import Evaluation
 from tinygrad_llm.training.loop_settings import LoopSettings
+from tinygrad_llm.training.stopping import StopSignals
 from tinygrad_llm.training.trainer import Trainer
 
 QUIET = {"eval_every": 0, "checkpoint_every": 0, "dropout": 0.0}
@@ -204,3 +206,14 @@ def test_settings_that_make_no_sense():
 
 def test_perplexity_of_a_huge_loss_is_a_number():
     assert np.isfinite(Evaluation(1e6, 10).perplexity)
+
+
+def test_signals_are_handled_as_before_also_when_entered_twice():
+    before = signal.getsignal(signal.SIGTERM)
+    signals = StopSignals()
+    with signals:
+        with signals:
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == signals._note
+    assert signals.reason == "SIGTERM"
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -113,6 +113,8 @@ class BroadcastTo(Function):
 
     def forward(ctx, x: Array, shape: tuple[int, ...]) -> Array:
         ctx.shape = x.shape
+        if any(n < 0 for n in shape):
+            raise ShapeError(f"broadcast_to: lengths must be at least 0, got {tuple(shape)}.")
         try:
             return ctx.xp.broadcast_to(x, shape)
         except ValueError as error:

@@ -19,18 +19,16 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.reason: str | None = None
-        self._before: dict[int, Any] = {}
+        self._before: list[dict[int, Any]] = []  # handlers, of each time it was entered
 
     def __enter__(self) -> StopSignals:
-        if threading.current_thread() is threading.main_thread():
-            for number in _NAMES:
-                self._before[number] = signal.signal(number, self._note)
+        main = threading.current_thread() is threading.main_thread()  # others may set no handler
+        self._before.append({n: signal.signal(n, self._note) for n in _NAMES} if main else {})
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._before.pop().items():
             signal.signal(number, handler)
-        self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.reason is not None and number == signal.SIGINT:

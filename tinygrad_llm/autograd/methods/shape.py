@@ -225,7 +225,13 @@ class Shape:
         return OPS["split"](self, sections=sections, axis=axis)
 
     def chunk(self: Any, chunks: int, axis: int = 0) -> tuple[Tensor, ...]:
-        """``chunks`` parts along ``axis``; where it is not divisible the last ones are shorter."""
+        """``chunks`` parts along ``axis``; where it is not divisible the last ones are shorter.
+
+        Raises:
+            ShapeError: no such axis, or less than one part.
+        """
+        if chunks < 1:
+            raise ShapeError(f"chunk: the number of parts must be at least 1, got {chunks!r}.")
         length = self.shape[normalize_axis("chunk", axis, self.ndim)]
         return _by_length(self, "chunk", max(1, -(-length // chunks)), axis)
 
