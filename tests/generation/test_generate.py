@@ -92,6 +92,9 @@ def test_seeds():
     assert np.array_equal(b[0], tg.generate(MODEL, [1, 2], **draw))
     assert not np.array_equal(b[0], b[1])
     same = tg.generate(MODEL, [[1, 2], [1, 2]], seed=7, **draw)
+    assert np.array_equal(same[0], a)  # the first row draws as it does alone
+    second = (7 + 0x9E3779B97F4A7C15) % 2**64
+    assert np.array_equal(same[1], tg.generate(MODEL, [1, 2], seed=second, **draw))
     assert not np.array_equal(same[0], same[1])
 
 
