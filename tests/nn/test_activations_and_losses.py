@@ -147,6 +147,7 @@ def test_the_functions_have_two_homes():
         (nn, "RMSNorm", "nn.LayerNorm"),
         (nn, "MultiheadAttention", "nn.MultiHeadAttention"),
         (nn.utils, "clip_grad_value_", "clip_grad_norm_"),
+        (nn.init, "trunc_normal_", "normal_"),
         (F, "binary_cross_entropy", "log"),
         (F, "nll_loss", "cross_entropy"),
     ],

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,12 +20,17 @@ from tinygrad_llm.autograd.scoped import Scoped
 from tinygrad_llm.backend import Array, to_device
 from tinygrad_llm.backend.dtypes import default_float
 from tinygrad_llm.backend.random import Generator, default_generator
-from tinygrad_llm.errors import ShapeError
+from tinygrad_llm.errors import ShapeError, missing_name
 
 if TYPE_CHECKING:
     from tinygrad_llm.nn.module import Module
 
 GPT2_STD = 0.02
+_LEFT_OUT = {
+    "eye_": "copy_(np.eye(n)) inside tg.no_grad()",
+    "orthogonal_": "copy_(np.linalg.qr(values)[0]) inside tg.no_grad()",
+    "trunc_normal_": "normal_; beyond two deviations lie 5 % of its numbers",
+}
 ENDS_IN_STREAM = ("attention.projection.weight", "feed_forward.project.weight")
 
 
@@ -186,3 +191,7 @@ def _overwrite(tensor: Tensor, values: Array) -> Tensor:
         return tensor
     with no_grad():
         return tensor.copy_(to_device(values.astype(tensor.dtype), tensor.device))
+
+
+def __getattr__(name: str) -> Any:
+    raise missing_name("tg.nn.init", name, _LEFT_OUT)
