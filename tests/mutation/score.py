@@ -52,7 +52,7 @@ class Part:
 
 
 PARTS = {
-    "ops": Part(70, ("tests/ops", "tests/autograd", "tests/nn")),
+    "ops": Part(70, ("tests/ops", "tests/autograd")),
     "nn": Part(38, ("tests/nn", "tests/generation/test_generate.py", "tests/pretrained")),
     "optim": Part(32, ("tests/optim", "tests/training/test_checkpoint.py")),
     "generation": Part(

@@ -233,7 +233,7 @@ def test_a_python_number_is_not_rounded_to_16_bits_first():
 def test_layer_norm_of_a_constant_row_is_zero(width, value):
     rows = np.stack([np.full(width, value), np.arange(width)])
     y = F.layer_norm(tg.tensor(rows.astype(np.float32))).numpy()
-    assert np.abs(y[0]).max() < 1e-4
+    assert np.abs(y[0]).max() < 1e-3
     alone = F.layer_norm(tg.tensor(rows[1:].astype(np.float32))).numpy()
     np.testing.assert_array_equal(y[1:], alone)  # a row does not depend on its neighbours
 
