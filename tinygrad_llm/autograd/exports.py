@@ -1,20 +1,28 @@
-"""How the values leave a Tensor: to NumPy, to Python numbers, to other libraries without a copy."""
+"""How the values leave a Tensor: to NumPy, to Python numbers, to other libraries without a copy.
+
+No gradient flows through any of these. Who writes ``x.numpy()`` or ``float(x)`` says so. Where
+another library fetches the values by itself, a tensor that requires a gradient refuses, as
+PyTorch's do.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.backend import Array, to_numpy
-from tinygrad_llm.errors import DTypeError, ShapeError
+from tinygrad_llm.errors import DTypeError, GraphError, ShapeError
 
 
 class Exports:
-    """Base of Tensor: conversions. They are not recorded; no gradient flows through them."""
+    """Base of Tensor: conversions, none of which is recorded."""
 
     __slots__ = ()
     data: Array
+    if TYPE_CHECKING:
+        requires_grad: bool
 
     def numpy(self) -> np.ndarray:
         """The values as a NumPy array; shares memory on the CPU."""
@@ -44,10 +52,15 @@ class Exports:
     def __bool__(self) -> bool:
         return bool(self.item())
 
+    # What other libraries call by themselves, as np.concatenate([x, y]) does: the gradient would be
+    # gone without a word.
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        self._refuse_to_lose_a_gradient()
         return np.array(to_numpy(self.data), dtype=dtype, copy=copy)
 
     def __dlpack__(self, **kwargs: Any) -> Any:
+        self._refuse_to_lose_a_gradient()
         return self.data.__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -55,4 +68,15 @@ class Exports:
 
     @property
     def __cuda_array_interface__(self) -> Any:
-        return self.data.__cuda_array_interface__  # AttributeError on the CPU, as the protocol asks
+        interface = self.data.__cuda_array_interface__  # AttributeError on the CPU: the protocol
+        self._refuse_to_lose_a_gradient()
+        return interface
+
+    def _refuse_to_lose_a_gradient(self) -> None:
+        if self.requires_grad and state.grad_enabled:
+            raise GraphError(
+                "tensor: another library asks for the values of a tensor that requires a gradient, "
+                "and would lose it. To compute with gradients use the tensor's methods or "
+                "tg.functional (np.concatenate([x, y]) is tg.functional.concatenate([x, y])); "
+                "for the values alone pass x.detach() or x.numpy()."
+            )

@@ -17,7 +17,7 @@ weight in the forward pass already, writes it there, and holds the array until i
 
 from __future__ import annotations
 
-import sys
+from sys import getrefcount
 
 import numpy as np
 
@@ -29,20 +29,17 @@ class Counted:
 
     Attributes:
         array: for a flat gradient, the owner of the memory: views of it count as references.
+        known: references that are the optimizer's own.
     """
 
-    __slots__ = ("array", "_known")
+    __slots__ = ("array", "known")
 
     def __init__(self, array: Array) -> None:
-        self.array, self._known = array, 0
+        self.array, self.known = array, 0
 
     def settle(self) -> None:
         """From now on the references there are at present are the known ones."""
-        self._known = sys.getrefcount(self.array)
-
-    def is_free(self) -> bool:
-        """Whether nobody has a reference besides the known ones."""
-        return sys.getrefcount(self.array) <= self._known
+        self.known = getrefcount(self.array)
 
 
 class GradientBuffer:
@@ -68,13 +65,14 @@ class GradientBuffer:
 
         The answer is about a buffer that is not a parameter's ``grad`` at present.
         """
-        alone = sys.getrefcount(self.array) <= _ALONE
-        return alone and (self.flat is None or self.flat.is_free())
+        if getrefcount(self.array) > _ALONE:
+            return False
+        return self.flat is None or getrefcount(self.flat.array) <= self.flat.known
 
 
 def _references_to_a_free_array() -> int:
     buffer = GradientBuffer(np.empty(0))
-    return sys.getrefcount(buffer.array)
+    return getrefcount(buffer.array)
 
 
 _ALONE = _references_to_a_free_array()
