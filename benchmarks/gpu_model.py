@@ -23,7 +23,7 @@ from train_sizes import Size
 
 from tinygrad_llm.autograd.modes import Observer
 from tinygrad_llm.backend import is_array
-from tinygrad_llm.optim import flat
+from tinygrad_llm.optim import layout
 from tinygrad_llm.training.on_gpu import chips
 
 CHIPS = chips.MEASURED  # GB/s and TFLOP/s in bfloat16
@@ -127,9 +127,9 @@ class Traffic(Observer):
         self._note("linear_cross_entropy backward", moved, 0.0)
 
     def _columns(self, table: Any) -> int:
-        """Rows of the vocabulary's table on a GPU, and columns of the logits (optim/flat.py)."""
-        extra = -len(table) % flat.ROWS
-        padded = "rows" not in self.without and extra <= flat.MOST_PADDING * len(table)
+        """Rows of the vocabulary's table on a GPU, and columns of the logits (optim/layout.py)."""
+        extra = -len(table) % layout.ROWS
+        padded = "rows" not in self.without and extra <= layout.MOST_PADDING * len(table)
         return len(table) + extra * padded
 
     def _note(self, name: str, n_bytes: float, flops: float) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import engine
 from tinygrad_llm.autograd.arrays import as_array, is_view_of
+from tinygrad_llm.autograd.copies import Copies
 from tinygrad_llm.autograd.exports import Exports
 from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
 from tinygrad_llm.autograd.handles import Handle, KeepGradient
@@ -34,7 +35,7 @@ from tinygrad_llm.errors import DTypeError, GraphError, ShapeError, missing_name
 
 
 class Tensor(
-    Description, Operators, Reductions, Shape, Selection, InPlace, Conversion, Exports
+    Description, Operators, Reductions, Shape, Selection, InPlace, Conversion, Exports, Copies,
 ):
     """An n-dimensional array that remembers how it was computed.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakValueDictionary
 
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import DTypeLike
 
 
@@ -20,6 +22,8 @@ class Parameter(Tensor):
         DTypeError: the values are not floating-point numbers.
     """
 
+    __slots__ = ("__dict__", "_constants")
+
     def __init__(
         self,
         data: Any,
@@ -34,10 +38,25 @@ class Parameter(Tensor):
         self.data = data
         self.grad = self.grad_buffer = None
 
+    def detach(self) -> Tensor:
+        """The values as a constant that shares their memory, also after an optimizer moved them."""
+        constant = super().detach()
+        if not hasattr(self, "_constants"):
+            self._constants: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
+        self._constants[id(constant)] = constant
+        return constant
+
+    def move_to(self, place: Array) -> None:
+        """Copy the values to the array ``place`` and let them lie there from now on."""
+        place[...] = self.data
+        for constant in list(getattr(self, "_constants", {}).values()):
+            if constant.data is self.data:
+                constant.data = place
+        self.data = place
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        build, (kind, data, _, requires_grad), attributes = super().__reduce_ex__(protocol)
+        return build, (kind, data, None, requires_grad), attributes  # as PyTorch: no gradient
+
     def __repr__(self) -> str:
         return f"Parameter containing: {super().__repr__()}"
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
-        # A copy has its own values and no part in the optimizer that holds the original.
-        copy = memo[id(self)] = Parameter(self.data.copy(), self.requires_grad)
-        return copy

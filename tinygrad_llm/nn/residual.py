@@ -74,6 +74,10 @@ class ResidualSum(Tensor):
         self._summands = None
         self.data, self._node = total.data, total._node
 
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        build, (_, *parts), _ = super().__reduce_ex__(protocol)
+        return build, (Tensor, *parts)  # a copy is the sum
+
     def register_hook(self, hook: Callable[[Any], Any]) -> Handle:
         """As of any Tensor, until a norm has added up the sum.
 

@@ -18,20 +18,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.autograd.gradient_buffer import Counted, GradientBuffer
-from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.autograd.padding import Padded
 from tinygrad_llm.autograd.versions import clock, note_write, was_overwritten
 from tinygrad_llm.backend import Array, array_module, device_of, to_device
-from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.nn import Parameter
+from tinygrad_llm.optim.groups import refuse_shared_memory
 
 ALIGNMENT = 16  # elements: each parameter begins at a multiple of 64 bytes
-ROWS = 64  # where kernels run, a matrix has room for a multiple of so many rows ...
-MOST_PADDING = 1 / 8  # ... unless that takes more than this share of it
 
 
 @dataclass
@@ -131,13 +127,17 @@ class FlatBuffer:
         """Bring back what was put elsewhere: values and gradients assigned from outside.
 
         Raises:
-            ConfigError: a parameter has another type or device than when the optimizer was made.
+            ConfigError: a parameter has another type or device than when the optimizer was made, or
+                the memory of another one.
         """
         if self.has_master and was_overwritten(self.data, self.written_at):
             self._renew_master()
+        moved = [slot for slot in self.slots if slot.parameter.data is not slot.data]
+        if moved:
+            refuse_shared_memory("optimizer", [(s.name, s.parameter) for s in self.slots])
+        for slot in moved:
+            self._take_back(slot)
         for slot in self.slots:
-            if slot.parameter.data is not slot.data:
-                self._take_back(slot)
             grad = slot.parameter.grad
             if grad is not None and grad is not slot.grad:
                 if not slot.buffer.is_free():
@@ -183,10 +183,9 @@ class FlatBuffer:
             raise ConfigError(_changed(slot, f"{data.shape} of type {data.dtype}"))
         if type(data) is not type(slot.data):
             raise ConfigError(_changed(slot, f"{data.shape} on {slot.parameter.device}"))
-        slot.data[...] = data
+        move(slot.parameter, slot.data)
         if self.has_master:
             self.view(self.master, slot)[...] = data
-        slot.parameter.data = slot.data
 
     def runs(self) -> Iterator[Run]:
         """Stretches of parameters that have a gradient, of one group and number of steps."""
@@ -220,69 +219,17 @@ class FlatBuffer:
         self.written_at = clock.last_write
 
 
+def move(parameter: Tensor, place: Array) -> None:
+    """Copy a parameter's values to the array ``place`` and let them lie there from now on."""
+    if isinstance(parameter, Parameter):
+        parameter.move_to(place)
+    else:
+        place[...] = parameter.data
+        parameter.data = place
+
+
 def _changed(slot: Slot, got: str) -> str:
     return (
         f"optimizer: parameter {slot.name!r} was {slot.data.shape} of type {slot.data.dtype} when "
         f"the optimizer was made and is now {got}. Make the optimizer after model.to(...)."
     )
-
-
-def pack(entries: Sequence[tuple[str, Tensor, int]]) -> list[FlatBuffer]:
-    """Move parameters into flat arrays, one pair per type and device.
-
-    Args:
-        entries: (name, parameter, group number) of each; groups come out contiguous.
-    """
-    kinds: dict[tuple[str, str], list[tuple[str, Tensor, int]]] = {}
-    for entry in sorted(entries, key=lambda e: e[2]):  # stable: order within a group is kept
-        parameter = entry[1]
-        kinds.setdefault((str(parameter.dtype), parameter.device), []).append(entry)
-    buffers = [_pack_one(kind) for kind in kinds.values()]
-    for buffer in buffers:
-        buffer.lay_out_gradients()
-    return buffers
-
-
-def _pack_one(entries: list[tuple[str, Tensor, int]]) -> FlatBuffer:
-    first = entries[0][1]
-    xp = array_module(first.data)
-    total = sum(_aligned(_room(parameter)) for _, parameter, _ in entries)
-    data = to_device(xp.zeros(total, first.dtype), first.device)
-    wide = accumulate_dtype(np.dtype(first.dtype))  # sums of small gradients need float32
-    grad = to_device(xp.zeros(total, wide), first.device)
-    slots, start = [], 0
-    for name, parameter, group in entries:
-        slots.append(_place(name, parameter, group, start, data))
-        start = slots[-1].next
-    master = data if wide == data.dtype else data.astype(wide)
-    return FlatBuffer(slots, data, grad, master, written_at=clock.next())
-
-
-def _place(name: str, parameter: Tensor, group: int, start: int, data: Array) -> Slot:
-    """Move one parameter to its place, which begins with element ``start``."""
-    stop, room = start + parameter.size, _room(parameter)
-    view = data[start:stop].reshape(parameter.shape)
-    view[...] = parameter.data
-    slot = Slot(
-        name, parameter, group, start, stop, start + _aligned(room),
-        view, GradientBuffer(None),
-    )  # fmt: skip
-    parameter.data, parameter.grad_buffer = view, slot.buffer
-    if room > parameter.size:
-        whole = data[start : start + room].reshape(-1, parameter.shape[1])
-        slot.padded = Padded(view, whole), None
-    return slot
-
-
-def _room(parameter: Tensor) -> int:
-    """Elements that a parameter takes, with the rows of zeros behind it."""
-    on_host = isinstance(parameter.data, np.ndarray) and state.kernels != "force"
-    if on_host or parameter.ndim != 2:
-        return parameter.size
-    rows, columns = parameter.shape
-    extra = -rows % ROWS
-    return (rows + extra if extra <= MOST_PADDING * rows else rows) * columns
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT

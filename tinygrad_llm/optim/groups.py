@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.versions import memory_range
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.nn import Module
 
@@ -40,12 +43,14 @@ def make_groups(
     """One dict per group: its settings, "params" and "names"; frozen parameters are left out.
 
     Raises:
-        ConfigError: no parameters, one given twice, an unknown setting, or no parameter at all.
+        ConfigError: no parameters, one given twice, two in the same memory, or an unknown setting.
     """
     groups = []
+    everything: list[tuple[str, Tensor]] = []
     seen: set[int] = set()
     for entry in _entries(parameters):
         pairs = _checked_pairs(owner, entry, defaults, seen)
+        everything += pairs
         values = {key: entry[key] for key in entry if key not in ("params", "names")}
         trainable = [(name, p) for name, p in pairs if p.requires_grad]
         names, params = [n for n, _ in trainable], [p for _, p in trainable]
@@ -55,6 +60,7 @@ def make_groups(
             f"{owner}: there is nothing to optimize: no parameters, or all of them frozen."
         )
     _refuse_equal_names(owner, groups)
+    refuse_shared_memory(owner, everything)
     return groups
 
 
@@ -109,3 +115,26 @@ def _refuse_equal_names(owner: str, groups: list[dict[str, Any]]) -> None:
     twice = sorted({name for name in names if counts[name] > 1})
     if twice:
         raise ConfigError(f"{owner}: two parameters are called {twice[0]!r}; names must differ.")
+
+
+def refuse_shared_memory(owner: str, pairs: Iterable[tuple[str, Tensor]]) -> None:
+    """Raise a ConfigError if two parameters lie in the same memory, as after ``b.data = a.data``.
+
+    A flat array has a place for each, so they would come apart.
+    """
+    spans = [(p.device, *memory_range(p.data), name, p.data) for name, p in pairs if p.size]
+    furthest: Any = ("", 0, 0, "", None)
+    for span in sorted(spans, key=lambda s: s[:3]):
+        device, start, end, name, data = span
+        if device == furthest[0] and start < furthest[2] and _overlap(data, furthest[4]):
+            raise ConfigError(
+                f"{owner}: parameters {furthest[3]!r} and {name!r} share memory, and would come "
+                "apart: each gets a place of its own in a flat array. To tie them make them one "
+                "Parameter, as in head.weight = embedding.weight; otherwise copy one of them."
+            )
+        if device != furthest[0] or end > furthest[2]:
+            furthest = span
+
+
+def _overlap(a: Any, b: Any) -> bool:
+    return not isinstance(a, np.ndarray) or np.shares_memory(a, b)

@@ -9,8 +9,9 @@ import numpy as np
 
 from tinygrad_llm.backend import Array, array_module
 from tinygrad_llm.errors import CheckpointError, ConfigError
-from tinygrad_llm.optim.flat import FlatBuffer, Run, Slot, pack
+from tinygrad_llm.optim.flat import FlatBuffer, Run, Slot
 from tinygrad_llm.optim.groups import Parameters, make_groups
+from tinygrad_llm.optim.layout import pack
 
 
 class Optimizer:
@@ -31,6 +32,10 @@ class Optimizer:
         self.param_groups = make_groups(type(self).__name__, parameters, defaults)
         for group in self.param_groups:
             self.check_settings(group)
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Move the parameters into flat arrays, with moments of zeros."""
         self.buffers: list[FlatBuffer] = pack(
             [
                 (name, parameter, number)
@@ -91,6 +96,20 @@ class Optimizer:
     def gradients(self) -> list[Array]:
         """All gradients as a few long arrays, for clipping and for sums over processes."""
         return [array for buffer in self.buffers for array in buffer.gradients()]
+
+    # ---- copying and pickling: a copy's flat arrays hold the copied parameters ---------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        for buffer in self.buffers:
+            if buffer.has_master:
+                buffer.gather()  # edited weights are newer than their master weights
+        attributes = {name: value for name, value in vars(self).items() if name != "buffers"}
+        return {"attributes": attributes, "state": self.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state["attributes"])
+        self._lay_out()
+        self.load_state_dict(state["state"])
 
     # ---- saving and loading ------------------------------------------------------------------
 
