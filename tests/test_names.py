@@ -209,7 +209,8 @@ def test_gather_and_scatter_agree_with_numpy():
     assert counts.tolist() == [0, 2, 0, 0, 1]
     for wrong, error, message in [
         ([[4]], IndexRangeError, "index 4.*0 .. 3"), ([[-1]], IndexRangeError, "index -1"),
-        ([0], ShapeError, "axes"), ([[0]] * 4, ShapeError, "no longer"), ([[0.5]], DTypeError, "int"),
+        ([0], ShapeError, "axes"), ([[0]] * 4, ShapeError, "no longer"),
+        ([[0.5]], DTypeError, "int"),
     ]:  # fmt: skip
         with pytest.raises(error, match=message):
             tg.gather(x, 1, wrong)
