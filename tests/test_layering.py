@@ -13,6 +13,7 @@ LAYERS = [
     ["autograd"],
     ["ops"],
     ["functional", "creation"],
+    ["names"],
     ["nn"],
     ["optim", "tokenizers", "data", "pretrained"],
     ["distributed"],
@@ -20,7 +21,6 @@ LAYERS = [
     ["training"],
     ["finetuning"],
     ["explain"],
-    ["names"],
     ["__main__", "__init__"],
 ]
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}

@@ -99,7 +99,7 @@ class Shape:
         Raises:
             ShapeError: the result has no such axis.
         """
-        place = normalize_axis("unsqueeze", axis, self.ndim + 1)
+        place = normalize_axis("unsqueeze: the result", axis, self.ndim + 1)
         return self.reshape(*self.shape[:place], 1, *self.shape[place:])
 
     def squeeze(self: Any, axis: int | None = None) -> Tensor:
