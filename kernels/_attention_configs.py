@@ -56,7 +56,10 @@ def forward_configs(q: Any, k: Any, v: Any, dropout: bool) -> list[Config]:
             why_no_descriptor(a, chip) for a in (q, k, v)):
         return pointers
     described = [{**c, "DESCRIBED": 1, "PERSISTENT": 0} for c in configs("described", q, dropout)]
-    stay = {**described[0], "PERSISTENT": 2 if described[0]["num_warps"] == 4 else 1}
+    # A program that stays remembers more, for which four warps and 128 columns have no registers.
+    few = q.shape[3] <= 64
+    tile = next((c for c in described if few or c["num_warps"] == 8), described[0])
+    stay = {**tile, "PERSISTENT": 2 if tile["num_warps"] == 4 else 1}
     if chip == 90 and block_d(q.shape[3]) == 64 and k.shape[2] <= 2048:
         return [pointers[0], *described, stay]
     return [*described, stay, pointers[0]]
