@@ -112,6 +112,24 @@ def test_gradients_are_sums_in_every_step(scattered):
             np.testing.assert_allclose(grad[part], SIZE * expected[part], rtol=1e-6)
 
 
+@pytest.mark.parametrize("scattered", [False, True])
+def test_a_held_gradient_is_no_place_for_the_sums_of_later_steps(scattered):
+    model = small_gpt()
+    optimizer = optimizer_of(model)
+    sums = GradientSum(optimizer, Equals(), scattered, n_bytes=20_000)
+    sharded = ShardedUpdate(sums) if scattered else None
+    held = []
+    for _ in range(3):
+        backward(model, optimizer, sums)
+        if sharded:
+            sharded.clip(1.0)
+            sharded.step()
+        for p in model.parameters():
+            held.append((p.grad, p.grad.copy()))
+    for gradient, values in held:
+        np.testing.assert_array_equal(gradient, values)
+
+
 def test_sums_begin_while_the_backward_pass_runs():
     model = small_gpt()
     optimizer = optimizer_of(model)

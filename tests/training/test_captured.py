@@ -80,6 +80,22 @@ def assert_equal(plain, replayed, rtol=1e-4, atol=1e-5):
         np.testing.assert_allclose(a.astype(np.float32), b.astype(np.float32), rtol, atol)
 
 
+def test_a_step_is_recorded_anew_where_the_gradients_had_to_move(gpu):
+    held = []
+
+    def hold_and_assign(trainer):
+        for p in trainer.model.parameters():
+            held.append((p.grad, p.grad.get()))
+            p.grad = p.grad * 0 + 1  # which brings the flat gradient into use at once
+
+    replayed = run(CapturedTrainer, hold_and_assign)
+    assert held
+    for gradient, values in held:
+        np.testing.assert_array_equal(gradient.get(), values)
+    assert_equal(run(Trainer), replayed)
+
+
+
 @pytest.mark.parametrize("options", [
     {"dropout": 0.2, "accumulate": 2}, {"dtype": "bfloat16", "tie_weights": False},
 ], ids=str)  # fmt: skip

@@ -22,6 +22,8 @@ class Optimizer:
             parameters ("params") and their names ("names"). Settings may be changed at any time.
         buffers: the flat arrays that hold the parameters, see `flat`.
 
+    A copy or a pickle of ``(model, optimizer)`` is a pair that goes on where this one stands.
+
     Frozen parameters are left out. A parameter without a gradient is skipped in a step: no
     decay, no change of its moments, as in PyTorch.
     """
