@@ -7,16 +7,16 @@ same numbers on every device.
 
 from __future__ import annotations
 
-from operator import index as as_int
 from typing import Any
 
 import numpy as np
 
+from tinygrad_llm.autograd.axes import lengths
 from tinygrad_llm.autograd.tensor import Tensor, tensor
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, default_float
 from tinygrad_llm.backend.random import Generator, default_generator
-from tinygrad_llm.errors import ConfigError, ShapeError
+from tinygrad_llm.errors import ConfigError
 
 
 def zeros(
@@ -55,7 +55,8 @@ def full(
 
 def eye(n: int, m: int | None = None, dtype: DTypeLike = None, device: str = "cpu") -> Tensor:
     """(n, m), or (n, n): ones on the diagonal, zeros elsewhere."""
-    return Tensor(np.eye(n, m, dtype=_float(dtype)), device=device)
+    rows, columns = lengths("eye", (n, n if m is None else m))
+    return Tensor(np.eye(rows, columns, dtype=_float(dtype)), device=device)
 
 
 def zeros_like(x: Any, dtype: DTypeLike = None, requires_grad: bool = False) -> Tensor:
@@ -91,12 +92,12 @@ def arange(
     Integers give int64, numbers with a point float32.
 
     Raises:
-        ConfigError: the step is 0.
+        ConfigError: not numbers, or the step is 0.
     """
-    if not step:
-        raise ConfigError("arange: the step must not be 0.")
     start, end = (0, start) if end is None else (start, end)
     numbers = [x.item() if hasattr(x, "item") else x for x in (start, end, step)]
+    if not all(isinstance(x, (int, float)) for x in numbers) or not numbers[2]:
+        raise ConfigError(f"arange: expected numbers and a step other than 0, got {numbers}.")
     return Tensor(_default_type(np.arange(*numbers), dtype), None, device, requires_grad)
 
 
@@ -105,6 +106,7 @@ def linspace(
     requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
     """``steps`` numbers at equal distances from ``start`` to ``end``, both included; float32."""
+    (steps,) = lengths("linspace", (steps,))
     values = np.linspace(start, end, steps).astype(_float(dtype))
     return Tensor(values, device=device, requires_grad=requires_grad)
 
@@ -142,7 +144,8 @@ def randint(
         low, high, size = 0, low, high
     elif high is None:
         low, high = 0, low
-    if size is None or low >= high:
+    whole = hasattr(low, "__index__") and hasattr(high, "__index__")
+    if size is None or not whole or low >= high:
         raise ConfigError(
             f"randint: expected low < high and a shape, as in randint(0, 10, (2, 3)); got "
             f"low={low}, high={high}, size={size}."
@@ -153,7 +156,7 @@ def randint(
 
 def randperm(n: int, device: str = "cpu", generator: Generator | None = None) -> Tensor:
     """The numbers 0 .. n - 1 in random order, int64."""
-    return Tensor(_drawing(generator).permutation(n), device=device)
+    return Tensor(_drawing(generator).permutation(*lengths("randperm", (n,))), device=device)
 
 
 def rand_like(x: Any, generator: Generator | None = None) -> Tensor:
@@ -183,16 +186,8 @@ def as_tensor(data: Any, dtype: DTypeLike = None, device: str | None = None) -> 
 
 def _shape(op: str, given: tuple[Any, ...]) -> tuple[int, ...]:
     """``f(2, 3)``, ``f((2, 3))`` and ``f(size=...)`` as a tuple of integers."""
-    lengths = given
-    if len(given) == 1 and isinstance(given[0], (tuple, list)):
-        lengths = tuple(given[0])
-    try:
-        shape = tuple(as_int(n) for n in lengths)
-    except TypeError:
-        shape = (-1,)
-    if any(n < 0 for n in shape):
-        raise ShapeError(f"{op}: expected lengths of axes, 0 or more each, got {lengths}.")
-    return shape
+    numbers = tuple(given[0]) if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+    return lengths(op, numbers)
 
 
 def _float(dtype: DTypeLike) -> np.dtype:

@@ -176,6 +176,22 @@ def test_gradients_of_what_is_composed_of_ops(move):
     tg.gradcheck(move, [x])
 
 
+@pytest.mark.parametrize("wrong", [
+    lambda x: x.view("a"), lambda x: x.view(tg.float32), lambda x: x.reshape(2.5),
+    lambda x: x.expand("a"), lambda x: x.repeat(1.5, 1, 1), lambda x: x.repeat(-1, 1, 1),
+    lambda x: x.chunk(0), lambda x: x.chunk(2.5), lambda x: x.topk(2.5), lambda x: x.size("a"),
+    lambda x: x.transpose("a", 1), lambda x: x.unflatten(2, "ab"), lambda x: x.split("a", dim=0),
+    lambda x: x.softmax(dim=None), lambda x: x.cumsum(dim=None), lambda x: x.flatten("a"),
+    lambda x: x.argmax(axis=(0, 1)), lambda x: x.max(dim=(0, 1)), lambda x: x[0, 0].tril(),
+    lambda x: x.gather(1, "a"), lambda x: x.index_select(0, [[0]]), lambda x: x.equal("a"),
+    lambda x: x.allclose("a"), lambda x: x.maximum("a"), lambda x: x & "a", lambda x: x % None,
+    lambda x: x.masked_fill_(x, 0), lambda x: x.fill_("a"), lambda x: x.clamp(),
+])  # fmt: skip
+def test_what_makes_no_sense_is_an_error_of_ours(wrong):
+    with pytest.raises(tg.errors.TinygradLLMError):
+        wrong(counted(2, 3, 4))
+
+
 # ---- types ---------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Short names, methods and in-place operators on a GPU's arrays: those that are no ops themselves."""
+"""Short names, methods and in-place operators on a GPU's arrays: what is no op itself."""
 
 import numpy as np
 import pytest

@@ -38,6 +38,19 @@ def normalize_axes(op: str, axis: Axis, ndim: int) -> tuple[int, ...]:
     return axes if ndim else ()
 
 
+def lengths(op: str, numbers: Any) -> tuple[int, ...]:
+    """Lengths of axes, or numbers of copies, as integers.
+
+    Raises:
+        ShapeError: one is negative, or no integer.
+    """
+    if not isinstance(numbers, (tuple, list)) or not all(
+        hasattr(n, "__index__") and n >= 0 for n in numbers
+    ):
+        raise ShapeError(f"{op}: expected integers, 0 or more each, got {numbers!r:.60}.")
+    return tuple(index(n) for n in numbers)
+
+
 def flat(numbers: tuple[Any, ...]) -> tuple[int, ...]:
     """``f(2, 3)`` and ``f((2, 3))`` mean the same."""
     if len(numbers) == 1 and isinstance(numbers[0], (tuple, list)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygrad_llm.autograd.axes import normalize_axes
+from tinygrad_llm.autograd.axes import normalize_axis
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.tensor import Tensor, make_result
 from tinygrad_llm.backend import array_module, plain_array
@@ -37,10 +37,11 @@ def _index_of_extreme(name: str) -> Any:
         Raises:
             ShapeError: the axis (or the whole tensor) has no element, or there is no such axis.
         """
-        axes = normalize_axes(name, axis, x.ndim)
-        if 0 in [x.shape[i] for i in axes]:
+        if axis is not None:
+            axis = normalize_axis(name, axis, max(x.ndim, 1))
+        place = axis if x.ndim else None
+        if 0 in (x.shape if place is None else x.shape[place : place + 1]):
             raise ShapeError(f"{name}: a tensor of shape {x.shape} has no element to choose.")
-        place = axes[0] if axis is not None and axes else None
         return make_result(getattr(x.data, name)(axis=place, keepdims=keepdims), None)
 
     return index_of

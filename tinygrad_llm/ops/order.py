@@ -48,7 +48,7 @@ def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True) -> Chosen:
         ShapeError: there are fewer than ``k``, or there is no such axis.
     """
     place = normalize_axis("topk", axis, x.ndim)
-    if not 0 <= k <= x.shape[place]:
+    if not hasattr(k, "__index__") or not 0 <= k <= x.shape[place]:
         raise ShapeError(
             f"topk: k must be 0 .. {x.shape[place]}, the length of axis {axis} of shape {x.shape}, "
             f"got {k}."

@@ -42,7 +42,7 @@ class Reshape(Function):
         ctx.shape = x.shape
         try:
             return x.reshape(shape)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ShapeError(
                 f"reshape: {x.size} elements of shape {x.shape} do not fill shape {shape}."
             ) from error

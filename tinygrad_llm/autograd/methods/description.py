@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinygrad_llm.autograd.axes import normalize_axis
 from tinygrad_llm.backend import Array, device_of
 from tinygrad_llm.backend.dtypes import is_float
 from tinygrad_llm.errors import ShapeError
@@ -31,9 +32,7 @@ class Size(int):
         """
         if axis is None:
             return self.shape
-        if not -len(self.shape) <= axis < len(self.shape):
-            raise ShapeError(f"size: axis {axis} does not exist in shape {self.shape}.")
-        return self.shape[axis]
+        return self.shape[normalize_axis("size", axis, len(self.shape))]
 
 
 class Description:

@@ -50,8 +50,17 @@ class Reductions:
         """Standard deviation over ``axis``: the square root of `var`."""
         return self.var(axis, keepdims, correction, unbiased).sqrt()
 
-    def norm(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """Euclidean length over ``axis``: the square root of the sum of the squares."""
+    def norm(self, p: Any = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """Euclidean length over ``axis``: the square root of the sum of the squares.
+
+        Raises:
+            ConfigError: another power ``p`` than 2.
+        """
+        if p not in (2, "fro"):
+            raise ConfigError(
+                f"norm: only p=2 is here, got {p!r}. Write (x.abs() ** p).sum(axis=...) ** (1/p), "
+                "or x.abs().amax(axis=...) for the largest."
+            )
         return OPS["norm"](self, axis=axis, keepdims=keepdims)
 
     def prod(self, axis: Axis = None, keepdims: bool = False) -> Tensor:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tinygrad_llm.autograd.arrays import as_array
 from tinygrad_llm.autograd.keywords import methods_take_both_names
 from tinygrad_llm.autograd.registry import OPS
-from tinygrad_llm.backend import array_module
+from tinygrad_llm.backend import Array, array_module
+from tinygrad_llm.errors import ShapeError
 
 if TYPE_CHECKING:
     from tinygrad_llm.autograd.tensor import Tensor
@@ -38,13 +40,11 @@ class Selection:
 
     def tril(self: Any, diagonal: int = 0) -> Tensor:
         """0 above the diagonal of the last two axes; ``diagonal`` moves it to the right."""
-        below = array_module(self.data).tri(*self.shape[-2:], diagonal, dtype=bool)
-        return self.masked_fill(~below, 0)
+        return self.masked_fill(~_below("tril", self, diagonal), 0)
 
     def triu(self: Any, diagonal: int = 0) -> Tensor:
         """0 below the diagonal of the last two axes; ``diagonal`` moves it to the right."""
-        below = array_module(self.data).tri(*self.shape[-2:], diagonal - 1, dtype=bool)
-        return self.masked_fill(below, 0)
+        return self.masked_fill(_below("triu", self, diagonal - 1), 0)
 
     # ---- by index ----------------------------------------------------------------------------
 
@@ -94,13 +94,25 @@ class Selection:
 
     def equal(self: Any, other: Any) -> bool:
         """Whether shapes and all elements are equal. Element by element: ``a == b``."""
-        other = getattr(other, "data", other)
+        other = _array_beside(self, other)
         return self.shape == other.shape and bool((self == other).data.all())
 
     def allclose(
         self: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
     ) -> bool:
         """Whether |a - b| <= atol + rtol |b| for all elements."""
-        other = getattr(other, "data", other)
+        other = _array_beside(self, other)
         close = array_module(self.data).allclose
         return bool(close(self.data, other, rtol=rtol, atol=atol, equal_nan=equal_nan))
+
+
+def _below(op: str, x: Any, diagonal: int) -> Array:
+    """True on the diagonal of the last two axes and below it."""
+    if x.ndim < 2:
+        raise ShapeError(f"{op}: expected two axes or more, got shape {x.shape}.")
+    return array_module(x.data).tri(*x.shape[-2:], diagonal, dtype=bool)
+
+
+def _array_beside(x: Any, other: Any) -> Array:
+    """``other`` as an array where ``x`` is; numbers and lists too."""
+    return array_module(x.data).asarray(as_array(other))

@@ -6,7 +6,7 @@ import math
 from operator import index as as_int
 from typing import TYPE_CHECKING, Any
 
-from tinygrad_llm.autograd.axes import flat, normalize_axis
+from tinygrad_llm.autograd.axes import flat, lengths, normalize_axis
 from tinygrad_llm.autograd.keywords import methods_take_both_names
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.versions import memory_range
@@ -131,8 +131,8 @@ class Shape:
         """The axis ``axis`` as several, of lengths ``sizes``; one may be -1."""
         place = normalize_axis("unflatten", axis, self.ndim)
         rest = math.prod(self.shape[:place]) * math.prod(self.shape[place + 1 :])
-        sizes = list(sizes)
-        known = math.prod(n for n in sizes if n != -1)
+        sizes = list(sizes) if isinstance(sizes, (tuple, list)) else [sizes]
+        known = math.prod(lengths("unflatten", [n for n in sizes if n != -1]))
         if sizes.count(-1) == 1 and known and rest:
             sizes[sizes.index(-1)] = self.shape[place] // known
         if math.prod(sizes) != self.shape[place]:
@@ -169,7 +169,7 @@ class Shape:
         Raises:
             ShapeError: fewer numbers than axes.
         """
-        counts = flat(times)
+        counts = lengths("repeat", flat(times))
         extra = len(counts) - self.ndim
         if extra < 0:
             raise ShapeError(
@@ -178,8 +178,8 @@ class Shape:
             )
         shape = (1,) * extra + self.shape
         apart = [m for n in shape for m in (1, n)]  # (1, n0, 1, n1, ...)
-        copies = [m for n, k in zip(shape, counts, strict=True) for m in (as_int(k), n)]
-        whole = [n * as_int(k) for n, k in zip(shape, counts, strict=True)]
+        copies = [m for n, k in zip(shape, counts, strict=True) for m in (k, n)]
+        whole = [n * k for n, k in zip(shape, counts, strict=True)]
         return self.reshape(apart).broadcast_to(copies).reshape(whole)
 
     def repeat_interleave(self: Any, repeats: int, axis: int | None = None) -> Tensor:
@@ -233,6 +233,9 @@ class Shape:
         if chunks < 1:
             raise ShapeError(f"chunk: the number of parts must be at least 1, got {chunks!r}.")
         length = self.shape[normalize_axis("chunk", axis, self.ndim)]
+        (chunks,) = lengths("chunk", [chunks])
+        if not chunks:
+            raise ShapeError("chunk: expected 1 part or more, got 0.")
         return _by_length(self, "chunk", max(1, -(-length // chunks)), axis)
 
     def unbind(self: Any, axis: int = 0) -> tuple[Tensor, ...]:
@@ -246,22 +249,23 @@ def _share_memory(a: Any, b: Any) -> bool:
     return low < end and start < high
 
 
-def _by_length(x: Any, op: str, lengths: Any, axis: int) -> tuple[Tensor, ...]:
+def _by_length(x: Any, op: str, parts: Any, axis: int) -> tuple[Tensor, ...]:
     """Parts of x along ``axis`` of the lengths given, or all of one length."""
     place = normalize_axis(op, axis, x.ndim)
     total = x.shape[place]
-    if hasattr(lengths, "__index__"):
-        step = as_int(lengths)
+    if hasattr(parts, "__index__"):
+        step = as_int(parts)
         if step < 1:
             raise ShapeError(f"{op}: expected parts of length 1 or more, got {step}.")
-        lengths = [min(step, total - start) for start in range(0, total, step)] or [0]
-    if sum(lengths) != total:
+        parts = [min(step, total - start) for start in range(0, total, step)] or [0]
+    parts = lengths(op, parts)
+    if sum(parts) != total:
         raise ShapeError(
-            f"{op}: axis {axis} of shape {x.shape} has length {total}; the parts {list(lengths)} "
-            f"add up to {sum(lengths)}."
+            f"{op}: axis {axis} of shape {x.shape} has length {total}; the parts {list(parts)} "
+            f"add up to {sum(parts)}."
         )
-    starts = [sum(lengths[:i]) for i in range(len(lengths))]
+    starts = [sum(parts[:i]) for i in range(len(parts))]
     before = (slice(None),) * place
     return tuple(
-        x[(*before, slice(start, start + n))] for start, n in zip(starts, lengths, strict=True)
+        x[(*before, slice(start, start + n))] for start, n in zip(starts, parts, strict=True)
     )
