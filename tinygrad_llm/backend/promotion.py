@@ -73,12 +73,33 @@ def is_operand(x: Any) -> bool:
 
 
 def require_float(op: str, *arrays: Array | None) -> None:
-    """Raise a DTypeError unless the arrays are of floating-point types."""
+    """Raise a DTypeError unless the arrays are of one floating-point type."""
     for x in arrays:
-        if x is not None and x.dtype is not FLOAT32 and is_integer(x.dtype):
-            raise DTypeError(
-                f"{op}: expected floating-point numbers, got {x.dtype}. Use .astype('float32')."
-            )
+        if x is not None and x.dtype is not FLOAT32:
+            _check_float(op, {x.dtype for x in arrays if x is not None})
+
+
+def _check_float(op: str, found: set[np.dtype]) -> None:
+    if len(found) > 1 or any(is_integer(dtype) for dtype in found):
+        numbers = "floating-point numbers" + " of one type" * (len(found) > 1)
+        names = " and ".join(sorted(map(str, found)))
+        raise DTypeError(f"{op}: expected {numbers}, got {names}. Use .astype('float32').")
+
+
+def as_element(op: str, value: Any, dtype: np.dtype) -> Any:
+    """The number ``value`` as an element of an array of ``dtype``.
+
+    Raises:
+        DTypeError: integers of this type cannot hold it.
+    """
+    try:
+        element = dtype.type(value)
+        fits = not is_integer(dtype) or element == value
+    except (OverflowError, ValueError):  # too large, infinite, NaN
+        fits = False
+    if not fits:
+        raise DTypeError(f"{op}: {value!r} is no {dtype}. Use .astype('float32') before.")
+    return element
 
 
 def _number_dtype(x: Any) -> np.dtype:

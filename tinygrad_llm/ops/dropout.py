@@ -6,6 +6,7 @@ from typing import Any
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample
 from tinygrad_llm.backend import Array, ArrayModule, array_module
+from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.backend.random import Key, default_generator, keep_mask
 from tinygrad_llm.errors import ConfigError
 
@@ -77,6 +78,7 @@ class Dropout(Function):
         ctx.active = training and p > 0
         if not ctx.active:
             return x
+        require_float("dropout", x)
         ctx.p, ctx.key = p, key or default_generator().next_key()
         return dropout_forward(ctx.xp, x, p, ctx.key)
 

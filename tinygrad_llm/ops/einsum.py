@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tinygrad_llm.autograd import Function, register, sample, true_gradient
-from tinygrad_llm.backend import Array
+from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.promotion import of_one_dtype
 from tinygrad_llm.errors import ShapeError
 
@@ -54,8 +56,7 @@ class Einsum(Function):
         ctx.inputs, ctx.output = parse(equation, xs)
         ctx.lengths = _lengths(equation, ctx.inputs, xs)
         ctx.save(*xs)
-        xs = tuple(of_one_dtype(xs))
-        return ctx.xp.einsum(_written(ctx.inputs, ctx.output), *xs, optimize=len(xs) > 2)
+        return _einsum(ctx.xp, _written(ctx.inputs, ctx.output), of_one_dtype(xs))
 
     def backward(ctx, dy: Array) -> Any:
         return tuple(
@@ -69,9 +70,16 @@ class Einsum(Function):
         found = [c for c in mine if c in ctx.output or any(c in s for s in others)]
         arrays = [dy, *(a for j, a in enumerate(ctx.saved) if j != i)]
         terms = _written([ctx.output, *others], "".join(found))
-        grad = ctx.xp.einsum(terms, *arrays, optimize=len(arrays) > 2)
+        grad = _einsum(ctx.xp, terms, of_one_dtype(arrays))
         kept = tuple(ctx.lengths[c] if c in found else 1 for c in mine)
         return ctx.xp.broadcast_to(grad.reshape(kept), x.shape).astype(x.dtype)
+
+
+def _einsum(xp: ArrayModule, terms: str, xs: Sequence[Array]) -> Array:
+    """The sum of products of arrays of one type; 16 bits are added up in float32."""
+    dtype = xs[0].dtype
+    xs = [x.astype(accumulate_dtype(dtype), copy=False) for x in xs]
+    return xp.einsum(terms, *xs, optimize=len(xs) > 2).astype(dtype, copy=False)
 
 
 def parse(equation: str, xs: Any) -> tuple[list[str], str]:

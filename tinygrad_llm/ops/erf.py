@@ -14,7 +14,7 @@ _TWO_OVER_SQRT_PI = 2.0 / math.sqrt(math.pi)
 
 def erf_backward(xp: ArrayModule, dy: Array, x: Array) -> Array:
     """dx = dy 2 / sqrt(pi) e^(-x^2)."""
-    return dy * _TWO_OVER_SQRT_PI * xp.exp(-x * x)
+    return (dy * _TWO_OVER_SQRT_PI * xp.exp(-x * x)).astype(x.dtype, copy=False)
 
 
 @register(

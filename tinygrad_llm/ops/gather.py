@@ -15,7 +15,9 @@ from tinygrad_llm.autograd.axes import normalize_axis
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.backend import Array, array_module, is_array, plain_array
 from tinygrad_llm.backend.compute import add_at
+from tinygrad_llm.backend.promotion import as_element
 from tinygrad_llm.errors import DTypeError, IndexRangeError, ShapeError
+from tinygrad_llm.ops._shape import unbroadcast
 
 
 def places(op: str, xp: Any, x: Array, index: Any, axis: int) -> tuple[Array, ...]:
@@ -125,21 +127,19 @@ class _Scattering(Function):
         axis = normalize_axis(ctx.name, axis, x.ndim)
         ctx.save(*places(ctx.name, ctx.xp, x, index, axis))
         shape = ctx.saved[axis].shape
-        ctx.is_number = not getattr(src, "shape", ())
-        if ctx.is_number:
-            return ctx.xp.broadcast_to(ctx.xp.asarray(src, x.dtype), shape)
-        if src.shape != shape:
+        if not hasattr(src, "dtype"):
+            return ctx.xp.broadcast_to(as_element(ctx.name, src, x.dtype), shape)
+        ctx.src_like = src.shape, src.dtype
+        if src.shape not in ((), shape):
             raise ShapeError(
                 f"{ctx.name}: src must be a number or have the index's shape {shape}, got "
                 f"{src.shape}."
             )
-        ctx.src_dtype = src.dtype
-        return src.astype(x.dtype, copy=False)
+        return ctx.xp.broadcast_to(src.astype(x.dtype, copy=False), shape)
 
     def source_gradient(ctx, dy: Array) -> Array:
         """The gradient at the places written to."""
-        taken = dy[ctx.saved]
-        return taken.sum() if ctx.is_number else taken.astype(ctx.src_dtype, copy=False)
+        return unbroadcast(dy[ctx.saved], *ctx.src_like)
 
 
 @register("scatter", family="selection", samples=_scattered, wrong={"both get all": _kept_and_put})

@@ -140,7 +140,8 @@ class Normalization(Function):
 
 def check_affine(op: str, x: Array, weight: Array | None, bias: Array | None) -> None:
     """Raise an error unless x has an axis, weight and bias have its length, and all are floats."""
-    require_float(op, x, weight, bias)
+    require_float(op, x)
+    require_float(op, weight, bias)
     if not x.ndim:
         raise ShapeError(f"{op}: x must have at least one axis to normalize along, got shape ().")
     for name, p in (("weight", weight), ("bias", bias)):
@@ -254,6 +255,7 @@ class AddLayerNorm(Normalization):
     def forward(
         ctx, x: Array, residual: Array, weight: Array, bias: Array, eps: float = 1e-5
     ) -> tuple[Array, Array]:
+        require_float("add_layer_norm", x, residual)
         if x.shape != residual.shape:
             raise ShapeError(
                 f"add_layer_norm: x and residual must have one shape, got {x.shape} and "

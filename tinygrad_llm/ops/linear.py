@@ -96,7 +96,7 @@ class Linear(Function):
 
     def forward(ctx, x: Array, weight: Array, bias: Array | None = None) -> Array:
         check_linear_shapes("linear", x, weight, bias)
-        ctx.dtypes = x.dtype, weight.dtype
+        ctx.dtypes = [None if a is None else a.dtype for a in (x, weight, bias)]
         if x.dtype is not weight.dtype:
             x, weight = of_one_dtype((x, weight))
         if ctx.requires_grad:
@@ -109,15 +109,13 @@ class Linear(Function):
         n_args = len(ctx.needs)
         needs = (*ctx.needs, False)[:3]
         targets = [ctx.gradient_target(i) if needs[i] else (None, False) for i in (1, 2)]
-        dx, dw, db = linear_backward(
-            ctx.xp, as_rows(dy), as_rows(x), weight, needs,
-            *(None if accumulate else target for target, accumulate in targets),
-        )  # fmt: skip
-        if dx is not None:
-            dx = dx.reshape(x.shape).astype(ctx.dtypes[0], copy=False)
-        if dw is not None and targets[0][0] is None:
-            dw = dw.astype(ctx.dtypes[1], copy=False)
-        return (dx, dw, db)[:n_args]
+        into = [None if accumulate else target for target, accumulate in targets]
+        dx, dw, db = linear_backward(ctx.xp, as_rows(dy), as_rows(x), weight, needs, *into)
+        dx = None if dx is None else dx.reshape(x.shape)
+        return tuple(
+            g if g is None or g is target else g.astype(dtype, copy=False)
+            for g, target, dtype in zip((dx, dw, db), (None, *into), ctx.dtypes, strict=True)
+        )[:n_args]
 
 
 def check_linear_shapes(op: str, x: Array, weight: Array, bias: Array | None) -> None:

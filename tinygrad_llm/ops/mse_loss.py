@@ -9,6 +9,7 @@ import numpy as np
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.backend.promotion import of_one_dtype, require_float
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._reduction import check_reduction
 
@@ -74,6 +75,8 @@ class MSELoss(Function):
                 "one of them, such as with .reshape(-1)."
             )
         ctx.dtypes = x.dtype, target.dtype
+        x, target = of_one_dtype((x, target))
+        require_float("mse_loss", x)
         error = x.astype(accumulate_dtype(x.dtype), copy=False) - target
         ctx.save(error)
         ctx.share = 1 / x.size if reduction == "mean" and x.size else 1

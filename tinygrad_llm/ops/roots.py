@@ -69,4 +69,4 @@ class Rsqrt(Function):
 
     def backward(ctx, dy: Array) -> Array:
         (y,) = ctx.saved
-        return dy * -0.5 * (y * y * y)
+        return -dy * (y * y * y) / 2

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample
 from tinygrad_llm.backend import Array, ArrayModule, plain_array
-from tinygrad_llm.backend.promotion import converted, result_dtype
+from tinygrad_llm.backend.promotion import as_element, converted, result_dtype
 from tinygrad_llm.errors import DTypeError
 from tinygrad_llm.ops._shape import broadcast_error, unbroadcast
 from tinygrad_llm.ops.arithmetic import Elementwise
@@ -111,15 +111,16 @@ class MaskedFill(Function):
 
     def forward(ctx, x: Array, mask: Any, value: float) -> Array:
         mask = _as_mask("masked_fill", ctx.xp, mask)
+        value = as_element("masked_fill", value, x.dtype)
         ctx.save(mask)
         try:
-            return choose(ctx.xp, ctx.xp.broadcast_to(mask, x.shape), x.dtype.type(value), x)
+            return choose(ctx.xp, ctx.xp.broadcast_to(mask, x.shape), value, x)
         except ValueError as error:
             raise broadcast_error("masked_fill", x, mask) from error
 
     def backward(ctx, dy: Array) -> Array:
         (mask,) = ctx.saved
-        return choose(ctx.xp, mask, dy.dtype.type(0), dy)
+        return where_or_zero(ctx.xp, ~mask, dy)
 
 
 def _two(rng: np.random.Generator) -> list[Any]:
@@ -145,9 +146,12 @@ class _Larger(Elementwise):
 
     def backward(ctx, dy: Array) -> Any:
         (share,) = ctx.saved
-        da = unbroadcast(dy * share, *ctx.a_like) if ctx.needs[0] else None
-        db = unbroadcast(dy * (1 - share), *ctx.b_like) if ctx.needs[1] else None
-        return da, db
+        xp, shares = ctx.xp, (share, 1 - share)
+        da, db = (where_or_zero(xp, s > 0, dy * xp.where(s > 0, s, 1)) for s in shares)
+        return (
+            unbroadcast(da, *ctx.a_like) if ctx.needs[0] else None,
+            unbroadcast(db, *ctx.b_like) if ctx.needs[1] else None,
+        )
 
 
 def _both_get_all(ctx: Any, dy: Array) -> Any:
