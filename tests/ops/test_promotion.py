@@ -9,6 +9,7 @@ from tinygrad_llm import functional as F
 from tinygrad_llm.backend.dtypes import as_dtype, is_float
 from tinygrad_llm.backend.promotion import result_dtype
 from tinygrad_llm.errors import DTypeError
+from tinygrad_llm.ops.select import Maximum, Minimum
 
 NAMES = {"b1": "bool", "u1": "uint8", "i1": "int8", "i2": "int16", "i4": "int32", "i8": "int64",
          "f2": "float16", "bf": "bfloat16", "f4": "float32", "f8": "float64"}  # fmt: skip
@@ -82,9 +83,13 @@ OPS = {
     "multiply": (lambda a, b: a * b, 1),
     "divide": (lambda a, b: a / b, 1),
     "power": (lambda a, b: a**b, 1),
+    "maximum": (Maximum.apply, 1),
+    "minimum": (Minimum.apply, 1),
+    "floor_divide": (lambda a, b: a // b, 1),
+    "remainder": (lambda a, b: a % b, 0),
     "where": (lambda a, b: F.where(np.array([True]), a, b), 1),
 }
-REFUSED_FOR_BOOLS = ("subtract", "power")
+REFUSED_FOR_BOOLS = ("subtract", "power", "remainder", "floor_divide")
 
 
 def check(name, op, value, a, b, dtype):
@@ -104,7 +109,7 @@ def check(name, op, value, a, b, dtype):
         assert out.dtype == dtype
         expected = np.bool_(True) if dtype.kind == "b" else value
         assert (out.detach().numpy() == expected).all()
-        if leaves:
+        if leaves and name != "floor_divide":
             out.backward(np.ones(out.shape, dtype))
             assert all(leaf.grad.dtype == leaf.dtype for leaf in leaves)
 

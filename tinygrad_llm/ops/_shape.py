@@ -13,6 +13,7 @@ def unbroadcast(dy: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:
     """The gradient of a broadcast operand: ``dy`` summed over the axes that were repeated.
 
     If y[i, j] = f(x[j]), each x[j] acts on every y[i, j], so dx[j] = sum over i of dy[i, j].
+    16-bit numbers are added up in float32: a running sum of ones would stop at 256 in bfloat16.
 
     Args:
         dy: gradient of the broadcast result's shape.

@@ -70,6 +70,14 @@ class Elementwise(Function):
 
 
 
+def number_dtype(a: Any, b: Any) -> np.dtype:
+    """`result_dtype` for ops that do not take two bools."""
+    dtype = result_dtype(a, b)
+    if dtype.kind == "b":
+        raise DTypeError("expected numbers, got bools. Use .astype('int64') or .astype('float32').")
+    return dtype
+
+
 @register("add", family="arithmetic", samples=pairs, wrong={"one copy only": one_copy_only})
 class Add(Elementwise):
     """y = a + b
@@ -105,6 +113,8 @@ class Subtract(Elementwise):
 
     Shapes: a, b broadcastable; y their common shape.
     """
+
+    dtype_of_result = staticmethod(number_dtype)
 
     def forward(ctx, a: Any, b: Any) -> Array:
         return ctx.compute(ctx.xp.subtract, a, b)
@@ -187,10 +197,8 @@ class Divide(Elementwise):
 
 
 def _power_dtype(a: Any, b: Any) -> np.dtype:
-    """`result_dtype`; a DTypeError for powers that integers and bools do not have."""
-    dtype = result_dtype(a, b)
-    if dtype.kind == "b":
-        raise DTypeError("bools have no powers. Use .astype('int64') or .astype('float32').")
+    """`number_dtype`; a DTypeError for powers that integers do not have."""
+    dtype = number_dtype(a, b)
     if dtype.kind in "iu" and (to_numpy(b) < 0 if hasattr(b, "dtype") else np.less(b, 0)).any():
         raise DTypeError("an integer to a negative power is a fraction. Use .astype('float32').")
     return dtype

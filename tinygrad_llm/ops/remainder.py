@@ -10,7 +10,7 @@ from tinygrad_llm.autograd import register, sample
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.backend import Array
 from tinygrad_llm.ops._shape import unbroadcast
-from tinygrad_llm.ops.arithmetic import Elementwise
+from tinygrad_llm.ops.arithmetic import Elementwise, number_dtype
 
 
 def _quotients(rng: np.random.Generator) -> list[Any]:
@@ -49,6 +49,8 @@ class Remainder(Elementwise):
     Shapes: a, b broadcastable; y their common shape.
     """
 
+    dtype_of_result = staticmethod(number_dtype)
+
     def forward(ctx, a: Any, b: Any) -> Array:
         ctx.save(a, b)
         return ctx.compute(ctx.xp.remainder, a, b)
@@ -67,6 +69,7 @@ class FloorDivide(Elementwise):
     """
 
     name = "floor_divide"
+    dtype_of_result = staticmethod(number_dtype)
 
     def forward(ctx, a: Any, b: Any) -> Array:
         return ctx.compute(ctx.xp.floor_divide, a, b)
