@@ -5,7 +5,7 @@ import pytest
 
 import tinygrad_llm as tg
 from tinygrad_llm import nn
-from tinygrad_llm.errors import ConfigError, ShapeError
+from tinygrad_llm.errors import ConfigError, GraphError, ShapeError
 
 # Raschka's six words "Your journey starts with one step" as vectors, chapter 3 of the book.
 WORDS = np.array(
@@ -203,3 +203,15 @@ def test_pytorchs_names_of_our_arguments(rng):
         tg.functional.attention_qkv(qkv, 2, is_causal=False).numpy(),
         tg.functional.attention_qkv(qkv, 2, causal=False).numpy(),
     )
+
+
+def test_a_cache_is_refused_where_gradients_would_get_lost_in_it():
+    attention = nn.MultiHeadAttention(4, 2)
+    cache = nn.KVCache(1, 1, 2, 8, 2).layers[0]
+    x = tg.tensor(np.ones((1, 2, 4), np.float32))
+    with tg.no_grad():
+        attention(x, cache=cache)
+    with pytest.raises(GraphError, match="no gradient goes through a cache.*no_grad"):
+        attention(x, cache=cache)
+    attention.requires_grad_(False)
+    assert attention(x, cache=cache).shape == (1, 2, 4)

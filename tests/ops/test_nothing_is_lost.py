@@ -90,3 +90,28 @@ def test_a_tensor_that_requires_a_gradient_gets_it_or_is_refused(op, number):
 
 def _constant(x):
     return tg.Tensor(x) if is_array(x) else x
+
+
+@pytest.mark.parametrize(("op", "number"), CASES)
+def test_gradients_share_no_memory_and_the_one_that_arrives_stays(op, number):
+    args, kwargs = tensors_of(op, number)
+    leaves = [t for t in only_tensors(args, kwargs) if t.requires_grad]
+    values = [t.numpy().copy() for t in leaves]
+    y = op.function.apply(*args, **kwargs)
+    parts = y if isinstance(y, tuple) else (y,)
+    dys = [np.random.default_rng(i).normal(size=part.shape) for i, part in enumerate(parts)]
+    given = [dy.copy() for dy in dys]
+    for part, dy in zip(parts, dys, strict=True):
+        part.backward(dy, retain_graph=True)
+    arrays = [t.grad for t in leaves if t.grad is not None] + dys + [t.numpy() for t in leaves]
+    for i, a in enumerate(arrays):
+        assert not any(np.shares_memory(a, b) for b in arrays[:i])
+    first = [None if t.grad is None else t.grad.copy() for t in leaves]
+    for part, dy in zip(parts, dys, strict=True):
+        part.backward(dy, retain_graph=True)
+    for t, value, gradient in zip(leaves, values, first, strict=True):
+        np.testing.assert_array_equal(t.numpy(), value)
+        if gradient is not None:
+            np.testing.assert_allclose(t.grad, 2 * gradient, rtol=1e-12)
+    for dy, before in zip(dys, given, strict=True):
+        np.testing.assert_array_equal(dy, before)

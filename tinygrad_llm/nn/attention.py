@@ -8,7 +8,7 @@ from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.autograd.keywords import attention_names
 from tinygrad_llm.backend.random import Generator, Key
-from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.errors import ConfigError, GraphError
 from tinygrad_llm.nn._checks import check_heads, check_size
 from tinygrad_llm.nn.dropout import Dropout
 from tinygrad_llm.nn.kv_cache import LayerCache
@@ -96,7 +96,12 @@ class MultiHeadAttention(Module):
         qkv = self.qkv(x)  # (B, T, 3C)
         if cache is None:
             return self._attend(*_split_heads(qkv, self.n_head), self.causal, mask)
-        # No gradient goes this way, so the views are taken of the arrays, at a tenth of the time.
+        if qkv.requires_grad:
+            raise GraphError(
+                "MultiHeadAttention: no gradient goes through a cache. Use it inside `with "
+                "tg.no_grad():`, or train on whole sequences without one."
+            )
+        # So the views are taken of the arrays, at a tenth of the time.
         q, k, v = _split_heads(qkv.data, self.n_head)  # (B, H, T, D)
         k, v = cache.append(k, v)  # (B, H, S, D)
         p, key = self._dropout()
