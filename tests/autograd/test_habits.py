@@ -210,6 +210,19 @@ def test_conversions_by_name():
     assert x.grad.tolist() == [2, 2, 2]
 
 
+def test_a_tensor_moves_to_a_device_a_type_or_both():
+    x = tg.tensor([1.0], requires_grad=True)
+    for y in (x.to("cpu", tg.float64), x.to(device="cpu", dtype="float64", non_blocking=True),
+              x.to(tg.zeros(1, dtype=tg.float64)), x.to(tg.float64)):  # fmt: skip
+        assert (y.dtype, y.device) == (tg.float64, "cpu")
+        assert y.requires_grad
+    assert x.to("cpu") is x
+    with pytest.raises(tg.errors.ConfigError, match="a device, a dtype, or both"):
+        x.to()
+    with pytest.raises(DTypeError):
+        x.to("gpu")
+
+
 def test_an_integer_is_an_index_of_python():
     assert [10, 20, 30][tg.tensor(1)] == 20
     assert list(range(tg.tensor([3]))) == [0, 1, 2]

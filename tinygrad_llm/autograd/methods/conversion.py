@@ -9,6 +9,7 @@ import numpy as np
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.backend import parse_device
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype
+from tinygrad_llm.errors import ConfigError
 
 if TYPE_CHECKING:
     from tinygrad_llm.autograd.tensor import Tensor
@@ -19,18 +20,31 @@ class Conversion:
 
     __slots__ = ()
 
-    def to(self: Any, device_or_dtype: Any) -> Tensor:
-        """This tensor on another device or with another dtype; gradients flow through.
+    def to(
+        self: Any, *where: Any, device: str | None = None, dtype: DTypeLike = None,
+        non_blocking: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """This tensor on another device, with another dtype, or both; gradients flow through.
+
+        Args:
+            where: a device such as ``"cuda"``, a dtype, both, or a tensor to be like.
+            device, dtype: the same by name.
+            non_blocking: taken from PyTorch's calls; the next op waits for the values either way.
 
         Raises:
             DeviceError: the device is unknown or absent.
             DTypeError: neither a device nor a dtype.
+            ConfigError: nothing was asked for.
         """
-        name = device_or_dtype
-        if isinstance(name, str) and name.partition(":")[0] in ("cpu", "cuda"):
-            parse_device(name)
-            return self if name == self.device else OPS["to_device"](self, device=name)
-        return self.astype(name)
+        targets = [*where, *(x for x in (device, dtype) if x is not None)]
+        if not targets:
+            raise ConfigError("to: give a device, a dtype, or both.")
+        moved = self
+        for target in targets:
+            like = hasattr(target, "is_leaf_edge")
+            for one in (target.device, target.dtype) if like else (target,):
+                moved = _moved(moved, one)
+        return moved
 
     def astype(self: Any, dtype: DTypeLike) -> Tensor:
         """This tensor with another dtype; gradients flow through between float types."""
@@ -88,3 +102,11 @@ class Conversion:
     def contiguous(self: Any) -> Tensor:
         """The same elements in C order: this tensor where they are, otherwise a copy."""
         return self if self.data.flags.c_contiguous else self.clone()
+
+
+def _moved(x: Any, device_or_dtype: Any) -> Tensor:
+    name = device_or_dtype
+    if isinstance(name, str) and name.partition(":")[0] in ("cpu", "cuda"):
+        parse_device(name)
+        return x if name == x.device else OPS["to_device"](x, device=name)
+    return x.astype(name)
