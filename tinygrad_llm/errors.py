@@ -33,7 +33,8 @@ class OutOfMemoryError(DeviceError, MemoryError):
 
 
 class GradientError(TinygradLLMError, ArithmeticError):
-    """A gradient check that failed: the derivative as written is not the derivative."""
+    """The derivative as written is not the derivative: a failed check, or a gradient of another
+    shape, type or number than the arguments'."""
 
 
 class GraphError(TinygradLLMError, RuntimeError):

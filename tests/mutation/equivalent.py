@@ -2,4 +2,20 @@
 
 from __future__ import annotations
 
-EQUIVALENT: dict[str, str] = {}
+EQUIVALENT: dict[str, str] = {
+    "tinygrad_llm/generation/beam_search.py _decided: done[-1].score >= most -> "
+    "(done[-1].score > most)": (
+        "Of equal scores the one found first is kept, whether the search goes on or not."
+    ),
+    "tinygrad_llm/generation/sampling.py _nucleus: reached[-1] >= wanted or k >= p.size -> "
+    "(reached[-1] >= wanted and k >= p.size)": (
+        "More candidates are sorted than needed, and cut to the same ones."
+    ),
+    "tinygrad_llm/generation/sampling.py penalize: scores > 0 -> (scores >= 0)": (
+        "A score of 0 is 0 divided by the penalty, and 0 times it."
+    ),
+    "tinygrad_llm/generation/scoring.py _logprobs_of: np.take_along_axis(log_softmax(logits), "
+    "wanted, axis=-1) -> np.take_along_axis(log_softmax(logits), wanted)": (
+        "The last axis is NumPy's default."
+    ),
+}

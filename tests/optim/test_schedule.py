@@ -132,6 +132,23 @@ def test_each_group_falls_to_the_lowest_rate_itself():
     assert schedule.lr_at(0) == 1.0
 
 
+@pytest.mark.parametrize(
+    ("schedule", "count"),
+    [(lr_scheduler.StepLR, "step_size"), (lr_scheduler.CosineAnnealingLR, "T_max")],
+)
+def test_one_step_is_the_fewest(schedule, count):
+    schedule(optimizer(), 1)
+    with pytest.raises(ConfigError, match=f"{count} must be an integer of at least 1, got 0"):
+        schedule(optimizer(), 0)
+
+
+def test_a_linear_schedule_of_one_step():
+    linear = lr_scheduler.LinearLR(optimizer(), start_factor=0.5, total_iters=1)
+    assert rates(linear, 3) == [0.5, 1, 1]
+    with pytest.raises(ConfigError, match="total_iters must be an integer of at least 1, got 0"):
+        lr_scheduler.LinearLR(optimizer(), total_iters=0)
+
+
 def test_pytorchs_names_refuse_and_hint():
     with pytest.raises(ConfigError, match="step_size must be an integer of at least 1, got 0"):
         lr_scheduler.StepLR(optimizer(), 0)

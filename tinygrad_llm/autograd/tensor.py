@@ -86,6 +86,8 @@ class Tensor(
             GraphError: nothing here requires a gradient, the tensor is not a scalar and no
                 gradient is given, the graph was freed, or a saved array was overwritten.
             ShapeError: the gradient has another shape than the tensor.
+            GradientError: an op's backward returned a gradient of another shape, type or number
+                than its arguments.
         """
         if not self.requires_grad:
             raise GraphError(
