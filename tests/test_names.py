@@ -7,6 +7,7 @@ import pytest
 
 import tinygrad_llm as tg
 from tinygrad_llm import names
+from tinygrad_llm.autograd import left_out
 from tinygrad_llm.errors import ConfigError, DTypeError, IndexRangeError, NumericsError, ShapeError
 
 
@@ -37,10 +38,15 @@ def test_a_method_is_a_function_too():
     np.testing.assert_allclose(w.grad, 0.5 / np.sqrt(x))
 
 
-@pytest.mark.parametrize("name", names.LEFT_OUT)
+@pytest.mark.parametrize("name", [*names.LEFT_OUT, "outer", "flip", "logical_and"])
 def test_a_name_that_is_left_out_says_what_to_write(name):
     with pytest.raises(AttributeError, match=rf"tg\.{name} is left out\. Use .+\."):
         getattr(tg, name)
+
+
+def test_nothing_is_both_there_and_left_out():
+    assert not set(names.LEFT_OUT) & set(dir(tg))
+    assert not set(left_out.LEFT_OUT) & set(dir(tg.Tensor))
 
 
 def test_a_misspelt_name_suggests_the_nearest():

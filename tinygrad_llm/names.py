@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm import functional
+from tinygrad_llm.autograd import left_out
 from tinygrad_llm.autograd.tensor import Tensor
 from tinygrad_llm.backend.dtypes import as_dtype
 from tinygrad_llm.errors import missing_name
@@ -60,6 +61,7 @@ LEFT_OUT = {
     "func": "loss.backward(), and x.grad",
     "hub": 'tg.nn.GPT.from_pretrained("gpt2")',
     "inference_mode": "tg.no_grad()",
+    "hstack": "tg.cat(tensors, axis=1)",
     "jit": "the model as it is",
     "linalg": "x.norm(axis=...), or np.linalg on x.numpy() without gradients",
     "load": "tg.pretrained.load_model(folder)",
@@ -67,6 +69,7 @@ LEFT_OUT = {
     "set_default_dtype": "dtype= where a tensor is made, and model.to(dtype)",
     "sparse": "x[index], which takes the elements alone",
     "utils": "tg.data for loaders, tg.checkpoint for recomputing",
+    "vstack": "tg.cat(tensors, axis=0)",
     "vmap": "a leading axis: every op takes batches",
 }
 
@@ -85,7 +88,7 @@ def lookup(name: str) -> Any:
         return FUNCTIONS[name]
     if name in METHODS:
         return _as_function(getattr(Tensor, name))
-    raise missing_name("tg", name, LEFT_OUT, ALL)
+    raise missing_name("tg", name, {**left_out.LEFT_OUT, **LEFT_OUT}, ALL)
 
 
 def _as_function(method: Callable[..., Any]) -> Callable[..., Any]:
