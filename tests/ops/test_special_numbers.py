@@ -21,7 +21,7 @@ def leaf(values, dtype="float32", device="cpu"):
 def gradient(f, values, dy=None, dtype="float32"):
     x = leaf(values, dtype)
     y = f(x)
-    y.backward(np.ones(y.shape) if dy is None else np.asarray(dy))
+    y.backward(np.broadcast_to(1.0 if dy is None else dy, y.shape))
     return x.grad
 
 
@@ -90,6 +90,23 @@ def test_an_exponent_over_the_base_zero():
     np.testing.assert_array_equal((tg.tensor([0.0]) ** tg.tensor([0.0])).numpy(), [1])
 
 
+def test_quotients_whose_divisor_cannot_be_squared():
+    b = leaf([1e-30, 1e30, -1e25])
+    (tg.tensor([1e-30, 1e30, 0.0]) / b).backward(np.ones(3))
+    np.testing.assert_allclose(b.grad, [-1e30, -1e-30, 0], rtol=1e-6)
+
+
+def test_the_remainder_and_its_gradient_round_alike():
+    a = tg.tensor(np.arange(1, 50) * np.float32(0.1))
+    b = leaf(np.full(49, 0.1))
+    y = a % b
+    y.backward(np.ones(49))
+    np.testing.assert_array_equal(b.grad, -(a.data // b.data))
+    infinite = leaf([INF, -INF])
+    (tg.tensor([-1.0, 1.0]) % infinite).backward(np.ones(2))
+    np.testing.assert_array_equal(infinite.grad, [1, 1])
+
+
 def test_the_first_power_is_a_copy():
     x = tg.tensor([1.0, 2.0])
     assert not np.shares_memory((x**1).data, x.data)
@@ -126,12 +143,16 @@ def test_variance_with_any_correction_far_from_zero(correction, n, center):
         (lambda x: x.max(axis=0), [1, 3, 2], INF, [0, INF, 0]),
         (lambda x: x.min(axis=0), [1, 3, 2], INF, [INF, 0, 0]),
         (lambda x: x.max(axis=0), [1, NAN, 2], 5, [0, 5, 0]),
+        (lambda x: x.relu(), [-1, NAN, 2], 5, [0, 5, 5]),
+        (lambda x: x.maximum(1.0), [0, NAN, 2], INF, [0, INF, INF]),
+        (lambda x: x.minimum(1.0), [0, NAN, 2], INF, [INF, INF, 0]),
         (lambda x: F.where(np.array([True, False, True]), x, 0.0), [1, 2, 3], [INF] * 3,
          [INF, 0, INF]),
         (lambda x: x.masked_fill(np.array([True, False, True]), 0), [1, 2, 3], [INF] * 3,
          [0, INF, 0]),
     ],
-    ids=["relu", "clip", "max", "min", "max of NaN", "where", "masked_fill"],
+    ids=["relu", "clip", "max", "min", "max of NaN", "relu of NaN",
+         "maximum", "minimum", "where", "masked_fill"],
 )  # fmt: skip
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.filterwarnings("ignore:invalid value")  # NumPy's, for the NaN in bfloat16

@@ -176,8 +176,9 @@ class Divide(Elementwise):
 
     dy/da = 1 / b and dy/db = -a / b^2:
 
-        da = dy / b          db = -dy a / b^2
+        da = dy / b          db = -dy a / b^2 = -dy (a / b) / b
 
+    The last form has no b^2, which can be infinite or 0 where the gradient is neither.
     Integers divided by integers give float32.
 
     Shapes: a, b broadcastable; y their common shape.
@@ -192,7 +193,7 @@ class Divide(Elementwise):
     def backward(ctx, dy: Array) -> Any:
         a, b = ctx.saved
         da = unbroadcast(dy / b, *ctx.a_like) if ctx.needs[0] else None
-        db = unbroadcast(-dy * a / (b * b), *ctx.b_like) if ctx.needs[1] else None
+        db = unbroadcast(-dy * (a / b) / b, *ctx.b_like) if ctx.needs[1] else None
         return da, db
 
 

@@ -46,7 +46,7 @@ class Relu(Function):
 
     def backward(ctx, dy: Array) -> Array:
         (y,) = ctx.saved
-        return where_or_zero(ctx.xp, y > 0, dy)
+        return where_or_zero(ctx.xp, ~(y <= 0), dy)  # at a NaN too, which shall be seen
 
 
 @register(

@@ -58,7 +58,7 @@ class Remainder(Elementwise):
     def backward(ctx, dy: Array) -> Any:
         a, b = ctx.saved
         da = unbroadcast(dy, *ctx.a_like) if ctx.needs[0] else None
-        db = unbroadcast(-dy * ctx.xp.floor(a / b), *ctx.b_like) if ctx.needs[1] else None
+        db = unbroadcast(-dy * ctx.xp.floor_divide(a, b), *ctx.b_like) if ctx.needs[1] else None
         return da, db
 
 

@@ -140,8 +140,8 @@ class _Larger(Elementwise):
         """The chosen elements; keeps how much of each is a's."""
         y = ctx.compute(ufunc, a, b)
         if ctx.requires_grad:
-            share = (a == y).astype(y.dtype)
-            ctx.save(share - 0.5 * (a == b).astype(y.dtype))
+            a_won, b_won = ((x == y) | (x != x) for x in (a, b))  # a NaN wins, and equals nothing
+            ctx.save(a_won.astype(y.dtype) / (a_won.astype(y.dtype) + b_won))
         return y
 
     def backward(ctx, dy: Array) -> Any:
