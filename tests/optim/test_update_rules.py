@@ -274,3 +274,12 @@ def test_infinite_and_nan_gradients_are_not_taken_for_large_ones():
         optimizer.step()
     assert np.isnan(p.data[:2]).all()
     assert np.isfinite(p.data[2])
+
+
+def test_without_weight_decay_an_infinite_parameter_stays_infinite():
+    p = nn.Parameter(np.ones(2, np.float32))
+    optimizer = SGD([p], lr=0.1)
+    for _ in range(2):
+        p.grad = np.array([np.inf, 1.0], np.float32)
+        optimizer.step()
+    np.testing.assert_allclose(p.data, [-np.inf, 0.8])

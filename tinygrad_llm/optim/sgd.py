@@ -21,8 +21,9 @@ def sgd_update(
     settings: Mapping[str, Any],
 ) -> None:
     """One step for parameters p, gradients g and velocity (None without momentum), in place."""
-    xp.multiply(p, settings["weight_decay"], out=scratch)
-    scratch += g
+    scratch[...] = g
+    if settings["weight_decay"]:  # 0 times an infinite parameter is NaN
+        scratch += settings["weight_decay"] * p
     if velocity is not None:
         velocity *= settings["momentum"]
         velocity += scratch
