@@ -130,3 +130,27 @@ def test_parts_of_a_split_that_nobody_uses_have_gradient_zero(part):
     expected = np.zeros((2, 6))
     expected[:, 2 * part : 2 * part + 2] = 5
     np.testing.assert_array_equal(x.grad, expected)
+
+
+@pytest.mark.parametrize(("function", "slopes"), [
+    (lambda x: x.maximum(2.0), [0, 0.5, 1]), (lambda x: x.minimum(2.0), [1, 0.5, 0]),
+], ids=["maximum", "minimum"])  # fmt: skip
+def test_two_equal_operands_share_the_gradient(function, slopes):
+    assert gradient(function, [1.0, 2.0, 3.0]) == slopes
+    x = Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    infinite = np.array([np.inf if s == 0 else 1.0 for s in slopes], np.float32)
+    function(x).backward(infinite)
+    assert x.grad.tolist() == slopes  # 0 where it has no part, not 0 times infinity
+    both = Tensor([2.0], requires_grad=True)
+    both.maximum(both).sum().backward()
+    assert both.grad.tolist() == [1.0]
+
+
+def test_a_row_of_minus_infinity_has_a_sum_of_exponentials_without_slope():
+    rows = [[-np.inf, -np.inf], [0.0, -np.inf]]
+    assert gradient(lambda x: x.logsumexp(axis=1), rows) == [[0, 0], [1, 0]]
+
+
+def test_a_product_with_a_factor_0_has_the_slope_of_the_others():
+    assert gradient(lambda x: x.prod(axis=0), [0.0, 2.0, 3.0]) == [6, 0, 0]
+    assert gradient(lambda x: x.prod(), [0.0, 2.0, 0.0]) == [0, 0, 0]

@@ -137,21 +137,21 @@ class _Larger(Elementwise):
     """Base of maximum and minimum: the gradient goes to the chosen one, and equal ones share it."""
 
     def pick(ctx, ufunc: Any, a: Any, b: Any) -> Array:
-        """The chosen elements; keeps how much of each is a's."""
+        """The chosen elements; keeps whose they are."""
         y = ctx.compute(ufunc, a, b)
         if ctx.requires_grad:
-            a_won, b_won = ((x == y) | (x != x) for x in (a, b))  # a NaN wins, and equals nothing
-            ctx.save(a_won.astype(y.dtype) / (a_won.astype(y.dtype) + b_won))
+            ctx.save(*((x == y) | (x != x) for x in (a, b)))  # a NaN wins, and equals nothing
         return y
 
     def backward(ctx, dy: Array) -> Any:
-        (share,) = ctx.saved
-        xp, shares = ctx.xp, (share, 1 - share)
-        da, db = (where_or_zero(xp, s > 0, dy * xp.where(s > 0, s, 1)) for s in shares)
-        return (
-            unbroadcast(da, *ctx.a_like) if ctx.needs[0] else None,
-            unbroadcast(db, *ctx.b_like) if ctx.needs[1] else None,
-        )
+        a_won, b_won = ctx.saved
+        share = ctx.xp.where(a_won & b_won, dy * 0.5, dy)
+        da = db = None
+        if ctx.needs[0]:
+            da = unbroadcast(where_or_zero(ctx.xp, a_won, share), *ctx.a_like)
+        if ctx.needs[1]:
+            db = unbroadcast(where_or_zero(ctx.xp, b_won, share), *ctx.b_like)
+        return da, db
 
 
 def _both_get_all(ctx: Any, dy: Array) -> Any:
