@@ -14,7 +14,7 @@ from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import FLOAT32, is_integer
 from tinygrad_llm.backend.promotion import result_dtype
 from tinygrad_llm.errors import ConfigError
-from tinygrad_llm.ops.select import where_or_zero
+from tinygrad_llm.ops.select import where_or_zero, zero_where
 
 
 def _away_from_zero(rng: np.random.Generator) -> list[Any]:
@@ -46,7 +46,7 @@ class Relu(Function):
 
     def backward(ctx, dy: Array) -> Array:
         (y,) = ctx.saved
-        return where_or_zero(ctx.xp, ~(y <= 0), dy)  # at a NaN too, which shall be seen
+        return zero_where(ctx.xp, y <= 0, dy)  # at a NaN too, which shall be seen
 
 
 @register(

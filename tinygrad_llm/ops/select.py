@@ -36,6 +36,12 @@ def where_or_zero(xp: ArrayModule, mask: Array, dy: Array) -> Array:
     return y if y.dtype is dy.dtype else y.astype(dy.dtype)
 
 
+def zero_where(xp: ArrayModule, mask: Array, dy: Array) -> Array:
+    """0 where the mask is true, dy elsewhere."""
+    y = xp.where(mask, 0, dy)
+    return y if y.dtype is dy.dtype else y.astype(dy.dtype)
+
+
 def _choices(rng: np.random.Generator) -> list[Any]:
     mask = rng.random((3, 4)) < 0.5
     a, b = rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
@@ -84,7 +90,7 @@ class Where(Function):
         (cond,) = ctx.saved
         xp = ctx.xp
         da = unbroadcast(where_or_zero(xp, cond, dy), *ctx.a_like) if ctx.needs[1] else None
-        db = unbroadcast(where_or_zero(xp, ~cond, dy), *ctx.b_like) if ctx.needs[2] else None
+        db = unbroadcast(zero_where(xp, cond, dy), *ctx.b_like) if ctx.needs[2] else None
         return None, da, db
 
 
@@ -120,7 +126,7 @@ class MaskedFill(Function):
 
     def backward(ctx, dy: Array) -> Array:
         (mask,) = ctx.saved
-        return where_or_zero(ctx.xp, ~mask, dy)
+        return zero_where(ctx.xp, mask, dy)
 
 
 def _two(rng: np.random.Generator) -> list[Any]:
