@@ -5,7 +5,8 @@ a number by one, an argument not passed on, a statement left out. The changes ar
 syntax tree, so each mutant is valid Python, and applied to the text, so that all else stays.
 
 What is not changed: docstrings, annotations, messages of errors, what only names or prints, and
-what stands outside of functions (among it the samples and planted mistakes of the registry).
+what stands outside of functions. Samples and planted mistakes of the registry are no part of the
+program either.
 
 Source: DeMillo, Lipton & Sayward, "Hints on test data selection: help for the practicing
 programmer", 1978; the operators are among those of Offutt et al., "An experimental determination
@@ -128,7 +129,7 @@ class _Finder(ast.NodeVisitor):
 
     def _enter(self, node: ast.FunctionDef | ast.ClassDef) -> None:
         """Into a function or class: its body and default values, not its decorators."""
-        if node.name.endswith(("_composed", "_repr", "__repr__", "samples")):
+        if _shows_the_op(node, inside=bool(self.scope)) or node.name.endswith("_repr"):
             return
         self.scope.append(node.name)
         is_function = isinstance(node, ast.FunctionDef)
@@ -154,6 +155,14 @@ class _Finder(ast.NodeVisitor):
     def _characters(self, line: int, n_bytes: int) -> int:
         text = self.source[self.line_starts[line - 1] : self.line_starts[line]]
         return len(text.encode()[:n_bytes].decode())
+
+
+def _shows_the_op(node: ast.FunctionDef | ast.ClassDef, inside: bool) -> bool:
+    """Samples, planted mistakes, composed forms: what a registry entry says about an op."""
+    if isinstance(node, ast.ClassDef) or inside:
+        return False
+    first = node.args.args[0].arg if node.args.args else ""
+    return first in ("rng", "ctx") or node.name.endswith("_composed")
 
 
 def _is_strict(node: ast.AST) -> bool:

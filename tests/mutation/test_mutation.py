@@ -23,6 +23,10 @@ def clipped(x: int = 3, *, low=-1, name: "a < b" = "é"):
 
 def clipped_composed(x):
     return x + 1
+
+
+def _planted(ctx, dy):
+    return x + 1
 '''
 
 

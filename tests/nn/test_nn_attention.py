@@ -37,6 +37,13 @@ def test_first_step_equals_the_loop():
     tg.gradcheck(step, [WORDS])
 
 
+def test_first_step_takes_rows_of_a_batch_one_by_one(rng):
+    step = nn.SelfAttentionV1(3, 2).to("float64")
+    batch = rng.normal(size=(2, 5, 3))
+    for x, y in zip(batch, step(tg.tensor(batch)).data, strict=True):
+        np.testing.assert_allclose(y, step(tg.tensor(x)).data, rtol=1e-12)
+
+
 def test_second_step_equals_the_first():
     one, two = nn.SelfAttentionV1(3, 2).to("float64"), nn.SelfAttentionV2(3, 2).to("float64")
     one.w_query.data, one.w_key.data, one.w_value.data = weights_of(two.query, two.key, two.value)

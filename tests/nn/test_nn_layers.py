@@ -142,6 +142,37 @@ def test_bad_settings_are_refused(build):
         build()
 
 
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda g: nn.Linear(3, 4, generator=g),
+        lambda g: nn.Embedding(5, 3, generator=g),
+        lambda g: nn.FeedForward(3, generator=g),
+        lambda g: nn.SelfAttentionV1(3, 2, generator=g),
+        lambda g: nn.SelfAttentionV2(3, 2, qkv_bias=True, generator=g),
+        lambda g: nn.CausalAttention(3, 2, 5, generator=g),
+        lambda g: nn.MultiHeadAttentionWrapper(3, 2, 5, generator=g),
+        lambda g: nn.MultiHeadAttention(4, 2, generator=g),
+        lambda g: nn.TransformerBlock(4, 2, generator=g),
+        lambda g: nn.LoRALinear(nn.Linear(3, 4, generator=g), generator=g),
+        lambda g: nn.GPT(nn.GPTConfig(7, 4, 1, 2, 4), generator=g),
+    ],
+)
+def test_all_initial_values_come_from_the_generator_that_is_given(build):
+    tg.manual_seed(1)
+    before = tg.default_generator().state()
+    first = build(tg.Generator(5))
+    assert tg.default_generator().state() == before
+    tg.manual_seed(2)
+    for p, q in zip(first.parameters(), build(tg.Generator(5)).parameters(), strict=True):
+        np.testing.assert_array_equal(p.data, q.data)
+    other = build(tg.Generator(6))
+    matrices = [(p, q) for p, q in zip(first.parameters(), other.parameters(), strict=True)
+                if p.ndim == 2 and p.data.any()]  # fmt: skip
+    assert matrices
+    assert all((p.data != q.data).any() for p, q in matrices)
+
+
 def test_a_wrong_width_says_both_shapes():
     with pytest.raises(ShapeError, match=r"\(2, 3\).*\(5, 4\)"):
         nn.Linear(4, 5)(np.zeros((2, 3)))
