@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm import ops  # noqa: F401  (enters all ops into the registry)
+from tinygrad_llm.autograd.arrays import array_of
 from tinygrad_llm.autograd.keywords import attention_names, both_names
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.tensor import Tensor
@@ -264,7 +265,7 @@ def einsum(equation: str, *operands: Any) -> Tensor:
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
     """``a`` where the condition is true, ``b`` elsewhere."""
-    mask = condition.data if isinstance(condition, Tensor) else condition
+    mask = array_of("where", condition)
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         a = Tensor(a)
     return OPS["where"](mask, a, b)

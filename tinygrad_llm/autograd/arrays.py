@@ -11,6 +11,20 @@ from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, check_dtype, defaul
 from tinygrad_llm.errors import DTypeError, IndexRangeError, ShapeError
 
 
+def array_of(owner: str, x: Any) -> Any:
+    """The array of a Tensor; what else is given passes through `plain_array`.
+
+    Raises:
+        DTypeError: a masked array or an np.matrix.
+    """
+    return x.data if is_tensor(x) else plain_array(owner, x)
+
+
+def is_tensor(x: Any) -> bool:
+    """Whether ``x`` is a Tensor, whose class is built on this module and cannot be named here."""
+    return getattr(x, "is_leaf_edge", False)
+
+
 def as_array(data: Any, dtype: DTypeLike | None = None, device: str | None = None) -> Array:
     """The array of a new tensor: Python floats become float32, NumPy's numbers keep their type.
 
@@ -21,14 +35,13 @@ def as_array(data: Any, dtype: DTypeLike | None = None, device: str | None = Non
             unequal lengths.
         DeviceError: the device is unknown or absent.
     """
-    data = getattr(data, "data", data) if hasattr(data, "is_leaf_edge") else data
+    data = array_of("tensor", data)
     target = None if dtype is None else as_dtype(dtype)
     if not is_array(data):
         typed = hasattr(_first_element(data), "dtype")
         data = _from_lists(data)
         if data.dtype == np.float64 and target is None and not typed:
             target = default_float()
-    data = plain_array("tensor", data)
     found = check_dtype("tensor", data.dtype)
     target = found if target is None else target
     if data.dtype != target:
@@ -64,10 +77,8 @@ def plain_index(index: Any) -> Any:
     """An index with arrays in place of Tensors and lists."""
     if isinstance(index, tuple):
         return tuple(plain_index(i) for i in index)
-    if hasattr(index, "is_leaf_edge"):
-        return index.data
     if not isinstance(index, list):
-        return plain_array("indexing", index)
+        return array_of("indexing", index)
     array = np.asarray(index)
     return array if array.size else array.astype(np.intp)  # to NumPy [] is a list of floats
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import engine
-from tinygrad_llm.autograd.arrays import as_array, is_view_of
+from tinygrad_llm.autograd.arrays import array_of, as_array, is_view_of
 from tinygrad_llm.autograd.copies import Copies
 from tinygrad_llm.autograd.exports import Exports
 from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
@@ -29,7 +29,7 @@ from tinygrad_llm.autograd.methods import (
 )
 from tinygrad_llm.autograd.operators import Operators
 from tinygrad_llm.autograd.registry import EXTENSIONS
-from tinygrad_llm.backend import Array, array_module, plain_array
+from tinygrad_llm.backend import Array, array_module
 from tinygrad_llm.backend.dtypes import DTypeLike, is_float
 from tinygrad_llm.errors import DTypeError, GraphError, ShapeError, missing_name
 
@@ -108,8 +108,7 @@ class Tensor(
                     f"{self.shape}. Reduce it with .sum() or .mean(), or pass gradient=."
                 )
             return engine.ones_like(self.data.reshape(())).reshape(self.shape)
-        dy = gradient.data if isinstance(gradient, Tensor) else gradient
-        dy = plain_array("backward", dy)
+        dy = array_of("backward", gradient)
         dy = array_module(self.data).asarray(dy, dtype=self.data.dtype)
         if dy.shape != self.shape:
             raise ShapeError(

@@ -68,6 +68,11 @@ def plain_array(owner: str, x: Any) -> Any:
     return x.view(np.ndarray)  # a memory map stays one: only what is read comes from the disk
 
 
+def names_device(x: Any) -> bool:
+    """Whether ``x`` is meant as a device and not as a dtype, where a call takes either."""
+    return isinstance(x, str) and x.partition(":")[0] in ("cpu", "cuda")
+
+
 def parse_device(device: str) -> tuple[str, int]:
     """``"cpu"`` -> ("cpu", 0); ``"cuda"`` -> ("cuda", current); ``"cuda:1"`` -> ("cuda", 1).
 

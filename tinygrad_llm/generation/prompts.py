@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd import Tensor
-from tinygrad_llm.backend import is_array, plain_array, to_numpy
+from tinygrad_llm.autograd.arrays import array_of, is_tensor
+from tinygrad_llm.backend import is_array, to_numpy
 from tinygrad_llm.errors import GenerationError
 
 
@@ -44,7 +44,7 @@ def as_prompts(ids: Any) -> Prompts:
     Raises:
         GenerationError: no prompt, an empty one, or something else than integers.
     """
-    if isinstance(ids, Tensor) or is_array(ids):
+    if is_tensor(ids) or is_array(ids):
         array = _numpy(ids)
         if array.ndim not in (1, 2):
             raise GenerationError(
@@ -65,7 +65,7 @@ def as_prompts(ids: Any) -> Prompts:
 
 
 def _numpy(ids: Any) -> np.ndarray:
-    return to_numpy(ids.data if isinstance(ids, Tensor) else plain_array("generate", ids))
+    return to_numpy(array_of("generate", ids))
 
 
 def _row(ids: Any) -> list[int]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd import Tensor
-from tinygrad_llm.backend import Array, is_array, plain_array
+from tinygrad_llm.autograd.arrays import array_of
+from tinygrad_llm.backend import Array, is_array
 from tinygrad_llm.errors import DTypeError, ShapeError
 
 
@@ -18,7 +18,7 @@ def as_ids(owner: str, name: str, ids: Any) -> Array:
         ShapeError: rows of different lengths, not two axes, or no element.
         DTypeError: not integers.
     """
-    array = ids.data if isinstance(ids, Tensor) else plain_array(owner, ids)
+    array = array_of(owner, ids)
     if not is_array(array):
         try:
             array = np.asarray(array)

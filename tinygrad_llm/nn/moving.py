@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from tinygrad_llm.autograd import Tensor
-from tinygrad_llm.backend import Array, to_device
+from tinygrad_llm.backend import Array, names_device, to_device
 from tinygrad_llm.backend.dtypes import as_dtype, is_float
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.nn.parameter import Parameter
@@ -97,10 +97,9 @@ class Moving:
 
 def _converter(device_or_dtype: Any) -> Callable[[Array], Array]:
     """A function that moves an array to the device, or a floating-point array to the type."""
-    name = device_or_dtype
-    if isinstance(name, str) and name.partition(":")[0] in ("cpu", "cuda"):
-        return lambda data: to_device(data, name)
-    dtype: np.dtype = as_dtype(name)
+    if names_device(device_or_dtype):
+        return lambda data: to_device(data, device_or_dtype)
+    dtype: np.dtype = as_dtype(device_or_dtype)
     if not is_float(dtype):
         raise ConfigError(f"to: modules need a floating-point type, got {dtype}.")
     return lambda data: data.astype(dtype, copy=False) if is_float(data.dtype) else data

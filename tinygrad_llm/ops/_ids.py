@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd import Tensor
-from tinygrad_llm.backend import Array, ArrayModule, is_array, plain_array
+from tinygrad_llm.autograd.arrays import array_of
+from tinygrad_llm.backend import Array, ArrayModule, is_array
 from tinygrad_llm.errors import DTypeError, IndexRangeError
 
 
@@ -28,9 +28,8 @@ def as_ids(op: str, xp: ArrayModule, ids: Any, limit: int, ignore: int | None = 
         DTypeError: not integers.
         IndexRangeError: one is out of range; names it and its position.
     """
-    if isinstance(ids, Tensor):
-        ids = ids.data
-    array = plain_array(op, ids) if is_array(ids) else np.asarray(ids)
+    ids = array_of(op, ids)
+    array = ids if is_array(ids) else np.asarray(ids)
     if array.dtype.kind not in "iu":
         if array.size or array.dtype != np.float64:  # an empty list is float64 to NumPy
             raise DTypeError(

@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
-from tinygrad_llm.backend import Array, ArrayModule, array_module, plain_array
+from tinygrad_llm.backend import Array, ArrayModule, array_module
 from tinygrad_llm.backend.compute import each, empty, row_dot, row_sum
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.backend.random import Key
-from tinygrad_llm.errors import DTypeError, ShapeError
 from tinygrad_llm.ops._attention_blocks import (
     BLOCK_ROWS,
     Settings,
@@ -29,6 +28,7 @@ from tinygrad_llm.ops._attention_blocks import (
     make_settings,
     scores,
 )
+from tinygrad_llm.ops._attention_inputs import as_mask, check_shapes, with_two_batch_axes
 from tinygrad_llm.ops._shape import unbroadcast
 from tinygrad_llm.ops.dropout import dropout_composed
 
@@ -221,16 +221,16 @@ class ScaledDotProductAttention(Function):
         dropout_p: float = 0.0, scale: float | None = None, key: Key | None = None,
     ) -> Array:  # fmt: skip
         require_float(ctx.name, q, k, v)
-        _check_shapes(q, k, v, causal)
+        check_shapes(q, k, v, causal)
         xp, ctx.shapes, ctx.dtype = ctx.xp, (q.shape, k.shape), q.dtype
         work = accumulate_dtype(q.dtype)
         if len(ctx.needs) > 4 and ctx.needs[4]:
             ctx.mask_like = mask.shape, mask.dtype
-        mask = _as_mask(xp, mask, (*q.shape[:-1], k.shape[-2]))
-        q, k, v = (_with_two_batch_axes(x.astype(work, copy=False)) for x in (q, k, v))
+        mask = as_mask(xp, mask, (*q.shape[:-1], k.shape[-2]))
+        q, k, v = (with_two_batch_axes(x.astype(work, copy=False)) for x in (q, k, v))
         ctx.settings = make_settings(
             ctx.name, xp, q.shape, default_scale(q) if scale is None else float(scale),
-            causal, None if mask is None else _with_two_batch_axes(mask), dropout_p, key,
+            causal, None if mask is None else with_two_batch_axes(mask), dropout_p, key,
         )  # fmt: skip
         y = empty(xp, q.shape, q.dtype)
         logsum = attention_forward(xp, q, k, v, ctx.settings, y)
@@ -242,7 +242,7 @@ class ScaledDotProductAttention(Function):
         q, k, v, y, logsum, _ = ctx.saved
         dq, dk, dv = (empty(ctx.xp, x.shape, x.dtype) for x in (q, k, v))
         dx = ctx.xp.zeros((*logsum.shape, k.shape[-2]), q.dtype) if ctx.mask_like else None
-        dy = _with_two_batch_axes(dy.astype(q.dtype, copy=False))
+        dy = with_two_batch_axes(dy.astype(q.dtype, copy=False))
         attention_backward(ctx.xp, dy, q, k, v, y, logsum, ctx.settings, dq, dk, dv, dx)
         q_shape, k_shape = ctx.shapes
         grads = [
@@ -253,48 +253,3 @@ class ScaledDotProductAttention(Function):
             return (*grads, None, None)[: len(ctx.needs)]
         dx = dx.reshape(*q_shape[:-1], k_shape[-2])
         return (*grads, None, unbroadcast(dx, *ctx.mask_like))
-
-
-def _with_two_batch_axes(x: Array) -> Array:
-    """x (..., T, D) as (B, H, T, D)."""
-    batch = x.shape[:-2]
-    if len(batch) == 2:
-        return x
-    return x.reshape(math.prod(batch[:-1]), batch[-1] if batch else 1, *x.shape[-2:])
-
-
-def _check_shapes(q: Array, k: Array, v: Array, causal: bool) -> None:
-    op = "scaled_dot_product_attention"
-    fits = (
-        q.ndim >= 2 and k.shape == v.shape and q.ndim == k.ndim
-        and q.shape[:-2] == k.shape[:-2] and q.shape[-1] == k.shape[-1]
-    )  # fmt: skip
-    if not fits:
-        raise ShapeError(
-            f"{op}: q {q.shape}, k {k.shape} and v {v.shape} do not fit. Expected "
-            "q (B, H, T, D) and k, v (B, H, S, D)."
-        )
-    if causal and k.shape[-2] < q.shape[-2]:
-        raise ShapeError(
-            f"{op}: causal needs at least as many keys as queries, got {k.shape[-2]} keys for "
-            f"{q.shape[-2]} queries."
-        )
-
-
-def _as_mask(xp: ArrayModule, mask: Any, shape: tuple[int, ...]) -> Array | None:
-    """The mask as a view of the scores' ``shape``."""
-    if mask is None:
-        return None
-    op = "scaled_dot_product_attention"
-    mask = xp.asarray(mask.data if isinstance(mask, Tensor) else plain_array(op, mask))
-    if mask.dtype.kind in "iu":
-        raise DTypeError(
-            f"{op}: mask must be boolean (True where a query sees a key) or floating-point "
-            f"numbers to add, got {mask.dtype}. Use mask != 0."
-        )
-    try:
-        return xp.broadcast_to(mask, shape)
-    except ValueError:
-        raise ShapeError(
-            f"{op}: mask of shape {mask.shape} does not broadcast to the scores' shape {shape}."
-        ) from None

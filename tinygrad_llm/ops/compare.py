@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinygrad_llm.autograd.arrays import array_of
 from tinygrad_llm.autograd.axes import normalize_axis
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.tensor import Tensor, make_result
-from tinygrad_llm.backend import array_module, plain_array
+from tinygrad_llm.backend import array_module
 from tinygrad_llm.backend.promotion import agree, is_operand, of_one_dtype
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._ids import as_ids
@@ -17,8 +18,7 @@ from tinygrad_llm.ops._shape import broadcast_error
 def _comparison(name: str) -> Any:
     def compare(a: Any, b: Any) -> Tensor:
         x = a.data if isinstance(a, Tensor) else b.data
-        a = a.data if isinstance(a, Tensor) else plain_array(name, a)
-        b = b.data if isinstance(b, Tensor) else plain_array(name, b)
+        a, b = array_of(name, a), array_of(name, b)
         alike = type(a) is type(b) and a.dtype is b.dtype
         if not (alike or agree(a, b)) and is_operand(a) and is_operand(b):
             a, b = of_one_dtype((a, b))

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample
+from tinygrad_llm.autograd.arrays import array_of
 from tinygrad_llm.autograd.axes import normalize_axis
 from tinygrad_llm.autograd.registry import OPS
-from tinygrad_llm.backend import Array, array_module, is_array, plain_array
+from tinygrad_llm.backend import Array, array_module, is_array
 from tinygrad_llm.backend.compute import add_at
 from tinygrad_llm.backend.promotion import as_element
 from tinygrad_llm.errors import DTypeError, IndexRangeError, ShapeError
@@ -45,7 +46,7 @@ def places(op: str, xp: Any, x: Array, index: Any, axis: int) -> tuple[Array, ..
 
 def _integers(op: str, xp: Any, index: Any, length: int) -> Array:
     """The index as an array of ``xp``; its range is checked where that stops no GPU."""
-    index = index.data if isinstance(index, Tensor) else plain_array(op, index)
+    index = array_of(op, index)
     index = index if is_array(index) else np.asarray(index)
     if index.dtype.kind not in "iu":
         raise DTypeError(f"{op}: the index must hold integers, got {index.dtype}. Use .long().")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from tinygrad_llm.autograd.arrays import array_of
 from tinygrad_llm.autograd.axes import normalize_axes
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.tensor import Tensor, make_result
-from tinygrad_llm.backend import array_module, plain_array
+from tinygrad_llm.backend import array_module
 from tinygrad_llm.backend.promotion import of_one_dtype
 from tinygrad_llm.errors import DTypeError
 from tinygrad_llm.ops._shape import broadcast_error
@@ -27,7 +28,7 @@ def _bitwise(name: str) -> Any:
 
 def _bits(name: str, x: Any) -> Any:
     """The array or number of ``x``, which must be boolean or whole."""
-    x = x.data if isinstance(x, Tensor) else plain_array(name, x)
+    x = array_of(name, x)
     kind = x.dtype.kind if hasattr(x, "dtype") else "i" if isinstance(x, int) else "f"
     if kind not in "biu":
         raise DTypeError(

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd import Function, Tensor, register, sample
-from tinygrad_llm.backend import Array, ArrayModule, plain_array
+from tinygrad_llm.autograd import Function, register, sample
+from tinygrad_llm.autograd.arrays import array_of
+from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.backend.promotion import as_element, converted, result_dtype
 from tinygrad_llm.errors import DTypeError
 from tinygrad_llm.ops._shape import broadcast_error, unbroadcast
@@ -15,7 +16,7 @@ from tinygrad_llm.ops.arithmetic import Elementwise
 
 
 def _as_mask(op: str, xp: Any, mask: Any) -> Array:
-    mask = xp.asarray(mask.data if isinstance(mask, Tensor) else plain_array(op, mask))
+    mask = xp.asarray(array_of(op, mask))
     if mask.dtype.kind != "b":
         raise DTypeError(
             f"{op}: the mask must be boolean, got {mask.dtype}. Compare something: mask != 0."

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tinygrad_llm.autograd.arrays import is_tensor
 from tinygrad_llm.autograd.registry import OPS
-from tinygrad_llm.backend import parse_device
+from tinygrad_llm.backend import names_device, parse_device
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype
 from tinygrad_llm.errors import ConfigError
 
@@ -41,7 +42,7 @@ class Conversion:
             raise ConfigError("to: give a device, a dtype, or both.")
         moved = self
         for target in targets:
-            like = hasattr(target, "is_leaf_edge")
+            like = is_tensor(target)
             for one in (target.device, target.dtype) if like else (target,):
                 moved = _moved(moved, one)
         return moved
@@ -105,8 +106,7 @@ class Conversion:
 
 
 def _moved(x: Any, device_or_dtype: Any) -> Tensor:
-    name = device_or_dtype
-    if isinstance(name, str) and name.partition(":")[0] in ("cpu", "cuda"):
-        parse_device(name)
-        return x if name == x.device else OPS["to_device"](x, device=name)
-    return x.astype(name)
+    if not names_device(device_or_dtype):
+        return x.astype(device_or_dtype)
+    parse_device(device_or_dtype)
+    return x if device_or_dtype == x.device else OPS["to_device"](x, device=device_or_dtype)

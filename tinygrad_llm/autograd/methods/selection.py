@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tinygrad_llm.autograd.arrays import as_array
+from tinygrad_llm.autograd.arrays import array_of, as_array
 from tinygrad_llm.autograd.keywords import methods_take_both_names
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.backend import Array, array_module
@@ -27,8 +27,7 @@ class Selection:
 
     def where(self, condition: Any, other: Any) -> Tensor:
         """The elements where the condition is true, those of ``other`` elsewhere."""
-        mask = getattr(condition, "data", condition)
-        return OPS["where"](mask, self, other)
+        return OPS["where"](array_of("where", condition), self, other)
 
     def maximum(self, other: Any) -> Tensor:
         """The larger of two elements; equal ones share the gradient."""
