@@ -113,14 +113,22 @@ class Function:
             return (buffer.array if buffer.is_free() else None), False
         return (leaf.grad, True) if leaf.grad is buffer.array else (None, False)
 
+    def empty_target(self, index: int) -> Array | None:
+        """`gradient_target` for an op that overwrites: None where there is something to add to.
+
+        The op then returns an array of its own, and the engine adds it.
+        """
+        target, accumulate = self.gradient_target(index)
+        return None if accumulate else target
+
     def early_target(self, index: int, dtype: Any) -> Array | None:
         """Where ``forward`` may already write the gradient of argument ``index``, if of ``dtype``.
 
         An op at the end of the network may know its gradients before the backward pass begins.
         As long as it holds the array (`save`), nobody else writes there.
         """
-        target, accumulate = self.gradient_target(index)
-        return None if accumulate or target is None or target.dtype != dtype else target
+        target = self.empty_target(index)
+        return None if target is None or target.dtype != dtype else target
 
     def gradient_dtype(self, index: int) -> np.dtype | None:
         """Type in which an optimizer sums the gradients of argument ``index``; None without one."""
@@ -131,7 +139,7 @@ class Function:
 
     def _buffered_leaf(self, index: int) -> Any:
         """Argument ``index``, if it is a parameter with a buffer to which this op alone adds."""
-        leaf = self.edges[index]
+        leaf = self.edges[index] if index < len(self.edges) else None
         if leaf is None or not leaf.is_leaf_edge or leaf._hooks is not None:
             return None
         if leaf.grad_buffer is None or sum(edge is leaf for edge in self.edges) > 1:
@@ -150,6 +158,7 @@ class Function:
             GraphError: a tensor that requires a gradient is given by keyword.
             OutOfMemoryError: the device has no room for the result.
         """
+        # Tensors become arrays; of each is noted whether a gradient is wanted, and where it goes.
         arrays, needs, edges, first = [], [], [], None
         recording = state.grad_enabled
         for arg in args:
@@ -169,6 +178,7 @@ class Function:
                 edges.append(None)
         if kwargs and recording:
             _refuse_gradients_by_keyword(cls.name, kwargs)
+        # The node: of this class, or of its Triton twin.
         twin = cls.kernel_twin
         if twin is None or (type(first) is np.ndarray and state.kernels != "force"):
             ctx = cls()
@@ -179,6 +189,7 @@ class Function:
         ctx.requires_grad = True in needs
         if ctx.requires_grad:
             ctx.edges = tuple(edges)
+        # The computation. Its result points to the node only if a gradient is wanted.
         try:
             if state.observer is None:
                 out = ctx.forward(*arrays, **kwargs)

@@ -19,8 +19,9 @@ Source: PyTorch's documentation, "Tensor Attributes", section "Type promotion".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -167,6 +168,22 @@ def of_one_dtype(operands: Sequence[Any]) -> list[Any]:
         return list(operands)
     dtype = result_dtype(*operands)
     return [dtype.type(x) if isinstance(x, float) else _cast(x, dtype) for x in operands]
+
+
+def cast_back(
+    grads: Iterable[Any], dtypes: Iterable[Any], places: Iterable[Any] = repeat(None)
+) -> tuple[Any, ...]:
+    """Gradients of operands that `of_one_dtype` gave one type, each in the operand's own type.
+
+    Args:
+        grads: arrays; None stays None.
+        dtypes: of the operands.
+        places: where an optimizer wants a gradient; one that lies there keeps the place's type.
+    """
+    return tuple(
+        g if g is None or g is place else g.astype(dtype, copy=False)
+        for g, dtype, place in zip(grads, dtypes, places, strict=False)
+    )
 
 
 def _cast(x: Any, dtype: np.dtype) -> Any:

@@ -92,24 +92,18 @@ class FeedForward(Function):
 
     def backward(ctx, dy: Array) -> Any:
         x, w1, a, w2, slope = ctx.saved
-        xp, (x_needs, w1_needs, b1_needs, w2_needs, b2_needs) = ctx.xp, ctx.needs
+        xp, inner, (w2_needs, b2_needs) = ctx.xp, any(ctx.needs[:3]), ctx.needs[3:]
         dy, rows = as_rows(dy), as_rows(x)
-        inner = x_needs or w1_needs or b1_needs
         da, dw2, db2 = linear_backward(
-            xp, dy, a, w2, (inner, w2_needs, b2_needs), ctx.place(3), ctx.place(4)
+            xp, dy, a, w2, (inner, w2_needs, b2_needs), ctx.empty_target(3), ctx.empty_target(4)
         )
         if da is None:
             return None, None, None, dw2, db2
         dz = times_slope(xp, da, slope)  # (N, H)
         dx, dw1, db1 = linear_backward(
-            xp, dz, rows, w1, (x_needs, w1_needs, b1_needs), ctx.place(1), ctx.place(2)
+            xp, dz, rows, w1, ctx.needs[:3], ctx.empty_target(1), ctx.empty_target(2)
         )
         return None if dx is None else dx.reshape(x.shape), dw1, db1, dw2, db2
-
-    def place(ctx, index: int) -> Array | None:
-        """Where the gradient of a parameter may be written; None for a new array."""
-        target, accumulate = ctx.gradient_target(index) if ctx.needs[index] else (None, False)
-        return None if accumulate else target
 
 
 def check_feed_forward_shapes(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_llm.autograd import Function, register, sample, true_gradient
 from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.backend.compute import as_rows, empty, matmul, matmul_all, sum_rows
-from tinygrad_llm.backend.promotion import of_one_dtype
+from tinygrad_llm.backend.promotion import cast_back, of_one_dtype
 from tinygrad_llm.errors import ShapeError
 
 
@@ -106,16 +106,11 @@ class Linear(Function):
 
     def backward(ctx, dy: Array) -> Any:
         x, weight = ctx.saved
-        n_args = len(ctx.needs)
         needs = (*ctx.needs, False)[:3]
-        targets = [ctx.gradient_target(i) if needs[i] else (None, False) for i in (1, 2)]
-        into = [None if accumulate else target for target, accumulate in targets]
-        dx, dw, db = linear_backward(ctx.xp, as_rows(dy), as_rows(x), weight, needs, *into)
+        places = ctx.empty_target(1), ctx.empty_target(2)
+        dx, dw, db = linear_backward(ctx.xp, as_rows(dy), as_rows(x), weight, needs, *places)
         dx = None if dx is None else dx.reshape(x.shape)
-        return tuple(
-            g if g is None or g is target else g.astype(dtype, copy=False)
-            for g, target, dtype in zip((dx, dw, db), (None, *into), ctx.dtypes, strict=True)
-        )[:n_args]
+        return cast_back((dx, dw, db), ctx.dtypes, (None, *places))[: len(ctx.needs)]
 
 
 def check_linear_shapes(op: str, x: Array, weight: Array, bias: Array | None) -> None:

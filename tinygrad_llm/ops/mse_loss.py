@@ -9,7 +9,7 @@ import numpy as np
 from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import accumulate_dtype
-from tinygrad_llm.backend.promotion import of_one_dtype, require_float
+from tinygrad_llm.backend.promotion import cast_back, of_one_dtype, require_float
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._reduction import check_reduction
 
@@ -89,5 +89,4 @@ class MSELoss(Function):
     def backward(ctx, dy: Array) -> Any:
         (error,) = ctx.saved
         dx = error * (dy * (2 * ctx.share))
-        to_x, to_target = ctx.dtypes
-        return dx.astype(to_x, copy=False), (-dx).astype(to_target, copy=False)
+        return cast_back((dx, -dx), ctx.dtypes)

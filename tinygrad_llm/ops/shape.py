@@ -9,7 +9,7 @@ import numpy as np
 from tinygrad_llm.autograd import Function, register, sample, true_gradient
 from tinygrad_llm.autograd.axes import normalize_axis
 from tinygrad_llm.backend import Array
-from tinygrad_llm.backend.promotion import of_one_dtype
+from tinygrad_llm.backend.promotion import cast_back, of_one_dtype
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._shape import broadcast_error, unbroadcast
 
@@ -169,7 +169,7 @@ class Concatenate(Function):
     def backward(ctx, dy: Array) -> Any:
         starts = np.cumsum(ctx.lengths)[:-1].tolist()
         parts = ctx.xp.split(dy, starts, axis=ctx.axis)
-        return tuple(p.astype(t, copy=False) for p, t in zip(parts, ctx.dtypes, strict=True))
+        return cast_back(parts, ctx.dtypes)
 
 
 @register("stack", family="shape", wrong={"one step off": _one_step_off}, samples=_join_samples)
@@ -192,7 +192,7 @@ class Stack(Function):
 
     def backward(ctx, dy: Array) -> Any:
         parts = ctx.xp.moveaxis(dy, ctx.axis, 0)
-        return tuple(p.astype(t, copy=False) for p, t in zip(parts, ctx.dtypes, strict=True))
+        return cast_back(parts, ctx.dtypes)
 
 
 def _parts_exchanged(ctx: Any, *dys: Any) -> Array:
