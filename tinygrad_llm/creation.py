@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd.axes import lengths
+from tinygrad_llm.autograd.axes import flat, lengths
 from tinygrad_llm.autograd.tensor import Tensor, tensor
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, default_float
@@ -186,8 +186,7 @@ def as_tensor(data: Any, dtype: DTypeLike = None, device: str | None = None) -> 
 
 def _shape(op: str, given: tuple[Any, ...]) -> tuple[int, ...]:
     """``f(2, 3)``, ``f((2, 3))`` and ``f(size=...)`` as a tuple of integers."""
-    numbers = tuple(given[0]) if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
-    return lengths(op, numbers)
+    return lengths(op, flat(given))
 
 
 def _float(dtype: DTypeLike) -> np.dtype:

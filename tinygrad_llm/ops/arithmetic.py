@@ -69,7 +69,6 @@ class Elementwise(Function):
             raise DTypeError(f"{self.name}: {str(error).rstrip('.')}.") from error
 
 
-
 def number_dtype(a: Any, b: Any) -> np.dtype:
     """`result_dtype` for ops that do not take two bools."""
     dtype = result_dtype(a, b)

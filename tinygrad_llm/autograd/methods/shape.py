@@ -230,8 +230,6 @@ class Shape:
         Raises:
             ShapeError: no such axis, or less than one part.
         """
-        if chunks < 1:
-            raise ShapeError(f"chunk: the number of parts must be at least 1, got {chunks!r}.")
         length = self.shape[normalize_axis("chunk", axis, self.ndim)]
         (chunks,) = lengths("chunk", [chunks])
         if not chunks:
