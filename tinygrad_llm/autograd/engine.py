@@ -6,10 +6,18 @@ result: a topological order, without searching for one, and without recursion. (
 plain depth-first order does not do: in ``b = a + a; c = b + b`` it would pass on b's gradient
 before the second contribution to it has arrived.)
 
-    pending[node] = sum of the gradients that have arrived at the node so far
+    pending[node] = sum of the gradients that have arrived at the node's result so far
 
-A node leaves the heap when all its contributions are in; then its ``backward`` turns the gradient
-of its output into the gradients of its inputs, and what it had saved is released.
+    while a node is pending:
+        take the youngest; dy = pending[node] is complete
+        for each argument x, and its gradient, of node.backward(dy):
+            x is a leaf:     add the gradient to x.grad
+            an op made x:    add it to pending[that op's node]
+        release what the node had saved
+
+`run_backward` is that loop. Beside the sum it looks whether each gradient has the shape and type of
+its argument (`returned`), and waits with a leaf that has hooks, or an op with several results,
+until all their gradients are there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The operators and methods of Tensor that are ops: each one looks its op up by name.
+"""The operators of Tensor, and functions of each element: each one looks its op up by name.
 
-What ``x * y`` or ``x.softmax()`` computes, and how it is differentiated, stands in the file of
-that name under ``ops/``.
+What ``x * y`` or ``x.gelu()`` computes, and how it is differentiated, stands in the op's file
+under ``ops/``. The methods that go along axes or move elements are in ``methods/``, what writes is
+in ``in_place.py``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Operators:
-    """Base of Tensor: everything that is an op."""
+    """Base of Tensor: operators, comparisons, and functions of each element."""
 
     __slots__ = ()
 

@@ -15,7 +15,7 @@ from tinygrad_llm.optim.layout import pack
 
 
 class Optimizer:
-    """Base of SGD and AdamW.
+    """Base of SGD, Adam and AdamW.
 
     Attributes:
         param_groups: one dict per group with its settings ("lr", "weight_decay", ...), its
