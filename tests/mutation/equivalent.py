@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 EQUIVALENT: dict[str, str] = {
+    "tinygrad_llm/nn/containers.py Sequential._set_label: child._set_label(name) -> pass": (
+        "A child got its name as its label when it was set."
+    ),
     "tinygrad_llm/nn/_checks.py check_heads: 1 -> 2 (2)": (
         "One candidate more is looked at, n_embd + 1, and that never divides n_embd."
     ),
-    "tinygrad_llm/nn/config.py GPTConfig.from_dict: difflib.get_close_matches(str(name), known, n=1)"
-    " -> difflib.get_close_matches(str(name), known)": (
+    "tinygrad_llm/nn/config.py GPTConfig.from_dict: difflib.get_close_matches(str(name), "
+    "known, n=1) -> difflib.get_close_matches(str(name), known)": (
         "Three similar names are found in place of one, and the first is named."
     ),
     "tinygrad_llm/generation/beam_search.py _decided: done[-1].score >= most -> "

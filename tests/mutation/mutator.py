@@ -68,6 +68,9 @@ NAMES = {
 }  # fmt: skip
 
 
+WITHOUT_EFFECT = ("strict", "copy")  # on the result: a guard, and a saving
+
+
 def mutants_of(file: str, source: str) -> list[Mutant]:
     """All mutants of one file, in the order of its text."""
     finder = _Finder(file, source)
@@ -121,8 +124,10 @@ class _Finder(ast.NodeVisitor):
         if self.depth:
             for new in _changes(node):
                 self._note(node, new)
+        if _is_whole(node):
+            return
         for name, value in ast.iter_fields(node):
-            if name not in ("annotation", "returns") and not _is_strict(node):
+            if name not in ("annotation", "returns"):
                 for child in value if isinstance(value, list) else [value]:
                     if isinstance(child, ast.AST):
                         self.visit(child)
@@ -165,9 +170,11 @@ def _shows_the_op(node: ast.FunctionDef | ast.ClassDef, inside: bool) -> bool:
     return first in ("rng", "ctx") or node.name.endswith("_composed")
 
 
-def _is_strict(node: ast.AST) -> bool:
-    """``strict=True`` of zip: it guards against mistakes elsewhere and changes nothing itself."""
-    return isinstance(node, ast.keyword) and node.arg == "strict"
+def _is_whole(node: ast.AST) -> bool:
+    """Whether nothing is changed inside: -1, where the sign is; arguments without an effect."""
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return isinstance(node.operand, ast.Constant)
+    return isinstance(node, ast.keyword) and node.arg in WITHOUT_EFFECT
 
 
 def _changes(node: ast.AST) -> Iterator[str]:
@@ -218,7 +225,7 @@ def _other_calls(node: ast.Call) -> Iterator[str]:
         func = ast.Attribute(node.func.value, NAMES[name], ast.Load())
         yield ast.unparse(ast.Call(func, node.args, node.keywords))
     for i, keyword in enumerate(node.keywords):
-        if keyword.arg not in (None, "out", "dtype", "strict"):
+        if keyword.arg not in (None, "out", "dtype", *WITHOUT_EFFECT):
             rest = node.keywords[:i] + node.keywords[i + 1 :]
             yield ast.unparse(ast.Call(node.func, node.args, rest))
     if len(node.args) > 3 and not isinstance(node.args[-1], ast.Starred):

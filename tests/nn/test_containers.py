@@ -99,3 +99,10 @@ def test_what_containers_refuse():
         nn.ModuleDict({"a.b": nn.Identity()})
     with pytest.raises(ConfigError, match="expected a Module"):
         nn.ModuleList([nn.Identity()]).insert(0, None)
+
+
+def test_a_chain_within_a_chain_is_named_once_in_a_trace():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2)))
+    with tg.trace() as t:
+        model(np.ones((1, 2), np.float32))
+    assert [op.scope for op in t.ops if op.name == "linear"] == ["0", "1.0", "1.1"]

@@ -37,6 +37,15 @@ def test_starts_as_the_model_was_and_trains_the_adapter_alone():
     assert model.num_parameters(trainable_only=True) == 2 * (2 * (8 + 24) + 2 * (8 + 8))
 
 
+def test_the_first_matrix_starts_as_a_linear_layers_and_the_second_at_zero():
+    layer = nn.LoRALinear(nn.Linear(100, 3), rank=50)
+    assert np.abs(layer.lora_a.data).max() == pytest.approx(0.1, rel=0.01)
+    assert layer.lora_a.data.std() == pytest.approx(0.1 / np.sqrt(3), rel=0.05)
+    assert (layer.lora_b.data == 0).all()
+    half = nn.LoRALinear(nn.Linear(4, 3).to("float16"))
+    assert half.lora_a.dtype == half.lora_b.dtype == np.float16
+
+
 def test_names_of_the_frozen_parameters_stay():
     plain = set(nn.GPT(nn.GPTConfig(9, 4, 2, 2, 8)).state_dict())
     model, _, paths = model_with_lora()

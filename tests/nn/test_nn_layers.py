@@ -44,6 +44,15 @@ def test_layer_norm(rng, bias):
     tg.gradcheck(norm, [x])
 
 
+def test_layer_norms_eps_counts_on_both_ways(rng):
+    norm = nn.LayerNorm(5, eps=0.7).to("float64")
+    a, b = tg.tensor(rng.normal(size=(4, 5))), tg.tensor(rng.normal(size=(4, 5)))
+    x = (a + b).data
+    want = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 0.7)
+    np.testing.assert_allclose(norm(tg.tensor(x)).data, want, rtol=1e-10)
+    np.testing.assert_allclose(norm.add(a, b)[1].data, want, rtol=1e-10)
+
+
 def test_layer_norm_add_equals_the_two_steps(rng):
     norm = nn.LayerNorm(5).to("float64")
     x, residual = rng.normal(size=(2, 3, 5)), rng.normal(size=(2, 3, 5))

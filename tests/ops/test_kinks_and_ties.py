@@ -64,6 +64,13 @@ def test_variance_divides_by_n_minus_1_unless_told_otherwise():
     assert columns.var(axis=1, keepdims=True).data.tolist() == [[8], [2]]
 
 
+def test_variance_far_from_zero_is_that_of_the_deviations():
+    x = (np.random.default_rng(0).normal(size=(50, 8)) * 3 + 1e6).astype(np.float32)
+    for axis in (0, 1):
+        want = x.astype(np.float64).var(axis=axis, ddof=1)
+        np.testing.assert_allclose(Tensor(x).var(axis=axis).data, want, rtol=1e-5)
+
+
 def test_argmax():
     x = Tensor(np.array([[3.0, 9.0, 1.0], [8.0, 2.0, 8.0]]))
     assert x.argmax().item() == 1
