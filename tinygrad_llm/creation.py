@@ -71,7 +71,7 @@ def ones_like(x: Any, dtype: DTypeLike = None, requires_grad: bool = False) -> T
 
 def empty_like(x: Any, dtype: DTypeLike = None, requires_grad: bool = False) -> Tensor:
     """Memory of the shape, type and device of ``x``, whatever stands in it."""
-    x = _tensor(x)
+    x = as_tensor(x)
     return empty(x.shape, dtype=_of(x, dtype), device=x.device, requires_grad=requires_grad)
 
 
@@ -79,7 +79,7 @@ def full_like(
     x: Any, fill_value: float, dtype: DTypeLike = None, requires_grad: bool = False
 ) -> Tensor:
     """One number everywhere, of the shape, type and device of ``x``."""
-    x = _tensor(x)
+    x = as_tensor(x)
     return full(x.shape, fill_value, _of(x, dtype), x.device, requires_grad)
 
 
@@ -161,13 +161,13 @@ def randperm(n: int, device: str = "cpu", generator: Generator | None = None) ->
 
 def rand_like(x: Any, generator: Generator | None = None) -> Tensor:
     """Uniform numbers of [0, 1), of the shape, type and device of ``x``."""
-    x = _tensor(x)
+    x = as_tensor(x)
     return rand(x.shape, dtype=x.dtype, device=x.device, generator=generator)
 
 
 def randn_like(x: Any, generator: Generator | None = None) -> Tensor:
     """Gaussian numbers, of the shape, type and device of ``x``."""
-    x = _tensor(x)
+    x = as_tensor(x)
     return randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
 
 
@@ -201,10 +201,6 @@ def _default_type(values: Array, dtype: DTypeLike) -> Array:
 
 def _of(x: Tensor, dtype: DTypeLike) -> np.dtype:
     return x.dtype if dtype is None else as_dtype(dtype)
-
-
-def _tensor(x: Any) -> Tensor:
-    return x if isinstance(x, Tensor) else Tensor(x)
 
 
 def _drawing(generator: Generator | None) -> Generator:

@@ -124,8 +124,7 @@ def test_a_held_gradient_is_no_place_for_the_sums_of_later_steps(scattered):
         if sharded:
             sharded.clip(1.0)
             sharded.step()
-        for p in model.parameters():
-            held.append((p.grad, p.grad.copy()))
+        held += [(p.grad, p.grad.copy()) for p in model.parameters()]
     for gradient, values in held:
         np.testing.assert_array_equal(gradient, values)
 

@@ -1,0 +1,35 @@
+"""The settings of a GPT: which make sense, and their way through JSON."""
+
+import json
+
+import pytest
+
+from tinygrad_llm import nn
+from tinygrad_llm.errors import ConfigError
+
+SMALL = nn.GPTConfig(vocab_size=11, context_length=6, n_layer=2, n_head=2, n_embd=8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_embd": 10, "n_head": 4}, "multiple of n_head"),
+        ({"n_layer": 0}, "n_layer must be a positive integer"),
+        ({"vocab_size": 2.0}, "vocab_size"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"qkv_bias": 1}, "qkv_bias must be True or False"),
+    ],
+)
+def test_bad_configurations(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        nn.GPTConfig(**{**SMALL.to_dict(), **changes})
+
+
+def test_configuration_goes_through_json_and_checks_names():
+    assert nn.GPTConfig.from_dict(json.loads(json.dumps(SMALL.to_dict()))) == SMALL
+    with pytest.raises(ConfigError, match="Did you mean 'n_layer'"):
+        nn.GPTConfig.from_dict({**SMALL.to_dict(), "n_layers": 2})
+    with pytest.raises(ConfigError, match="missing settings: n_embd"):
+        nn.GPTConfig.from_dict({k: v for k, v in SMALL.to_dict().items() if k != "n_embd"})
+    with pytest.raises(ConfigError, match="expected a GPTConfig"):
+        nn.GPT({"vocab_size": 3})
