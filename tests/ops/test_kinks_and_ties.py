@@ -53,6 +53,12 @@ def test_whole_powers_of_negative_numbers(n):
     np.testing.assert_allclose(gradient(lambda t: t**n, x), n * x ** (n - 1), rtol=1e-15)
 
 
+def test_the_deviation_of_equal_elements_has_the_gradient_0():
+    rows = [[1.0, 1.0, 1.0], [2.0, 0.0, 1.0]]
+    assert gradient(lambda x: x.std(axis=1), rows) == [[0, 0, 0], [0.5, -0.5, 0]]
+    assert leaf([300.0, -300.0, 0.0], np.float16).std().item() == 300  # its square is too large
+
+
 def test_variance_divides_by_n_minus_1_unless_told_otherwise():
     x = leaf([1.0, 2.0, 3.0, 6.0])
     assert x.var().item() == pytest.approx(14 / 3)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd import Function, register, sample
+from tinygrad_llm.autograd import Function, Tensor, register, sample
 from tinygrad_llm.autograd.axes import Axis, normalize_axes
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import FLOAT32, accumulate_dtype, is_integer
@@ -104,9 +104,12 @@ class Mean(Reduction):
         return ctx.spread(dy / ctx.count) + 0  # + 0 makes an array of its own
 
 
+def _spreads(rng: np.random.Generator) -> list[Any]:
+    return [*_axes(rng), sample(rng.normal(size=(5,)), correction=0, label="biased")]
+
+
 @register(
-    "var", family="reduction", samples=lambda rng: [
-        *_axes(rng), sample(rng.normal(size=(5,)), correction=0, label="biased")],
+    "var", family="reduction", samples=_spreads,
     wrong={"n for n - correction": lambda ctx, dy: ctx.spread(dy) * ctx.saved[0] * 2 / ctx.count
            if ctx.degrees < ctx.count else ctx.spread(dy) * ctx.saved[0] / ctx.count},
 )  # fmt: skip
@@ -128,6 +131,11 @@ class Var(Reduction):
     def forward(
         ctx, x: Array, axis: Axis = None, keepdims: bool = False, correction: int = 1
     ) -> Array:
+        y = ctx.variance(x, axis, keepdims, correction)
+        return y.astype(FLOAT32 if is_integer(x.dtype) else x.dtype, copy=False)
+
+    def variance(ctx, x: Array, axis: Axis, keepdims: bool, correction: int) -> Array:
+        """The variance, not yet rounded to 16 bits; saves the deviations from the mean."""
         axes = ctx.prepare(x, axis, keepdims)
         x = as_float(x)
         wide = x.astype(accumulate_dtype(x.dtype), copy=False)
@@ -136,12 +144,46 @@ class Var(Reduction):
         deviation -= deviation.sum(axis=axes, keepdims=True) / n  # what rounding left of the mean
         ctx.degrees = ctx.count - correction if ctx.count > correction else math.nan
         ctx.save(deviation)
-        squares = (deviation * deviation).sum(axis=axes, keepdims=keepdims)
-        return (squares / ctx.degrees).astype(x.dtype, copy=False)
+        return (deviation * deviation).sum(axis=axes, keepdims=keepdims) / ctx.degrees
 
     def backward(ctx, dy: Array) -> Array:
         (deviation,) = ctx.saved
         return (ctx.spread(2 * dy / ctx.degrees) * deviation).astype(dy.dtype, copy=False)
+
+
+def std_composed(
+    x: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 1
+) -> Tensor:
+    """The square root of the variance, in small ops."""
+    return x.var(axis=axis, keepdims=keepdims, correction=correction).sqrt()
+
+
+@register(
+    "std", family="reduction", samples=_spreads, composed=std_composed,
+    wrong={"not divided by y": lambda ctx, dy: ctx.spread(dy / ctx.degrees) * ctx.saved[0]},
+)  # fmt: skip
+class Std(Var):
+    """y = (sum_i (x_i - m)^2 / (n - c))^(1/2): the square root of `var`
+
+    By the chain rule that of the root, 1 / (2 y), times that of the variance. Where all elements
+    are equal y is 0 and has a kink; there the gradient is 0, as that of a length (`norm`):
+
+        dx_i = dy (x_i - m) / ((n - c) y)
+
+    Shapes: x any; y without the axes, or with length 1 there where keepdims.
+    """
+
+    def forward(
+        ctx, x: Array, axis: Axis = None, keepdims: bool = False, correction: int = 1
+    ) -> Array:
+        y = ctx.xp.sqrt(ctx.variance(x, axis, keepdims, correction))
+        ctx.save(*ctx.saved, y)
+        return y.astype(FLOAT32 if is_integer(x.dtype) else x.dtype, copy=False)
+
+    def backward(ctx, dy: Array) -> Array:
+        deviation, y = ctx.saved
+        per_deviation = dy / (ctx.degrees * ctx.xp.where(y == 0, 1, y))
+        return (ctx.spread(per_deviation) * deviation).astype(dy.dtype, copy=False)
 
 
 class _Extreme(Reduction):

@@ -48,7 +48,8 @@ class Reductions:
         unbiased: bool | None = None,
     ) -> Tensor:  # fmt: skip
         """Standard deviation over ``axis``: the square root of `var`."""
-        return self.var(axis, keepdims, correction, unbiased).sqrt()
+        correction = correction if unbiased is None else int(unbiased)
+        return OPS["std"](self, axis=axis, keepdims=keepdims, correction=correction)
 
     def norm(self, p: Any = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """Euclidean length over ``axis``: the square root of the sum of the squares.
