@@ -131,7 +131,10 @@ class Function:
         return None if target is None or target.dtype != dtype else target
 
     def gradient_dtype(self, index: int) -> np.dtype | None:
-        """Type in which an optimizer sums the gradients of argument ``index``; None without one."""
+        """Type in which an optimizer sums the gradients of argument ``index``; None without one.
+
+        It is float32 for a parameter of 16 bits, whose sum over all rows would lose by rounding.
+        """
         leaf = self._buffered_leaf(index)
         if leaf is None:
             return None

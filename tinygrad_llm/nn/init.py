@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from tinygrad_llm.nn.module import Module
 
 GPT2_STD = 0.02
+ENDS_IN_STREAM = ("attention.projection.weight", "feed_forward.project.weight")
 _LEFT_OUT = {
     "eye_": "copy_(np.eye(n)) inside tg.no_grad()",
     "orthogonal_": "copy_(np.linalg.qr(values)[0]) inside tg.no_grad()",
     "trunc_normal_": "normal_; beyond two deviations lie 5 % of its numbers",
 }
-ENDS_IN_STREAM = ("attention.projection.weight", "feed_forward.project.weight")
 
 
 class _State(threading.local):

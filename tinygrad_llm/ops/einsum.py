@@ -29,12 +29,12 @@ def _products(rng: np.random.Generator) -> list[Any]:
     ]
 
 
-def _exchanged(ctx: Any, dy: Array) -> Any:
-    """Mistake: the factors of the other operands are left out."""
+def _halved(ctx: Any, dy: Array) -> Any:
+    """Mistake: the gradients are half as large."""
     return tuple(None if g is None else g / 2 for g in true_gradient(ctx, dy))
 
 
-@register("einsum", family="linear algebra", samples=_products, wrong={"halved": _exchanged})
+@register("einsum", family="linear algebra", samples=_products, wrong={"halved": _halved})
 class Einsum(Function):
     """y[out] = sum of a[in_1] b[in_2] ... over the letters that out does not have
 

@@ -98,7 +98,7 @@ def _through_the_overwritten(ctx: Any, dy: Array) -> Any:
     return dy, true_gradient(ctx, dy)[1]
 
 
-def _from_the_wrong_place(ctx: Any, dy: Array) -> Any:
+def _counted_twice(ctx: Any, dy: Array) -> Any:
     dx, dvalue = true_gradient(ctx, dy)
     return dx, dvalue if dvalue is None else dvalue * 2
 
@@ -107,7 +107,7 @@ def _from_the_wrong_place(ctx: Any, dy: Array) -> Any:
     "setitem", family="shape", samples=_write_samples,
     wrong={
         "through the overwritten": _through_the_overwritten,
-        "counted twice": _from_the_wrong_place,
+        "counted twice": _counted_twice,
     },
 )  # fmt: skip
 class SetItem(Function):

@@ -61,7 +61,6 @@ class MatMul(Function):
 
     def backward(ctx, dy: Array) -> Any:
         a, b = ctx.saved
-        ctx_a, ctx_b = a.shape, b.shape
         a2 = a[None, :] if a.ndim == 1 else a  # (..., I, K)
         b2 = b[:, None] if b.ndim == 1 else b  # (..., K, J)
         if b.ndim == 1:
@@ -70,11 +69,11 @@ class MatMul(Function):
             dy = dy[..., None, :]  # (..., I, J)
         da = db = None
         if ctx.needs[0]:
-            da = unbroadcast(product(ctx.xp, dy, b2.swapaxes(-1, -2)), a2.shape, ctx.dtypes[0])
-            da = da.reshape(ctx_a)
+            da = product(ctx.xp, dy, b2.swapaxes(-1, -2))  # dY B^T
+            da = unbroadcast(da, a2.shape, ctx.dtypes[0]).reshape(a.shape)
         if ctx.needs[1]:
-            db = unbroadcast(product(ctx.xp, a2.swapaxes(-1, -2), dy), b2.shape, ctx.dtypes[1])
-            db = db.reshape(ctx_b)
+            db = product(ctx.xp, a2.swapaxes(-1, -2), dy)  # A^T dY
+            db = unbroadcast(db, b2.shape, ctx.dtypes[1]).reshape(b.shape)
         return da, db
 
 

@@ -30,14 +30,14 @@ def _quotient_forgotten(ctx: Any, dy: Array) -> Any:
     return unbroadcast(dy, *ctx.a_like), db
 
 
-def _divisor_only(ctx: Any, dy: Array) -> Any:
+def _scaled_by_b(ctx: Any, dy: Array) -> Any:
     a, b = ctx.saved
     return unbroadcast(dy * b, *ctx.a_like), None
 
 
 @register(
     "remainder", family="arithmetic", samples=_quotients,
-    wrong={"quotient forgotten": _quotient_forgotten, "scaled by b": _divisor_only},
+    wrong={"quotient forgotten": _quotient_forgotten, "scaled by b": _scaled_by_b},
 )  # fmt: skip
 class Remainder(Elementwise):
     """y = a % b = a - b floor(a / b)

@@ -13,16 +13,6 @@ from tinygrad_llm.ops.layer_norm import AddLayerNorm, LayerNorm, check_affine
 from tinygrad_llm.ops.softmax import Softmax
 
 
-def _target_dtype(ctx: Any, index: int) -> Any:
-    """Type of the array where the gradient of argument ``index`` is collected, None without one.
-
-    It is float32 for a parameter in half precision, whose sum over all rows would lose by rounding.
-    """
-    if index >= len(ctx.edges):
-        return None
-    return ctx.gradient_dtype(index)
-
-
 @twin_of(LayerNorm)
 class LayerNormKernel(KernelTwin, LayerNorm):
     """layer_norm through kernels/layer_norm_kernel.py."""
@@ -41,8 +31,9 @@ class LayerNormKernel(KernelTwin, LayerNorm):
 
     def backward(ctx, dy: Array) -> Any:
         x, weight, mean, rstd = ctx.saved
-        dtype = _target_dtype(ctx, 1)
-        grads = kernels().layer_norm_backward(dy, x, weight, mean, rstd, sums_dtype=dtype)
+        grads = kernels().layer_norm_backward(
+            dy, x, weight, mean, rstd, sums_dtype=ctx.gradient_dtype(1)
+        )
         return tuple(g if need else None for g, need in zip(grads, ctx.needs, strict=False))
 
 
@@ -68,7 +59,7 @@ class AddLayerNormKernel(KernelTwin, AddLayerNorm):
             return (ds, ds, None, None)[: len(ctx.needs)]
         s, weight, mean, rstd = ctx.saved
         dx, dw, db = kernels().layer_norm_backward(
-            dy, s, weight, mean, rstd, ds, sums_dtype=_target_dtype(ctx, 2)
+            dy, s, weight, mean, rstd, ds, sums_dtype=ctx.gradient_dtype(2)
         )
         grads = (dx, dx, dw, db)
         return tuple(g if need else None for g, need in zip(grads, ctx.needs, strict=False))
