@@ -108,6 +108,18 @@ def test_every_file_of_the_benchmarks_has_its_place():
     assert all(fnmatch.filter(files, pattern) for pattern in patterns)
 
 
+def test_every_file_of_autograd_has_its_place():
+    """In the table that says why each exists."""
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    table = text.partition("## The files of autograd")[2].partition("Elsewhere")[0]
+    first_cells = " ".join(re.findall(r"^\|([^|]*)\|", table, re.M))
+    patterns = re.findall(r"`([\w*]+\.py)`", first_cells)
+    files = {path.name for path in (ROOT / "tinygrad_llm" / "autograd").glob("*.py")}
+    found = {name for pattern in patterns for name in fnmatch.filter(files, pattern)}
+    assert found == files - {"__init__.py"}
+    assert all(fnmatch.filter(files, pattern) for pattern in patterns)
+
+
 def commands(page):
     """The commands of a page that run something of this repository, without comments."""
     text = page.read_text(encoding="utf-8")
