@@ -1,6 +1,7 @@
 """`explain` works for every op, from the op's own code, and its checks are alive."""
 
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ def test_every_op(op):
     for method in ("forward", "backward"):
         first = inspect.getsource(getattr(op.function, method)).strip().splitlines()[0]
         assert first in text
+    assert f"Code: tinygrad_llm/ops/{Path(inspect.getfile(op.function)).name}\n" in text + "\n"
     titles = [s.title for s in page.sections]
     assert {"Formula", "Shapes", "Forward", "Backward", "Example"} <= set(titles)
     assert ("Plot" in titles) == op.one_variable

@@ -117,6 +117,9 @@ def split_docstring(doc: str) -> tuple[str, str, str, str]:
 
 def _further(op: Op, source: str) -> str:
     lines = [source] if source else []
+    module = op.function.__module__
+    if module.startswith("tinygrad_llm."):  # not an op of the reader's own
+        lines.append(f"Code: {module.replace('.', '/')}.py")
     if (_DERIVATIONS / f"{op.name}.md").is_file():
         lines.append(f"Longer derivation: docs/derivations/{op.name}.md")
     return "\n".join(lines)

@@ -60,7 +60,10 @@ def layer_norm_forward(
 def layer_norm_backward(
     xp: ArrayModule, dy: Array, n: Array, r: Array, weight: Array | None, dx: Array
 ) -> tuple[Array, Array]:
-    """Write the gradient of x (N, C) to ``dx``; returns those of weight and bias (C,)."""
+    """Write dx = r (dn - mean(dn) - n mean(dn n)), dn = dy weight; returns dweight, dbias (C,).
+
+    dy, n and dx are (N, C), r is (N, 1).
+    """
     scratch = xp.multiply(dy, n, out=empty(xp, n.shape, n.dtype))
     dweight, dbias = sum_rows(xp, scratch), sum_rows(xp, dy)
     dn = xp.multiply(dy, 1 if weight is None else weight, out=dx)

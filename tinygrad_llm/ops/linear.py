@@ -39,8 +39,8 @@ def linear_backward(
         dw = empty(xp, weight.shape, xp.result_type(dy, x))  # (out, in)
     if needs[2] and db is None:
         db = empty(xp, weight.shape[:1], dy.dtype)  # (out,)
-    products = [(dy, weight, dx)] if needs[0] else []
-    products += [(dy.T, x, dw)] if needs[1] else []
+    products = [(dy, weight, dx)] if needs[0] else []  # dx = dy W
+    products += [(dy.T, x, dw)] if needs[1] else []  # dW = dy^T x
     sums = [lambda: sum_rows(xp, dy, db)] if needs[2] else []
     matmul_all(xp, products, beside=sums)
     return dx, dw, db
