@@ -5,6 +5,8 @@
     mhat = m / (1 - beta1^t),           vhat = v / (1 - beta2^t)
     p = p - lr (mhat / (sqrt(vhat) + eps) + weight_decay p)
 
+A gradient beyond 1.8e19 counts as 1.8e19, whose square float32 can hold.
+
 A launch per parameter costs more time than the arithmetic; one flat buffer needs one. What changes
 from step to step (learning rate, step, clip factor) may live in device memory, so that a CUDA
 graph can replay the launch. With 16-bit weights the float32 master copy is updated and the weights
@@ -27,6 +29,7 @@ from ._runtime import cdiv, launch
 from .errors import KernelError
 
 BLOCK = 2048
+LARGEST = tl.constexpr(0.999 * math.sqrt(3.4028234663852886e38))  # whose square is a float32
 
 
 @triton.jit
@@ -81,6 +84,9 @@ def adamw_kernel(
         decays = tl.load(DecayMask + index, mask=mask, other=0) != 0
     else:
         decays = index < decay_end
+    # With an infinite v, this element would never move again; NaN and infinity stay what they are.
+    size = tl.abs(g)
+    g = tl.where((size > LARGEST) & (size < float("inf")), tl.where(g < 0, -LARGEST, LARGEST), g)
     m = beta1 * m + rest1 * g
     v = beta2 * v + rest2 * g * g
     mhat = m * (1.0 / one_minus_power(log_beta1, step))

@@ -8,7 +8,7 @@
     ds = rstd * (wdy - mean(wdy) - xhat * mean(wdy * xhat))    (+ what reaches s directly)
     dw = sum over rows of dy * xhat,   db = sum over rows of dy
 
-Mean and variance are taken in float32 in two passes over registers, not as E[x^2] - E[x]^2, which
+Mean and variance are taken in float32 in passes over registers, not as E[x^2] - E[x]^2, which
 cancels. dw and db are summed in two stages: every program of the first keeps its running sums in
 registers and writes them once at its end; while it works on one tile, the next is on its way.
 The backward pass of a row longer than HELD does not fit in registers beside these running sums: a
@@ -71,6 +71,10 @@ def layer_norm_forward_kernel(
         x = rounded.to(tl.float32)
     mean = tl.sum(x, 1) / n  # (ROWS,)
     centered = tl.where(mask, x - mean[:, None], 0.0)
+    # A mean is rounded, and in a row far from 0 that may be more than its elements differ.
+    rest = tl.sum(centered, 1) / n
+    mean += rest
+    centered = tl.where(mask, centered - rest[:, None], 0.0)
     rstd = 1.0 / tl.sqrt(tl.sum(centered * centered, 1) / n + eps)
     tl.store(Mean + rows, mean, mask=row_inside)
     tl.store(Rstd + rows, rstd, mask=row_inside)

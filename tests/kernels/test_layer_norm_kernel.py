@@ -103,3 +103,11 @@ def test_refusals(change, words):
     with pytest.raises(kernels.KernelError, match="layer_norm: .*" + words):
         kernels.layer_norm(**arguments)
     assert kernels.layer_norm.supports(**arguments)
+
+
+def test_a_constant_row_far_from_zero_is_zero(device):
+    """The mean of 768 times 1000.1 is not 1000.1 in float32, nor is it for the backward pass."""
+    x = np.repeat(np.array([[1000.1], [-3e5], [0.3]], np.float32), 768, 1)
+    y, mean, _ = kernels.layer_norm(device.put(x))
+    assert np.abs(device.get(y)).max() < 1e-4
+    np.testing.assert_array_equal(device.get(mean), x[:, 0])

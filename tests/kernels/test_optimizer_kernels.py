@@ -118,3 +118,12 @@ def test_adamw_refusals(change, words):
 def test_norm_of_nothing_is_refused():
     with pytest.raises(kernels.KernelError, match="gradients is empty"):
         kernels.grad_norm([])
+
+
+def test_a_gradient_whose_square_is_too_large_does_not_freeze_its_element(device):
+    p, m, v = (device.put(np.zeros(6, np.float32)) for _ in range(3))
+    large = np.array([1e25, -1e25, 1.0, np.inf, -np.inf, np.nan], np.float32)
+    kernels.adamw(p, device.put(large), m, v, lr=0.1, step=1, weight_decay=0.0)
+    np.testing.assert_allclose(device.get(p)[:3], [-0.1, 0.1, -0.1], rtol=1e-5)
+    assert np.isfinite(device.get(v)[:3]).all()
+    assert not np.isfinite(device.get(p)[3:]).any()
