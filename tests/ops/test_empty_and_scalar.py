@@ -19,7 +19,7 @@ MAY_REFUSE_EMPTY = {
     "broadcast_to", "gather", "scatter", "scatter_add",
 }  # fmt: skip
 # Where nothing is divided by nothing the result is NaN, as in NumPy and PyTorch; log 0 is -inf.
-NOT_FINITE = {"logsumexp", "mean", "mse_loss", "var"}
+NOT_FINITE = {"logsumexp", "mean", "mse_loss", "std", "var"}
 
 
 @pytest.fixture(autouse=True)
