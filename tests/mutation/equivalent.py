@@ -3,6 +3,24 @@
 from __future__ import annotations
 
 EQUIVALENT: dict[str, str] = {
+    "tinygrad_llm/ops/compare.py one_hot: -1 -> (1)": (
+        "functional.one_hot, the only caller, always says num_classes."
+    ),
+    "tinygrad_llm/ops/order.py argsort: False -> True": (
+        "Its callers always say descending."
+    ),
+    "tinygrad_llm/ops/cross_entropy.py cross_entropy_rows: -1 -> (1) (4)": (
+        "Of rows (N, V), axis 1 is the last."
+    ),
+    "tinygrad_llm/ops/gelu.py times_slope: by_rows( xp, lambda rows: xp.multiply(dy2[rows], "
+    "slope2[rows], out=dx2[rows]), len(dx2), dx2.shape[1], one_pass=True, ) -> by_rows(xp, lambda "
+    "rows: xp.multiply(dy2[rows], slope2[rows], out=dx2[rows]), len(dx2), dx2.shape[1])": (
+        "one_pass says how large a block may be; any size gives the same products."
+    ),
+    "tinygrad_llm/ops/multinomial.py multinomial: np.argsort(times, axis=-1, kind=\"stable\") -> "
+    "np.argsort(times, axis=-1)": (
+        "Only tokens of weight 0 have equal times, the last, and those are never drawn."
+    ),
     "tinygrad_llm/nn/containers.py Sequential._set_label: child._set_label(name) -> pass": (
         "A child got its name as its label when it was set."
     ),

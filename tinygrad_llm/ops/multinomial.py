@@ -45,8 +45,9 @@ def multinomial(
     if replacement:
         drawn = _by_inversion(rows, num_samples, drawing)
     else:
-        with np.errstate(divide="ignore"):
-            times = -np.log1p(-drawing.uniform(rows.shape)) / rows  # inf where a weight is 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # inf where a weight is 0, or NaN: both are sorted behind all numbers
+            times = -np.log1p(-drawing.uniform(rows.shape)) / rows
         drawn = np.argsort(times, axis=-1, kind="stable")[:, :num_samples]
     drawn = drawn[0] if weights.ndim == 1 else drawn
     return make_result(array_module(weights.data).asarray(drawn), None)
