@@ -147,6 +147,7 @@ def test_parts_and_joined_axes():
     assert x.flatten(0, -2).shape == x.flatten(start_dim=0, end_dim=1).shape == (6, 4)
     assert tg.tensor(1.0).flatten().shape == (1,)
     assert x.unflatten(-1, (2, -1)).shape == (2, 3, 2, 2)
+    assert tg.zeros(0, 4).unflatten(-1, (2, -1)).shape == (0, 2, 2)
     for wrong in [(5,), (3, -1), (-1, -1)]:
         with pytest.raises(ShapeError, match="unflatten"):
             x.unflatten(2, wrong)

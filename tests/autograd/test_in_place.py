@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_llm as tg
-from tinygrad_llm.errors import GraphError, IndexRangeError, ShapeError
+from tinygrad_llm.errors import DTypeError, GraphError, IndexRangeError, ShapeError
 
 
 def leaf(*shape, seed=0):
@@ -136,6 +136,40 @@ def test_writes_that_do_not_fit_are_told():
             y[0] = [1.0, 2.0, 3.0]
         with pytest.raises(IndexRangeError, match=r"shape \(1, 2\)"):
             y[5] = 1.0
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_axes_of_length_1_in_front_of_a_value_are_no_matter(fresh):
+    y = leaf(2, 3) * (0.0 if fresh else 1.0)
+    w = leaf(1, 1, 3)
+    y[0] = w
+    y[y > 100] = leaf(1, 1)
+    y[1, 2] = leaf(1)
+    y.sum().backward()
+    assert y.data[0].tolist() == w.data[0, 0].tolist()
+    assert w.grad.tolist() == [[[1, 1, 1]]]
+
+
+@pytest.mark.parametrize(
+    ("write", "error", "message"),
+    [
+        (lambda x: x.__setitem__(x > 0, np.ones((3, 2))), ShapeError, r"\(3, 2\) does not fit"),
+        (lambda x: x.__setitem__(0, None), DTypeError, "object"),
+        (lambda x: x.__setitem__(0, "1.5"), DTypeError, "U3"),
+        (lambda x: x.__setitem__(0, 1j), DTypeError, "complex"),
+        (lambda x: x.__setitem__(0, [1.0, None]), DTypeError, "object"),
+        (lambda x: x.astype("uint8").__setitem__(0, 300), DTypeError, "300 is no uint8"),
+        (lambda x: x.copy_("a"), DTypeError, "U1"),
+        (lambda x: x.masked_fill_(x > 0, None), DTypeError, "one number, got NoneType"),
+        (lambda x: x.masked_fill(x > 0, x), DTypeError, r"a tensor of shape \(1, 2\)"),
+        (lambda x: x.clamp_(max="a"), DTypeError, "one number, got str"),
+    ],
+)
+def test_only_numbers_that_fit_are_written(write, error, message):
+    x = tg.tensor([[1.0, 2.0]])
+    with pytest.raises(error, match=message):
+        write(x)
+    assert x.tolist() == [[1, 2]]
 
 
 def test_nothing_is_recorded_where_nothing_requires_a_gradient():

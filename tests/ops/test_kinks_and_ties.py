@@ -7,7 +7,7 @@ from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
-from tinygrad_llm.errors import ShapeError
+from tinygrad_llm.errors import ConfigError, DTypeError, ShapeError
 
 
 def leaf(values, dtype=np.float64):
@@ -34,6 +34,24 @@ def gradient(function, values):
 )
 def test_slopes_at_a_kink(function, values, slopes):
     assert gradient(function, values) == slopes
+
+
+@pytest.mark.parametrize("limit", [np.ones(2), Tensor(np.ones(2)), "1", None])
+def test_a_limit_is_one_number(limit):
+    for dtype in ("float32", "float64", "int64"):
+        with pytest.raises(ConfigError if limit is None else DTypeError, match="clip|expected"):
+            Tensor(np.ones((2, 2)), dtype).clip(high=limit)
+    assert leaf([1.0, 3.0]).clip(Tensor(2.0), np.float32(2.5)).tolist() == [2, 2.5]
+    with pytest.raises(DTypeError, match="-1 is no uint8"):
+        Tensor([1, 2], "uint8").clip(-1, 1)
+
+
+def test_nan_is_the_largest_in_any_order():
+    for dtype in ("float16", "bfloat16", "float32", "float64"):
+        x = Tensor(np.array([1, np.nan, 2.5, -np.inf, 3]), dtype)
+        assert x.argsort().tolist() == [3, 0, 2, 4, 1]
+        assert x.argsort(descending=True).tolist() == [1, 4, 2, 0, 3]
+        assert x.topk(2).indices.tolist() == [1, 4]
 
 
 @pytest.mark.parametrize("function", [Tensor.max, lambda x, axis=None: -(-x).min(axis=axis)])

@@ -250,6 +250,14 @@ def test_what_has_no_type_of_a_result_is_refused():
         x ** tg.tensor([-1, 2])
     with pytest.raises(DTypeError, match="negative: a bool"):
         -(x == 1)
+    with pytest.raises(DTypeError, match="equal: expected numbers"):
+        x == "a"
+    with pytest.raises(DTypeError, match="matmul: .* got list"):
+        x @ [1, 2]
+    with pytest.raises(DTypeError, match="sign: .* bool"):
+        (x == 1).sign()
+    with pytest.raises(DTypeError, match="U1"):
+        x.float().requires_grad_().sum().backward("a")
     with pytest.raises(DTypeError, match="needs at least one"):
         result_dtype()
 

@@ -90,6 +90,14 @@ def test_an_exponent_over_the_base_zero():
     np.testing.assert_array_equal((tg.tensor([0.0]) ** tg.tensor([0.0])).numpy(), [1])
 
 
+def test_the_exponents_gradient_has_the_precision_of_the_result():
+    base, exponent = tg.tensor([1.7], dtype="float32"), tg.tensor([0.3], dtype="float64")
+    exponent.requires_grad = True
+    (base**exponent).backward(np.ones(1))
+    a = float(base.data[0])
+    assert exponent.grad[0] == pytest.approx(a**0.3 * math.log(a), rel=1e-14)
+
+
 def test_quotients_whose_divisor_cannot_be_squared():
     b = leaf([1e-30, 1e30, -1e25])
     (tg.tensor([1e-30, 1e30, 0.0]) / b).backward(np.ones(3))

@@ -6,7 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.backend import Array, is_array, module_for, plain_array, to_device
+from tinygrad_llm.backend import (
+    Array,
+    ArrayModule,
+    array_module,
+    is_array,
+    module_for,
+    plain_array,
+    to_device,
+)
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, check_dtype, default_float
 from tinygrad_llm.errors import DTypeError, IndexRangeError, ShapeError
 
@@ -86,19 +94,34 @@ def plain_index(index: Any) -> Any:
 def write_at(target: Array, index: Any, value: Any) -> None:
     """``target[index] = value``, for a plain index.
 
+    Axes of length 1 in front of the value's shape are no matter, as in any broadcasting.
+
     Raises:
-        DTypeError: the value is a masked array or an np.matrix.
+        DTypeError: the value is no number, array or list of numbers, or ``target`` cannot hold it.
         IndexRangeError: there is no such place.
         ShapeError: the value does not fit there.
     """
-    value = plain_array("assignment", value)
+    if not isinstance(value, (bool, int, float)):
+        value = _values("assignment", array_module(target), value)
     try:
         target[index] = value
     except IndexError as error:
         raise IndexRangeError(f"assignment: shape {target.shape}: {error}.") from error
-    except ValueError as error:
-        shape = value.shape if is_array(value) else np.shape(value)
+    except OverflowError as error:
+        raise DTypeError(f"assignment: {value!r} is no {target.dtype} ({error}).") from error
+    except (ValueError, TypeError) as error:
         raise ShapeError(
-            f"assignment: a value of shape {shape} does not fit x[index] of shape "
+            f"assignment: a value of shape {np.shape(value)} does not fit x[index] of shape "
             f"{target[index].shape} ({error})."
         ) from error
+
+
+def _values(owner: str, xp: ArrayModule, given: Any) -> Array:
+    """An array, or lists of numbers, as an array of which the first axis is not of length 1."""
+    x = array_of(owner, given)
+    x = x if is_array(x) else xp.asarray(_from_lists(x))
+    check_dtype(owner, x.dtype)
+    extra = 0
+    while extra < x.ndim and x.shape[extra] == 1:
+        extra += 1
+    return x.reshape(x.shape[extra:]) if extra else x

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import engine
-from tinygrad_llm.autograd.arrays import array_of, as_array, is_view_of
+from tinygrad_llm.autograd.arrays import as_array, is_view_of
 from tinygrad_llm.autograd.copies import Copies
 from tinygrad_llm.autograd.exports import Exports
 from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
@@ -86,6 +86,7 @@ class Tensor(
             GraphError: nothing here requires a gradient, the tensor is not a scalar and no
                 gradient is given, the graph was freed, or a saved array was overwritten.
             ShapeError: the gradient has another shape than the tensor.
+            DTypeError: it is no number, array or list of numbers.
             GradientError: an op's backward returned a gradient of another shape, type or number
                 than its arguments.
         """
@@ -108,8 +109,7 @@ class Tensor(
                     f"{self.shape}. Reduce it with .sum() or .mean(), or pass gradient=."
                 )
             return engine.ones_like(self.data.reshape(())).reshape(self.shape)
-        dy = array_of("backward", gradient)
-        dy = array_module(self.data).asarray(dy, dtype=self.data.dtype)
+        dy = array_module(self.data).asarray(as_array(gradient, self.data.dtype))
         if dy.shape != self.shape:
             raise ShapeError(
                 f"backward: gradient must have the tensor's shape {self.shape}, got {dy.shape}."

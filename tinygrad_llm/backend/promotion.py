@@ -88,18 +88,23 @@ def _check_float(op: str, found: set[np.dtype]) -> None:
 
 
 def as_element(op: str, value: Any, dtype: np.dtype) -> Any:
-    """The number ``value`` as an element of an array of ``dtype``.
+    """The number ``value`` (or a tensor without axes) as an element of an array of ``dtype``.
 
     Raises:
-        DTypeError: integers of this type cannot hold it.
+        DTypeError: it is no number, or integers of this type cannot hold it.
     """
+    number = value.item() if getattr(value, "shape", None) == () else value
+    if not isinstance(number, (bool, int, float)):
+        shape = getattr(value, "shape", None)
+        got = type(value).__name__ if shape is None else f"a tensor of shape {shape}"
+        raise DTypeError(f"{op}: expected one number, got {got}.")
     try:
-        element = dtype.type(value)
-        fits = not is_integer(dtype) or element == value
+        element = dtype.type(number)
+        fits = not is_integer(dtype) or element == number
     except (OverflowError, ValueError):  # too large, infinite, NaN
         fits = False
     if not fits:
-        raise DTypeError(f"{op}: {value!r} is no {dtype}. Use .astype('float32') before.")
+        raise DTypeError(f"{op}: {number!r} is no {dtype}. Use .astype('float32') before.")
     return element
 
 

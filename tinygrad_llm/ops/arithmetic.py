@@ -241,7 +241,7 @@ class Power(Elementwise):
         if ctx.needs[0]:
             da = unbroadcast(dy * b * _power(xp)(a, _lowered(xp, b)), *ctx.a_like)
         if ctx.needs[1]:
-            base = xp.where((a == 0) & (b >= 0), 1, a)  # ln 1 = 0
+            base = xp.where((a == 0) & (b >= 0), 1, a).astype(y.dtype, copy=False)  # ln 1 = 0
             db = unbroadcast(dy * y * xp.log(base), *ctx.b_like)
         return da, db
 

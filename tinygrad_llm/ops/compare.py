@@ -10,7 +10,7 @@ from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.tensor import Tensor, make_result
 from tinygrad_llm.backend import array_module
 from tinygrad_llm.backend.promotion import agree, is_operand, of_one_dtype
-from tinygrad_llm.errors import ShapeError
+from tinygrad_llm.errors import DTypeError, ShapeError
 from tinygrad_llm.ops._ids import as_ids
 from tinygrad_llm.ops._shape import broadcast_error
 
@@ -26,6 +26,8 @@ def _comparison(name: str) -> Any:
             return make_result(getattr(array_module(x), name)(a, b), None)
         except ValueError as error:
             raise broadcast_error(name, a, b) from error
+        except TypeError as error:
+            raise DTypeError(f"{name}: expected numbers ({str(error).rstrip('.')}).") from error
 
     return compare
 

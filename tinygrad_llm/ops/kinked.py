@@ -12,7 +12,7 @@ import numpy as np
 from tinygrad_llm.autograd import Function, register, sample
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import FLOAT32, is_integer
-from tinygrad_llm.backend.promotion import result_dtype
+from tinygrad_llm.backend.promotion import as_element, result_dtype
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.ops.select import where_or_zero, zero_where
 
@@ -90,6 +90,8 @@ class Clip(Function):
 
         dx = dy [low <= x <= high]
 
+    A limit is one number. With one for each element: ``maximum(x, low)``, ``minimum(x, high)``.
+
     Shapes: x, y equal.
     """
 
@@ -98,7 +100,7 @@ class Clip(Function):
     def forward(ctx, x: Array, low: float | None = None, high: float | None = None) -> Array:
         if low is None and high is None:
             raise ConfigError("clip: give low, high, or both.")
-        if x.dtype is not FLOAT32:
+        if not (x.dtype is FLOAT32 and type(low) in _LIMITS and type(high) in _LIMITS):
             x, low, high = _alike(x, low, high)
         y = x if low is None else ctx.xp.maximum(x, low)
         y = y if high is None else ctx.xp.minimum(y, high)
@@ -110,9 +112,16 @@ class Clip(Function):
         return where_or_zero(ctx.xp, inside, dy)
 
 
+_LIMITS = (float, int, type(None))
+
+
 def _alike(x: Array, low: float | None, high: float | None) -> tuple[Array, Any, Any]:
-    """x and its limits in one type: integers between fractions become float32."""
+    """x and its limits in one type: integers between fractions become float32.
+
+    Raises:
+        DTypeError: a limit is no number, or x is of integers that cannot hold it.
+    """
     limits = [limit for limit in (low, high) if limit is not None]
     dtype = result_dtype(x, *limits) if is_integer(x.dtype) else x.dtype
-    low, high = (None if limit is None else dtype.type(limit) for limit in (low, high))
+    low, high = (None if y is None else as_element("clip", y, dtype) for y in (low, high))
     return x.astype(dtype, copy=False), low, high

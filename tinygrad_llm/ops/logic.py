@@ -54,7 +54,10 @@ def _over_axes(name: str) -> Any:
 
 def _of_each_element(name: str) -> Any:
     def step(x: Tensor) -> Tensor:
-        return make_result(getattr(array_module(x.data), name)(x.data), None)
+        try:
+            return make_result(getattr(array_module(x.data), name)(x.data), None)
+        except TypeError as error:
+            raise DTypeError(f"{name}: expected numbers, got {x.dtype}.") from error
 
     return step
 

@@ -9,8 +9,8 @@ import numpy as np
 from tinygrad_llm.autograd import Function, register, sample, true_gradient
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.compute import product
-from tinygrad_llm.backend.promotion import of_one_dtype
-from tinygrad_llm.errors import ShapeError
+from tinygrad_llm.backend.promotion import is_operand, of_one_dtype
+from tinygrad_llm.errors import DTypeError, ShapeError
 from tinygrad_llm.ops._shape import unbroadcast
 
 
@@ -78,6 +78,12 @@ class MatMul(Function):
 
 
 def _check(a: Any, b: Any) -> None:
+    for x in (a, b):
+        if not is_operand(x):
+            raise DTypeError(
+                f"matmul: expected tensors or arrays, got {type(x).__name__}. Make a tensor of it "
+                "with tg.tensor(...)."
+            )
     if not getattr(a, "ndim", 0) or not getattr(b, "ndim", 0):
         raise ShapeError("matmul: a scalar cannot be matrix-multiplied; use *.")
     rows = b.shape[-2] if b.ndim > 1 else b.shape[0]

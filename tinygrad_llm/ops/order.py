@@ -12,6 +12,7 @@ from tinygrad_llm.autograd.axes import normalize_axis
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.tensor import Tensor, make_result
 from tinygrad_llm.backend import array_module
+from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ShapeError
 
 
@@ -27,7 +28,8 @@ def argsort(x: Tensor, axis: int = -1, descending: bool = False) -> Tensor:
     if not x.ndim:
         return make_result(array_module(x.data).zeros((), "int64"), None)
     axis = normalize_axis("argsort", axis, x.ndim)
-    xp, data = array_module(x.data), x.data
+    xp = array_module(x.data)
+    data = x.data.astype(accumulate_dtype(x.dtype), copy=False)  # bfloat16 has no order with NaN
     if not descending:
         return make_result(xp.argsort(data, axis=axis, kind="stable"), None)
     # Rising order of the reversed elements, read backwards: equal ones then keep their order too.

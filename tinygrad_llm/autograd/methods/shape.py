@@ -130,10 +130,9 @@ class Shape:
     def unflatten(self: Any, axis: int, sizes: Any) -> Tensor:
         """The axis ``axis`` as several, of lengths ``sizes``; one may be -1."""
         place = normalize_axis("unflatten", axis, self.ndim)
-        rest = math.prod(self.shape[:place]) * math.prod(self.shape[place + 1 :])
         sizes = list(sizes) if isinstance(sizes, (tuple, list)) else [sizes]
         known = math.prod(lengths("unflatten", [n for n in sizes if n != -1]))
-        if sizes.count(-1) == 1 and known and rest:
+        if sizes.count(-1) == 1 and known:
             sizes[sizes.index(-1)] = self.shape[place] // known
         if math.prod(sizes) != self.shape[place]:
             raise ShapeError(
