@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from tinygrad_llm import nn
-from tinygrad_llm.errors import ConfigError, NumericsError
-from tinygrad_llm.optim import AdamW, blocks, clip_grad_norm
+from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.errors import ConfigError, GradientError, NumericsError
+from tinygrad_llm.optim import SGD, AdamW, blocks, clip_grad_norm
 
 
 def with_gradients(rng, dtype="float32"):
@@ -35,6 +36,28 @@ def test_norm_and_scaling(rng, monkeypatch, source, max_norm):
         np.testing.assert_allclose(p.grad.astype(float), g * scale, rtol=1e-2 if half else 1e-5)
     if max_norm < norm:
         assert norm_of(layer) == pytest.approx(max_norm, rel=1e-2 if half else 1e-5)
+
+
+@pytest.mark.parametrize("wrong", [np.ones(3), np.ones((1, 3, 2)), 0.0, [[1.0] * 3] * 2])
+def test_an_assigned_gradient_has_the_parameters_shape(wrong):
+    layer = nn.Linear(3, 2)
+    optimizer = AdamW(layer)
+    before = layer.weight.numpy().copy()
+    for use in (optimizer.step, lambda: clip_grad_norm(layer, 1.0), optimizer.gradients):
+        layer.weight.grad = wrong
+        with pytest.raises(GradientError, match=r"gradient of parameter 'weight' .*\(2, 3\)"):
+            use()
+    np.testing.assert_array_equal(layer.weight.numpy(), before)
+
+
+def test_a_tensor_may_be_assigned_as_a_gradient():
+    layer = nn.Linear(3, 2)
+    layer.weight.grad = Tensor(np.full((2, 3), 2.0, np.float32))
+    assert clip_grad_norm(layer, 1.0) == pytest.approx(24**0.5)
+    optimizer = SGD(layer, lr=1.0)
+    before = layer.weight.numpy().copy()
+    optimizer.step()
+    np.testing.assert_allclose(before - layer.weight.numpy(), 6**-0.5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("excess", [0.999, 1.001, 1.05, 1.2])

@@ -1,5 +1,7 @@
 """The flat arrays: views, what is assigned from outside, frozen parameters, errors."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -87,6 +89,21 @@ def test_frozen_parameters_are_left_out():
     optimizer = AdamW(model)
     assert optimizer.param_groups[0]["names"] == ["final_norm.weight", "final_norm.bias"]
     assert not np.shares_memory(model.token_embedding.weight.data, optimizer.buffers[0].data)
+
+
+def test_a_frozen_parameter_that_is_learned_later_is_refused():
+    layer = nn.Linear(2, 2)
+    layer.weight.requires_grad_(False)
+    model, optimizer = copy.deepcopy((layer, SGD(layer, lr=0.1)))
+    for step in range(2):
+        model.weight.requires_grad_(step == 1)
+        model(tg.ones(1, 2)).sum().backward()
+        if step == 0:
+            optimizer.step()
+    with pytest.raises(ConfigError, match="'weight' was frozen when the optimizer was made"):
+        optimizer.step()
+    model.weight.requires_grad_(False)
+    optimizer.step()
 
 
 def test_mixed_types_stand_in_arrays_of_their_own():

@@ -10,7 +10,7 @@ from tinygrad_llm.backend import Array, array_module
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ConfigError, NumericsError
 from tinygrad_llm.optim.blocks import for_blocks
-from tinygrad_llm.optim.groups import named
+from tinygrad_llm.optim.groups import gradient_of, named
 from tinygrad_llm.optim.on_gpu import clip_by_kernel
 from tinygrad_llm.optim.optimizer import Optimizer
 
@@ -35,6 +35,7 @@ def clip_grad_norm(source: Any, max_norm: float, error_if_nonfinite: bool = Fals
 
     Raises:
         ConfigError: max_norm is not positive.
+        GradientError: a gradient was assigned that is no array of its parameter's shape.
         NumericsError: the norm is not finite, and ``error_if_nonfinite`` is set.
     """
     if not max_norm > 0:
@@ -102,5 +103,5 @@ def _scale(gradients: list[Array], factor: Any) -> None:
 def _gradients(source: Any) -> list[Array]:
     if isinstance(source, Optimizer):
         return source.gradients()
-    found = {id(p): p.grad for _, p in named("clip_grad_norm", source, 0) if p.grad is not None}
-    return list(found.values())
+    found = {id(p): gradient_of(name, p) for name, p in named("clip_grad_norm", source, 0)}
+    return [grad for grad in found.values() if grad is not None]

@@ -25,7 +25,7 @@ from tinygrad_llm.autograd.versions import clock, note_write, was_overwritten
 from tinygrad_llm.backend import Array, array_module, device_of, to_device
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.nn import Parameter
-from tinygrad_llm.optim.groups import refuse_shared_memory
+from tinygrad_llm.optim.groups import gradient_of, refuse_shared_memory
 
 ALIGNMENT = 16  # elements: each parameter begins at a multiple of 64 bytes
 
@@ -129,6 +129,7 @@ class FlatBuffer:
         Raises:
             ConfigError: a parameter has another type or device than when the optimizer was made, or
                 the memory of another one.
+            GradientError: a gradient was assigned that is no array of the parameter's shape.
         """
         if self.has_master and was_overwritten(self.data, self.written_at):
             self._renew_master()
@@ -142,7 +143,7 @@ class FlatBuffer:
             if grad is not None and grad is not slot.grad:
                 if not slot.buffer.is_free():
                     self.leave_gradients()
-                slot.grad[...] = grad
+                slot.grad[...] = gradient_of(slot.name, slot.parameter)
                 slot.parameter.grad = slot.grad
             slot.parameter.grad_buffer = slot.buffer
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.autograd.versions import memory_range
-from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.backend import Array, is_array
+from tinygrad_llm.errors import ConfigError, GradientError
 from tinygrad_llm.nn import Module
 
 Parameters = Any  # Module, parameters, (name, parameter) pairs, or dicts with "params"
@@ -40,7 +41,7 @@ def decay_groups(parameters: Any, weight_decay: float = 0.1) -> list[dict[str, A
 def make_groups(
     owner: str, parameters: Parameters, defaults: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """One dict per group: its settings, "params" and "names"; frozen parameters are left out.
+    """One dict per group: its settings, "params" and "names", and the "frozen" ones left out.
 
     Raises:
         ConfigError: no parameters, one given twice, two in the same memory, or an unknown setting.
@@ -54,7 +55,10 @@ def make_groups(
         values = {key: entry[key] for key in entry if key not in ("params", "names")}
         trainable = [(name, p) for name, p in pairs if p.requires_grad]
         names, params = [n for n, _ in trainable], [p for _, p in trainable]
-        groups.append({**defaults, **values, "params": params, "names": names})
+        frozen = [(name, p) for name, p in pairs if not p.requires_grad]
+        groups.append(
+            {**defaults, **values, "params": params, "names": names, "frozen": frozen}
+        )
     if not any(group["params"] for group in groups):
         raise ConfigError(
             f"{owner}: there is nothing to optimize: no parameters, or all of them frozen."
@@ -78,6 +82,22 @@ def named(owner: str, parameters: Any, first: int) -> Iterator[tuple[str, Tensor
                 f"as {name!r}. Pass a model, model.parameters() or model.named_parameters()."
             )
         yield name, parameter
+
+
+def gradient_of(name: str, parameter: Tensor) -> Array | None:
+    """The gradient of a parameter as an array; anybody may have assigned it.
+
+    Raises:
+        GradientError: it is no array or tensor, or not of the parameter's shape.
+    """
+    grad = parameter.grad.data if isinstance(parameter.grad, Tensor) else parameter.grad
+    if grad is not None and (not is_array(grad) or grad.shape != parameter.shape):
+        got = f"shape {grad.shape}" if is_array(grad) else f"a {type(grad).__name__}"
+        raise GradientError(
+            f"optimizer: the gradient of parameter {name!r} must be an array of its shape "
+            f"{parameter.shape}, got {got}. Assign such an array to .grad, or None for no gradient."
+        )
+    return grad
 
 
 def _entries(parameters: Parameters) -> Iterable[Mapping[str, Any]]:

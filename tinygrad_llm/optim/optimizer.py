@@ -24,8 +24,8 @@ class Optimizer:
 
     A copy or a pickle of ``(model, optimizer)`` is a pair that goes on where this one stands.
 
-    Frozen parameters are left out. A parameter without a gradient is skipped in a step: no
-    decay, no change of its moments, as in PyTorch.
+    Frozen parameters are left out; one of them that is learned later is refused. A parameter
+    without a gradient is skipped in a step: no decay, no change of its moments, as in PyTorch.
     """
 
     moment_names: tuple[str, ...] = ()
@@ -34,6 +34,7 @@ class Optimizer:
         self.param_groups = make_groups(type(self).__name__, parameters, defaults)
         for group in self.param_groups:
             self.check_settings(group)
+        self._frozen = [pair for group in self.param_groups for pair in group.pop("frozen")]
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -74,7 +75,19 @@ class Optimizer:
         return self.param_groups[0]["lr"]
 
     def step(self) -> None:
-        """Update every parameter that has a gradient, in place."""
+        """Update every parameter that has a gradient, in place.
+
+        Raises:
+            ConfigError: a parameter that was frozen when the optimizer was made has a gradient.
+            GradientError: a gradient was assigned that is no array of its parameter's shape.
+        """
+        for name, parameter in self._frozen:
+            if parameter.grad is not None and parameter.requires_grad:
+                raise ConfigError(
+                    f"{type(self).__name__}: parameter {name!r} was frozen when the optimizer was "
+                    "made, so it has no place here and would not be updated. Make the optimizer "
+                    "after requires_grad is set, or give it only what it shall update."
+                )
         for buffer in self.buffers:
             buffer.gather()
             for run in buffer.runs():
