@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 EQUIVALENT: dict[str, str] = {
+    "tinygrad_llm/ops/feed_forward.py FeedForward.backward: linear_backward( xp, dy, a, w2, (inner, "
+    "w2_needs, b2_needs), ctx.empty_target(3), ctx.empty_target(4) ) -> linear_backward(xp, dy, a, "
+    "w2, (inner, w2_needs, b2_needs), ctx.empty_target(3))": (
+        "The engine copies the bias's gradient to where the op would have put it."
+    ),
+    "tinygrad_llm/ops/softmax.py softmax_forward: 1 -> 2": (
+        "A row without any probability is 0 divided by 1, or by 2."
+    ),
+    "tinygrad_llm/ops/select.py where_or_zero: y.dtype is dy.dtype -> (y.dtype is not dy.dtype)": (
+        "Beside a Python number NumPy keeps the type, and converting to it makes a copy."
+    ),
+    "tinygrad_llm/optim/groups.py refuse_shared_memory: 0 -> 1 (2)": (
+        "The end of the span before the first; the device of that, \"\", is nobody's."
+    ),
     "tinygrad_llm/ops/compare.py one_hot: -1 -> (1)": (
         "functional.one_hot, the only caller, always says num_classes."
     ),
