@@ -111,8 +111,8 @@ def write_at(target: Array, index: Any, value: Any) -> None:
         raise DTypeError(f"assignment: {value!r} is no {target.dtype} ({error}).") from error
     except (ValueError, TypeError) as error:
         raise ShapeError(
-            f"assignment: a value of shape {np.shape(value)} does not fit x[index] of shape "
-            f"{target[index].shape} ({error})."
+            f"assignment: a value of shape {getattr(value, 'shape', ())} does not fit x[index] of "
+            f"shape {target[index].shape} ({error})."
         ) from error
 
 
