@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import tinygrad_llm as tg
+from tinygrad_llm import nn
 from tinygrad_llm.autograd.checkpoint import checkpoint
+from tinygrad_llm.backend.random import Generator, default_generator
 
 
 def leaf(*shape, seed=0):
@@ -25,6 +27,23 @@ def test_checkpoint_gives_the_same_gradients_and_saves_memory():
         w.zero_grad()
     for plain, again in zip(*grads, strict=True):
         np.testing.assert_array_equal(plain, again)
+
+
+def test_checkpoint_draws_the_same_numbers_from_any_generator():
+    own, nested = Generator(1), Generator(2)
+    drop = nn.Dropout(0.5, generator=own)
+
+    def twice_random(x):
+        y = drop(x) * tg.rand(5, 5)  # of tg.manual_seed
+        return checkpoint(lambda v: v * tg.rand(5, 5, generator=nested), y)
+
+    x = tg.ones(5, 5, requires_grad=True)
+    y = checkpoint(twice_random, x)
+    stood = [generator.state() for generator in (own, nested, default_generator())]
+    y.sum().backward()
+    assert len(set(y.data.ravel().tolist())) > 5
+    np.testing.assert_array_equal(x.grad, y.data)  # y = x times random numbers, and x is 1
+    assert stood == [generator.state() for generator in (own, nested, default_generator())]
 
 
 def test_checkpoint_leaves_the_random_state_alone_when_the_second_pass_fails():

@@ -46,10 +46,13 @@ def gpu(monkeypatch):
         yield synchronizations
 
 
-def make_trainer(kind, device="cuda", dtype="float32", frozen=(), accumulate=1, **more):
+def make_trainer(
+    kind, device="cuda", dtype="float32", frozen=(), accumulate=1, recompute=False, **more
+):
     tg.manual_seed(0)
     model = tg.nn.GPT(tg.nn.GPTConfig(17, 4, n_layer=1, n_head=1, n_embd=8, **more))
     model = model.to(device).to(dtype)
+    model.checkpoint_blocks = recompute
     for name in frozen:
         model.get_submodule(name).requires_grad_(False)
     optimizer = tg.optim.AdamW(tg.optim.decay_groups(model, 0.1), lr=1e-2)
@@ -97,7 +100,8 @@ def test_a_step_is_recorded_anew_where_the_gradients_had_to_move(gpu):
 
 
 @pytest.mark.parametrize("options", [
-    {"dropout": 0.2, "accumulate": 2}, {"dtype": "bfloat16", "tie_weights": False},
+    {"dropout": 0.2, "accumulate": 2}, {"dropout": 0.2, "recompute": True},
+    {"dtype": "bfloat16", "tie_weights": False},
 ], ids=str)  # fmt: skip
 def test_replayed_steps_equal_plain_ones(gpu, options):
     assert_equal(run(Trainer, **options), run(CapturedTrainer, **options))

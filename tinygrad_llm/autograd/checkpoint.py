@@ -14,7 +14,7 @@ from tinygrad_llm.autograd.function import Function
 from tinygrad_llm.autograd.modes import enable_grad, no_grad, state
 from tinygrad_llm.autograd.tensor import Tensor, make_result
 from tinygrad_llm.backend import Array, array_module
-from tinygrad_llm.backend.random import default_generator
+from tinygrad_llm.backend.draws import Draws
 
 _CPU = np.zeros(())
 
@@ -22,7 +22,7 @@ _CPU = np.zeros(())
 def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
     """``function(*args)``, of which only the arguments are kept for the backward pass.
 
-    The backward pass calls the function again, with the random state of the first call, so that
+    The backward pass calls the function again, with the random numbers of the first call, so that
     dropout drops the same elements. Parameters that the function uses get their gradients too.
 
     Args:
@@ -46,7 +46,7 @@ class _Call:
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self.function = function
         self.is_tensor = [isinstance(a, Tensor) for a in args]
-        self.random_state = default_generator().state()
+        self.draws = Draws()
 
 
 class _Checkpoint(Function):
@@ -59,7 +59,7 @@ class _Checkpoint(Function):
         inputs = [
             make_result(a, None) if t else a for a, t in zip(args, call.is_tensor, strict=True)
         ]
-        with no_grad():
+        with no_grad(), call.draws.noted():
             out = call.function(*inputs)
         return tuple(o.data for o in out) if isinstance(out, tuple) else out.data
 
@@ -68,14 +68,8 @@ class _Checkpoint(Function):
             Tensor(a, requires_grad=need) if t else a
             for a, t, need in zip(ctx.args, ctx.call.is_tensor, ctx.needs[2:], strict=True)
         ]
-        generator = default_generator()
-        now = generator.state()
-        generator.set_state(ctx.call.random_state)
-        try:
-            with enable_grad():
-                out = ctx.call.function(*inputs)
-        finally:
-            generator.set_state(now)
+        with enable_grad(), ctx.call.draws.repeated():
+            out = ctx.call.function(*inputs)
         _backward_all(out if isinstance(out, tuple) else (out,), dys)
         return (None, None, *(x.grad if isinstance(x, Tensor) else None for x in inputs))
 

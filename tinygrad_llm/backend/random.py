@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend.draws import note_draw
 from tinygrad_llm.errors import ConfigError
 
 Key = Any  # two 32-bit integers: a tuple, or a uint32 array (2,) on a GPU
@@ -100,19 +101,19 @@ class Generator:
     def normal(self, shape: tuple[int, ...], std: float = 1.0, dtype: Any = np.float32) -> Array:
         """Gaussian numbers with mean 0, drawn on the CPU."""
         draw = np.float64 if np.dtype(dtype) == np.float64 else np.float32
-        return (self._numpy.standard_normal(shape, dtype=draw) * draw(std)).astype(dtype)
+        return (self._stream().standard_normal(shape, dtype=draw) * draw(std)).astype(dtype)
 
     def uniform(self, shape: tuple[int, ...] = (), low: float = 0.0, high: float = 1.0) -> Array:
         """Uniform float64 numbers of [low, high)."""
-        return self._numpy.uniform(low, high, shape)
+        return self._stream().uniform(low, high, shape)
 
     def integers(self, low: int, high: int, shape: tuple[int, ...] = ()) -> Array:
         """Uniform int64 numbers of low .. high - 1."""
-        return self._numpy.integers(low, high, shape)
+        return self._stream().integers(low, high, shape)
 
     def permutation(self, n: int) -> Array:
         """The numbers 0 .. n - 1 in random order."""
-        return self._numpy.permutation(n)
+        return self._stream().permutation(n)
 
     def next_key(self) -> Key:
         """A fresh key for `random_bits`, such as one call of dropout needs.
@@ -121,9 +122,25 @@ class Generator:
         values before each replay (`key_tape`).
         """
         if self.key_tape is not None:
+            note_draw(self)
             return self.key_tape.next()
-        k0, k1 = self._numpy.integers(0, 2**32, 2, dtype=np.uint32).tolist()
+        k0, k1 = self._stream().integers(0, 2**32, 2, dtype=np.uint32).tolist()
         return k0, k1
+
+    def _stream(self) -> np.random.Generator:
+        note_draw(self)
+        return self._numpy
+
+    def place(self) -> Any:
+        """Where the generator stands, its key tape included; for `go_to`, and not for a file."""
+        tape = self.key_tape
+        return self._numpy.bit_generator.state, tape, None if tape is None else tape.used
+
+    def go_to(self, place: Any) -> None:
+        """Go on from a `place`."""
+        self._numpy.bit_generator.state, tape, used = place
+        if tape is not None:
+            tape.used = used
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on from here, in JSON's types."""
