@@ -182,3 +182,18 @@ def test_a_child_may_write_though_its_parent_was_writing():
         thread.start()
         thread.join()
     assert in_time.is_set()
+
+
+@pytest.mark.parametrize("op", [lambda x, c: x * c, lambda x, c: c * x, lambda x, c: x / c],
+                         ids=["x * c", "c * x", "x / c"])  # fmt: skip
+def test_an_operand_that_no_gradient_needs_may_be_written(op):
+    x, c = tg.rand(3, 3), tg.rand(3, 3) + 1
+    x.requires_grad = True
+    op(x, c).sum().backward()
+    expected, x.grad = x.grad, None
+    y = op(x, c)
+    assert sum(isinstance(a, np.ndarray) for a in y._node.saved) == 1
+    with tg.no_grad():
+        x *= 2
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad, expected)

@@ -124,18 +124,18 @@ class Subtract(Elementwise):
         return da, db
 
 
+def _not_exchanged(ctx: Any, dy: Array) -> Any:
+    """Mistake: an operand's gradient is scaled by the operand itself."""
+    if not all(ctx.needs):
+        return true_gradient(ctx, dy)
+    b, a = ctx.saved
+    return unbroadcast(dy * a, *ctx.a_like), unbroadcast(dy * b, *ctx.b_like)
+
+
 @register(
-    "multiply",
-    family="arithmetic",
-    samples=pairs,
-    wrong={
-        "one copy only": one_copy_only,
-        "operands not exchanged": lambda ctx, dy: tuple(
-            None if like is None else unbroadcast(dy * x, *like)
-            for like, x in zip(ctx.likes(), ctx.saved, strict=True)
-        ),
-    },
-)
+    "multiply", family="arithmetic", samples=pairs,
+    wrong={"one copy only": one_copy_only, "operands not exchanged": _not_exchanged},
+)  # fmt: skip
 class Multiply(Elementwise):
     """y = a b
 
@@ -143,22 +143,21 @@ class Multiply(Elementwise):
 
         da = dy b          db = dy a
 
+    So next to a constant an operand need not be kept.
+
     Shapes: a, b broadcastable; y their common shape.
     """
 
     def forward(ctx, a: Any, b: Any) -> Array:
-        ctx.save(a, b)
+        if ctx.requires_grad:
+            ctx.save(b if ctx.needs[0] else None, a if ctx.needs[1] else None)
         return ctx.compute(ctx.xp.multiply, a, b)
 
     def backward(ctx, dy: Array) -> Any:
-        a, b = ctx.saved
+        b, a = ctx.saved
         da = unbroadcast(dy * b, *ctx.a_like) if ctx.needs[0] else None
         db = unbroadcast(dy * a, *ctx.b_like) if ctx.needs[1] else None
         return da, db
-
-    def likes(ctx) -> list[Any]:
-        """Shape and dtype of each operand that needs a gradient; None for the others."""
-        return [ctx.a_like if ctx.needs[0] else None, ctx.b_like if ctx.needs[1] else None]
 
 
 def _without_square(ctx: Any, dy: Array) -> Any:
@@ -186,7 +185,8 @@ class Divide(Elementwise):
     dtype_of_result = staticmethod(fractional_dtype)
 
     def forward(ctx, a: Any, b: Any) -> Array:
-        ctx.save(a, b)
+        if ctx.requires_grad:
+            ctx.save(a if ctx.needs[1] else None, b)
         return ctx.compute(ctx.xp.true_divide, a, b)
 
     def backward(ctx, dy: Array) -> Any:
