@@ -101,6 +101,19 @@ def test_what_was_computed_before_keeps_its_gradient():
     np.testing.assert_array_equal(x.grad, 8 * x.data + 2)
 
 
+def test_the_gradient_retained_is_that_of_the_values_written_last():
+    x = tg.tensor([1.0, 2.0], requires_grad=True)
+    y = (x * 2).retain_grad()
+    seen = []
+    y.register_hook(lambda dy: seen.append(dy.tolist()))
+    y *= 3
+    y[0] = 1.0
+    (y * y).sum().backward()
+    assert y.grad.tolist() == [2, 24]
+    assert seen == [[0, 72]]  # a hook stays with the values it was registered for
+    assert x.grad.tolist() == [0, 144]
+
+
 def test_a_write_over_what_backward_needs_is_noticed():
     x = tg.tensor([1.0, 2.0], requires_grad=True)
     y = (x * x).sum()

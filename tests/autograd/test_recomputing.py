@@ -7,6 +7,7 @@ import tinygrad_llm as tg
 from tinygrad_llm import nn
 from tinygrad_llm.autograd.checkpoint import checkpoint
 from tinygrad_llm.backend.random import Generator, default_generator
+from tinygrad_llm.errors import GraphError
 
 
 def leaf(*shape, seed=0):
@@ -61,3 +62,22 @@ def test_checkpoint_leaves_the_random_state_alone_when_the_second_pass_fails():
     with pytest.raises(KeyError, match="second"):
         y.sum().backward()
     assert tg.default_generator().state() == before
+
+
+@pytest.mark.parametrize("wrong", [3, None, [1], (1, None)], ids=str)
+def test_the_function_returns_tensors(wrong):
+    with pytest.raises(GraphError, match="must return a Tensor or a tuple of Tensors, got "):
+        checkpoint(lambda x: wrong, leaf(2))
+
+
+def test_the_function_must_not_write_into_its_arguments():
+    def residual(x, h):
+        h += x.detach()
+        return x * h
+
+    with pytest.raises(GraphError, match="writes into its argument"):
+        checkpoint(residual, leaf(2), tg.zeros(2, dtype="float64"))
+    x = leaf(2)
+    y = checkpoint(lambda x, h: residual(x, h.clone()), x, tg.zeros(2, dtype="float64"))
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad, x.data)

@@ -13,8 +13,10 @@ import numpy as np
 from tinygrad_llm.autograd.function import Function
 from tinygrad_llm.autograd.modes import enable_grad, no_grad, state
 from tinygrad_llm.autograd.tensor import Tensor, make_result
+from tinygrad_llm.autograd.versions import clock, was_overwritten
 from tinygrad_llm.backend import Array, array_module
 from tinygrad_llm.backend.draws import Draws
+from tinygrad_llm.errors import GraphError
 
 _CPU = np.zeros(())
 
@@ -31,6 +33,9 @@ def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
 
     Returns:
         what the function returns.
+
+    Raises:
+        GraphError: the function returns something else, or writes into an argument.
     """
     if not state.grad_enabled:
         return function(*args)
@@ -59,9 +64,15 @@ class _Checkpoint(Function):
         inputs = [
             make_result(a, None) if t else a for a, t in zip(args, call.is_tensor, strict=True)
         ]
+        began = clock.next()
         with no_grad(), call.draws.noted():
             out = call.function(*inputs)
-        return tuple(o.data for o in out) if isinstance(out, tuple) else out.data
+        if any(was_overwritten(array, began) for array in ctx.saved):
+            raise GraphError(
+                "checkpoint: the function writes into its argument, which the second pass would "
+                "find changed. Write x = x + y in place of x += y, or into a copy: x.clone()."
+            )
+        return _arrays_of(out)
 
     def backward(ctx, *dys: Array | None) -> Any:
         inputs = [
@@ -76,6 +87,16 @@ class _Checkpoint(Function):
     def release(ctx) -> None:
         super().release()
         ctx.args = ()
+
+
+def _arrays_of(out: Any) -> Any:
+    outs = out if isinstance(out, tuple) else (out,)
+    if not all(isinstance(o, Tensor) for o in outs):
+        kinds = ", ".join(type(o).__name__ for o in outs)
+        raise GraphError(
+            f"checkpoint: the function must return a Tensor or a tuple of Tensors, got {kinds}."
+        )
+    return tuple(o.data for o in outs) if isinstance(out, tuple) else out.data
 
 
 def _backward_all(outs: tuple[Any, ...], dys: tuple[Array | None, ...]) -> None:

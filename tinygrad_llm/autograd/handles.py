@@ -35,3 +35,12 @@ class KeepGradient:
         tensor = self.tensor()
         if tensor is not None:
             tensor.grad = dy.copy() if tensor.grad is None else tensor.grad + dy
+
+
+def stop_keeping(node: Any, tensor: Any) -> bool:
+    """Take the hook that keeps the gradient of ``tensor`` off its node; whether there was one."""
+    hooks = [] if node is None else node.hooks or []
+    left = [h for h in hooks if not (isinstance(h, KeepGradient) and h.tensor() is tensor)]
+    if len(left) < len(hooks):
+        node.hooks = left or None
+    return len(left) < len(hooks)

@@ -16,6 +16,7 @@ import numpy as np
 
 from tinygrad_llm.autograd.arrays import plain_index, write_at
 from tinygrad_llm.autograd.engine import may_write
+from tinygrad_llm.autograd.handles import stop_keeping
 from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.versions import note_write
@@ -141,9 +142,12 @@ class InPlace:
             )
 
     def _become(self: Any, result: Any) -> None:
-        """Be the result of a recorded op from now on."""
+        """Be the result of a recorded op from now on, whose gradient is the one retained."""
+        retained = stop_keeping(self._node, self)
         self.data = result.data
         self._node, self._requires_grad = result._node, True
+        if retained:
+            self.retain_grad()
 
 
 def _check_fits(op: str, x: Any, result: Any) -> None:
