@@ -9,6 +9,7 @@ import tinygrad_llm as tg
 from tinygrad_llm import nn
 from tinygrad_llm.autograd.modes import Observer
 from tinygrad_llm.errors import CheckpointError, ConfigError, DTypeError
+from tinygrad_llm.optim import SGD
 
 
 class Net(nn.Module):
@@ -92,6 +93,14 @@ def test_bad_state_dict_names_every_mistake_and_loads_nothing():
     assert "pass strict=False" not in str(caught.value)
     for name, p in net.named_parameters():
         np.testing.assert_array_equal(p.data, before[name])
+
+
+@pytest.mark.parametrize("given", [None, 3, "model.safetensors", nn.Linear(2, 2)], ids=str)
+def test_a_state_is_what_state_dict_returned(given):
+    model = nn.Linear(2, 2)
+    for owner in (model, SGD(model)):
+        with pytest.raises(CheckpointError, match=r"load_state_dict: expected what state_dict\(\)"):
+            owner.load_state_dict(given)
 
 
 def test_not_strict_loads_what_agrees_and_reports_the_rest():

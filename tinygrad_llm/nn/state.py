@@ -23,6 +23,11 @@ def load_arrays(
     assign: bool,
 ) -> tuple[list[str], list[str]]:
     """Check every name, shape and type first; then write. See `Module.load_state_dict`."""
+    if not isinstance(values, Mapping):
+        raise CheckpointError(
+            f"{owner}.load_state_dict: expected what state_dict() returned, values by name; got "
+            f"{type(values).__name__}."
+        )
     arrays = {name: _raw(value) for name, value in values.items() if name in parameters}
     missing = [name for name in parameters if name not in values]
     unexpected = [name for name in values if name not in parameters]

@@ -197,7 +197,8 @@ def require(owner: Any, name: str, value: Any, fits: bool, expected: str) -> Non
 
 def _split_state(owner: str, state_dict: Mapping[str, Any]) -> tuple[Any, Any]:
     """(settings, arrays) of a state, if it has the form of one."""
-    settings, arrays = (state_dict.get(key) for key in ("settings", "arrays"))
+    given = state_dict if isinstance(state_dict, Mapping) else {}
+    settings, arrays = (given.get(key) for key in ("settings", "arrays"))
     if not isinstance(arrays, Mapping) or not isinstance(settings, Mapping):
         settings = {}
     groups, steps = settings.get("groups"), settings.get("steps")
