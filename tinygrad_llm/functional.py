@@ -16,6 +16,7 @@ from tinygrad_llm.autograd.arrays import array_of
 from tinygrad_llm.autograd.keywords import attention_names, both_names
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.tensor import Tensor
+from tinygrad_llm.backend.dtypes import DTypeLike
 from tinygrad_llm.backend.random import Key
 from tinygrad_llm.errors import ConfigError, ShapeError, missing_name
 
@@ -114,14 +115,14 @@ def tanh(x: Any) -> Tensor:
 
 
 @both_names
-def softmax(x: Any, axis: int = -1) -> Tensor:
-    """Probabilities along ``axis``."""
+def softmax(x: Any, axis: int = -1, *, dtype: DTypeLike = None) -> Tensor:
+    """Probabilities along ``axis``, of x as ``dtype`` if given."""
     return OPS["softmax"](_tensor(x), axis=axis)
 
 
 @both_names
-def log_softmax(x: Any, axis: int = -1) -> Tensor:
-    """Logarithms of the probabilities along ``axis``."""
+def log_softmax(x: Any, axis: int = -1, *, dtype: DTypeLike = None) -> Tensor:
+    """Logarithms of the probabilities along ``axis``, of x as ``dtype`` if given."""
     return OPS["log_softmax"](_tensor(x), axis=axis)
 
 

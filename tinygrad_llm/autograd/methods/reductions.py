@@ -1,5 +1,7 @@
 """The methods that go along axes: sums, extremes, and functions of whole rows.
 
+With ``dtype=`` a function casts its tensor first, as PyTorch's do: `keywords` does that for all.
+
 ``max`` and ``min`` mean two things. NumPy's give the largest values, PyTorch's with ``dim`` a pair
 of values and indices. The argument's name says which one is meant, so it must be written.
 """
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tinygrad_llm.autograd.axes import Axis
 from tinygrad_llm.autograd.keywords import methods_take_both_names
 from tinygrad_llm.autograd.registry import OPS
+from tinygrad_llm.backend.dtypes import DTypeLike
 from tinygrad_llm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,11 +26,15 @@ class Reductions:
 
     __slots__ = ()
 
-    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    def sum(
+        self, axis: Axis = None, keepdims: bool = False, *, dtype: DTypeLike = None
+    ) -> Tensor:
         """Sum over ``axis``: one, several, or all axes."""
         return OPS["sum"](self, axis=axis, keepdims=keepdims)
 
-    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    def mean(
+        self, axis: Axis = None, keepdims: bool = False, *, dtype: DTypeLike = None
+    ) -> Tensor:
         """Arithmetic mean over ``axis``."""
         return OPS["mean"](self, axis=axis, keepdims=keepdims)
 
@@ -64,7 +71,9 @@ class Reductions:
             )
         return OPS["norm"](self, axis=axis, keepdims=keepdims)
 
-    def prod(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    def prod(
+        self, axis: Axis = None, keepdims: bool = False, *, dtype: DTypeLike = None
+    ) -> Tensor:
         """Product over ``axis``."""
         return OPS["prod"](self, axis=axis, keepdims=keepdims)
 
@@ -72,7 +81,7 @@ class Reductions:
         """Logarithm of the sum of the exponentials over ``axis``."""
         return OPS["logsumexp"](self, axis=axis, keepdims=keepdims)
 
-    def cumsum(self, axis: int) -> Tensor:
+    def cumsum(self, axis: int, *, dtype: DTypeLike = None) -> Tensor:
         """Each element plus all before it along ``axis``."""
         return OPS["cumsum"](self, axis=axis)
 
@@ -128,11 +137,11 @@ class Reductions:
 
     # ---- functions of rows -------------------------------------------------------------------
 
-    def softmax(self, axis: int = -1) -> Tensor:
+    def softmax(self, axis: int = -1, *, dtype: DTypeLike = None) -> Tensor:
         """Probabilities along ``axis``."""
         return OPS["softmax"](self, axis=axis)
 
-    def log_softmax(self, axis: int = -1) -> Tensor:
+    def log_softmax(self, axis: int = -1, *, dtype: DTypeLike = None) -> Tensor:
         """Logarithms of the probabilities along ``axis``."""
         return OPS["log_softmax"](self, axis=axis)
 
