@@ -243,3 +243,35 @@ def test_names_that_are_left_out_say_what_to_write():
         x.softmx
     assert not hasattr(x, "__array_interface__")
     assert not hasattr(x, "detach_")
+
+
+# ---- terms with a sign or a factor ---------------------------------------------------------------
+
+
+def test_a_plus_sign_changes_nothing():
+    x = tg.tensor([1.0], requires_grad=True)
+    assert +x is x
+
+
+@pytest.mark.parametrize("other", [2.0, np.float32([2, 1]), tg.tensor([2.0, 1.0])])
+def test_a_term_may_have_a_factor(other):
+    x, term = tg.tensor([1.0, 5.0]), np.asarray(other)
+    for alpha in (1, 2, -0.5):
+        for result, expected in [
+            (x.add(other, alpha=alpha), x.numpy() + alpha * term),
+            (x.sub(other, alpha=alpha), x.numpy() - alpha * term),
+            (x.clone().add_(other, alpha=alpha), x.numpy() + alpha * term),
+            (x.clone().sub_(other, alpha=alpha), x.numpy() - alpha * term),
+            (tg.add(x, other, alpha=alpha), x.numpy() + alpha * term),
+        ]:
+            assert result.dtype == np.float32
+            np.testing.assert_array_equal(result.numpy(), expected)
+
+
+def test_the_factor_of_a_term_is_a_factor_of_its_gradient():
+    x, y = (tg.tensor([1.0, 5.0], requires_grad=True) for _ in "12")
+    x.add(y, alpha=3).sub_(y, alpha=0.5).sum().backward()
+    assert x.grad.tolist() == [1, 1]
+    assert y.grad.tolist() == [2.5, 2.5]
+    with pytest.raises(DTypeError, match="int64"):
+        tg.tensor([1]).add_(1, alpha=0.5)

@@ -34,6 +34,14 @@ def _operator(op: str) -> Callable[[Any, Any], Any]:
     return in_place
 
 
+def _sum(op: str) -> Callable[..., Any]:
+    def in_place(self: Any, other: Any, *, alpha: float = 1) -> Any:
+        return self._take_over(op, OPS[op](self, other if alpha == 1 else alpha * other))
+
+    in_place.__doc__ = f"{op!r} of ``alpha`` times ``other``, in place; returns the tensor."
+    return in_place
+
+
 class InPlace:
     """Base of Tensor: everything that writes.
 
@@ -53,8 +61,8 @@ class InPlace:
             value = value.data if isinstance(value, InPlace) else value
             self._write(plain_index(index), value)
 
-    __iadd__ = add_ = _operator("add")
-    __isub__ = sub_ = _operator("subtract")
+    __iadd__, add_ = _operator("add"), _sum("add")
+    __isub__, sub_ = _operator("subtract"), _sum("subtract")
     __imul__ = mul_ = _operator("multiply")
     __itruediv__ = div_ = _operator("divide")
     __ipow__ = pow_ = _operator("power")

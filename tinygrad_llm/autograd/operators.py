@@ -73,6 +73,9 @@ class Operators:
     def __neg__(self) -> Tensor:
         return OPS["negative"](self)
 
+    def __pos__(self: Any) -> Tensor:
+        return self
+
     def __abs__(self) -> Tensor:
         return OPS["abs"](self)
 
@@ -80,9 +83,17 @@ class Operators:
         return OPS["getitem"](self, index=index)
 
     # The same by name.
-    add, sub, mul, div, pow = __add__, __sub__, __mul__, __truediv__, __pow__
+    mul, div, pow = __mul__, __truediv__, __pow__
     matmul = mm = bmm = __matmul__
     neg = __neg__
+
+    def add(self, other: Any, *, alpha: float = 1) -> Tensor:
+        """self + alpha other."""
+        return OPS["add"](self, other if alpha == 1 else alpha * other)
+
+    def sub(self, other: Any, *, alpha: float = 1) -> Tensor:
+        """self - alpha other."""
+        return OPS["subtract"](self, other if alpha == 1 else alpha * other)
 
     # ---- booleans and integers, bit by bit: no gradient ---------------------------------------
 
