@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tinygrad_llm as tg
+from tinygrad_llm.errors import ConfigError
 
 
 def leaf(*shape, seed=0):
@@ -241,3 +242,10 @@ def test_several_outputs_and_unused_ones():
     a, b, c = x.split(3, axis=0)
     (a * 2.0 + c).sum().backward()
     np.testing.assert_array_equal(x.grad, [2, 2, 0, 0, 1, 1])
+
+
+def test_a_hook_must_be_callable():
+    x = tg.tensor([1.0], requires_grad=True)
+    for register in (x.register_hook, (x * 2).register_hook):
+        with pytest.raises(ConfigError, match="register_hook: expected a function, got int"):
+            register(3)

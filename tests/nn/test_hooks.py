@@ -1,9 +1,11 @@
 """Functions that a module calls on its way."""
 
 import numpy as np
+import pytest
 
 import tinygrad_llm as tg
 from tinygrad_llm import nn
+from tinygrad_llm.errors import ConfigError
 
 
 def test_hooks_see_and_change_and_can_be_removed():
@@ -33,3 +35,10 @@ def test_backward_hook_may_replace_the_gradient():
     net.register_backward_hook(lambda m, dy: dy * 3)
     net(tg.tensor([[1.0, 2.0]])).sum().backward()
     np.testing.assert_array_equal(net.bias.grad, [3.0, 3.0])
+
+
+@pytest.mark.parametrize("kind", ["forward_pre", "forward", "backward"])
+def test_a_hook_must_be_callable(kind):
+    register = getattr(nn.Linear(2, 2), f"register_{kind}_hook")
+    with pytest.raises(ConfigError, match=f"register_{kind}_hook: expected a function, got int"):
+        register(3)

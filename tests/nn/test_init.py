@@ -94,3 +94,12 @@ def test_layers_are_made_of_the_type_that_they_are_told():
         assert {p.dtype.name for p in make().parameters()} == {"float32"}
         with pytest.raises(ConfigError, match="floating-point"):
             make(dtype="int64")
+
+
+def test_a_standard_deviation_is_not_below_0():
+    x = tg.ones(2)
+    for fill in (nn.init.normal_, tg.Tensor.normal_):
+        for std in (-1, float("nan")):
+            with pytest.raises(ConfigError, match="normal: std must be at least 0"):
+                fill(x, std=std)
+        assert fill(x, mean=3.0, std=0).tolist() == [3, 3]

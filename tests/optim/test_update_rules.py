@@ -229,6 +229,18 @@ def test_arguments_of_pytorch(kind):
         kind([p]).add_param_group({"params": [p]})
 
 
+@pytest.mark.parametrize("kind", [SGD, Adam, AdamW])
+def test_a_step_with_a_closure_is_refused_before_it_changes_anything(kind):
+    p = nn.Parameter([1.0])
+    optimizer = kind([p], lr=0.1)
+    (p * p).sum().backward()
+    with pytest.raises(ConfigError, match=r"Write loss = closure\(\); optimizer\.step\(\)"):
+        optimizer.step(lambda: (p * p).sum())
+    assert p.data == 1
+    optimizer.step(None)
+    assert p.data < 1
+
+
 def test_arguments_that_would_change_the_rule_are_refused():
     p = nn.Parameter([1.0])
     for kind in (Adam, AdamW):

@@ -1,10 +1,12 @@
-"""What registering a hook returns, and the hook behind ``retain_grad``."""
+"""What registering a hook checks and returns, and the hook behind ``retain_grad``."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
 from typing import Any
+
+from tinygrad_llm.errors import ConfigError
 
 
 class Handle:
@@ -19,6 +21,12 @@ class Handle:
 
     def __call__(self) -> None:
         self.remove()
+
+
+def check_hook(owner: str, hook: Any) -> None:
+    """Raise a ConfigError unless ``hook`` can be called."""
+    if not callable(hook):
+        raise ConfigError(f"{owner}: expected a function, got {type(hook).__name__}.")
 
 
 class KeepGradient:

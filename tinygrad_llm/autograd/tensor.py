@@ -17,7 +17,7 @@ from tinygrad_llm.autograd.arrays import as_array, is_view_of
 from tinygrad_llm.autograd.copies import Copies
 from tinygrad_llm.autograd.exports import Exports
 from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
-from tinygrad_llm.autograd.handles import Handle, KeepGradient
+from tinygrad_llm.autograd.handles import Handle, KeepGradient, check_hook
 from tinygrad_llm.autograd.in_place import InPlace
 from tinygrad_llm.autograd.left_out import LEFT_OUT
 from tinygrad_llm.autograd.methods import (
@@ -160,7 +160,12 @@ class Tensor(
 
         Returns:
             what takes the hook off again: call it, or its ``remove()``.
+
+        Raises:
+            ConfigError: the hook cannot be called.
+            GraphError: this tensor has no gradient.
         """
+        check_hook("register_hook", hook)
         if not self.requires_grad:
             raise GraphError("register_hook: this tensor has no gradient (requires_grad is off).")
         owner, name = (self, "_hooks") if self._node is None else (self._node, "hooks")

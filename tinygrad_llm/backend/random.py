@@ -99,7 +99,13 @@ class Generator:
         self.key_tape: Any = None
 
     def normal(self, shape: tuple[int, ...], std: float = 1.0, dtype: Any = np.float32) -> Array:
-        """Gaussian numbers with mean 0, drawn on the CPU."""
+        """Gaussian numbers with mean 0, drawn on the CPU.
+
+        Raises:
+            ConfigError: the standard deviation is below 0.
+        """
+        if not std >= 0:
+            raise ConfigError(f"normal: std must be at least 0, got {std!r}.")
         draw = np.float64 if np.dtype(dtype) == np.float64 else np.float32
         return (self._stream().standard_normal(shape, dtype=draw) * draw(std)).astype(dtype)
 

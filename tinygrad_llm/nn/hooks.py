@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tinygrad_llm.autograd import Tensor
-from tinygrad_llm.autograd.handles import Handle
+from tinygrad_llm.autograd.handles import Handle, check_hook
 
 ForwardHook = Callable[..., Any]
 
@@ -42,7 +42,10 @@ class Hooks:
         """Call ``hook(module, args)`` before ``forward``; it may return other arguments.
 
         Returns:
-            what takes the hook off again. (So do the other two.)
+            what takes the hook off again.
+
+        Raises:
+            ConfigError: the hook cannot be called. (All this holds for the other two as well.)
         """
         return self._add_hook("_forward_pre_hooks", hook)
 
@@ -58,6 +61,7 @@ class Hooks:
         return self._add_hook("_backward_hooks", hook)
 
     def _add_hook(self, kind: str, hook: ForwardHook) -> Handle:
+        check_hook(f"register{kind.removesuffix('s')}", hook)
         object.__setattr__(self, kind, (*getattr(self, kind), hook))
 
         def remove() -> None:

@@ -13,7 +13,7 @@ from tinygrad_llm.optim.blocks import for_blocks
 from tinygrad_llm.optim.flat import FlatBuffer, Run
 from tinygrad_llm.optim.groups import Parameters
 from tinygrad_llm.optim.on_gpu import adamw_by_kernel
-from tinygrad_llm.optim.optimizer import Optimizer, require
+from tinygrad_llm.optim.optimizer import Optimizer, is_number, require
 
 
 def adamw_update(
@@ -123,9 +123,11 @@ class AdamW(Optimizer):
         """Raise a ConfigError unless the group's settings make sense."""
         super().check_settings(group)
         betas = group["betas"]
-        fit = len(betas) == 2 and all(0 <= b < 1 for b in betas)
+        fit = isinstance(betas, (tuple, list)) and len(betas) == 2
+        fit = fit and all(is_number(b) and 0 <= b < 1 for b in betas)
         require(self, "betas", betas, fit, "two numbers of [0, 1)")
-        require(self, "eps", group["eps"], group["eps"] > 0, "greater than 0")
+        fit = is_number(group["eps"]) and group["eps"] > 0
+        require(self, "eps", group["eps"], fit, "a number greater than 0")
 
     def update(self, buffer: FlatBuffer, run: Run, group: Mapping[str, Any]) -> None:
         """Update one run of parameters, block by block."""

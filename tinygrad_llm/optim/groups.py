@@ -49,7 +49,7 @@ def make_groups(
     groups = []
     everything: list[tuple[str, Tensor]] = []
     seen: set[int] = set()
-    for entry in _entries(parameters):
+    for entry in _entries(owner, parameters):
         pairs = _checked_pairs(owner, entry, defaults, seen)
         everything += pairs
         values = {key: entry[key] for key in entry if key not in ("params", "names")}
@@ -74,7 +74,7 @@ def named(owner: str, parameters: Any, first: int) -> Iterator[tuple[str, Tensor
         parameters = parameters.named_parameters()
     elif isinstance(parameters, Tensor):
         parameters = [parameters]
-    for number, entry in enumerate(parameters, first):
+    for number, entry in enumerate(_listed(owner, parameters), first):
         name, parameter = entry if isinstance(entry, tuple) else (str(number), entry)
         if not isinstance(parameter, Tensor) or not parameter.is_leaf:
             raise ConfigError(
@@ -100,14 +100,23 @@ def gradient_of(name: str, parameter: Tensor) -> Array | None:
     return grad
 
 
-def _entries(parameters: Parameters) -> Iterable[Mapping[str, Any]]:
+def _entries(owner: str, parameters: Parameters) -> Iterable[Mapping[str, Any]]:
     """The groups as given, or one group of all."""
     if isinstance(parameters, (Module, Tensor)):
         return [{"params": parameters}]
-    entries = list(parameters)
+    entries = _listed(owner, parameters)
     if entries and isinstance(entries[0], Mapping):
         return entries
     return [{"params": entries}]
+
+
+def _listed(owner: str, parameters: Any) -> list[Any]:
+    if not isinstance(parameters, Iterable):
+        raise ConfigError(
+            f"{owner}: expected a model, its parameters or groups of them, got "
+            f"{type(parameters).__name__}."
+        )
+    return list(parameters)
 
 
 def _checked_pairs(

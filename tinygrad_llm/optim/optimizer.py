@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,8 @@ class Optimizer:
     def check_settings(self, group: Mapping[str, Any]) -> None:
         """Raise a ConfigError unless the group's settings make sense."""
         for name in ("lr", "weight_decay"):
-            require(self, name, group[name], group[name] >= 0, "at least 0")
+            fits = is_number(group[name]) and group[name] >= 0
+            require(self, name, group[name], fits, "a number of at least 0")
 
     def update(self, buffer: FlatBuffer, run: Run, group: Mapping[str, Any]) -> None:
         """Update one run in place and round its master weights; overridden by each optimizer."""
@@ -74,13 +76,22 @@ class Optimizer:
         """Learning rate of the first group."""
         return self.param_groups[0]["lr"]
 
-    def step(self) -> None:
+    def step(self, closure: None = None) -> None:
         """Update every parameter that has a gradient, in place.
 
+        Args:
+            closure: left out; PyTorch's optimizers would call it for the loss.
+
         Raises:
-            ConfigError: a parameter that was frozen when the optimizer was made has a gradient.
+            ConfigError: a closure is given, or a parameter that was frozen when the optimizer was
+                made has a gradient.
             GradientError: a gradient was assigned that is no array of its parameter's shape.
         """
+        if closure is not None:
+            raise ConfigError(
+                f"{type(self).__name__}.step takes no closure: none of the optimizers computes the "
+                "loss again. Write loss = closure(); optimizer.step()."
+            )
         for name, parameter in self._frozen:
             if parameter.grad is not None and parameter.requires_grad:
                 raise ConfigError(
@@ -187,6 +198,11 @@ class Optimizer:
         for buffer in self.buffers:
             buffer.round_master(0, buffer.data.size)
             buffer.note_write()
+
+
+def is_number(value: Any) -> bool:
+    """True for Python's and NumPy's real numbers; a setting is no text, None, array or Tensor."""
+    return isinstance(value, Real)
 
 
 def require(owner: Any, name: str, value: Any, fits: bool, expected: str) -> None:

@@ -9,7 +9,7 @@ from tinygrad_llm.backend import Array, ArrayModule, array_module, compute
 from tinygrad_llm.optim.blocks import for_blocks
 from tinygrad_llm.optim.flat import FlatBuffer, Run
 from tinygrad_llm.optim.groups import Parameters
-from tinygrad_llm.optim.optimizer import Optimizer, require
+from tinygrad_llm.optim.optimizer import Optimizer, is_number, require
 
 
 def sgd_update(
@@ -87,7 +87,8 @@ class SGD(Optimizer):
         """Raise a ConfigError unless the group's settings make sense."""
         super().check_settings(group)
         momentum = group["momentum"]
-        require(self, "momentum", momentum, 0 <= momentum < 1, "at least 0 and less than 1")
+        fits = is_number(momentum) and 0 <= momentum < 1
+        require(self, "momentum", momentum, fits, "a number of at least 0 and less than 1")
         usable = bool(self.moment_names) or not momentum
         require(self, "momentum", momentum, usable, "0 in all groups when the optimizer has none")
         require(self, "nesterov", group["nesterov"], momentum > 0 or not group["nesterov"],
