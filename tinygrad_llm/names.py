@@ -52,8 +52,8 @@ ALL = (*TYPES, *CONSTANTS, *FUNCTIONS, *METHODS)
 LEFT_OUT = {
     "FloatTensor": "tg.tensor(values)",
     "LongTensor": 'tg.tensor(values, dtype="int64")',
-    "amp": 'tg.training with precision="bfloat16"',
-    "autocast": 'model.to("bfloat16"), or tg.training with precision="bfloat16"',
+    "amp": 'model.to("bfloat16"): optimizers keep float32 masters of such weights',
+    "autocast": 'model.to("bfloat16"): optimizers keep float32 masters of such weights',
     "backends": "python -m tinygrad_llm env, which says what is there",
     "compile": "the model as it is: its hot ops are fused by hand, see tg.kernels",
     "cuda": 'x.to("cuda") and model.to("cuda"); python -m tinygrad_llm env says what is there',

@@ -220,8 +220,11 @@ def test_a_tensor_moves_to_a_device_a_type_or_both():
     assert x.to("cpu") is x
     with pytest.raises(tg.errors.ConfigError, match="a device, a dtype, or both"):
         x.to()
+    for other in ("gpu", "mps", "xpu:0"):
+        with pytest.raises(tg.errors.DeviceError, match='"cuda:N", got'):
+            x.to(other)
     with pytest.raises(DTypeError):
-        x.to("gpu")
+        x.to("float128")
 
 
 def test_an_integer_is_an_index_of_python():

@@ -69,8 +69,12 @@ def plain_array(owner: str, x: Any) -> Any:
 
 
 def names_device(x: Any) -> bool:
-    """Whether ``x`` is meant as a device and not as a dtype, where a call takes either."""
-    return isinstance(x, str) and x.partition(":")[0] in ("cpu", "cuda")
+    """Whether ``x`` is meant as a device and not as a dtype, where a call takes either.
+
+    So are devices of other libraries, which `parse_device` then refuses.
+    """
+    kinds = ("cpu", "cuda", "gpu", "mps", "xpu", "tpu", "meta")
+    return isinstance(x, str) and x.partition(":")[0] in kinds
 
 
 def parse_device(device: str) -> tuple[str, int]:
