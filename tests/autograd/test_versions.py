@@ -184,8 +184,11 @@ def test_a_child_may_write_though_its_parent_was_writing():
     assert in_time.is_set()
 
 
-@pytest.mark.parametrize("op", [lambda x, c: x * c, lambda x, c: c * x, lambda x, c: x / c],
-                         ids=["x * c", "c * x", "x / c"])  # fmt: skip
+@pytest.mark.parametrize("op", [
+    lambda x, c: x * c, lambda x, c: c * x, lambda x, c: x / c, lambda x, c: x @ c,
+    lambda x, c: c @ x, tg.functional.linear, lambda x, c: tg.functional.linear(c, x),
+    lambda x, c: tg.einsum("ij,jk", x, c),
+], ids=["x * c", "c * x", "x / c", "x @ c", "c @ x", "x c^T", "c x^T", "einsum"])  # fmt: skip
 def test_an_operand_that_no_gradient_needs_may_be_written(op):
     x, c = tg.rand(3, 3), tg.rand(3, 3) + 1
     x.requires_grad = True

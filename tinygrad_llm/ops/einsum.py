@@ -55,7 +55,9 @@ class Einsum(Function):
     def forward(ctx, *xs: Array, equation: str) -> Array:
         ctx.inputs, ctx.output = parse(equation, xs)
         ctx.lengths = _lengths(equation, ctx.inputs, xs)
-        ctx.save(*xs)
+        ctx.dtypes = [x.dtype for x in xs]
+        wanted = sum(ctx.needs)  # a factor stays if a gradient other than its own is wanted
+        ctx.save(*(x if wanted > need else None for x, need in zip(xs, ctx.needs, strict=True)))
         return _einsum(ctx.xp, _written(ctx.inputs, ctx.output), of_one_dtype(xs))
 
     def backward(ctx, dy: Array) -> Any:
@@ -65,14 +67,15 @@ class Einsum(Function):
 
     def factor_gradient(ctx, i: int, dy: Array) -> Array:
         """The gradient of factor ``i``: dy times the other factors."""
-        mine, x = ctx.inputs[i], ctx.saved[i]
+        mine = ctx.inputs[i]
         others = [s for j, s in enumerate(ctx.inputs) if j != i]
         found = [c for c in mine if c in ctx.output or any(c in s for s in others)]
         arrays = [dy, *(a for j, a in enumerate(ctx.saved) if j != i)]
         terms = _written([ctx.output, *others], "".join(found))
         grad = _einsum(ctx.xp, terms, of_one_dtype(arrays))
         kept = tuple(ctx.lengths[c] if c in found else 1 for c in mine)
-        return ctx.xp.broadcast_to(grad.reshape(kept), x.shape).astype(x.dtype)
+        shape = tuple(ctx.lengths[c] for c in mine)  # of the factor
+        return ctx.xp.broadcast_to(grad.reshape(kept), shape).astype(ctx.dtypes[i])
 
 
 def _einsum(xp: ArrayModule, terms: str, xs: Sequence[Array]) -> Array:

@@ -87,13 +87,21 @@ class FeedForward(Function):
         a, slope = gelu_and_slope(ctx.xp, z, "tanh")
         y = linear_forward(ctx.xp, a, w2, b2)  # (N, O)
         if ctx.requires_grad:
-            ctx.save(x, w1, a, w2, slope)
+            ctx.keep(x, w1, a, w2, slope)
         return y.reshape(*x.shape[:-1], len(w2))
+
+    def keep(ctx, x: Array, w1: Array, a: Array, w2: Array, slope: Array) -> None:
+        """Save what the wanted gradients contain: see the formulas above."""
+        ctx.x_shape = x.shape
+        x_needs, w1_needs, b1_needs, w2_needs, _ = ctx.needs
+        inner = x_needs or w1_needs or b1_needs  # the gradient passes through the outer layer
+        kept = (x, w1_needs), (w1, x_needs), (a, w2_needs), (w2, inner), (slope, inner)
+        ctx.save(*(array if wanted else None for array, wanted in kept))
 
     def backward(ctx, dy: Array) -> Any:
         x, w1, a, w2, slope = ctx.saved
         xp, inner, (w2_needs, b2_needs) = ctx.xp, any(ctx.needs[:3]), ctx.needs[3:]
-        dy, rows = as_rows(dy), as_rows(x)
+        dy, rows = as_rows(dy), None if x is None else as_rows(x)
         da, dw2, db2 = linear_backward(
             xp, dy, a, w2, (inner, w2_needs, b2_needs), ctx.empty_target(3), ctx.empty_target(4)
         )
@@ -103,7 +111,7 @@ class FeedForward(Function):
         dx, dw1, db1 = linear_backward(
             xp, dz, rows, w1, ctx.needs[:3], ctx.empty_target(1), ctx.empty_target(2)
         )
-        return None if dx is None else dx.reshape(x.shape), dw1, db1, dw2, db2
+        return None if dx is None else dx.reshape(ctx.x_shape), dw1, db1, dw2, db2
 
 
 def check_feed_forward_shapes(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> None:

@@ -27,18 +27,21 @@ def linear_forward(
 
 
 def linear_backward(
-    xp: ArrayModule, dy: Array, x: Array, weight: Array, needs: Sequence[bool],
+    xp: ArrayModule, dy: Array, x: Any, weight: Any, needs: Sequence[bool],
     dw: Array | None = None, db: Array | None = None,
 ) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
     """Gradients of x (N, in), weight (out, in) and bias (out,) from dy (N, out).
 
-    The last two go into ``dw`` and ``db`` where these are given.
+    The last two go into ``dw`` and ``db`` where these are given. Only dx is made with the weight,
+    and only dW with x: it may be None where that gradient is not wanted.
     """
-    dx = empty(xp, x.shape, xp.result_type(dy, weight)) if needs[0] else None  # (N, in)
+    dx = None  # (N, in)
+    if needs[0]:
+        dx = empty(xp, (len(dy), weight.shape[1]), xp.result_type(dy, weight))
     if needs[1] and dw is None:
-        dw = empty(xp, weight.shape, xp.result_type(dy, x))  # (out, in)
+        dw = empty(xp, (dy.shape[1], x.shape[1]), xp.result_type(dy, x))  # (out, in)
     if needs[2] and db is None:
-        db = empty(xp, weight.shape[:1], dy.dtype)  # (out,)
+        db = empty(xp, dy.shape[1:], dy.dtype)  # (out,)
     products = [(dy, weight, dx)] if needs[0] else []  # dx = dy W
     products += [(dy.T, x, dw)] if needs[1] else []  # dW = dy^T x
     sums = [lambda: sum_rows(xp, dy, db)] if needs[2] else []
@@ -86,6 +89,7 @@ class Linear(Function):
         dy[n, o] / db[o]    = 1            ->   db = sum over n of dy
 
     Each gradient is again a matrix product: the backward pass costs twice the forward pass.
+    Under a frozen W (LoRA) x need not be kept, nor W where x is a constant.
 
     Shapes: x (..., in), W (out, in), b (out,) or None; y (..., out). All leading axes are rows.
     Source: Rumelhart, Hinton & Williams, "Learning representations by back-propagating errors",
@@ -96,11 +100,12 @@ class Linear(Function):
 
     def forward(ctx, x: Array, weight: Array, bias: Array | None = None) -> Array:
         check_linear_shapes("linear", x, weight, bias)
+        ctx.x_shape = x.shape
         ctx.dtypes = [None if a is None else a.dtype for a in (x, weight, bias)]
         if x.dtype is not weight.dtype:
             x, weight = of_one_dtype((x, weight))
         if ctx.requires_grad:
-            ctx.save(x, weight)
+            ctx.save(x if ctx.needs[1] else None, weight if ctx.needs[0] else None)
         y = linear_forward(ctx.xp, as_rows(x), weight, bias)
         return y.reshape(*x.shape[:-1], weight.shape[0])
 
@@ -108,8 +113,9 @@ class Linear(Function):
         x, weight = ctx.saved
         needs = (*ctx.needs, False)[:3]
         places = ctx.empty_target(1), ctx.empty_target(2)
-        dx, dw, db = linear_backward(ctx.xp, as_rows(dy), as_rows(x), weight, needs, *places)
-        dx = None if dx is None else dx.reshape(x.shape)
+        rows = None if x is None else as_rows(x)
+        dx, dw, db = linear_backward(ctx.xp, as_rows(dy), rows, weight, needs, *places)
+        dx = None if dx is None else dx.reshape(ctx.x_shape)
         return cast_back((dx, dw, db), ctx.dtypes, (None, *places))[: len(ctx.needs)]
 
 

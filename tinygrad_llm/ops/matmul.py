@@ -46,6 +46,7 @@ class MatMul(Function):
     A mnemonic: the shapes leave only one way to multiply. Axes before the last two are a batch,
     broadcast like NumPy's; a repeated operand gets the sum over its copies. A vector on the left
     is a row (1, n), on the right a column (n, 1), and its axis is taken away again afterwards.
+    Beside a constant an operand need not be kept: its own gradient does not contain it.
 
     Shapes: (..., I, K) @ (..., K, J) -> (..., I, J).
     Source: Goodfellow, Bengio, Courville, "Deep Learning", 2016, section 6.5.6.
@@ -53,27 +54,29 @@ class MatMul(Function):
 
     def forward(ctx, a: Array, b: Array) -> Array:
         _check(a, b)
-        ctx.dtypes = a.dtype, b.dtype
+        ctx.a_like, ctx.b_like = (a.shape, a.dtype), (b.shape, b.dtype)
         if a.dtype is not b.dtype:
             a, b = of_one_dtype((a, b))
-        ctx.save(a, b)
+        if ctx.requires_grad:
+            ctx.save(b if ctx.needs[0] else None, a if ctx.needs[1] else None)
         return product(ctx.xp, a, b)
 
     def backward(ctx, dy: Array) -> Any:
-        a, b = ctx.saved
-        a2 = a[None, :] if a.ndim == 1 else a  # (..., I, K)
-        b2 = b[:, None] if b.ndim == 1 else b  # (..., K, J)
-        if b.ndim == 1:
+        b, a = ctx.saved
+        row, column = len(ctx.a_like[0]) == 1, len(ctx.b_like[0]) == 1
+        if column:
             dy = dy[..., None]
-        if a.ndim == 1:
+        if row:
             dy = dy[..., None, :]  # (..., I, J)
         da = db = None
         if ctx.needs[0]:
+            b2 = b[:, None] if column else b  # (..., K, J)
             da = product(ctx.xp, dy, b2.swapaxes(-1, -2))  # dY B^T
-            da = unbroadcast(da, a2.shape, ctx.dtypes[0]).reshape(a.shape)
+            da = unbroadcast(da[..., 0, :] if row else da, *ctx.a_like)
         if ctx.needs[1]:
+            a2 = a[None, :] if row else a  # (..., I, K)
             db = product(ctx.xp, a2.swapaxes(-1, -2), dy)  # A^T dY
-            db = unbroadcast(db, b2.shape, ctx.dtypes[1]).reshape(b.shape)
+            db = unbroadcast(db[..., 0] if column else db, *ctx.b_like)
         return da, db
 
 

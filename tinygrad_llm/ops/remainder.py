@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd import register, sample
+from tinygrad_llm.autograd import register, sample, true_gradient
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.backend import Array
 from tinygrad_llm.ops._shape import unbroadcast
@@ -31,6 +31,8 @@ def _quotient_forgotten(ctx: Any, dy: Array) -> Any:
 
 
 def _scaled_by_b(ctx: Any, dy: Array) -> Any:
+    if not ctx.needs[1]:
+        return true_gradient(ctx, dy)
     a, b = ctx.saved
     return unbroadcast(dy * b, *ctx.a_like), None
 
@@ -52,14 +54,16 @@ class Remainder(Elementwise):
     dtype_of_result = staticmethod(number_dtype)
 
     def forward(ctx, a: Any, b: Any) -> Array:
-        ctx.save(a, b)
+        if ctx.needs[1]:
+            ctx.save(a, b)
         return ctx.compute(ctx.xp.remainder, a, b)
 
     def backward(ctx, dy: Array) -> Any:
-        a, b = ctx.saved
         da = unbroadcast(dy, *ctx.a_like) if ctx.needs[0] else None
-        db = unbroadcast(-dy * ctx.xp.floor_divide(a, b), *ctx.b_like) if ctx.needs[1] else None
-        return da, db
+        if not ctx.needs[1]:
+            return da, None
+        a, b = ctx.saved
+        return da, unbroadcast(-dy * ctx.xp.floor_divide(a, b), *ctx.b_like)
 
 
 class FloorDivide(Elementwise):

@@ -31,7 +31,7 @@ class FeedForwardKernel(KernelTwin, FeedForward):
         check_feed_forward_shapes(x, w1, b1, w2, b2)
         z, a = kernels().linear_gelu(as_rows(x), w1, b1)  # (N, H)
         if ctx.requires_grad:
-            ctx.save(x, w1, a, w2, z)
+            ctx.keep(x, w1, a, w2, z)
         return kernels().linear(a, w2, b2).reshape(*x.shape[:-1], len(w2))
 
     def backward(ctx, dy: Array) -> Any:
@@ -49,5 +49,5 @@ class FeedForwardKernel(KernelTwin, FeedForward):
             rows = as_rows(x)  # (N, C)
             dw1 = kernels().matmul(dz, rows, out=out, transpose_a=True, accumulate=accumulate)
         if x_needs:
-            dx = kernels().matmul(dz, w1).reshape(x.shape)
+            dx = kernels().matmul(dz, w1).reshape(ctx.x_shape)
         return dx, dw1, db1 if b1_needs else None, dw2, db2

@@ -30,19 +30,21 @@ class LinearKernel(KernelTwin, Linear):
 
     def forward(ctx, x: Array, weight: Array, bias: Array | None = None) -> Array:
         check_linear_shapes(ctx.name, x, weight, bias)
-        ctx.save(x, weight)
+        ctx.x_shape = x.shape
+        if ctx.requires_grad:
+            ctx.save(x if ctx.needs[1] else None, weight if ctx.needs[0] else None)
         y = kernels().linear(as_rows(x), weight, bias)  # (N, out)
         return y.reshape(*x.shape[:-1], len(weight))
 
     def backward(ctx, dy: Array) -> Any:
         x, weight = ctx.saved
-        rows = as_rows(x)  # (N, in)
+        rows = None if x is None else as_rows(x)  # (N, in)
         dy = ctx.xp.ascontiguousarray(as_rows(dy))  # (N, out)
-        dx = kernels().matmul(dy, weight).reshape(x.shape) if ctx.needs[0] else None
+        dx = kernels().matmul(dy, weight).reshape(ctx.x_shape) if ctx.needs[0] else None
         return (dx, *layer_gradients(ctx, dy, rows, 1))[: len(ctx.needs)]
 
 
-def layer_gradients(ctx: Function, dy: Array, x: Array, index: int) -> tuple[Any, Any]:
+def layer_gradients(ctx: Function, dy: Array, x: Array | None, index: int) -> tuple[Any, Any]:
     """Gradients of a layer's weight (argument ``index``) and bias (the next), where wanted.
 
     Both come from one product of dy (N, out) and x (N, in), in the type in which the optimizer
