@@ -33,6 +33,7 @@ from triton.runtime.jit import JITFunction
 from .errors import KernelError
 
 _lock = threading.RLock()
+_rewritten: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 
 def _renew_lock() -> None:
@@ -43,7 +44,6 @@ def _renew_lock() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
-_rewritten: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 
 def _to_float32(handle: Any) -> Any:

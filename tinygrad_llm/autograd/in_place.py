@@ -34,14 +34,6 @@ def _operator(op: str) -> Callable[[Any, Any], Any]:
     return in_place
 
 
-def _sum(op: str) -> Callable[..., Any]:
-    def in_place(self: Any, other: Any, *, alpha: float = 1) -> Any:
-        return self._take_over(op, OPS[op](self, other if alpha == 1 else alpha * other))
-
-    in_place.__doc__ = f"{op!r} of ``alpha`` times ``other``, in place; returns the tensor."
-    return in_place
-
-
 class InPlace:
     """Base of Tensor: everything that writes.
 
@@ -61,8 +53,8 @@ class InPlace:
             value = value.data if isinstance(value, InPlace) else value
             self._write(plain_index(index), value)
 
-    __iadd__, add_ = _operator("add"), _sum("add")
-    __isub__, sub_ = _operator("subtract"), _sum("subtract")
+    __iadd__ = _operator("add")
+    __isub__ = _operator("subtract")
     __imul__ = mul_ = _operator("multiply")
     __itruediv__ = div_ = _operator("divide")
     __ipow__ = pow_ = _operator("power")
@@ -72,6 +64,14 @@ class InPlace:
     __iand__ = _operator("bitwise_and")
     __ior__ = _operator("bitwise_or")
     __ixor__ = _operator("bitwise_xor")
+
+    def add_(self: Any, other: Any, *, alpha: float = 1) -> Any:
+        """Add ``alpha`` times ``other`` to the elements."""
+        return self._take_over("add", self.add(other, alpha=alpha))
+
+    def sub_(self: Any, other: Any, *, alpha: float = 1) -> Any:
+        """Subtract ``alpha`` times ``other`` from the elements."""
+        return self._take_over("subtract", self.sub(other, alpha=alpha))
 
     def copy_(self: Any, value: Any) -> Any:
         """Overwrite all elements.

@@ -82,18 +82,21 @@ def _expected(edge: Any) -> tuple[tuple[int, ...], list[Any]]:
 
 
 def _has(grad: Any, shape: tuple[int, ...], dtypes: list[Any]) -> bool:
-    is_numeric = is_array(grad) or isinstance(grad, np.generic)
-    return is_numeric and grad.shape == shape and grad.dtype in dtypes
+    return _is_numeric(grad) and grad.shape == shape and grad.dtype in dtypes
+
+
+def _is_numeric(grad: Any) -> bool:
+    return is_array(grad) or isinstance(grad, np.generic)
 
 
 def _kind(grad: Any) -> str:
-    if is_array(grad) or isinstance(grad, np.generic):
+    if _is_numeric(grad):
         return f"{grad.dtype} of shape {grad.shape}"
     return f"a {type(grad).__name__}"
 
 
 def _advice(grad: Any, shape: tuple[int, ...]) -> str:
-    if not (is_array(grad) or isinstance(grad, np.generic)):
+    if not _is_numeric(grad):
         return "Compute an array with ctx.xp from dy and ctx.saved."
     if grad.shape == shape:
         return "Convert it with .astype(dtype) to the dtype of the argument."

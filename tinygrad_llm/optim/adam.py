@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tinygrad_llm.backend import array_module, compute
-from tinygrad_llm.optim.adamw import AdamW, adamw_update
-from tinygrad_llm.optim.blocks import for_blocks
+from tinygrad_llm.backend import Array, array_module, compute
+from tinygrad_llm.optim.adamw import AdamW
 from tinygrad_llm.optim.flat import FlatBuffer, Run
 from tinygrad_llm.optim.groups import Parameters
 
@@ -46,20 +45,16 @@ class Adam(AdamW):
         super().__init__(parameters, lr, betas, eps, weight_decay, **options)
 
     def update(self, buffer: FlatBuffer, run: Run, group: Mapping[str, Any]) -> None:
-        """Update one run of parameters, block by block."""
+        """Update one run of parameters."""
         decay = group["weight_decay"]
         if not decay:
             super().update(buffer, run, group)
             return
-        p, m, v = buffer.master, buffer.moments["first_moment"], buffer.moments["second_moment"]
-        xp = array_module(p)
-        settings = {**group, "weight_decay": 0.0}
+        p, xp = buffer.master, array_module(buffer.master)
 
-        def update_block(i: int, j: int) -> None:
-            d, scratch = (compute.empty(xp, (j - i,), p.dtype) for _ in range(2))
-            xp.multiply(p[i:j], decay, out=d)
+        def decayed_gradient(i: int, j: int) -> Array:
+            d = xp.multiply(p[i:j], decay, out=compute.empty(xp, (j - i,), p.dtype))
             d += buffer.wide_gradient(i, j)
-            adamw_update(xp, p[i:j], d, m[i:j], v[i:j], scratch, settings, run.steps + 1)
-            buffer.round_master(i, j)
+            return d
 
-        for_blocks(xp, run.start, run.stop, update_block)
+        self.update_blocks(buffer, run, {**group, "weight_decay": 0.0}, decayed_gradient)

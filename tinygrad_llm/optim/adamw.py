@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -130,16 +130,22 @@ class AdamW(Optimizer):
         require(self, "eps", group["eps"], fit, "a number greater than 0")
 
     def update(self, buffer: FlatBuffer, run: Run, group: Mapping[str, Any]) -> None:
-        """Update one run of parameters, block by block."""
-        if adamw_by_kernel(buffer, run, group):
-            return
+        """Update one run of parameters, by a kernel or block by block."""
+        if not adamw_by_kernel(buffer, run, group):
+            self.update_blocks(buffer, run, group, buffer.wide_gradient)
+
+    def update_blocks(
+        self, buffer: FlatBuffer, run: Run, settings: Mapping[str, Any],
+        gradient: Callable[[int, int], Array],
+    ) -> None:  # fmt: skip
+        """Update one run of parameters; ``gradient(i, j)`` is that of elements i .. j - 1."""
         p, m, v = buffer.master, buffer.moments["first_moment"], buffer.moments["second_moment"]
         xp = array_module(p)
 
         def update_block(i: int, j: int) -> None:
             scratch = compute.empty(xp, (j - i,), p.dtype)
-            g = buffer.wide_gradient(i, j)
-            adamw_update(xp, p[i:j], g, m[i:j], v[i:j], scratch, group, run.steps + 1)
+            g = gradient(i, j)
+            adamw_update(xp, p[i:j], g, m[i:j], v[i:j], scratch, settings, run.steps + 1)
             buffer.round_master(i, j)
 
         for_blocks(xp, run.start, run.stop, update_block)
