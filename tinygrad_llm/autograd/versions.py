@@ -8,9 +8,9 @@ Memory, not tensors, is compared, so a write through a view is noticed too. A st
 harm: memory that was freed and handed out again belongs to an array, and thus to nodes, that are
 younger than the entry. So the log forgets a write when its memory is gone, and not before.
 
-Recorded are the writes that go through this package: ``t[i] = v``, ``t += v``,
-``t.copy_(v)`` and its like, optimizers.
-Writing into ``t.data`` with plain NumPy is seen only by anomaly mode, which compares checksums.
+Recorded are the writes that go through this package: ``t[i] = v``, ``t += v``, ``t.copy_(v)`` and
+its like, optimizers. Writing into ``t.data`` with plain NumPy is seen only by anomaly mode, which
+compares checksums.
 """
 
 from __future__ import annotations
