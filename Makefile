@@ -39,6 +39,7 @@ test-triton36: $(OLDEST)/ready
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 bench: $(VENV)/bench

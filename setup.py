@@ -10,8 +10,14 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 GPU = ["triton>=3.6", "ml_dtypes>=0.5"]
-DEV = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.14", "mypy>=1.18",
-       "selenium>=4.20"]
+DEV = [
+    "pytest>=8",
+    "pytest-xdist>=3.5",
+    "hypothesis>=6.100",
+    "ruff>=0.14",
+    "mypy>=1.18",
+    "selenium>=4.20",
+]
 
 setup(
     name="tinygrad_llm",
@@ -23,10 +29,24 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["tinygrad_llm", "tinygrad_llm.*"]) + ["tinygrad_llm.kernels"],
     package_dir={"tinygrad_llm.kernels": "kernels"},
-    package_data={"tinygrad_llm": ["py.typed", "**/*.json", "**/*.tsv", "**/*.html", "**/*.js",
-                                   "**/*.css", "**/*.txt"]},
-    install_requires=["numpy>=2.1", "tiktoken>=0.7", "safetensors>=0.4.5", "tqdm>=4.66",
-                      "threadpoolctl>=3.5"],
+    package_data={
+        "tinygrad_llm": [
+            "py.typed",
+            "**/*.json",
+            "**/*.tsv",
+            "**/*.html",
+            "**/*.js",
+            "**/*.css",
+            "**/*.txt",
+        ]
+    },
+    install_requires=[
+        "numpy>=2.1",
+        "tiktoken>=0.7",
+        "safetensors>=0.4.5",
+        "tqdm>=4.66",
+        "threadpoolctl>=3.5",
+    ],
     extras_require={
         "cuda": ["cupy-cuda13x>=14", *GPU],
         "cuda12": ["cupy-cuda12x>=14", *GPU],
@@ -35,12 +55,23 @@ setup(
         "tensorboard": ["tensorboard>=2.17"],
         "hub": ["huggingface_hub>=0.30"],
         "distributed": ["mpi4py>=4", "mpich>=4; sys_platform != 'win32'"],
-        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26", "jupytext>=1.16",
-                 "nbclient>=0.10", "nbformat>=5.10", "ipykernel>=6.29", "matplotlib>=3.8"],
-        "dev": [*DEV, "ml_dtypes>=0.5", "matplotlib>=3.8",
-                "triton>=3.6; sys_platform == 'linux' and platform_machine == 'x86_64'",
-                "mpi4py>=4; sys_platform == 'linux' and platform_machine == 'x86_64'",
-                "mpich>=4; sys_platform == 'linux' and platform_machine == 'x86_64'"],
+        "docs": [
+            "mkdocs-material>=9.5",
+            "mkdocstrings[python]>=0.26",
+            "jupytext>=1.16",
+            "nbclient>=0.10",
+            "nbformat>=5.10",
+            "ipykernel>=6.29",
+            "matplotlib>=3.8",
+        ],
+        "dev": [
+            *DEV,
+            "ml_dtypes>=0.5",
+            "matplotlib>=3.8",
+            "triton>=3.6; sys_platform == 'linux' and platform_machine == 'x86_64'",
+            "mpi4py>=4; sys_platform == 'linux' and platform_machine == 'x86_64'",
+            "mpich>=4; sys_platform == 'linux' and platform_machine == 'x86_64'",
+        ],
         "bench": ["torch>=2.6"],
     },
 )

@@ -30,8 +30,9 @@ def _reference(q: Any, k: Any, v: Any, do: Any, causal: bool) -> tuple[np.ndarra
     return p @ v, ds @ k, ds.T @ q, p.T @ do
 
 
-def attention(xp: Any, dtype: str, b: int, h: int, t: int, d: int,
-              causal: bool = True) -> Iterator[Case]:
+def attention(
+    xp: Any, dtype: str, b: int, h: int, t: int, d: int, causal: bool = True
+) -> Iterator[Case]:
     """Forward and backward of (B, H, T, D)."""
     draw = Draw(xp, dtype)
     q, k, v, do = (draw.normal(b, h, t, d) for _ in range(4))
@@ -49,11 +50,28 @@ def attention(xp: Any, dtype: str, b: int, h: int, t: int, d: int,
     work = 4.0 * b * h * t * t * d / (2 if causal else 1)
     shape = f"{b}x{h}x{t}x{d}" + ("" if causal else " full")
     inputs = {"q": q, "k": k, "v": v, "do": do, "causal": causal}
-    yield Case("attention", shape, dtype, lambda: kernels.attention(q, k, v, causal),
-               forward_error, 4 * q.nbytes, work, "TFLOP/s", inputs)
-    yield Case("attention_backward", shape, dtype,
-               lambda: kernels.attention_backward(do, q, k, v, o, lse, causal), backward_error,
-               8 * q.nbytes, 2.5 * work, "TFLOP/s", inputs)
+    yield Case(
+        "attention",
+        shape,
+        dtype,
+        lambda: kernels.attention(q, k, v, causal),
+        forward_error,
+        4 * q.nbytes,
+        work,
+        "TFLOP/s",
+        inputs,
+    )
+    yield Case(
+        "attention_backward",
+        shape,
+        dtype,
+        lambda: kernels.attention_backward(do, q, k, v, o, lse, causal),
+        backward_error,
+        8 * q.nbytes,
+        2.5 * work,
+        "TFLOP/s",
+        inputs,
+    )
 
 
 def decode(xp: Any, dtype: str, b: int, h: int, s: int, d: int) -> Iterator[Case]:
@@ -66,6 +84,13 @@ def decode(xp: Any, dtype: str, b: int, h: int, s: int, d: int) -> Iterator[Case
         expected = _reference(q[last], k[last], v[last], q[last], False)[0]
         return relative_error(kernels.attention_decode(q, k, v)[last], expected)
 
-    yield Case("attention_decode", f"{b}x{h}x{s}x{d}", dtype,
-               lambda: kernels.attention_decode(q, k, v), error, 2 * k.nbytes,
-               4.0 * k.size, inputs={"q": q, "k": k, "v": v, "causal": False})
+    yield Case(
+        "attention_decode",
+        f"{b}x{h}x{s}x{d}",
+        dtype,
+        lambda: kernels.attention_decode(q, k, v),
+        error,
+        2 * k.nbytes,
+        4.0 * k.size,
+        inputs={"q": q, "k": k, "v": v, "causal": False},
+    )

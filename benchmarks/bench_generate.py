@@ -32,8 +32,11 @@ from tinygrad_llm.pretrained import SIZES, gpt2_config
 TOLERANCE = 1e-4
 BATCHES = (1, 8)
 THREAD_VARIABLES = (
-    "TINYGRAD_LLM_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
-)  # fmt: skip
+    "TINYGRAD_LLM_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+)
 
 
 class Worker:
@@ -44,9 +47,13 @@ class Worker:
         clock = "process_time" if one_thread else "perf_counter"
         threads = dict.fromkeys(THREAD_VARIABLES, "1") if one_thread else {}
         self.process = subprocess.Popen(
-            [python, script, who, folder, device, clock], env={**os.environ, **threads},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8",
-        )  # fmt: skip
+            [python, script, who, folder, device, clock],
+            env={**os.environ, **threads},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
         self.who = who
         self.ready = self.read()
 
@@ -88,12 +95,18 @@ def measure(workers: list[Worker], rounds: int, request: dict[str, int]) -> dict
 
 
 def add_rows(
-    report: Report, answers: dict[str, list[Any]], error: float, request: dict[str, int],
-    shape: str, facts: dict[str, Any],
-) -> None:  # fmt: skip
+    report: Report,
+    answers: dict[str, list[Any]],
+    error: float,
+    request: dict[str, int],
+    shape: str,
+    facts: dict[str, Any],
+) -> None:
     """A row for the prompt and one for the new tokens, for each contender."""
-    for phase, tokens in (("prefill", request["batch"] * request["prompt"]),
-                          ("decode", request["batch"])):  # fmt: skip
+    for phase, tokens in (
+        ("prefill", request["batch"] * request["prompt"]),
+        ("decode", request["batch"]),
+    ):
         medians = {
             who: float(np.median([a[f"{phase}_s"] for a in found]))
             for who, found in answers.items()
@@ -102,11 +115,20 @@ def add_rows(
             more = dict(facts)
             if who == "ours" and len(medians) > 1:
                 more["times_peer"] = round(medians["transformers"] / medians["ours"], 3)
-            report.add(row(
-                f"generate {phase}", error, TOLERANCE, [1e3 * a[f"{phase}_s"] for a in found],
-                ran=who, shape=shape, dtype="float32", tokens_per_s=round(tokens / medians[who], 1),
-                peak_mb=round(max(a["peak_mb"] for a in found)), **more,
-            ))  # fmt: skip
+            report.add(
+                row(
+                    f"generate {phase}",
+                    error,
+                    TOLERANCE,
+                    [1e3 * a[f"{phase}_s"] for a in found],
+                    ran=who,
+                    shape=shape,
+                    dtype="float32",
+                    tokens_per_s=round(tokens / medians[who], 1),
+                    peak_mb=round(max(a["peak_mb"] for a in found)),
+                    **more,
+                )
+            )
 
 
 def main() -> int:

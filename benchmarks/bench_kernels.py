@@ -59,13 +59,17 @@ def ceilings(timer: Any, rounds: int) -> dict[str, float]:
 
     n, n_bytes = (64, 1 << 16) if TINY else (8192, 1 << 30)
     source, target = (cupy.zeros(n_bytes, "int8") for _ in range(2))
-    a, b = (cupy.random.standard_normal((n, n), dtype="float32").astype(ml_dtypes.bfloat16)
-            for _ in range(2))
+    a, b = (
+        cupy.random.standard_normal((n, n), dtype="float32").astype(ml_dtypes.bfloat16)
+        for _ in range(2)
+    )
     out = cupy.empty_like(a)
     # The driver's own copy: cupy.copyto, a kernel, reached 2.8 of its 4.2 TB/s on an H200.
     copy = functools.partial(target.data.copy_from_device_async, source.data, n_bytes)
-    contenders = {"copy": tuning.prepare(copy),
-                  "matmul": tuning.prepare(lambda: kernels.matmul(a, b, out))}
+    contenders = {
+        "copy": tuning.prepare(copy),
+        "matmul": tuning.prepare(lambda: kernels.matmul(a, b, out)),
+    }
     times = interleaved(contenders, timer, rounds)
     moved, product = (float(np.median(times[name])) for name in ("copy", "matmul"))
     return {"GB/s": 2 * n_bytes / moved / 1e6, "TFLOP/s": 2 * n**3 / product / 1e9}
@@ -76,12 +80,17 @@ def doubt(roofs: dict[str, float], card: str | None) -> str:
     from tinygrad_llm.training.on_gpu import chips
 
     known = dict(zip(("GB/s", "TFLOP/s"), chips.MEASURED.get(card or "", ()), strict=False))
-    low = [f"{roofs[unit]:.0f} of {rate:.0f} {unit}" for unit, rate in known.items()
-           if roofs[unit] < 0.85 * rate]
+    low = [
+        f"{roofs[unit]:.0f} of {rate:.0f} {unit}"
+        for unit, rate in known.items()
+        if roofs[unit] < 0.85 * rate
+    ]
     if not low:
         return ""
-    return (f"{' and '.join(low)} of another {card}: something else may be running on it, or it is "
-            "slowed down by power or heat; nvidia-smi says")
+    return (
+        f"{' and '.join(low)} of another {card}: something else may be running on it, or it is "
+        "slowed down by power or heat; nvidia-smi says"
+    )
 
 
 def registers_of(case: Case) -> int | None:
@@ -92,10 +101,14 @@ def registers_of(case: Case) -> int | None:
     import cupy
     from tinygrad_llm.kernels import catalog
 
-    launch = {"attention": "attention D={d}", "attention_decode": "attention_decode D={d}",
-              "attention_backward": "attention D={d}", "bias_gelu": "bias_gelu tanh",
-              "bias_gelu_backward": "bias_gelu_backward tanh",
-              "cross_entropy": "cross_entropy_with_gradient"}.get(case.op, case.op)
+    launch = {
+        "attention": "attention D={d}",
+        "attention_decode": "attention_decode D={d}",
+        "attention_backward": "attention D={d}",
+        "bias_gelu": "bias_gelu tanh",
+        "bias_gelu_backward": "bias_gelu_backward tanh",
+        "cross_entropy": "cross_entropy_with_gradient",
+    }.get(case.op, case.op)
     head_size = case.shape.split()[0].rpartition("x")[2]
     call = catalog.launches("bfloat16").get(launch.format(d=head_size))
     if call is None:
@@ -105,8 +118,14 @@ def registers_of(case: Case) -> int | None:
     return max((r.registers for _, r in found if part in r.name), default=None)
 
 
-def measure(case: Case, timer: Any, roofs: dict[str, float], report: Report, budget_ms: float,
-            with_registers: bool = True) -> None:
+def measure(
+    case: Case,
+    timer: Any,
+    roofs: dict[str, float],
+    report: Report,
+    budget_ms: float,
+    with_registers: bool = True,
+) -> None:
     """Verify, time, and report our row."""
     facts: Row = {"shape": case.shape, "dtype": case.dtype}
     error = case.error()
@@ -115,8 +134,18 @@ def measure(case: Case, timer: Any, roofs: dict[str, float], report: Report, bud
         return
     timed = tuning.prepare(case.run)
     times = interleaved({"ours": timed}, timer, rounds_for(timed, timer, budget_ms))["ours"]
-    result = row(case.op, error, case.tolerance, times, work=case.work, unit=case.unit,
-                 ceiling=roofs.get(case.unit, 0.0), ran="ours", timed=timed.how, **facts)
+    result = row(
+        case.op,
+        error,
+        case.tolerance,
+        times,
+        work=case.work,
+        unit=case.unit,
+        ceiling=roofs.get(case.unit, 0.0),
+        ran="ours",
+        timed=timed.how,
+        **facts,
+    )
     if with_registers:
         result["registers"] = registers_of(case)
     result["intensity"] = round(case.operations / case.bytes, 2)
@@ -124,8 +153,9 @@ def measure(case: Case, timer: Any, roofs: dict[str, float], report: Report, bud
     report.add(result)
 
 
-def measure_peers(case: Case, timer: Any, roofs: dict[str, float], report: Report,
-                  budget_ms: float) -> None:
+def measure_peers(
+    case: Case, timer: Any, roofs: dict[str, float], report: Report, budget_ms: float
+) -> None:
     """The peers of a case, which take turns with it; a row for each peer."""
     facts: Row = {"shape": case.shape, "dtype": case.dtype}
     contenders: dict[str, tuning.Prepared] = {}
@@ -142,9 +172,18 @@ def measure_peers(case: Case, timer: Any, roofs: dict[str, float], report: Repor
     turns: dict[str, Callable[[], Any]] = {"ours": ours, **contenders}
     times = interleaved(turns, timer, rounds_for(ours, timer, budget_ms))
     for name, timed in contenders.items():
-        result = row(case.op, errors[name], 2 * case.tolerance, times[name], work=case.work,
-                     unit=case.unit, ceiling=roofs.get(case.unit, 0.0), ran=name,
-                     timed=timed.how, **facts)
+        result = row(
+            case.op,
+            errors[name],
+            2 * case.tolerance,
+            times[name],
+            work=case.work,
+            unit=case.unit,
+            ceiling=roofs.get(case.unit, 0.0),
+            ran=name,
+            timed=timed.how,
+            **facts,
+        )
         if "ms" in result:
             result["times_ours"] = float(f"{result['ms'] / np.median(times['ours']):.3g}")
         report.add(result)
@@ -176,23 +215,28 @@ def check() -> int:
             error = case.error()
             good = error <= case.tolerance
             wrong += not good
-            print(f"{case.op:22s} {case.shape:20s} {dtype:9s} error {error:.1e}"
-                  f"{'' if good else '  WRONG'}")
+            print(
+                f"{case.op:22s} {case.shape:20s} {dtype:9s} error {error:.1e}"
+                f"{'' if good else '  WRONG'}"
+            )
     return wrong
 
 
 def without_gpu() -> None:
     """What a machine without a GPU can tell."""
-    print(f"No benchmark: {kernels.why_not()}.\n"
-          "What the compiler makes of each kernel for sm_80, sm_90 and sm_100 instead "
-          "(bfloat16, default configurations):\n")
+    print(
+        f"No benchmark: {kernels.why_not()}.\n"
+        "What the compiler makes of each kernel for sm_80, sm_90 and sm_100 instead "
+        "(bfloat16, default configurations):\n"
+    )
     print(kernels.table(kernels.resource_table()))
 
 
 def with_gpu(options: argparse.Namespace) -> int:
     """Measure everything by workers; returns how many pieces were lost or refused."""
-    names = bench_sizes.pieces("tiny" if TINY else "quick" if options.quick else "full",
-                               options.only)
+    names = bench_sizes.pieces(
+        "tiny" if TINY else "quick" if options.quick else "full", options.only
+    )
     reason = "not asked for" if options.no_peers else torch_peers.available()
     print(f"{machine()['gpu']}; peers: {reason or 'PyTorch'}\n", flush=True)
     peers = [] if reason else [name + PEERS for name in names]
@@ -212,8 +256,12 @@ def with_gpu(options: argparse.Namespace) -> int:
 def _failure(name: str, reason: str) -> Row:
     """The row of a piece that gave none."""
     kind, shape, op = (*name.split(), "", "")[:3]
-    return {"op": op or kind, "shape": shape, "ran": "peers" if name.endswith(PEERS) else "ours",
-            "failed": reason}
+    return {
+        "op": op or kind,
+        "shape": shape,
+        "ran": "peers" if name.endswith(PEERS) else "ours",
+        "failed": reason,
+    }
 
 
 def _lines(path: Path) -> list[str]:
@@ -269,8 +317,13 @@ def worker(names: list[str], options: argparse.Namespace) -> None:
 def _report_ceilings(timer: Any, report: Report, quick: bool) -> None:
     roofs = ceilings(timer, 10 if quick else 30)
     problem = doubt(roofs, machine()["card"])
-    print(f"ceilings: copy {roofs['GB/s']:.0f} GB/s, bfloat16 matrix product "
-          f"{roofs['TFLOP/s']:.0f} TFLOP/s", problem, sep="\n" if problem else "", flush=True)
+    print(
+        f"ceilings: copy {roofs['GB/s']:.0f} GB/s, bfloat16 matrix product "
+        f"{roofs['TFLOP/s']:.0f} TFLOP/s",
+        problem,
+        sep="\n" if problem else "",
+        flush=True,
+    )
     report.write({"op": CEILINGS, **roofs, "doubt": problem})
 
 

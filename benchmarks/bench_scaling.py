@@ -99,13 +99,21 @@ def summary(name: str, n: int, batch: int, runs: list[dict[str, Any]], alone: fl
     last = runs[-1]
     formula = 2 * (n - 1) / n * 4 * last["parameters"] if "silent" not in name else 0.0
     return {
-        "name": name, "ranks": n, "ms": 1e3 * median, "ms_20": 1e3 * low, "ms_80": 1e3 * high,
-        "steps": len(seconds), "tokens_per_second": n * batch * CONTEXT / median,
-        "efficiency": (alone or median) / median, "parameters": last["parameters"],
-        "sent_per_rank": last["sent_per_step"], "formula_per_rank": formula,
-        "on_interface": last["on_interface_per_step"], "state_bytes": last["state_bytes"],
+        "name": name,
+        "ranks": n,
+        "ms": 1e3 * median,
+        "ms_20": 1e3 * low,
+        "ms_80": 1e3 * high,
+        "steps": len(seconds),
+        "tokens_per_second": n * batch * CONTEXT / median,
+        "efficiency": (alone or median) / median,
+        "parameters": last["parameters"],
+        "sent_per_rank": last["sent_per_step"],
+        "formula_per_rank": formula,
+        "on_interface": last["on_interface_per_step"],
+        "state_bytes": last["state_bytes"],
         "overlap": overlap(last["spans"]) if formula else None,
-    }  # fmt: skip
+    }
 
 
 def show(row: dict[str, Any], wire: bool) -> None:
@@ -140,10 +148,15 @@ def main() -> None:
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in table}
     for _ in range(chosen.rounds):
         for name, settings in table.items():
-            runs[name].append(measure(
-                **settings, wire=chosen.wire, batch=chosen.batch, steps=chosen.steps,
-                bucket_bytes=int(chosen.bucket_mb * 2**20),
-            ))  # fmt: skip
+            runs[name].append(
+                measure(
+                    **settings,
+                    wire=chosen.wire,
+                    batch=chosen.batch,
+                    steps=chosen.steps,
+                    bucket_bytes=int(chosen.bucket_mb * 2**20),
+                )
+            )
     alone = 0.0
     for name in sorted(table, key=lambda name: table[name]["ranks"]):
         row = summary(name, table[name]["ranks"], chosen.batch, runs[name], alone)

@@ -33,10 +33,13 @@ KINDS = {
     "attention": Kind(attention_cases.attention, ("attention", "attention_backward")),
     "cross_entropy": Kind(kernel_cases.cross_entropy, ("cross_entropy",)),
     "head": Kind(head_cases.products, ("head_logits", "head_dx", "head_dw")),
-    "linear": Kind(linear_cases.layer, ("linear", "linear_gelu", "linear_gelu_backward",
-                                        "linear_backward_weight")),
-    "layer_norm": Kind(kernel_cases.layer_norm,
-                       ("layer_norm", "add_layer_norm", "layer_norm_backward")),
+    "linear": Kind(
+        linear_cases.layer,
+        ("linear", "linear_gelu", "linear_gelu_backward", "linear_backward_weight"),
+    ),
+    "layer_norm": Kind(
+        kernel_cases.layer_norm, ("layer_norm", "add_layer_norm", "layer_norm_backward")
+    ),
     "bias_gelu": Kind(kernel_cases.bias_gelu, ("bias_gelu", "bias_gelu_backward")),
     "embedding": Kind(kernel_cases.embedding, ("embedding", "embedding_backward")),
     "adamw": Kind(kernel_cases.adamw, ("adamw",)),
@@ -44,35 +47,62 @@ KINDS = {
     "softmax": Kind(kernel_cases.softmax, ("softmax",)),
     "dropout": Kind(kernel_cases.dropout, ("dropout",)),
     "decode": Kind(attention_cases.decode, ("attention_decode",)),
-}  # fmt: skip
+}
 
 # vocabulary shapes: rows, columns that count, elements from one row to the next
 TINY: dict[str, list[Shape]] = {
-    "attention": [(1, 2, 33, 16)], "cross_entropy": [(5, 99, 99), (5, 99, 112)],
-    "head": [(9, 16, 99, 112), (9, 16, 112, 112)], "linear": [(9, 16, 48)],
-    "layer_norm": [(9, 48)], "bias_gelu": [(9, 48)], "embedding": [(9, 48)], "adamw": [(999,)],
-    "grad_norm": [(999,)], "softmax": [(9, 48)], "dropout": [(9, 48)], "decode": [(1, 2, 70, 16)],
-}  # fmt: skip
+    "attention": [(1, 2, 33, 16)],
+    "cross_entropy": [(5, 99, 99), (5, 99, 112)],
+    "head": [(9, 16, 99, 112), (9, 16, 112, 112)],
+    "linear": [(9, 16, 48)],
+    "layer_norm": [(9, 48)],
+    "bias_gelu": [(9, 48)],
+    "embedding": [(9, 48)],
+    "adamw": [(999,)],
+    "grad_norm": [(999,)],
+    "softmax": [(9, 48)],
+    "dropout": [(9, 48)],
+    "decode": [(1, 2, 70, 16)],
+}
 BEYOND: dict[str, dict[str, list[Shape]]] = {
-    "quick": {"attention": [(4, 16, 4096, 64), (4, 16, 4096, 128)], "bias_gelu": [(32768, 3072)],
-              "softmax": [(65536, 768)], "dropout": [(65536, 768)], "decode": [(8, 12, 1024, 64)]},
-    "full": {"attention": [(8, 32, 2048, 64), (4, 32, 4096, 64), (2, 32, 8192, 64),
-                           (16, 16, 1024, 128), (4, 16, 4096, 128), (2, 16, 8192, 128),
-                           (4, 8, 4096, 256)],
-             "cross_entropy": [(8192, 32768, 32768), (4096, 131072, 131072)],
-             "layer_norm": [(65536, 1024), (65536, 1600), (32768, 4096), (8192, 16384)],
-             "bias_gelu": [(32768, 3072), (65536, 1600)], "adamw": [(355_000_000,)],
-             "grad_norm": [(355_000_000,)], "softmax": [(65536, 768), (32768, 4096)],
-             "dropout": [(65536, 768)],
-             "decode": [(1, 12, 1024, 64), (8, 12, 1024, 64), (64, 12, 1024, 64)]},
-}  # fmt: skip
+    "quick": {
+        "attention": [(4, 16, 4096, 64), (4, 16, 4096, 128)],
+        "bias_gelu": [(32768, 3072)],
+        "softmax": [(65536, 768)],
+        "dropout": [(65536, 768)],
+        "decode": [(8, 12, 1024, 64)],
+    },
+    "full": {
+        "attention": [
+            (8, 32, 2048, 64),
+            (4, 32, 4096, 64),
+            (2, 32, 8192, 64),
+            (16, 16, 1024, 128),
+            (4, 16, 4096, 128),
+            (2, 16, 8192, 128),
+            (4, 8, 4096, 256),
+        ],
+        "cross_entropy": [(8192, 32768, 32768), (4096, 131072, 131072)],
+        "layer_norm": [(65536, 1024), (65536, 1600), (32768, 4096), (8192, 16384)],
+        "bias_gelu": [(32768, 3072), (65536, 1600)],
+        "adamw": [(355_000_000,)],
+        "grad_norm": [(355_000_000,)],
+        "softmax": [(65536, 768), (32768, 4096)],
+        "dropout": [(65536, 768)],
+        "decode": [(1, 12, 1024, 64), (8, 12, 1024, 64), (64, 12, 1024, 64)],
+    },
+}
 # What the trace says of GPT-2 124M with 32 sequences, for a machine on which it fails.
 KNOWN: dict[str, list[Shape]] = {
-    "attention": [(32, 12, 1024, 64)], "cross_entropy": [(8192, 50257, 50304)],
+    "attention": [(32, 12, 1024, 64)],
+    "cross_entropy": [(8192, 50257, 50304)],
     "head": [(8192, 768, 50257, 50304), (8192, 768, 50304, 50304)],
-    "linear": [(32768, 768, 3072)], "layer_norm": [(32768, 768)],
-    "embedding": [(32768, 768)], "adamw": [(124_475_904,)], "grad_norm": [(124_475_904,)],
-}  # fmt: skip
+    "linear": [(32768, 768, 3072)],
+    "layer_norm": [(32768, 768)],
+    "embedding": [(32768, 768)],
+    "adamw": [(124_475_904,)],
+    "grad_norm": [(124_475_904,)],
+}
 
 
 @functools.cache
@@ -93,9 +123,11 @@ def of_the_step() -> dict[str, list[Shape]]:
         "cross_entropy": [(rows, classes, stride)],
         "head": [(rows, hidden.columns, classes, stride), (rows, hidden.columns, stride, stride)],
         "linear": [(norm.rows, expand.columns, expand.rows)],
-        "layer_norm": [(norm.rows, norm.columns)], "embedding": [(norm.rows, norm.columns)],
-        "adamw": [(n,)], "grad_norm": [(n,)],
-    }  # fmt: skip
+        "layer_norm": [(norm.rows, norm.columns)],
+        "embedding": [(norm.rows, norm.columns)],
+        "adamw": [(n,)],
+        "grad_norm": [(n,)],
+    }
 
 
 def pieces(size: str, kinds: list[str] | None = None) -> list[str]:
@@ -104,10 +136,11 @@ def pieces(size: str, kinds: list[str] | None = None) -> list[str]:
     more = BEYOND.get(size, {})
     return [
         f"{kind} {'x'.join(map(str, shape))} {op}"
-        for kind, found in KINDS.items() if not kinds or kind in kinds
+        for kind, found in KINDS.items()
+        if not kinds or kind in kinds
         for shape in step.get(kind, []) + more.get(kind, [])
         for op in found.ops
-    ]  # fmt: skip
+    ]
 
 
 def _of_the_step_or_known() -> dict[str, list[Shape]]:

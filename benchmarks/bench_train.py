@@ -45,10 +45,7 @@ COMMANDS = {
     COMPILED: ["train_torch.py", "--compile"],
 }
 # glibc then keeps large blocks instead of giving them back and having them cleared again.
-TUNED_MALLOC = {
-    "MALLOC_MMAP_THRESHOLD_": "8589934592",
-    "MALLOC_TRIM_THRESHOLD_": "17179869184",
-}
+TUNED_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 # One thread each, which has nobody to wait for: its processor time hardly depends on other load.
 ONE_THREAD = {
     "BENCH_PROCESSOR_TIME": "1",
@@ -138,10 +135,18 @@ def print_table(size: str, found: dict[str, Series]) -> list[dict[str, Any]]:
             f"  {time_ratio:6.2f} (best {best_ratio:4.2f}) {memory_ratio:6.2f}"
         )
         rows.append(
-            {"size": size, "contender": name, "median_ms": series.median_ms,
-             "best_ms": series.best_ms, "peak_mb": peak, "time_ratio": time_ratio,
-             "best_ratio": best_ratio, "memory_ratio": memory_ratio, "n": len(series.times)}
-        )  # fmt: skip
+            {
+                "size": size,
+                "contender": name,
+                "median_ms": series.median_ms,
+                "best_ms": series.best_ms,
+                "peak_mb": peak,
+                "time_ratio": time_ratio,
+                "best_ratio": best_ratio,
+                "memory_ratio": memory_ratio,
+                "n": len(series.times),
+            }
+        )
     return rows
 
 
@@ -149,8 +154,12 @@ def save(rows: list[dict[str, Any]], folder: Path) -> Path:
     """Write the rows with date and machine."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"train_{time.strftime('%Y-%m-%d')}.jsonl"
-    machine = {"machine": platform.machine(), "system": platform.system(),
-               "cores": os.cpu_count(), "blas": blas_kernels()}  # fmt: skip
+    machine = {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cores": os.cpu_count(),
+        "blas": blas_kernels(),
+    }
     with open(path, "a", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps({**row, **machine, "time": time.strftime("%H:%M:%S")}) + "\n")
@@ -229,8 +238,11 @@ def blas_kernels() -> str:
     """
     from threadpoolctl import threadpool_info
 
-    found = [f"{b['internal_api']} {b['version']}, {b.get('architecture', 'unknown')} kernels"
-             for b in threadpool_info() if b["user_api"] == "blas"]  # fmt: skip
+    found = [
+        f"{b['internal_api']} {b['version']}, {b.get('architecture', 'unknown')} kernels"
+        for b in threadpool_info()
+        if b["user_api"] == "blas"
+    ]
     forced = os.environ.get("OPENBLAS_CORETYPE")
     warning = f" (forced by OPENBLAS_CORETYPE={forced}; unset it to compare)" if forced else ""
     return ("; ".join(found) or "not recognized") + warning

@@ -82,8 +82,14 @@ def main(who: str, folder: str, device: str, clock_name: str) -> None:
             times.append(clock())
             tokens.append(new.tolist())
         steps = np.diff(times)
-        answer({"prefill_s": steps[0], "decode_s": float(np.median(steps[1:])),
-                "tokens": tokens[:8], "peak_mb": peak_megabytes()})  # fmt: skip
+        answer(
+            {
+                "prefill_s": steps[0],
+                "decode_s": float(np.median(steps[1:])),
+                "tokens": tokens[:8],
+                "peak_mb": peak_megabytes(),
+            }
+        )
 
 
 def answer(content: dict[str, Any]) -> None:

@@ -30,9 +30,13 @@ STEPS = 4 if TINY else 200
 CONTEXT, LAYERS, HEADS, WIDTH, BATCH = (8, 1, 2, 16, 2) if TINY else (128, 4, 4, 128, 16)
 # In the mean over all steps, of losses that fall from 5.5 to about 2.5.
 BOUNDS = {"float32": 2e-3, "bfloat16": 2e-2}
-RUNS = (("cpu", "float32", Trainer), ("cuda", "float32", Trainer),
-        ("cuda", "float32", CapturedTrainer), ("cuda", "bfloat16", Trainer),
-        ("cuda", "bfloat16", CapturedTrainer))  # fmt: skip
+RUNS = (
+    ("cpu", "float32", Trainer),
+    ("cuda", "float32", Trainer),
+    ("cuda", "float32", CapturedTrainer),
+    ("cuda", "bfloat16", Trainer),
+    ("cuda", "bfloat16", CapturedTrainer),
+)
 
 
 def losses(device: str, dtype: str, kind: type[Trainer], ids: np.ndarray) -> np.ndarray:
@@ -52,8 +56,12 @@ def compare(report: Report) -> bool:
     text = "\n".join(document.text for document in corpora.load("pydoc"))
     ids = np.frombuffer(text.encode(), np.uint8)
     shown = [0, STEPS // 4 - 1, STEPS // 2 - 1, STEPS - 1]
-    print("loss of step" + " " * 22 + "".join(f"{i + 1:9}" for i in shown)
-          + "   off by, mean     worst")  # fmt: skip
+    print(
+        "loss of step"
+        + " " * 22
+        + "".join(f"{i + 1:9}" for i in shown)
+        + "   off by, mean     worst"
+    )
     good, on_cpu = True, np.zeros(0)
     for device, dtype, kind in RUNS:
         found = losses(device, dtype, kind, ids)
@@ -61,16 +69,26 @@ def compare(report: Report) -> bool:
         gap = np.abs(found - on_cpu)
         within = bool(gap.mean() <= BOUNDS[dtype])
         good &= within
-        print(f"{device:6}{dtype:10}{kind.__name__:18}" + "".join(f"{found[i]:9.4f}" for i in shown)
-              + f"{gap.mean():15.1e}{gap.max():10.1e}{'' if within else '  TOO FAR'}", flush=True)
+        print(
+            f"{device:6}{dtype:10}{kind.__name__:18}"
+            + "".join(f"{found[i]:9.4f}" for i in shown)
+            + f"{gap.mean():15.1e}{gap.max():10.1e}{'' if within else '  TOO FAR'}",
+            flush=True,
+        )
         report.write(_row(device, dtype, kind, found, gap))
     return good
 
 
 def _row(device: str, dtype: str, kind: type[Trainer], found: np.ndarray, gap: np.ndarray) -> Any:
-    return {"op": f"losses of {STEPS} steps", "device": device, "dtype": dtype,
-            "trainer": kind.__name__, "losses": [round(float(x), 6) for x in found],
-            "mean_gap": float(gap.mean()), "worst_gap": float(gap.max())}  # fmt: skip
+    return {
+        "op": f"losses of {STEPS} steps",
+        "device": device,
+        "dtype": dtype,
+        "trainer": kind.__name__,
+        "losses": [round(float(x), 6) for x in found],
+        "mean_gap": float(gap.mean()),
+        "worst_gap": float(gap.max()),
+    }
 
 
 def main(arguments: list[str]) -> int:

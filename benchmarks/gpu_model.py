@@ -50,8 +50,10 @@ class Work:
 
     def add(self, calls: float, n_bytes: float, flops: float) -> None:
         self.calls, self.bytes, self.flops = (
-            self.calls + calls, self.bytes + n_bytes, self.flops + flops
-        )  # fmt: skip
+            self.calls + calls,
+            self.bytes + n_bytes,
+            self.flops + flops,
+        )
 
 
 class Traffic(Observer):
@@ -83,9 +85,10 @@ class Traffic(Observer):
         if node.name == "output":
             return
         pairs = [
-            (e, g) for e, g in zip(node.edges, grads, strict=False)
+            (e, g)
+            for e, g in zip(node.edges, grads, strict=False)
             if e is not None and g is not None
-        ]  # fmt: skip
+        ]
         self._count_sums(pairs)
         if node.name == "add":
             return  # hands its gradient on

@@ -54,9 +54,25 @@ TRAIN, KERNELS = "benchmarks/train_gpu.py", "benchmarks/bench_kernels.py"
 BENCH = (KERNELS, "--quick", "--out", "WORK/kernels.jsonl")
 # Many processes, since most of the time goes into compiling; each with one thread of the CPU. A
 # worker whose device is broken ends (tests/conftest.py), and another takes its place.
-TESTS = ("-m", "pytest", "-m", "gpu", "-q", "-n", "12", "--max-worker-restart", "50", "-W",
-         "default", "--durations", "5", "--continue-on-collection-errors", "-p",
-         "no:cacheprovider", "tests")  # fmt: skip
+TESTS = (
+    "-m",
+    "pytest",
+    "-m",
+    "gpu",
+    "-q",
+    "-n",
+    "12",
+    "--max-worker-restart",
+    "50",
+    "-W",
+    "default",
+    "--durations",
+    "5",
+    "--continue-on-collection-errors",
+    "-p",
+    "no:cacheprovider",
+    "tests",
+)
 ONE_THREAD = {"TINYGRAD_LLM_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 TINY_TESTS = (*TESTS[:6], "2", *TESTS[7:-1], "tests/kernels/test_gelu_kernel.py")
 TARGETS = ("attention", "cross_entropy", "head", "layer_norm")
@@ -108,12 +124,22 @@ def run(stage: Stage, files: Files, seconds: float) -> Outcome:
     start = time.perf_counter()
     command = [part.replace("WORK", str(files.work)) for part in stage.command]
     print(f"\n== {stage.name}: python {' '.join(command)}", flush=True)
-    environment = {"TINYGRAD_LLM_KERNEL_CACHE": str(files.work / "tuned"), **os.environ,
-                   "PYTHONUNBUFFERED": "1", "GPU_SESSION_STAGE": stage.name,
-                   **stage.environment}  # fmt: skip
+    environment = {
+        "TINYGRAD_LLM_KERNEL_CACHE": str(files.work / "tuned"),
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        "GPU_SESSION_STAGE": stage.name,
+        **stage.environment,
+    }
     with open(files.log(stage.name), "wb") as log:
-        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment,
-                                   stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
             verdict = _wait(process, files, start + seconds)
         finally:
@@ -163,10 +189,22 @@ def run_all(stages: list[Stage], files: Files, seconds: float) -> list[Outcome]:
     return outcomes
 
 
-CHECK = ("import sys; from tinygrad_llm import kernels; import tinygrad_llm.training; "
-         "reason = kernels.why_not(); sys.exit(reason)")  # fmt: skip
-INSTALL = ("-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index",
-           "--disable-pip-version-check", "-e", ".")  # fmt: skip
+CHECK = (
+    "import sys; from tinygrad_llm import kernels; import tinygrad_llm.training; "
+    "reason = kernels.why_not(); sys.exit(reason)"
+)
+INSTALL = (
+    "-m",
+    "pip",
+    "install",
+    "-q",
+    "--no-deps",
+    "--no-build-isolation",
+    "--no-index",
+    "--disable-pip-version-check",
+    "-e",
+    ".",
+)
 IMPORT = "import tinygrad_llm.kernels"
 
 
@@ -182,8 +220,14 @@ def why_not() -> str:
 def _python(*arguments: str) -> str:
     """The last line that this Python says where it fails, or ""."""
     environment = {**os.environ, "PIP_BREAK_SYSTEM_PACKAGES": "1"}  # of a rented machine
-    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment,
-                          capture_output=True, encoding="utf-8", errors="replace")
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
     if not done.returncode:
         return ""
     return (done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"])[-1]
@@ -194,8 +238,9 @@ def main(arguments: list[str] | None = None) -> int:
     names = [stage.name for stage in STAGES]
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "gpu", help="session.tgz")
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "gpu_session",
-                        help="logs and rows")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "runs" / "gpu_session", help="logs and rows"
+    )
     parser.add_argument("--only", nargs="+", choices=names, metavar="STAGE", help=", ".join(names))
     parser.add_argument("--resume", action="store_true", help="skip the stages that have passed")
     parser.add_argument("--minutes", type=float, default=9.5, help="for all stages together")
@@ -210,8 +255,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     results = options.work / "results" if options.tiny else RESULTS
     files = Files(options.out.resolve(), options.work.resolve(), results)
-    stages = [replace(s, command=TINY_TESTS) if options.tiny and s.name == "tests" else s
-              for s in STAGES]  # fmt: skip
+    stages = [
+        replace(s, command=TINY_TESTS) if options.tiny and s.name == "tests" else s for s in STAGES
+    ]
     passed = files.passed() if options.resume else ()
     left = [s for s in stages if s.name in (options.only or names) and s.name not in passed]
     outcomes: list[Outcome] = []

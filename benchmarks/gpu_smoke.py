@@ -113,8 +113,11 @@ def _refusals() -> str:
 
     trials = cublas_lt.trials()
     taken = {form.partition(", vector")[0] for form, why in trials.items() if not why}
-    refused = sorted(f"{form} ({why})" for form, why in trials.items()
-                     if why and form.partition(", vector")[0] not in taken)
+    refused = sorted(
+        f"{form} ({why})"
+        for form, why in trials.items()
+        if why and form.partition(", vector")[0] not in taken
+    )
     return "".join(f"\n{'':47}not fused: {line}" for line in refused)
 
 
@@ -154,9 +157,7 @@ def _losses(device: str, dtype: str, graph: bool, dropout: float, accumulate: in
     from tinygrad_llm.training.trainer import Trainer
 
     tg.manual_seed(0)
-    config = tg.nn.GPTConfig(
-        501, CONTEXT, n_layer=LAYERS, n_head=2, n_embd=WIDTH, dropout=dropout
-    )
+    config = tg.nn.GPTConfig(501, CONTEXT, n_layer=LAYERS, n_head=2, n_embd=WIDTH, dropout=dropout)
     model = tg.nn.GPT(config).to(device).to(dtype)
     optimizer = tg.optim.AdamW(tg.optim.decay_groups(model, 0.1), lr=RATE)
     settings = LoopSettings(STEPS, accumulate=accumulate, clip=1.0, eval_every=0)

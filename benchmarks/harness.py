@@ -65,8 +65,12 @@ def gpu_timer() -> Timer:
     return functools.partial(tuning.time_once, flush=flush)
 
 
-def interleaved(contenders: dict[str, Callable[[], Any]], timer: Timer, rounds: int = 20,
-                warmup: int = 1 if TINY else 3) -> dict[str, list[float]]:
+def interleaved(
+    contenders: dict[str, Callable[[], Any]],
+    timer: Timer,
+    rounds: int = 20,
+    warmup: int = 1 if TINY else 3,
+) -> dict[str, list[float]]:
     """Milliseconds of each contender, which take turns `rounds` times after a warm-up."""
     for fn in contenders.values():
         for _ in range(warmup):
@@ -78,16 +82,31 @@ def interleaved(contenders: dict[str, Callable[[], Any]], timer: Timer, rounds: 
     return times
 
 
-def rounds_for(fn: Callable[[], Any], timer: Timer, budget_ms: float,
-               least: int = 1 if TINY else 5, most: int = 200) -> int:
+def rounds_for(
+    fn: Callable[[], Any],
+    timer: Timer,
+    budget_ms: float,
+    least: int = 1 if TINY else 5,
+    most: int = 200,
+) -> int:
     """How many rounds of `fn` fit in a time budget."""
     fn()
     once = min(timer(fn) for _ in range(1 if TINY else 3))
     return max(least, min(most, int(budget_ms / max(once, 1e-3))))
 
 
-def row(op: str, error: float, tolerance: float, times: Sequence[float], *, work: float = 0.0,
-        unit: str = "", ceiling: float = 0.0, ran: str = "", **facts: Any) -> Row:
+def row(
+    op: str,
+    error: float,
+    tolerance: float,
+    times: Sequence[float],
+    *,
+    work: float = 0.0,
+    unit: str = "",
+    ceiling: float = 0.0,
+    ran: str = "",
+    **facts: Any,
+) -> Row:
     """One measurement as a dictionary; refused, with no time, where the error is too large.
 
     work: bytes or floating point operations of one call; unit: "GB/s" or "TFLOP/s"
@@ -132,8 +151,23 @@ class Report:
 
 def line(result: Row) -> str:
     """A row as one line of text."""
-    known = {"op", "shape", "dtype", "ran", "error", "tolerance", "ms", "ms_20", "ms_80", "runs",
-             "rate", "unit", "percent_of_ceiling", "refused", "failed"}
+    known = {
+        "op",
+        "shape",
+        "dtype",
+        "ran",
+        "error",
+        "tolerance",
+        "ms",
+        "ms_20",
+        "ms_80",
+        "runs",
+        "rate",
+        "unit",
+        "percent_of_ceiling",
+        "refused",
+        "failed",
+    }
     name = f"{result['op']:26s} {result.get('shape', ''):24s} {result.get('dtype', ''):9s}"
     for problem in ("refused", "failed"):
         if problem in result:
@@ -158,10 +192,18 @@ def machine() -> Row:
         except importlib.metadata.PackageNotFoundError:
             continue
     gpu, stage = _gpu(), os.environ.get("GPU_SESSION_STAGE")
-    return {"processor": _processor(), "cpus": os.cpu_count(), "gpu": gpu, "card": card(gpu),
-            "driver": _driver(), "stage": stage, "python": platform.python_version(),
-            "versions": versions, "commit": _commit(),
-            "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")}
+    return {
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+        "gpu": gpu,
+        "card": card(gpu),
+        "driver": _driver(),
+        "stage": stage,
+        "python": platform.python_version(),
+        "versions": versions,
+        "commit": _commit(),
+        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
 
 
 def card(gpu: str | None) -> str | None:

@@ -23,13 +23,22 @@ def products(xp: Any, dtype: str, m: int, c: int, v: int, width: int) -> Iterato
     dx, dw = xp.empty_like(x), xp.zeros((v, c), "float32")
     few = slice(0, CHECKED_ROWS)
     calls = {
-        "head_logits": (logits, lambda: kernels.matmul(x, weight, logits, transpose_b=True),
-                        lambda: double(x[few]) @ double(weight).T),
-        "head_dx": (dx, lambda: kernels.matmul(dlogits, weight, dx),
-                    lambda: double(dlogits[few]) @ double(weight)),
-        "head_dw": (dw, lambda: kernels.matmul(dlogits, x, dw, transpose_a=True, accumulate=True),
-                    lambda: double(dlogits[:, few]).T @ double(x)),
-    }  # fmt: skip
+        "head_logits": (
+            logits,
+            lambda: kernels.matmul(x, weight, logits, transpose_b=True),
+            lambda: double(x[few]) @ double(weight).T,
+        ),
+        "head_dx": (
+            dx,
+            lambda: kernels.matmul(dlogits, weight, dx),
+            lambda: double(dlogits[few]) @ double(weight),
+        ),
+        "head_dw": (
+            dw,
+            lambda: kernels.matmul(dlogits, x, dw, transpose_a=True, accumulate=True),
+            lambda: double(dlogits[:, few]).T @ double(x),
+        ),
+    }
     for op, (out, run, expected) in calls.items():
 
         def error(out: Any = out, run: Any = run, expected: Any = expected) -> float:
@@ -39,5 +48,14 @@ def products(xp: Any, dtype: str, m: int, c: int, v: int, width: int) -> Iterato
 
         moved = float(sum(a.nbytes for a in (x, weight, logits)))
         inputs = {"op": op, "x": x, "weight": weight, "logits": logits, "dlogits": dlogits}
-        yield Case(op, f"{m}x{c}x{v} in {width}", dtype, run, error, moved,
-                   2.0 * m * c * v, "TFLOP/s", inputs)
+        yield Case(
+            op,
+            f"{m}x{c}x{v} in {width}",
+            dtype,
+            run,
+            error,
+            moved,
+            2.0 * m * c * v,
+            "TFLOP/s",
+            inputs,
+        )

@@ -31,9 +31,13 @@ def in_workers(command: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     """
     left, lost = list(names), {}
     while left:
-        with subprocess.Popen([sys.executable, *command, *left], cwd=HERE.parent,
-                              stdout=subprocess.PIPE, encoding="utf-8",
-                              errors="replace") as process:
+        with subprocess.Popen(
+            [sys.executable, *command, *left],
+            cwd=HERE.parent,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+        ) as process:
             begun, left = _follow(process, left)
             status = process.wait()
         if begun:

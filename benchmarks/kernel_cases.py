@@ -91,8 +91,9 @@ def layer_norm(xp: Any, dtype: str, m: int, n: int) -> Iterator[Case]:
     def backward_error() -> float:
         wdy = double(w) * double(dy[rows])
         std = np.sqrt(x64.var(-1, keepdims=True) + 1e-5)
-        expected = (wdy - wdy.mean(-1, keepdims=True)
-                    - xhat * (wdy * xhat).mean(-1, keepdims=True)) / std
+        expected = (
+            wdy - wdy.mean(-1, keepdims=True) - xhat * (wdy * xhat).mean(-1, keepdims=True)
+        ) / std
         dx, _, db = kernels.layer_norm_backward(dy, x, w, mean, rstd)
         total = double(dy).sum(0)
         return max(relative_error(dx[rows], expected), relative_error(db, total))
@@ -106,13 +107,36 @@ def layer_norm(xp: Any, dtype: str, m: int, n: int) -> Iterator[Case]:
 
     size = x.nbytes
     inputs = {"x": x, "dy": dy, "w": w, "b": b}
-    yield Case("layer_norm", f"{m}x{n}", dtype, lambda: kernels.layer_norm(x, w, b), forward_error,
-               2 * size, 8 * x.size, inputs=inputs)
-    yield Case("add_layer_norm", f"{m}x{n}", dtype, lambda: kernels.add_layer_norm(x, dy, w, b),
-               add_error, 4 * size, 9 * x.size, inputs=inputs)
-    yield Case("layer_norm_backward", f"{m}x{n}", dtype,
-               lambda: kernels.layer_norm_backward(dy, x, w, mean, rstd), backward_error,
-               3 * size, 14 * x.size, inputs=inputs)
+    yield Case(
+        "layer_norm",
+        f"{m}x{n}",
+        dtype,
+        lambda: kernels.layer_norm(x, w, b),
+        forward_error,
+        2 * size,
+        8 * x.size,
+        inputs=inputs,
+    )
+    yield Case(
+        "add_layer_norm",
+        f"{m}x{n}",
+        dtype,
+        lambda: kernels.add_layer_norm(x, dy, w, b),
+        add_error,
+        4 * size,
+        9 * x.size,
+        inputs=inputs,
+    )
+    yield Case(
+        "layer_norm_backward",
+        f"{m}x{n}",
+        dtype,
+        lambda: kernels.layer_norm_backward(dy, x, w, mean, rstd),
+        backward_error,
+        3 * size,
+        14 * x.size,
+        inputs=inputs,
+    )
 
 
 def softmax(xp: Any, dtype: str, m: int, n: int) -> Iterator[Case]:
@@ -122,8 +146,16 @@ def softmax(xp: Any, dtype: str, m: int, n: int) -> Iterator[Case]:
         e = np.exp(double(x[:CHECKED_ROWS]))
         return relative_error(kernels.softmax(x)[:CHECKED_ROWS], e / e.sum(-1, keepdims=True))
 
-    yield Case("softmax", f"{m}x{n}", dtype, lambda: kernels.softmax(x), error, 2 * x.nbytes,
-               5 * x.size, inputs={"x": x})
+    yield Case(
+        "softmax",
+        f"{m}x{n}",
+        dtype,
+        lambda: kernels.softmax(x),
+        error,
+        2 * x.nbytes,
+        5 * x.size,
+        inputs={"x": x},
+    )
 
 
 def bias_gelu(xp: Any, dtype: str, m: int, n: int) -> Iterator[Case]:
@@ -143,11 +175,26 @@ def bias_gelu(xp: Any, dtype: str, m: int, n: int) -> Iterator[Case]:
         return relative_error(dx[:CHECKED_ROWS], double(dy[:CHECKED_ROWS]) * derivative)
 
     inputs = {"x": x, "dy": dy, "b": bias}
-    yield Case("bias_gelu", f"{m}x{n}", dtype, lambda: kernels.bias_gelu(x, bias), forward_error,
-               2 * x.nbytes, 12 * x.size, inputs=inputs)
-    yield Case("bias_gelu_backward", f"{m}x{n}", dtype,
-               lambda: kernels.bias_gelu_backward(dy, x, bias), backward_error,
-               3 * x.nbytes, 20 * x.size, inputs=inputs)
+    yield Case(
+        "bias_gelu",
+        f"{m}x{n}",
+        dtype,
+        lambda: kernels.bias_gelu(x, bias),
+        forward_error,
+        2 * x.nbytes,
+        12 * x.size,
+        inputs=inputs,
+    )
+    yield Case(
+        "bias_gelu_backward",
+        f"{m}x{n}",
+        dtype,
+        lambda: kernels.bias_gelu_backward(dy, x, bias),
+        backward_error,
+        3 * x.nbytes,
+        20 * x.size,
+        inputs=inputs,
+    )
 
 
 def dropout(xp: Any, dtype: str, m: int, n: int) -> Iterator[Case]:
@@ -162,8 +209,16 @@ def dropout(xp: Any, dtype: str, m: int, n: int) -> Iterator[Case]:
             return math.inf
         return relative_error(y, np.where(kept, x64 / 0.9, 0))
 
-    yield Case("dropout", f"{m}x{n}", dtype, lambda: kernels.dropout(x, 0.1, KEY), error,
-               2 * x.nbytes, 12 * x.size, inputs={"x": x})
+    yield Case(
+        "dropout",
+        f"{m}x{n}",
+        dtype,
+        lambda: kernels.dropout(x, 0.1, KEY),
+        error,
+        2 * x.nbytes,
+        12 * x.size,
+        inputs={"x": x},
+    )
 
 
 def cross_entropy(xp: Any, dtype: str, m: int, v: int, width: int) -> Iterator[Case]:
@@ -185,8 +240,16 @@ def cross_entropy(xp: Any, dtype: str, m: int, v: int, width: int) -> Iterator[C
         got, gradient = run()
         return max(relative_error(got[:rows], losses), relative_error(gradient[:rows, :v], p))
 
-    yield Case("cross_entropy", f"{m}x{v} in {width}", dtype, run, error, 2 * logits.nbytes,
-               8 * logits.size, inputs={"logits": logits[:, :v], "targets": targets})
+    yield Case(
+        "cross_entropy",
+        f"{m}x{v} in {width}",
+        dtype,
+        run,
+        error,
+        2 * logits.nbytes,
+        8 * logits.size,
+        inputs={"logits": logits[:, :v], "targets": targets},
+    )
 
 
 def embedding(xp: Any, dtype: str, m: int, c: int) -> Iterator[Case]:
@@ -203,11 +266,25 @@ def embedding(xp: Any, dtype: str, m: int, c: int) -> Iterator[Case]:
         np.add.at(expected, double(ids).astype(int), double(dy))
         return relative_error(kernels.embedding_backward(dy, ids, v), expected)
 
-    yield Case("embedding", f"{m}x{c}", dtype, lambda: kernels.embedding(ids, weight),
-               forward_error, 2 * dy.nbytes, 0, inputs={"ids": ids, "weight": weight})
-    yield Case("embedding_backward", f"{m}x{c}", dtype,
-               lambda: kernels.embedding_backward(dy, ids, v), backward_error,
-               dy.nbytes + v * c * 8, dy.size)
+    yield Case(
+        "embedding",
+        f"{m}x{c}",
+        dtype,
+        lambda: kernels.embedding(ids, weight),
+        forward_error,
+        2 * dy.nbytes,
+        0,
+        inputs={"ids": ids, "weight": weight},
+    )
+    yield Case(
+        "embedding_backward",
+        f"{m}x{c}",
+        dtype,
+        lambda: kernels.embedding_backward(dy, ids, v),
+        backward_error,
+        dy.nbytes + v * c * 8,
+        dy.size,
+    )
 
 
 def adamw(xp: Any, dtype: str, n: int) -> Iterator[Case]:
@@ -229,8 +306,16 @@ def adamw(xp: Any, dtype: str, n: int) -> Iterator[Case]:
         return relative_error(p[part], p64 - 1e-4 * (update + 0.01 * p64))
 
     extra = 0 if weights is None else weights.nbytes
-    yield Case("adamw", f"{n}", dtype, run, error, 6 * p.nbytes + gradients.nbytes + extra,
-               14 * n, inputs={"p": p, "g": gradients})
+    yield Case(
+        "adamw",
+        f"{n}",
+        dtype,
+        run,
+        error,
+        6 * p.nbytes + gradients.nbytes + extra,
+        14 * n,
+        inputs={"p": p, "g": gradients},
+    )
 
 
 def grad_norm(xp: Any, dtype: str, n: int) -> Iterator[Case]:
@@ -240,5 +325,13 @@ def grad_norm(xp: Any, dtype: str, n: int) -> Iterator[Case]:
         expected = np.array([np.linalg.norm(double(g))])
         return relative_error(kernels.clip_factor(g, 1.0)[:1], expected)
 
-    yield Case("clip_factor", f"{n}", dtype, lambda: kernels.clip_factor(g, 1.0), error, g.nbytes,
-               2 * n, inputs={"x": g})
+    yield Case(
+        "clip_factor",
+        f"{n}",
+        dtype,
+        lambda: kernels.clip_factor(g, 1.0),
+        error,
+        g.nbytes,
+        2 * n,
+        inputs={"x": g},
+    )

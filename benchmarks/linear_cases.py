@@ -43,30 +43,46 @@ def layer(xp: Any, dtype: str, n: int, inner: int, out: int) -> Iterator[Case]:
 
     # a call, and how far what it returns is from what it should
     cases: dict[str, tuple[Callable[[], Any], Callable[[Any], float]]] = {
-        "linear": (lambda: kernels.linear(x, weight, bias),
-                   lambda y: relative_error(y[few], expected_z())),
-        "linear_gelu": (lambda: kernels.linear_gelu(x, weight, bias),
-                        lambda found: max(relative_error(found[0][few], expected_z()),
-                                          relative_error(found[1][few], _gelu(expected_z())))),
+        "linear": (
+            lambda: kernels.linear(x, weight, bias),
+            lambda y: relative_error(y[few], expected_z()),
+        ),
+        "linear_gelu": (
+            lambda: kernels.linear_gelu(x, weight, bias),
+            lambda found: max(
+                relative_error(found[0][few], expected_z()),
+                relative_error(found[1][few], _gelu(expected_z())),
+            ),
+        ),
         "linear_gelu_backward": (
             lambda: kernels.linear_gelu_backward(dy, following, z, sums),
-            lambda found: max(relative_error(found[0][few], expected_dz()),
-                              sums_error(found[1], found[0]))),
+            lambda found: max(
+                relative_error(found[0][few], expected_dz()), sums_error(found[1], found[0])
+            ),
+        ),
         "linear_backward_weight": (
             lambda: kernels.linear_backward_weight(z, x, dw, db=sums),
-            lambda found: max(relative_error(found[0][few], double(z[:, few]).T @ double(x)),
-                              sums_error(found[1], z))),
-    }  # fmt: skip
-    touched = {"linear": (x, weight, z), "linear_gelu": (x, weight, z, z),
-               "linear_gelu_backward": (dy, following, z, z), "linear_backward_weight": (z, x, dw)}
+            lambda found: max(
+                relative_error(found[0][few], double(z[:, few]).T @ double(x)),
+                sums_error(found[1], z),
+            ),
+        ),
+    }
+    touched = {
+        "linear": (x, weight, z),
+        "linear_gelu": (x, weight, z, z),
+        "linear_gelu_backward": (dy, following, z, z),
+        "linear_backward_weight": (z, x, dw),
+    }
     for op, (run, judge) in cases.items():
 
         def error(run: Any = run, judge: Any = judge) -> float:
             return judge(run())
 
         moved = float(sum(a.nbytes for a in touched[op]))
-        yield Case(op, f"{n}x{inner}x{out}", dtype, run, error, moved, 2.0 * n * inner * out,
-                   "TFLOP/s")
+        yield Case(
+            op, f"{n}x{inner}x{out}", dtype, run, error, moved, 2.0 * n * inner * out, "TFLOP/s"
+        )
 
 
 def _gelu(z: np.ndarray) -> np.ndarray:

@@ -36,8 +36,9 @@ def draw(rows: Sequence[Row], path: Path, gigabytes: float, teraflops: float, ti
         x = [r["intensity"] for r in points]
         y = [r["tflops"] for r in points]
         if points:
-            axes.scatter(x, y, s=30, color=f"C{index % 10}", marker="os^Dv"[index // 10 % 5],
-                         label=op)
+            axes.scatter(
+                x, y, s=30, color=f"C{index % 10}", marker="os^Dv"[index // 10 % 5], label=op
+            )
     axes.set_xlabel("arithmetic intensity (FLOP per byte that must move)")
     axes.set_ylabel("TFLOP/s")
     axes.set_title(title)

@@ -91,16 +91,20 @@ def main() -> None:
     everyone.barrier()
     if everyone.rank == 0:
         n = chosen["steps"]
-        print(json.dumps({
-            "seconds": times,
-            "parameters": step.model.num_parameters(),
-            "sent_per_step": (world.traffic.sent - sent) / n,
-            "on_interface_per_step": (interface_bytes() - on_wire) / n,
-            "state_bytes": step.sharded.state_bytes() if step.sharded else sum(
-                a.nbytes for b in step.optimizer.buffers for a in b.moments.values()
-            ),
-            "spans": [[s.name, s.start, s.stop] for s in [*step.spans, *step.sums.spans]],
-        }))  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "seconds": times,
+                    "parameters": step.model.num_parameters(),
+                    "sent_per_step": (world.traffic.sent - sent) / n,
+                    "on_interface_per_step": (interface_bytes() - on_wire) / n,
+                    "state_bytes": step.sharded.state_bytes()
+                    if step.sharded
+                    else sum(a.nbytes for b in step.optimizer.buffers for a in b.moments.values()),
+                    "spans": [[s.name, s.start, s.stop] for s in [*step.spans, *step.sums.spans]],
+                }
+            )
+        )
 
 
 if __name__ == "__main__":

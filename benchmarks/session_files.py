@@ -144,8 +144,11 @@ def report(files: Files) -> None:
             f"B={r['batch']:<4}{r['contender']:16}{r['tokens_per_second']:>10,.0f} tokens/s"
             f"{r['ms']:>8.1f} ms{r['peak_gb']:>7.1f} GB  ours / this {r['ratio']:.2f}"
         )
-    newest = {(r["op"], r["shape"], r.get("ran")): r
-              for r in rows(files.work / "kernels.jsonl") if "shape" in r}  # fmt: skip
+    newest = {
+        (r["op"], r["shape"], r.get("ran")): r
+        for r in rows(files.work / "kernels.jsonl")
+        if "shape" in r
+    }
     lines += [_kernel(row) for row in newest.values()]
     text = "\n".join(lines)
     if len(text) > TABLE:

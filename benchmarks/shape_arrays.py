@@ -25,8 +25,12 @@ class _At:
 
     def __init__(self, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         kind = f"|V{dtype.itemsize}" if dtype.kind == "V" else dtype.str
-        self.__array_interface__ = {"data": (address, False), "shape": shape, "typestr": kind,
-                                    "version": 3}
+        self.__array_interface__ = {
+            "data": (address, False),
+            "shape": shape,
+            "typestr": kind,
+            "version": 3,
+        }
 
 
 def _new(shape: Any, dtype: Any = np.float64) -> ShapeArray:
@@ -94,8 +98,12 @@ class ShapeArray:
         try:
             return ShapeArray(self.view_of.reshape(wanted, copy=False))
         except ValueError:  # only a copy has this shape, and NumPy says which -1 stands for
-            return _new(np.lib.stride_tricks.as_strided(
-                np.empty(1), self.shape, (0,) * self.ndim).reshape(wanted).shape, self.dtype)
+            return _new(
+                np.lib.stride_tricks.as_strided(np.empty(1), self.shape, (0,) * self.ndim)
+                .reshape(wanted)
+                .shape,
+                self.dtype,
+            )
 
     def ravel(self) -> ShapeArray:
         return self.reshape(-1)
@@ -110,8 +118,9 @@ class ShapeArray:
     def argsort(self, *_: Any, **__: Any) -> ShapeArray:
         return _new(self.shape, np.int64)
 
-    def _reduced(self, name: str, axis: Any = None, keepdims: bool = False, out: Any = None,
-                 **options: Any) -> ShapeArray:
+    def _reduced(
+        self, name: str, axis: Any = None, keepdims: bool = False, out: Any = None, **options: Any
+    ) -> ShapeArray:
         dtype = getattr(_sample(self), name)(axis=axis, **options).dtype
         axes = range(self.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
         gone = {a % self.ndim for a in axes}
@@ -182,12 +191,28 @@ def _operators(name: str, ufunc: str) -> None:
 
 
 for _name, _ufunc in {
-    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "true_divide", "pow": "power",
-    "floordiv": "floor_divide", "mod": "remainder", "and": "bitwise_and", "or": "bitwise_or",
-    "xor": "bitwise_xor", "lshift": "left_shift", "rshift": "right_shift", "lt": "less",
-    "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal",
-    "neg": "negative", "invert": "invert", "abs": "absolute",
-}.items():  # fmt: skip
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "true_divide",
+    "pow": "power",
+    "floordiv": "floor_divide",
+    "mod": "remainder",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+    "lshift": "left_shift",
+    "rshift": "right_shift",
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+    "eq": "equal",
+    "ne": "not_equal",
+    "neg": "negative",
+    "invert": "invert",
+    "abs": "absolute",
+}.items():
     _operators(_name, _ufunc)
 
 
@@ -217,13 +242,17 @@ def functions() -> dict[str, Callable[..., Any]]:
         **dict.fromkeys(("empty_like", "zeros_like", "ones_like"), _like),
         **{name: _reduction(name) for name in _REDUCTIONS},
         "full": lambda shape, value, dtype=None: _new(shape, dtype or np.asarray(value).dtype),
-        "array": lambda x, dtype=None: _as_array(x, dtype).copy(), "asarray": _as_array,
+        "array": lambda x, dtype=None: _as_array(x, dtype).copy(),
+        "asarray": _as_array,
         "arange": lambda *args, dtype=None: _as_array(np.arange(*args, dtype=dtype)),
         "ascontiguousarray": lambda x: x if x.flags.c_contiguous else x.copy(),
-        "where": _elementwise(np.where), "matmul": _matmul, "concatenate": _concatenate,
-        "argsort": lambda x, **_: x.argsort(), "copyto": lambda target, source: None,
+        "where": _elementwise(np.where),
+        "matmul": _matmul,
+        "concatenate": _concatenate,
+        "argsort": lambda x, **_: x.argsort(),
+        "copyto": lambda target, source: None,
         "result_type": np.result_type,
-    }  # fmt: skip
+    }
 
 
 def _like(x: ShapeArray, dtype: Any = None) -> ShapeArray:

@@ -36,8 +36,11 @@ class Stream:
 
 
 # compute capability -> name, multiprocessors, bytes of shared memory that a program may use
-CHIPS = {80: ("NVIDIA A100", 108, 163 << 10), 90: ("NVIDIA H100 80GB HBM3", 132, 227 << 10),
-         100: ("NVIDIA B200", 148, 227 << 10)}
+CHIPS = {
+    80: ("NVIDIA A100", 108, 163 << 10),
+    90: ("NVIDIA H100 80GB HBM3", 132, 227 << 10),
+    100: ("NVIDIA B200", 148, 227 << 10),
+}
 
 
 class _Device:
@@ -53,26 +56,41 @@ class _Device:
 def _cuda(name: str) -> types.SimpleNamespace:
     null = Stream()
     runtime = types.SimpleNamespace(
-        getDevice=lambda: 0, getDeviceCount=lambda: 1, deviceSynchronize=lambda: None,
-        setDevice=lambda index: None, memGetInfo=lambda: (80 << 30, 80 << 30),
-        getDeviceProperties=lambda index: {"name": name.encode()})
+        getDevice=lambda: 0,
+        getDeviceCount=lambda: 1,
+        deviceSynchronize=lambda: None,
+        setDevice=lambda index: None,
+        memGetInfo=lambda: (80 << 30, 80 << 30),
+        getDeviceProperties=lambda index: {"name": name.encode()},
+    )
     return types.SimpleNamespace(
-        is_available=lambda: True, Device=_Device, Stream=Stream, Event=Stream, runtime=runtime,
-        get_current_stream=lambda *_: null, alloc_pinned_memory=bytearray,
+        is_available=lambda: True,
+        Device=_Device,
+        Stream=Stream,
+        Event=Stream,
+        runtime=runtime,
+        get_current_stream=lambda *_: null,
+        alloc_pinned_memory=bytearray,
         MemoryPool=lambda: types.SimpleNamespace(malloc=None),
-        using_allocator=lambda malloc: contextlib.nullcontext())
+        using_allocator=lambda malloc: contextlib.nullcontext(),
+    )
 
 
 def install(chip: int = 90) -> types.ModuleType:
     """Make ``import cupy`` give this module in the whole process: a GPU without numbers."""
     name, multiprocessors, shared = CHIPS[chip]
     _Device.compute_capability = str(chip)
-    _Device.attributes = {"MultiProcessorCount": multiprocessors,
-                          "MaxSharedMemoryPerBlockOptin": shared}
+    _Device.attributes = {
+        "MultiProcessorCount": multiprocessors,
+        "MaxSharedMemoryPerBlockOptin": shared,
+    }
     cupy = types.ModuleType("cupy")
     vars(cupy).update(
-        functions(), __getattr__=by_name, ndarray=ShapeArray, cuda=_cuda(name),
+        functions(),
+        __getattr__=by_name,
+        ndarray=ShapeArray,
+        cuda=_cuda(name),
         get_default_memory_pool=lambda: types.SimpleNamespace(free_all_blocks=lambda: None),
-    )  # fmt: skip
+    )
     sys.modules["cupy"] = cupy
     return cupy

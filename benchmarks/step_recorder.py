@@ -56,9 +56,12 @@ def described(value: Any) -> Any:
     value = getattr(value, "array", value)  # what a launch wraps an array in
     if isinstance(value, ShapeArray):
         address = value.data.ptr
-        return {"shape": list(value.shape), "dtype": value.dtype.name,
-                "strides": [s // value.itemsize for s in value.strides],
-                "alignment": min(address & -address, BLOCK)}  # fmt: skip
+        return {
+            "shape": list(value.shape),
+            "dtype": value.dtype.name,
+            "strides": [s // value.itemsize for s in value.strides],
+            "alignment": min(address & -address, BLOCK),
+        }
     if isinstance(value, (tuple, list)):
         return [described(v) for v in value]
     if value is None or isinstance(value, (bool, str, int, float)):
@@ -84,10 +87,17 @@ def triton_recorded(recorder: Recorder) -> Iterator[None]:
             compiled = run(self, *args, grid=grid, warmup=True, **options)
             code = dataclasses.asdict(code_of(compiled))
         arguments = described_all(dict(zip(self.arg_names, args, strict=False)))
-        recorder.add("launch", kernel=self.__name__, grid=list(grid), arguments=arguments,
-                     options=described_all(options), code=code)
+        recorder.add(
+            "launch",
+            kernel=self.__name__,
+            grid=list(grid),
+            arguments=arguments,
+            options=described_all(options),
+            code=code,
+        )
         return types.SimpleNamespace(  # scratch memory, so that each launch comes through here
-            metadata=types.SimpleNamespace(global_scratch_size=1))
+            metadata=types.SimpleNamespace(global_scratch_size=1)
+        )
 
     triton.runtime.driver.set_active(driver)
     JITFunction.run = record
@@ -160,37 +170,134 @@ class Library:
     def _cublasLtMatmulAlgoGetHeuristic(self, *arguments: int) -> None:
         ctypes.c_int.from_address(arguments[-1]).value = 1
 
-    def _cublasLtMatmul(self, handle: int, what: int, alpha: int, a: int, a_layout: int, b: int,
-                        b_layout: int, beta: int, c: int, c_layout: int, d: int, d_layout: int,
-                        *_: Any) -> None:
+    def _cublasLtMatmul(
+        self,
+        handle: int,
+        what: int,
+        alpha: int,
+        a: int,
+        a_layout: int,
+        b: int,
+        b_layout: int,
+        beta: int,
+        c: int,
+        c_layout: int,
+        d: int,
+        d_layout: int,
+        *_: Any,
+    ) -> None:
         told = self.objects[what]
         layouts = [self.objects[i]["values"] for i in (a_layout, b_layout, d_layout)]
         (kind, *_), out = layouts[0], layouts[2]
         inner = layouts[0][1] if told.get(3) else layouts[0][2]
         # cuBLAS counts in columns: its A is our second factor, and it computes our C transposed
-        self._product("cublasLtMatmul", out[2], out[1], inner, told.get(4, 0), told.get(3, 0),
-                      kind, out[0], [layouts[1][3], layouts[0][3], out[3]], beta, 1,
-                      told.get(7, 1), [b, a, d])
+        self._product(
+            "cublasLtMatmul",
+            out[2],
+            out[1],
+            inner,
+            told.get(4, 0),
+            told.get(3, 0),
+            kind,
+            out[0],
+            [layouts[1][3], layouts[0][3], out[3]],
+            beta,
+            1,
+            told.get(7, 1),
+            [b, a, d],
+        )
 
     def _cublasGemmEx(self, *arguments: Any) -> None:
         (_, second, first, n, m, k, _, b, kind, ldb, a, _, lda, beta, c, out, ldc, *_) = arguments
-        self._product("cublasGemmEx", m, n, k, first, second, kind, out, [lda, ldb, ldc], beta, 1,
-                      1, [a, b, c])
+        self._product(
+            "cublasGemmEx",
+            m,
+            n,
+            k,
+            first,
+            second,
+            kind,
+            out,
+            [lda, ldb, ldc],
+            beta,
+            1,
+            1,
+            [a, b, c],
+        )
 
     def _cublasGemmStridedBatchedEx(self, *arguments: Any) -> None:
-        (_, second, first, n, m, k, _, b, kind, ldb, _, a, _, lda, _, beta, c, out, ldc, _, batch,
-         *_) = arguments
-        self._product("cublasGemmStridedBatchedEx", m, n, k, first, second, kind, out,
-                      [lda, ldb, ldc], beta, batch, 1, [a, b, c])
+        (
+            _,
+            second,
+            first,
+            n,
+            m,
+            k,
+            _,
+            b,
+            kind,
+            ldb,
+            _,
+            a,
+            _,
+            lda,
+            _,
+            beta,
+            c,
+            out,
+            ldc,
+            _,
+            batch,
+            *_,
+        ) = arguments
+        self._product(
+            "cublasGemmStridedBatchedEx",
+            m,
+            n,
+            k,
+            first,
+            second,
+            kind,
+            out,
+            [lda, ldb, ldc],
+            beta,
+            batch,
+            1,
+            [a, b, c],
+        )
 
-    def _product(self, function: str, m: int, n: int, k: int, first: int, second: int, kind: int,
-                 out: int, strides: list[int], beta: int, batch: int, epilogue: int,
-                 addresses: list[int]) -> None:
+    def _product(
+        self,
+        function: str,
+        m: int,
+        n: int,
+        k: int,
+        first: int,
+        second: int,
+        kind: int,
+        out: int,
+        strides: list[int],
+        beta: int,
+        batch: int,
+        epilogue: int,
+        addresses: list[int],
+    ) -> None:
         self.recorder.add(
-            "product", function=function, m=m, n=n, k=k, transpose_a=bool(first),
-            transpose_b=bool(second), dtype=_TYPES[kind], out_dtype=_TYPES[out], strides=strides,
-            accumulate=ctypes.c_float.from_address(beta).value != 0, batch=batch,
-            epilogue=epilogue, alignment=min(min(x & -x for x in addresses), BLOCK))
+            "product",
+            function=function,
+            m=m,
+            n=n,
+            k=k,
+            transpose_a=bool(first),
+            transpose_b=bool(second),
+            dtype=_TYPES[kind],
+            out_dtype=_TYPES[out],
+            strides=strides,
+            accumulate=ctypes.c_float.from_address(beta).value != 0,
+            batch=batch,
+            epilogue=epilogue,
+            alignment=min(min(x & -x for x in addresses), BLOCK),
+        )
 
 
 def cublas_recorded(recorder: Recorder) -> None:
@@ -200,7 +307,8 @@ def cublas_recorded(recorder: Recorder) -> None:
         sys.modules[name] = types.ModuleType(name)
     sys.modules["cupy_backends.cuda.libs"].cublas = None  # type: ignore[attr-defined]
     ctypes.CDLL = lambda name, *args, **options: (  # type: ignore[assignment, misc]
-        library if str(name).startswith("libcublas") else load(name, *args, **options))
+        library if str(name).startswith("libcublas") else load(name, *args, **options)
+    )
     from tinygrad_llm.kernels import cublas_lt
 
     cublas_lt._compare = lambda *types: ""

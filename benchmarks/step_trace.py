@@ -27,8 +27,18 @@ from tinygrad_llm.kernels._loops import Loop
 from tinygrad_llm.kernels.machine_code import VECTOR, Access, MachineCode
 
 RECORDER = Path(__file__).with_name("step_recorder.py")
-_BYTES = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2,
-          "bfloat16": 2, "int8": 1, "uint8": 1, "bool": 1}
+_BYTES = {
+    "float64": 8,
+    "int64": 8,
+    "float32": 4,
+    "int32": 4,
+    "uint32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "int8": 1,
+    "uint8": 1,
+    "bool": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -75,8 +85,11 @@ class Array:
     def aligned(self) -> bool:
         """Whether every row begins at a multiple of 16 bytes and is contiguous."""
         steps = [s for n, s in zip(self.shape[:-1], self.strides[:-1], strict=True) if n > 1]
-        return (self.alignment % VECTOR == 0 and (self.strides or (1,))[-1] == 1
-                and all(s * self.itemsize % VECTOR == 0 for s in steps))
+        return (
+            self.alignment % VECTOR == 0
+            and (self.strides or (1,))[-1] == 1
+            and all(s * self.itemsize % VECTOR == 0 for s in steps)
+        )
 
 
 Arguments = dict[str, Any]  # arrays as Array, numbers as they are
@@ -185,8 +198,10 @@ def _read(value: Any) -> Any:
     if "alignment" in found and "shape" in found:
         return Array(**found)
     if "registers" in found:
-        loops, accesses = (tuple(kind(*part.values()) for part in value[name])
-                           for name, kind in (("loops", Loop), ("accesses", Access)))
+        loops, accesses = (
+            tuple(kind(*part.values()) for part in value[name])
+            for name, kind in (("loops", Loop), ("accesses", Access))
+        )
         return MachineCode(**{**found, "loops": loops, "accesses": accesses})
     return found
 
@@ -246,7 +261,8 @@ def _picks_one(access: Access, code: MachineCode) -> bool:
     """Whether one narrow instruction stands beside wide ones of the same array."""
     return access.count == 1 and any(
         a.parameter == access.parameter and a.kind == access.kind and a.bytes == VECTOR
-        for a in code.accesses)
+        for a in code.accesses
+    )
 
 
 # ---------------------------------------------------------------- the table
@@ -256,11 +272,14 @@ def table(found: Trace) -> str:
 
     rows = kernels_of(found)
     chip = next((launch.code.chip for launch in rows if launch.code), 0)
-    lines = [f"Triton {triton.__version__}, sm_{chip}: {found.title}", "",
-             f"{'launches':>8} {'kernel':29}{'regis-':>7}{'spilled':>8}{'shared':>8}{'CTAs':>6}  "
-             f"{'instructions per round of each':38}  bytes per access: arrays",
-             f"{'a step':>8} {'':29}{'ters':>7}{'bytes':>8}{'bytes':>8}{'/ SM':>6}  "
-             f"{'loop (matrix products, MUFU)':38}"]
+    lines = [
+        f"Triton {triton.__version__}, sm_{chip}: {found.title}",
+        "",
+        f"{'launches':>8} {'kernel':29}{'regis-':>7}{'spilled':>8}{'shared':>8}{'CTAs':>6}  "
+        f"{'instructions per round of each':38}  bytes per access: arrays",
+        f"{'a step':>8} {'':29}{'ters':>7}{'bytes':>8}{'bytes':>8}{'/ SM':>6}  "
+        f"{'loop (matrix products, MUFU)':38}",
+    ]
     for launch in rows:
         code = launch.code
         if code is None:
@@ -270,7 +289,8 @@ def table(found: Trace) -> str:
         lines.append(
             f"{launch.count:8} {launch.kernel.removesuffix('_kernel'):29}{code.registers:7}"
             f"{code.spilled:8}{code.shared:8}{code.programs:6}  {loops or '-':38}  "
-            f"{_widths(code)}{mark}")
+            f"{_widths(code)}{mark}"
+        )
     return "\n".join(lines)
 
 
@@ -289,9 +309,12 @@ def _widths(code: MachineCode) -> str:
         names[access.parameter] = names.get(access.parameter, 0) + access.count
     ordered = sorted(arrays.items(), key=lambda item: -int(item[0].replace("TMA", "99")))
     return "; ".join(
-        f"{width}: " + " ".join(f"{name} x{n}".strip() if width != "TMA" else f"x{n}"
-                                for name, n in names.items())
-        for width, names in ordered)
+        f"{width}: "
+        + " ".join(
+            f"{name} x{n}".strip() if width != "TMA" else f"x{n}" for name, n in names.items()
+        )
+        for width, names in ordered
+    )
 
 
 def print_table(batch: int = 32, chip: int = 90) -> None:

@@ -41,8 +41,10 @@ def peers(case: Case) -> dict[str, Peer]:
     builder = _BUILDERS.get(case.op)
     if builder is None:
         return {}
-    inputs = {name: as_torch(value) if hasattr(value, "dtype") else value
-              for name, value in case.inputs.items()}
+    inputs = {
+        name: as_torch(value) if hasattr(value, "dtype") else value
+        for name, value in case.inputs.items()
+    }
     with _aside():
         return builder(inputs)
 
@@ -132,7 +134,8 @@ def _layer_norm_backward(i: dict[str, Any]) -> dict[str, Peer]:
 
     def function(dy: Any, x: Any, w: Any, b: Any, mean: Any, rstd: Any) -> Any:
         return torch.ops.aten.native_layer_norm_backward(
-            dy, x, x.shape[-1:], mean, rstd, w, b, [True, True, True])
+            dy, x, x.shape[-1:], mean, rstd, w, b, [True, True, True]
+        )
 
     return _eager_and_compiled(function, i["dy"], x, w, b, mean, rstd)
 
@@ -245,18 +248,29 @@ def _product(i: dict[str, Any]) -> dict[str, Peer]:
     import torch
 
     x, weight, logits, dlogits = i["x"], i["weight"], i["logits"], i["dlogits"]
-    calls = {"head_logits": lambda: torch.mm(x, weight.T, out=logits),
-             "head_dx": lambda: torch.mm(dlogits, weight),
-             "head_dw": lambda: torch.mm(dlogits.T, x)}
+    calls = {
+        "head_logits": lambda: torch.mm(x, weight.T, out=logits),
+        "head_dx": lambda: torch.mm(dlogits, weight),
+        "head_dw": lambda: torch.mm(dlogits.T, x),
+    }
     return {"torch mm": calls[i["op"]]}
 
 
 _BUILDERS: dict[str, Callable[[dict[str, Any]], dict[str, Peer]]] = {
-    "layer_norm": _layer_norm, "layer_norm_backward": _layer_norm_backward, "softmax": _softmax,
-    "bias_gelu": _bias_gelu, "bias_gelu_backward": _bias_gelu_backward, "dropout": _dropout,
-    "cross_entropy": _cross_entropy, "embedding": _embedding, "adamw": _adamw,
-    "clip_factor": _clip_factor, "attention": _attention,
+    "layer_norm": _layer_norm,
+    "layer_norm_backward": _layer_norm_backward,
+    "softmax": _softmax,
+    "bias_gelu": _bias_gelu,
+    "bias_gelu_backward": _bias_gelu_backward,
+    "dropout": _dropout,
+    "cross_entropy": _cross_entropy,
+    "embedding": _embedding,
+    "adamw": _adamw,
+    "clip_factor": _clip_factor,
+    "attention": _attention,
     "attention_backward": functools.partial(_attention, backward=True),
     "attention_decode": _attention,
-    "head_logits": _product, "head_dx": _product, "head_dw": _product,
+    "head_logits": _product,
+    "head_dx": _product,
+    "head_dw": _product,
 }

@@ -111,12 +111,21 @@ def print_techniques(sizes: list[str], rounds: int, steps: int | None) -> list[d
         print(f"\n({size}) {SIZES[size].title}\n  {'without':34}{'ms':>9}{'gain':>7}{'peak MB':>9}")
         for name, reports in found.items():
             seconds = median(t for report in reports for t in report["times"])
-            rows.append({"size": size, "without": name, "median_ms": 1000 * seconds,
-                         "gain": seconds / base, "peak_mb": max(r["peak_mb"] for r in reports)})
+            rows.append(
+                {
+                    "size": size,
+                    "without": name,
+                    "median_ms": 1000 * seconds,
+                    "gain": seconds / base,
+                    "peak_mb": max(r["peak_mb"] for r in reports),
+                }
+            )
         ranked = [row for row in rows if row["size"] == size]
         for row in sorted(ranked, key=lambda row: (row["without"] != EVERYTHING, -row["gain"])):
-            print(f"  {row['without']:34}{row['median_ms']:9.1f}{row['gain']:7.2f}"
-                  f"{row['peak_mb']:9.0f}")  # fmt: skip
+            print(
+                f"  {row['without']:34}{row['median_ms']:9.1f}{row['gain']:7.2f}"
+                f"{row['peak_mb']:9.0f}"
+            )
     return rows
 
 

@@ -43,6 +43,14 @@ def print_slowdown(
             continue
         before, after = series.median_ms, beside[name].median_ms
         print(f"  {name:22}{before:10.1f}{after:10.1f}{after / before:8.2f}")
-        rows.append({"size": size, "contender": name, "busy_processes": n_busy,
-                     "alone_ms": before, "beside_ms": after, "slowdown": after / before})
+        rows.append(
+            {
+                "size": size,
+                "contender": name,
+                "busy_processes": n_busy,
+                "alone_ms": before,
+                "beside_ms": after,
+                "slowdown": after / before,
+            }
+        )
     return rows

@@ -98,8 +98,9 @@ def torch_step(size: Size, compiled: bool) -> Step:
     )
 
     def step(inputs: np.ndarray, targets: np.ndarray) -> float:
-        ids, wanted = (torch.from_numpy(a).pin_memory().cuda(non_blocking=True)
-                       for a in (inputs, targets))  # fmt: skip
+        ids, wanted = (
+            torch.from_numpy(a).pin_memory().cuda(non_blocking=True) for a in (inputs, targets)
+        )
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cuda", torch.bfloat16):
             loss = run(ids, wanted)
@@ -153,9 +154,12 @@ def worker(contender: str, batch: int, steps: int) -> None:
         losses.append(step(inputs, targets))
         times.append(time.perf_counter() - start)
     report = {
-        "times": times, "losses": losses, "peak": peak_device_bytes(contender), "warm_s": warm,
+        "times": times,
+        "losses": losses,
+        "peak": peak_device_bytes(contender),
+        "warm_s": warm,
         "fallbacks": fallbacks() if contender == OURS else [],
-    }  # fmt: skip
+    }
     faulthandler.cancel_dump_traceback_later()
     sys.stdout.write(f"\n{json.dumps(report)}\n")  # one line of its own, whoever else writes
 
@@ -165,9 +169,12 @@ def run_once(contender: str, batch: int, steps: int) -> dict[str, Any]:
     command = [sys.executable, python_file("train_gpu.py"), "worker", contender]
     said = ["failed without a word"]
     with subprocess.Popen(
-        [*command, str(batch), str(steps)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        encoding="utf-8", errors="replace",
-    ) as process:  # fmt: skip
+        [*command, str(batch), str(steps)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
         for line in process.stdout or ():
             said += [line.strip()] if line.strip() else []
             if not line.startswith(REPORT):
@@ -214,8 +221,10 @@ def _record(
     print(
         f"  {name:16}{row['tokens_per_second']:>10,.0f} tokens/s  {row['ms']:>8.1f} ms  "
         f"MFU {row['mfu'] or 0:.1%}  {row['peak_gb']:>6.1f} GB  ours / this {row['ratio']:.2f}",
-        *row["fallbacks"], sep="\n    ", flush=True,
-    )  # fmt: skip
+        *row["fallbacks"],
+        sep="\n    ",
+        flush=True,
+    )
     with open(results, "a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
 
@@ -244,14 +253,21 @@ def _row(
 
     config = tg.nn.GPTConfig(size.vocabulary, size.context, size.n_layer, size.n_head, size.n_embd)
     return {
-        "op": "train_step gpt2-124m", "contender": name, "batch": size.batch, "dtype": "bfloat16",
-        "tokens_per_second": speed, "ms": 1e3 * size.batch * size.context / speed,
+        "op": "train_step gpt2-124m",
+        "contender": name,
+        "batch": size.batch,
+        "dtype": "bfloat16",
+        "tokens_per_second": speed,
+        "ms": 1e3 * size.batch * size.context / speed,
         "mfu": chips.utilization(speed, config, chips.peak_flops(chips.gpu_name())),
         "peak_gb": max(r["peak"] for r in reports) / 1e9,
-        "warm_s": reports[0]["warm_s"], "fallbacks": reports[0]["fallbacks"],
-        "ratio": (ours or 0.0) / speed, "first_loss": reports[0]["losses"][0],
-        "last_loss": reports[0]["losses"][-1], **machine(),
-    }  # fmt: skip
+        "warm_s": reports[0]["warm_s"],
+        "fallbacks": reports[0]["fallbacks"],
+        "ratio": (ours or 0.0) / speed,
+        "first_loss": reports[0]["losses"][0],
+        "last_loss": reports[0]["losses"][-1],
+        **machine(),
+    }
 
 
 def main(quick: bool, with_breakdown: bool, results: Path) -> None:

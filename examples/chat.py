@@ -42,8 +42,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("--adapter", metavar="FILE", help="a LoRA adapter for the model in FOLDER")
     add("--template", choices=sorted(TEMPLATES), help="default: the one the model was tuned in")
     add("--system", metavar="TEXT", help="what the system says (default: the template's words)")
-    add("--history", type=int, metavar="N", help="earlier questions the model sees; 0 suits one "
-        "that was tuned on single questions (default: as many as fit)")  # fmt: skip
+    add(
+        "--history",
+        type=int,
+        metavar="N",
+        help="earlier questions the model sees; 0 suits one "
+        "that was tuned on single questions (default: as many as fit)",
+    )
     add("--max-new-tokens", type=int, default=64, help="longest answer (default: 64)")
     add("--temperature", type=float, default=0.7, help="0 is greedy (default: 0.7)")
     add("--top-k", type=int, default=40, help="draw among so many words (default: 40)")
@@ -58,13 +63,21 @@ def open_conversation(arguments: argparse.Namespace) -> Conversation:
     if arguments.adapter:
         load_adapter(model, arguments.adapter)
     elif tuned_in is None:
-        print("(This model was never tuned to answer; expect it to run on. "
-              "examples/finetune_instructions.py tunes one.)")  # fmt: skip
+        print(
+            "(This model was never tuned to answer; expect it to run on. "
+            "examples/finetune_instructions.py tunes one.)"
+        )
     template = TEMPLATES[arguments.template] if arguments.template else tuned_in or CHAT
     return Conversation(
-        model, tokenizer, template, arguments.system, arguments.max_new_tokens,
-        Sampling(arguments.temperature, top_k=arguments.top_k), arguments.seed, arguments.history,
-    )  # fmt: skip
+        model,
+        tokenizer,
+        template,
+        arguments.system,
+        arguments.max_new_tokens,
+        Sampling(arguments.temperature, top_k=arguments.top_k),
+        arguments.seed,
+        arguments.history,
+    )
 
 
 def answer(conversation: Conversation, question: str) -> None:
@@ -81,8 +94,10 @@ def answer(conversation: Conversation, question: str) -> None:
     if not conversation.finished:
         print("(cut off: --max-new-tokens allows longer answers)")
     if conversation.forgotten:
-        print(f"(context full: the oldest {conversation.forgotten} of "
-              f"{len(conversation.turns) // 2} questions were left out)")  # fmt: skip
+        print(
+            f"(context full: the oldest {conversation.forgotten} of "
+            f"{len(conversation.turns) // 2} questions were left out)"
+        )
     if conversation.cut:
         print(f"(the question is too long: its first {conversation.cut} tokens were not read)")
 
@@ -149,9 +164,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parse(build_parser(), argv)
         conversation = open_conversation(arguments)
         config = conversation.model.config
-        print(f"{conversation.model.num_parameters():,} parameters, context of "
-              f"{config.context_length} tokens, template {conversation.template.name}. "
-              f"{COMMANDS}")  # fmt: skip
+        print(
+            f"{conversation.model.num_parameters():,} parameters, context of "
+            f"{config.context_length} tokens, template {conversation.template.name}. "
+            f"{COMMANDS}"
+        )
         talk(conversation)
     except TinygradLLMError as error:
         print(f"chat.py: {error}", file=sys.stderr)

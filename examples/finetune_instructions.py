@@ -64,23 +64,45 @@ def build_parser() -> argparse.ArgumentParser:
         prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument_group("data").add_argument
-    add("--data", metavar="FILE", help='a .json file as of Alpaca, or "instruction-data" to '
-        "download the book's (default: 100 made-up instructions)")  # fmt: skip
+    add(
+        "--data",
+        metavar="FILE",
+        help='a .json file as of Alpaca, or "instruction-data" to '
+        "download the book's (default: 100 made-up instructions)",
+    )
     add("--template", choices=sorted(TEMPLATES), default="chat", help="default: chat, the shorter")
     add("--system", metavar="TEXT", help="what the system says (default: the template's words)")
-    add("--too-long", choices=("skip", "truncate", "error"), default="skip",
-        help="what becomes of examples longer than the context (default: skip)")  # fmt: skip
+    add(
+        "--too-long",
+        choices=("skip", "truncate", "error"),
+        default="skip",
+        help="what becomes of examples longer than the context (default: skip)",
+    )
     add = parser.add_argument_group("base model").add_argument
-    add("--base", metavar="FOLDER", default="auto", help="a checkpoint's folder, gpt2, or new for "
-        f"one pretrained on the spot (default: {TRAINED} if it exists, else new)")  # fmt: skip
-    add("--pretrain-steps", type=int, default=SMALL.steps,
-        help=f"steps of a new base model (default: {SMALL.steps})")  # fmt: skip
+    add(
+        "--base",
+        metavar="FOLDER",
+        default="auto",
+        help="a checkpoint's folder, gpt2, or new for "
+        f"one pretrained on the spot (default: {TRAINED} if it exists, else new)",
+    )
+    add(
+        "--pretrain-steps",
+        type=int,
+        default=SMALL.steps,
+        help=f"steps of a new base model (default: {SMALL.steps})",
+    )
     add = parser.add_argument_group("fine-tuning").add_argument
     add("--trainable", choices=("all", "lora"), default="all", help="default: all")
     add("--rank", type=int, default=8, help="of LoRA (default: 8)")
     add("--epochs", type=int, default=20, help="at most (default: 20)")
-    add("--patience", type=int, default=3, help="stop after so many epochs without a better "
-        "validation loss; 0 never stops (default: 3)")  # fmt: skip
+    add(
+        "--patience",
+        type=int,
+        default=3,
+        help="stop after so many epochs without a better "
+        "validation loss; 0 never stops (default: 3)",
+    )
     add("--batch-size", type=int, default=8, help="examples in a step (default: 8)")
     add("--learning-rate", type=float, help="default: 1e-3 for a model 128 wide, less for wider")
     add("--dropout", type=float, default=0.1, help="default: 0.1")
@@ -89,8 +111,12 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("evaluation").add_argument
     add("--answers", type=int, default=50, help="test questions to answer (default: 50)")
     add("--max-new-tokens", type=int, default=64, help="longest answer (default: 64)")
-    add("--judge", metavar="URL", help="a chat-completions endpoint that marks the answers, "
-        "such as http://localhost:11434/v1/chat/completions")  # fmt: skip
+    add(
+        "--judge",
+        metavar="URL",
+        help="a chat-completions endpoint that marks the answers, "
+        "such as http://localhost:11434/v1/chat/completions",
+    )
     add("--judge-model", default="llama3", help="the judge's model (default: llama3)")
     add("--score", metavar="FILE", help="only score the responses in a file, and end")
     add("--out", metavar="FOLDER", default="runs/assistant", help="default: runs/assistant")
@@ -115,9 +141,11 @@ def make_base(arguments: argparse.Namespace, train: Sequence[Instruction]) -> Ba
 
 
 def tune(
-    arguments: argparse.Namespace, base: BaseModel, train: InstructionSet,
+    arguments: argparse.Namespace,
+    base: BaseModel,
+    train: InstructionSet,
     validation: InstructionSet,
-) -> History:  # fmt: skip
+) -> History:
     """Fine-tune the base model itself; LoRA's changes end up in the weights."""
     which = arguments.trainable
     if which == "lora":
@@ -126,15 +154,18 @@ def tune(
     print(f"\nTraining {which}: {trained:,} of {whole:,} parameters ({trained / whole:.1%}).")
     default = LEARNING_RATES[which] * (128 / base.model.config.n_embd) ** 1.5
     settings = FitSettings(
-        epochs=arguments.epochs, batch_size=arguments.batch_size, patience=arguments.patience,
-        learning_rate=arguments.learning_rate or default, seed=arguments.seed,
-    )  # fmt: skip
-    report = lambda line: print(line, flush=True)  # noqa: E731
-    history = fit_instructions(
-        base.model, train, validation, settings, arguments.packing, report
+        epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+        patience=arguments.patience,
+        learning_rate=arguments.learning_rate or default,
+        seed=arguments.seed,
     )
-    print(f"({history.stopped_by or 'all epochs done'}; the weights of epoch "
-          f"{history.column('epoch')[history.best]:.0f} are kept)")  # fmt: skip
+    report = lambda line: print(line, flush=True)  # noqa: E731
+    history = fit_instructions(base.model, train, validation, settings, arguments.packing, report)
+    print(
+        f"({history.stopped_by or 'all epochs done'}; the weights of epoch "
+        f"{history.column('epoch')[history.best]:.0f} are kept)"
+    )
     if which == "lora":
         Path(arguments.out).mkdir(parents=True, exist_ok=True)
         print(f"Adapter alone: {save_adapter(base.model, Path(arguments.out) / ADAPTER)}")
@@ -153,9 +184,7 @@ def answer(
 
 def format_table(rows: Sequence[tuple[str, float, TextScores]]) -> str:
     """Held-out loss and scores, one line per model."""
-    head = (
-        f"{'':12}  test loss  exact match  token F1  ROUGE-L  well-formed  length / reference"
-    )
+    head = f"{'':12}  test loss  exact match  token F1  ROUGE-L  well-formed  length / reference"
     lines = [
         f"{name:12}  {loss:9.4f}  {s.exact_match:11.1%}  {s.token_f1:8.3f}  {s.rouge_l:7.3f}  "
         f"{s.well_formed:11.1%}  {s.length_ratio:18.2f}"
@@ -207,12 +236,20 @@ def run(arguments: argparse.Namespace) -> int:
     base = make_base(arguments, parts[0])
     print(f"Base model: {base.origin}, {base.model.num_parameters():,} parameters.")
     encoded = [
-        encode_instructions(part, template, base.tokenizer, base.model.config.context_length,
-                            arguments.too_long, arguments.system)
+        encode_instructions(
+            part,
+            template,
+            base.tokenizer,
+            base.model.config.context_length,
+            arguments.too_long,
+            arguments.system,
+        )
         for part in parts
-    ]  # fmt: skip
-    sizes = [f"{len(e.inputs)} {name}" for e, name in
-             zip(encoded, ("training", "validation", "test"), strict=True)]  # fmt: skip
+    ]
+    sizes = [
+        f"{len(e.inputs)} {name}"
+        for e, name in zip(encoded, ("training", "validation", "test"), strict=True)
+    ]
     print(f"Examples: {', '.join(sizes)}; {sum(e.skipped for e in encoded)} too long, left out.")
 
     rows = []
@@ -233,8 +270,10 @@ def run(arguments: argparse.Namespace) -> int:
     print(format_table(rows))
     judge(arguments, responses)
     print(f"\n{what_to_expect(base.model.num_parameters())}")
-    print(f"{time.perf_counter() - started:.0f} s in all. All answers: {out / 'responses.json'}. "
-          f"Talk to it:\n  python examples/chat.py {folder}")  # fmt: skip
+    print(
+        f"{time.perf_counter() - started:.0f} s in all. All answers: {out / 'responses.json'}. "
+        f"Talk to it:\n  python examples/chat.py {folder}"
+    )
     return 0
 
 

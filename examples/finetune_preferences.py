@@ -50,8 +50,12 @@ def build_parser() -> argparse.ArgumentParser:
     add("--base", metavar="FOLDER", default="runs/assistant", help="default: runs/assistant")
     add("--template", choices=sorted(TEMPLATES), help="default: the one the model was tuned in")
     add("--trainable", choices=sorted(LEARNING_RATES), default="all", help="default: all")
-    add("--beta", type=float, default=0.1, help="how strongly the model is held to the reference "
-        "(default: 0.1)")  # fmt: skip
+    add(
+        "--beta",
+        type=float,
+        default=0.1,
+        help="how strongly the model is held to the reference (default: 0.1)",
+    )
     add("--first-epochs", type=int, default=6, help="of learning both answers (default: 6)")
     add("--epochs", type=int, default=4, help="of DPO (default: 4)")
     add("--learning-rate", type=float, help="of DPO (default: 1e-4 for a model 128 wide)")

@@ -67,30 +67,65 @@ def build_parser() -> argparse.ArgumentParser:
         prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument_group("data").add_argument
-    add("--data", metavar="FILE", help='a .tsv or .csv file with label and text, or "sms-spam" to '
-        "download the real set (default: 200 made-up messages)")  # fmt: skip
-    add("--sets", nargs="+", choices=("balanced", "full"), default=["balanced", "full"],
-        help="balanced: as many ham as spam messages; full: all (default: both)")  # fmt: skip
+    add(
+        "--data",
+        metavar="FILE",
+        help='a .tsv or .csv file with label and text, or "sms-spam" to '
+        "download the real set (default: 200 made-up messages)",
+    )
+    add(
+        "--sets",
+        nargs="+",
+        choices=("balanced", "full"),
+        default=["balanced", "full"],
+        help="balanced: as many ham as spam messages; full: all (default: both)",
+    )
     add("--unique", action="store_true", help="drop messages that occur twice, before splitting")
     add("--max-length", type=int, default=120, help="tokens read of a message (default: 120)")
     add = parser.add_argument_group("base model").add_argument
-    add("--base", metavar="FOLDER", default="auto", help="a checkpoint's folder, gpt2, or new for "
-        f"one pretrained on the spot (default: {TRAINED} if it exists, else new)")  # fmt: skip
-    add("--pretrain-steps", type=int, default=SMALL.steps,
-        help=f"steps of a new base model (default: {SMALL.steps})")  # fmt: skip
+    add(
+        "--base",
+        metavar="FOLDER",
+        default="auto",
+        help="a checkpoint's folder, gpt2, or new for "
+        f"one pretrained on the spot (default: {TRAINED} if it exists, else new)",
+    )
+    add(
+        "--pretrain-steps",
+        type=int,
+        default=SMALL.steps,
+        help=f"steps of a new base model (default: {SMALL.steps})",
+    )
     add = parser.add_argument_group("fine-tuning").add_argument
-    add("--trainable", nargs="+", choices=TRAINABLE, default=["all"],
-        help="what is trained; several are compared (default: all)")  # fmt: skip
+    add(
+        "--trainable",
+        nargs="+",
+        choices=TRAINABLE,
+        default=["all"],
+        help="what is trained; several are compared (default: all)",
+    )
     add("--pooling", choices=POOLINGS, default="mean", help="where the head reads (default: mean)")
     add("--epochs", type=int, help="passes over the training set (default: 3 or more)")
     add("--batch-size", type=int, default=16, help="messages in a step (default: 16)")
-    add("--learning-rate", type=float, help="default: 1e-3 for a model 128 wide, less for wider "
-        "ones, more where less is trained")  # fmt: skip
-    add("--patience", type=int, default=8, help="stop after so many validations without a new best "
-        "(default: 8)")  # fmt: skip
+    add(
+        "--learning-rate",
+        type=float,
+        help="default: 1e-3 for a model 128 wide, less for wider ones, more where less is trained",
+    )
+    add(
+        "--patience",
+        type=int,
+        default=8,
+        help="stop after so many validations without a new best (default: 8)",
+    )
     add("--class-weights", action="store_true", help="let rare and frequent classes count alike")
-    add("--language-weight", type=float, default=0.5, help="how much the model also goes on "
-        "learning to predict the messages' words; 0 for not at all (default: 0.5)")  # fmt: skip
+    add(
+        "--language-weight",
+        type=float,
+        default=0.5,
+        help="how much the model also goes on "
+        "learning to predict the messages' words; 0 for not at all (default: 0.5)",
+    )
     add("--rank", type=int, default=4, help="of LoRA (default: 4)")
     add("--seed", type=int, default=123, help="of splits, order and head (default: 123)")
     add = parser.add_argument_group("output").add_argument
@@ -133,7 +168,7 @@ def encode(messages: Sequence[spam.Message], base: BaseModel, max_length: int) -
 
 def tune(
     arguments: argparse.Namespace, base: BaseModel, parts: list[LabelledTexts], which: str
-) -> tuple[TextClassifier, History]:  # fmt: skip
+) -> tuple[TextClassifier, History]:
     """A classifier, fine-tuned from a copy of the base model."""
     manual_seed(arguments.seed)  # of the head, LoRA and dropout
     module = TextClassifier(copy.deepcopy(base.model), len(spam.LABELS), arguments.pooling)
@@ -144,13 +179,20 @@ def tune(
     steps = -(-len(parts[0].rows) // arguments.batch_size)  # in an epoch
     settings = FitSettings(
         epochs=arguments.epochs or max(EPOCHS[which], -(-MIN_STEPS // steps)),
-        batch_size=arguments.batch_size, evaluations=2 if steps >= 40 else 1,
+        batch_size=arguments.batch_size,
+        evaluations=2 if steps >= 40 else 1,
         learning_rate=arguments.learning_rate or default,
-        patience=arguments.patience, seed=arguments.seed,
-    )  # fmt: skip
+        patience=arguments.patience,
+        seed=arguments.seed,
+    )
     report = lambda line: print(line, flush=True)  # noqa: E731
     history = fit_classifier(
-        module, parts[0], parts[1], settings, arguments.class_weights, arguments.language_weight,
+        module,
+        parts[0],
+        parts[1],
+        settings,
+        arguments.class_weights,
+        arguments.language_weight,
         report,
     )
     if history.stopped_by:
@@ -170,8 +212,15 @@ def baseline_rows(parts: Parts) -> list[tuple[str, Scores]]:
     return rows
 
 
-def draw(folder: Path, name: str, counts: np.ndarray, classifier: Classifier, history: History,
-         labels: np.ndarray, p_spam: np.ndarray) -> None:  # fmt: skip
+def draw(
+    folder: Path,
+    name: str,
+    counts: np.ndarray,
+    classifier: Classifier,
+    history: History,
+    labels: np.ndarray,
+    p_spam: np.ndarray,
+) -> None:
     """The three pictures, if matplotlib is there."""
     try:
         plots.draw_confusion(counts, spam.LABELS, folder / "confusion.png", f"{name}, test set")
@@ -201,8 +250,10 @@ def run_set(arguments: argparse.Namespace, base: BaseModel, name: str, parts: Pa
     train, validation, test = parts
     known = {m.text for m in train}
     repeated = sum(m.text in known for m in test)
-    print(f"\n=== {name} set: {len(train)} training, {len(validation)} validation, {len(test)} "
-          f"test messages; {repeated} of these also occur in training ===")  # fmt: skip
+    print(
+        f"\n=== {name} set: {len(train)} training, {len(validation)} validation, {len(test)} "
+        f"test messages; {repeated} of these also occur in training ==="
+    )
     encoded = [encode(part, base, arguments.max_length) for part in parts]
     labels = spam.class_ids(test)
     rows = baseline_rows(parts)
@@ -254,8 +305,10 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.max_length = min(arguments.max_length, base.model.config.context_length)
     tables = [run_set(arguments, base, name, parts) for name, parts in sets.items()]
     print("\n" + "\n\n".join(tables))
-    print(f"\n{time.perf_counter() - started:.0f} s in all. Ask the filter:\n"
-          f'  {PROGRAM} --out {arguments.out} --predict "your message"')  # fmt: skip
+    print(
+        f"\n{time.perf_counter() - started:.0f} s in all. Ask the filter:\n"
+        f'  {PROGRAM} --out {arguments.out} --predict "your message"'
+    )
     return 0
 
 

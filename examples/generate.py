@@ -62,19 +62,33 @@ def add_text_flags(parser: argparse.ArgumentParser) -> None:
     text.add_argument("--prompt", default="", help="the text to go on from")
     text.add_argument("--text", metavar="FILE", help="take the prompt from a UTF-8 file")
     text.add_argument("--tokens", type=int, default=200, help="tokens at most (default: 200)")
-    text.add_argument("--stop", action="append", default=[], metavar="TEXT",
-                      help="end before this text; may be given several times")  # fmt: skip
+    text.add_argument(
+        "--stop",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="end before this text; may be given several times",
+    )
     choice = parser.add_argument_group("how the next token is chosen")
     choice.add_argument("--temperature", type=float, default=0.8, help="0: greedy (default: 0.8)")
     choice.add_argument("--top-k", type=int, metavar="K", help="only among the K best")
     choice.add_argument("--top-p", type=float, metavar="P", help="only among the best with sum P")
     choice.add_argument("--min-p", type=float, metavar="P", help="only from P times the best on")
-    choice.add_argument("--repetition-penalty", type=float, default=1.0, metavar="X",
-                        help="above 1: avoid what occurred (default: 1)")  # fmt: skip
+    choice.add_argument(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="above 1: avoid what occurred (default: 1)",
+    )
     choice.add_argument("--seed", type=int, help="for the same text again")
-    choice.add_argument("--slide", type=int, default=None, metavar="N",
-                        help="tokens to forget at once when the context is full (default: a quarter"
-                        " of it)")  # fmt: skip
+    choice.add_argument(
+        "--slide",
+        type=int,
+        default=None,
+        metavar="N",
+        help="tokens to forget at once when the context is full (default: a quarter of it)",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -140,9 +154,14 @@ def slide_of(model: GPT, options: argparse.Namespace) -> int:
 def write(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace) -> None:
     """Print the prompt and its continuation as it comes."""
     steps = stream_steps(
-        model, tokenizer, ids_of(tokenizer, prompt), options.tokens, sampling_of(options),
-        seed=options.seed, slide=slide_of(model, options),
-    )  # fmt: skip
+        model,
+        tokenizer,
+        ids_of(tokenizer, prompt),
+        options.tokens,
+        sampling_of(options),
+        seed=options.seed,
+        slide=slide_of(model, options),
+    )
     print(prompt, end="", flush=True)
     times = [time.perf_counter()]
     for piece in until_stop(timed(steps, times), check_stop_strings(options.stop)):
@@ -179,9 +198,14 @@ def interact(model: GPT, tokenizer: Tokenizer, options: argparse.Namespace) -> i
 def explain(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace) -> int:
     """Show at each step what the model thought of, and what was drawn."""
     steps = stream_steps(
-        model, tokenizer, ids_of(tokenizer, prompt), options.tokens, sampling_of(options),
-        seed=options.seed, slide=slide_of(model, options),
-    )  # fmt: skip
+        model,
+        tokenizer,
+        ids_of(tokenizer, prompt),
+        options.tokens,
+        sampling_of(options),
+        seed=options.seed,
+        slide=slide_of(model, options),
+    )
     text = prompt
     for step, piece in steps:
         if step is None:
@@ -204,23 +228,26 @@ def show_beams(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.
     """Print the best texts of a beam search."""
     end = tokenizer.end_of_text_id
     found = beam_search(
-        model, ids_of(tokenizer, prompt), options.tokens, options.beams,
+        model,
+        ids_of(tokenizer, prompt),
+        options.tokens,
+        options.beams,
         stop_ids=[] if end is None else [end],
-    )  # fmt: skip
+    )
     for beam in found:
         print(f"[{beam.logprob:.2f}, {beam.score:.3f} per token] {tokenizer.decode(beam.ids)}\n")
     return 0
 
 
-def show_scores(
-    model: GPT, tokenizer: Tokenizer, text: str, other: str | None, device: str
-) -> int:
+def show_scores(model: GPT, tokenizer: Tokenizer, text: str, other: str | None, device: str) -> int:
     """Print the perplexity of a text under one model, or under two."""
     ids = tokenizer.encode(text, allowed_special="all")
     if other is None:
         score = perplexity(model, ids, n_bytes=len(text.encode("utf-8")))
-        print(f"{score.tokens} tokens, loss {score.mean_loss:.4f}, perplexity {score.value:.2f}, "
-              f"{score.bits_per_byte:.3f} bits per byte")  # fmt: skip
+        print(
+            f"{score.tokens} tokens, loss {score.mean_loss:.4f}, perplexity {score.value:.2f}, "
+            f"{score.bits_per_byte:.3f} bits per byte"
+        )
         return 0
     second, its_tokenizer = open_checkpoint(other, device)
     if its_tokenizer.encode(text, allowed_special="all") != ids:

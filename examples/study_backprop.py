@@ -58,9 +58,13 @@ def study(args: argparse.Namespace) -> None:
     tg.manual_seed(args.seed)
     tokenizer = tg.tokenizers.CharTokenizer.train(args.text)
     config = tg.nn.GPTConfig(
-        vocab_size=tokenizer.vocab_size, context_length=args.context, n_layer=args.layers,
-        n_head=args.heads, n_embd=args.width, dropout=args.dropout,
-    )  # fmt: skip
+        vocab_size=tokenizer.vocab_size,
+        context_length=args.context,
+        n_layer=args.layers,
+        n_head=args.heads,
+        n_embd=args.width,
+        dropout=args.dropout,
+    )
     model = tg.nn.GPT(config).to(args.device)
     windows = windows_of(tokenizer.encode(args.text), args.context)
     rng = np.random.default_rng(args.seed)

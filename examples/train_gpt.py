@@ -50,16 +50,15 @@ def build_parser() -> argparse.ArgumentParser:
     group.add_argument(
         "--resume", action="store_true", help="go on from the newest intact checkpoint in --out"
     )
-    group.add_argument(
-        "--overwrite", action="store_true", help="replace an earlier run in --out"
-    )
+    group.add_argument("--overwrite", action="store_true", help="replace an earlier run in --out")
     group.add_argument(
         "--find-lr", action="store_true", help="try rising learning rates, suggest one, and end"
     )
     group.add_argument(
-        "--attention-map", metavar="TEXT",
+        "--attention-map",
+        metavar="TEXT",
         help="at the end draw attention.png: where each head looks while reading TEXT",
-    )  # fmt: skip
+    )
     add_sources(parser)
     add_settings(parser)
     return parser

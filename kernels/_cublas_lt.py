@@ -57,7 +57,7 @@ class _Result(ctypes.Structure):
     _fields_ = [
         ("algorithm", ctypes.c_uint64 * 8), ("workspace", _SIZE), ("status", _INT),
         ("waves", ctypes.c_float), ("reserved", _INT * 4),
-    ]  # fmt: skip
+    ]
 
 
 class Shape(NamedTuple):
@@ -111,7 +111,7 @@ class Plan:
         create = self._objects.create
         self._descriptor = create("MatmulDesc", _COMPUTE_FLOAT32, _FLOAT32)
         for name, value in ((_TRANSA, shape.transpose[0]), (_TRANSB, shape.transpose[1]),
-                            (_EPILOGUE, shape.epilogue), (_BIAS_DATA_TYPE, vector)):  # fmt: skip
+                            (_EPILOGUE, shape.epilogue), (_BIAS_DATA_TYPE, vector)):
             self._set(name, _INT(value))
         a, b = ((k, m) if shape.transpose[0] else (m, k), (n, k) if shape.transpose[1] else (k, n))
         self._a, self._b, self._d = (
@@ -139,7 +139,7 @@ class Plan:
             "cublasLtMatmul", _handle(device), self._descriptor, _ONE.ctypes.data, a, self._a, b,
             self._b, beta, d, self._d, d, self._d, ctypes.addressof(result),
             workspace(device, stream), WORKSPACE, stream,
-        )  # fmt: skip
+        )
 
     def _point_to(self, vector: int, matrix: int) -> None:
         self._set(_BIAS_POINTER, ctypes.c_uint64(vector))
@@ -174,7 +174,7 @@ class Plan:
                 "cublasLtMatmulAlgoGetHeuristic", _handle(self.shape.device), self._descriptor,
                 self._a, self._b, self._d, self._d, preference, 1, ctypes.addressof(result),
                 ctypes.addressof(found),
-            )  # fmt: skip
+            )
         finally:
             asking.destroy()
         if not found.value or result.status:

@@ -61,11 +61,11 @@ BIAS = Form("product with a bias", 4, (True, False), lambda p, b, v, z: (p + v, 
 GELU_AUX_BIAS = Form(
     "product with a bias and GELU", 4 | 32 | 128, (True, False),
     lambda p, b, v, z: (_gelu(p + v)[0], v, p + v),
-)  # fmt: skip
+)
 DGELU_BGRAD = Form("product with GELU's gradient", 64 | 128 | 16, (False, False), _gelu_gradient)
 BGRADB = Form(
     "product with a bias gradient", 512, (False, True), lambda p, b, v, z: (p, b.sum(0), z)
-)  # fmt: skip
+)
 
 
 def linear_with_bias(x: Any, weight: Any, bias: Any) -> Any | None:
@@ -155,7 +155,7 @@ def _attempt(form: Form, a: Any, b: Any, d: Any, vector: Any, matrix: Any,
         return f"linear: {form.name}: its vector begins at no multiple of {ALIGNMENT} bytes"
     types = (a.dtype.name, d.dtype.name, vector.dtype.name)
     shape = Shape(_device(), form.epilogue, form.transpose, (m, n, k), types,
-                  tuple(map(alignment, addresses)))  # fmt: skip
+                  tuple(map(alignment, addresses)))
     try:
         plan(shape).run(addresses, accumulate)
     except (KernelError, AttributeError) as error:  # no algorithm; a library without the function

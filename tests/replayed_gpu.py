@@ -79,4 +79,3 @@ def _product(on_host):
         return out
 
     return on_gpu
-

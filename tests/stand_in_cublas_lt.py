@@ -88,8 +88,9 @@ class Library:
     cublasLtMatrixLayoutDestroy = functools.partialmethod(_destroy, "MatrixLayout")
     cublasLtMatmulPreferenceDestroy = functools.partialmethod(_destroy, "MatmulPreference")
 
-    def cublasLtMatmulAlgoGetHeuristic(self, handle, desc, a, b, c, d, preference, n, result,
-                                       found):  # fmt: skip
+    def cublasLtMatmulAlgoGetHeuristic(
+        self, handle, desc, a, b, c, d, preference, n, result, found
+    ):
         told, wanted = self.objects[desc][1], self.objects[preference][1]
         assert wanted[1] == _cublas_lt.WORKSPACE
         assert sorted(wanted) == [1, 5, 6, 7, 8]
@@ -116,8 +117,25 @@ class Library:
     def _vector(self, address, kind, length):
         return self._matrix(address, (kind, length, 1, length))[:, 0]
 
-    def cublasLtMatmul(self, handle, desc, alpha, a, la, b, lb, beta, c, lc, d, ld, algorithm,
-                       workspace, size, stream):  # fmt: skip
+    def cublasLtMatmul(
+        self,
+        handle,
+        desc,
+        alpha,
+        a,
+        la,
+        b,
+        lb,
+        beta,
+        c,
+        lc,
+        d,
+        ld,
+        algorithm,
+        workspace,
+        size,
+        stream,
+    ):
         self.before_product()
         told, wanted = self.objects[desc][1], self.asked[desc]
         assert all(x % wanted[i] == 0 for x, i in zip((a, b, c, d), (5, 6, 7, 8), strict=True))
@@ -168,14 +186,19 @@ def use(monkeypatch, library):
         getDevice=lambda: 0, getDeviceProperties=lambda device: {"name": b"Stand-in"}
     )
     cuda = types.SimpleNamespace(
-        get_current_stream=lambda: types.SimpleNamespace(ptr=STREAM), runtime=runtime,
+        get_current_stream=lambda: types.SimpleNamespace(ptr=STREAM),
+        runtime=runtime,
         Device=lambda: types.SimpleNamespace(id=0),
         using_allocator=lambda malloc: contextlib.nullcontext(),
-    )  # fmt: skip
+    )
     cupy = types.SimpleNamespace(
-        ndarray=DeviceArray, empty=MODULE.empty, zeros=MODULE.zeros, asarray=MODULE.asarray,
-        ascontiguousarray=MODULE.ascontiguousarray, cuda=cuda,
-    )  # fmt: skip
+        ndarray=DeviceArray,
+        empty=MODULE.empty,
+        zeros=MODULE.zeros,
+        asarray=MODULE.asarray,
+        ascontiguousarray=MODULE.ascontiguousarray,
+        cuda=cuda,
+    )
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr(_cublas_lt, "_functions", lambda: library)
     monkeypatch.setattr(_cublas_lt, "_plans", _cublas_lt._Plans())

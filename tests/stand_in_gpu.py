@@ -136,8 +136,14 @@ def _read(name, read):
     return method
 
 
-for _name, _function in {"get": np.copy, "item": np.ndarray.item, "tolist": np.ndarray.tolist,
-                         "__float__": float, "__int__": int, "__bool__": bool}.items():  # fmt: skip
+for _name, _function in {
+    "get": np.copy,
+    "item": np.ndarray.item,
+    "tolist": np.ndarray.tolist,
+    "__float__": float,
+    "__int__": int,
+    "__bool__": bool,
+}.items():
     setattr(DeviceArray, _name, _read(_name.strip("_"), _function))
 
 

@@ -10,9 +10,14 @@ import tinygrad_llm as tg
 from tinygrad_llm import nn
 
 CONFIG = {
-    "vocab_size": 29, "context_length": 8, "emb_dim": 12, "n_heads": 3, "n_layers": 2,
-    "drop_rate": 0.1, "qkv_bias": False,
-}  # fmt: skip
+    "vocab_size": 29,
+    "context_length": 8,
+    "emb_dim": 12,
+    "n_heads": 3,
+    "n_layers": 2,
+    "drop_rate": 0.1,
+    "qkv_bias": False,
+}
 
 
 class OneHead(nn.Module):
@@ -23,9 +28,7 @@ class OneHead(nn.Module):
         self.W_key = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.dropout = nn.Dropout(dropout)
-        self.register_buffer(
-            "mask", tg.triu(tg.ones(context_length, context_length), diagonal=1)
-        )
+        self.register_buffer("mask", tg.triu(tg.ones(context_length, context_length), diagonal=1))
 
     def forward(self, x):
         b, num_tokens, d_in = x.shape
@@ -61,9 +64,7 @@ class Attention(nn.Module):
         self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.out_proj = nn.Linear(d_out, d_out)
         self.dropout = nn.Dropout(dropout)
-        self.register_buffer(
-            "mask", tg.triu(tg.ones(context_length, context_length), diagonal=1)
-        )
+        self.register_buffer("mask", tg.triu(tg.ones(context_length, context_length), diagonal=1))
 
     def forward(self, x):
         b, num_tokens, d_in = x.shape
@@ -100,9 +101,9 @@ class Gelu(nn.Module):
         super().__init__()
 
     def forward(self, x):
-        return 0.5 * x * (1 + tg.tanh(
-            tg.sqrt(tg.tensor(2.0 / tg.pi)) * (x + 0.044715 * tg.pow(x, 3))
-        ))  # fmt: skip
+        return (
+            0.5 * x * (1 + tg.tanh(tg.sqrt(tg.tensor(2.0 / tg.pi)) * (x + 0.044715 * tg.pow(x, 3))))
+        )
 
 
 class Wide(nn.Module):
@@ -122,9 +123,13 @@ class Block(nn.Module):
     def __init__(self, cfg):
         super().__init__()
         self.att = Attention(
-            d_in=cfg["emb_dim"], d_out=cfg["emb_dim"], context_length=cfg["context_length"],
-            num_heads=cfg["n_heads"], dropout=cfg["drop_rate"], qkv_bias=cfg["qkv_bias"],
-        )  # fmt: skip
+            d_in=cfg["emb_dim"],
+            d_out=cfg["emb_dim"],
+            context_length=cfg["context_length"],
+            num_heads=cfg["n_heads"],
+            dropout=cfg["drop_rate"],
+            qkv_bias=cfg["qkv_bias"],
+        )
         self.ff = Wide(cfg)
         self.norm1 = Norm(cfg["emb_dim"])
         self.norm2 = Norm(cfg["emb_dim"])
@@ -187,29 +192,41 @@ def batch():
 def our_gpt(model):
     """The same weights in our GPT."""
     c = CONFIG
-    ours = nn.GPT(nn.GPTConfig(
-        c["vocab_size"], c["context_length"], c["n_layers"], c["n_heads"], c["emb_dim"],
-        qkv_bias=False, tie_weights=False,
-    ))  # fmt: skip
+    ours = nn.GPT(
+        nn.GPTConfig(
+            c["vocab_size"],
+            c["context_length"],
+            c["n_layers"],
+            c["n_heads"],
+            c["emb_dim"],
+            qkv_bias=False,
+            tie_weights=False,
+        )
+    )
     state = {
-        "token_embedding.weight": model.tok_emb.weight, "head.weight": model.out_head.weight,
+        "token_embedding.weight": model.tok_emb.weight,
+        "head.weight": model.out_head.weight,
         "position_embedding.weight": model.pos_emb.weight,
-        "final_norm.weight": model.final_norm.scale, "final_norm.bias": model.final_norm.shift,
-    }  # fmt: skip
+        "final_norm.weight": model.final_norm.scale,
+        "final_norm.bias": model.final_norm.shift,
+    }
     for i, block in enumerate(model.trf_blocks):
         att, wide = block.att, block.ff.layers
         parts = {
-            "norm1.weight": block.norm1.scale, "norm1.bias": block.norm1.shift,
-            "norm2.weight": block.norm2.scale, "norm2.bias": block.norm2.shift,
+            "norm1.weight": block.norm1.scale,
+            "norm1.bias": block.norm1.shift,
+            "norm2.weight": block.norm2.scale,
+            "norm2.bias": block.norm2.shift,
             "attention.qkv.weight": np.concatenate(
                 [layer.weight.numpy() for layer in (att.W_query, att.W_key, att.W_value)]
             ),
             "attention.projection.weight": att.out_proj.weight,
             "attention.projection.bias": att.out_proj.bias,
-            "feed_forward.expand.weight": wide[0].weight, "feed_forward.expand.bias": wide[0].bias,
+            "feed_forward.expand.weight": wide[0].weight,
+            "feed_forward.expand.bias": wide[0].bias,
             "feed_forward.project.weight": wide[2].weight,
             "feed_forward.project.bias": wide[2].bias,
-        }  # fmt: skip
+        }
         state.update({f"blocks.{i}.{name}": value for name, value in parts.items()})
     ours.load_state_dict(state)
     return ours
@@ -218,9 +235,7 @@ def our_gpt(model):
 def test_the_causal_mask_is_a_buffer(batch):
     head = OneHead(12, 4, 8, 0.0)
     np.testing.assert_array_equal(head.mask.numpy(), np.triu(np.ones((8, 8)), 1))
-    assert list(head.state_dict()) == [
-        "W_query.weight", "W_key.weight", "W_value.weight", "mask",
-    ]  # fmt: skip
+    assert list(head.state_dict()) == ["W_query.weight", "W_key.weight", "W_value.weight", "mask"]
     y = head(batch)
     later = tg.tensor(batch.numpy().copy())
     later[:, 3:] = 0.0
@@ -232,10 +247,13 @@ def test_heads_side_by_side_equal_ours(batch):
     heads = SideBySide(12, 4, 8, 0.0, num_heads=3)
     ours = nn.MultiHeadAttentionWrapper(12, 4, 8, num_heads=3)
     for mine, yours in zip(ours.heads, heads.heads, strict=True):
-        mine.load_state_dict({
-            "query.weight": yours.W_query.weight, "key.weight": yours.W_key.weight,
-            "value.weight": yours.W_value.weight,
-        })  # fmt: skip
+        mine.load_state_dict(
+            {
+                "query.weight": yours.W_query.weight,
+                "key.weight": yours.W_key.weight,
+                "value.weight": yours.W_value.weight,
+            }
+        )
     np.testing.assert_allclose(heads(batch).numpy(), ours(batch).numpy(), atol=1e-6)
 
 

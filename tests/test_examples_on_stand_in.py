@@ -42,10 +42,14 @@ def program(name):
     return module.main
 
 
-@pytest.mark.parametrize("flags", [
-    ["--dtype", "float32", "--dropout", "0.1", "--accumulate", "2"],
-    ["--dtype", "bfloat16", "--recompute"], ["--dtype", "float16"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--dtype", "float32", "--dropout", "0.1", "--accumulate", "2"],
+        ["--dtype", "bfloat16", "--recompute"],
+        ["--dtype", "float16"],
+    ],
+)
 def test_train_resume_and_generate(gpu, flags, tmp_path, monkeypatch, capsys):
     pytest.importorskip("ml_dtypes")
     monkeypatch.chdir(tmp_path)
@@ -79,7 +83,7 @@ TUNING = [
     ("finetune_instructions", [*ONE_EPOCH, "--answers", "2", "--max-new-tokens", "3"], ""),
     ("finetune_instructions", [*ONE_EPOCH, "--answers", "1", "--packing", *LORA], ""),
     ("finetune_preferences", [*ONE_EPOCH, "--first-epochs", "1", *LORA], ""),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "flags", "folder"), TUNING)
@@ -94,9 +98,9 @@ def test_tuning_programs_end_with_the_weights_of_the_cpu(gpu, base, name, flags,
     np.testing.assert_allclose(*found, atol=1e-3)
 
 
-@pytest.mark.parametrize(("name", "context"), [
-    ("finetune_spam", 20), ("finetune_instructions", 128),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "context"), [("finetune_spam", 20), ("finetune_instructions", 128)]
+)
 def test_tuning_programs_pretrain_on_the_device(gpu, base, monkeypatch, name, context):
     """In small, from few texts, and without the CUDA graph, which the stand-in has not."""
     small = replace(SMALL, n_layer=1, n_embd=16, vocab_size=280, context_length=context)
@@ -166,12 +170,16 @@ def test_gradcheck_command(gpu, capsys):
 
 
 MISSING = {
-    "chat": ["base"], "few_shot": ["base"], "generate": ["base"], "study_backprop": [],
-    "finetune_preferences": ["--base", "base"], "finetune_instructions": ["--base", "base"],
+    "chat": ["base"],
+    "few_shot": ["base"],
+    "generate": ["base"],
+    "study_backprop": [],
+    "finetune_preferences": ["--base", "base"],
+    "finetune_instructions": ["--base", "base"],
     "finetune_spam": ["--data", "no such file: it is not looked for"],
     "train_gpt": ["--preset", "tiny", "--out", "base", "--overwrite"],
     "train_gpt by file": ["--config", "cuda.toml", "--out", "base", "--overwrite"],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MISSING)

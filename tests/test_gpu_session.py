@@ -25,8 +25,11 @@ def session(monkeypatch):
 
     monkeypatch.setattr(gpu_session, "EVERY", 0.5)
     yield gpu_session
-    for name in [n for n, m in list(sys.modules.items())
-                 if str(getattr(m, "__file__", "")).startswith(str(BENCHMARKS))]:  # fmt: skip
+    for name in [
+        n
+        for n, m in list(sys.modules.items())
+        if str(getattr(m, "__file__", "")).startswith(str(BENCHMARKS))
+    ]:
         del sys.modules[name]
 
 
@@ -38,8 +41,10 @@ def files(session, tmp_path):
 def packed(archive):
     """Name -> content of what the archive holds."""
     with tarfile.open(archive) as found:
-        return {Path(m.name).name: found.extractfile(m).read().decode(errors="replace")
-                for m in found.getmembers()}  # fmt: skip
+        return {
+            Path(m.name).name: found.extractfile(m).read().decode(errors="replace")
+            for m in found.getmembers()
+        }
 
 
 def stages(session, tmp_path):
@@ -104,7 +109,8 @@ def test_a_file_that_cannot_be_imported_costs_no_other_its_tests(session, tmp_pa
     """Such as one that needs a library which the rented machine has not."""
     (tmp_path / "test_a.py").write_text("import no_such_library", encoding="utf-8")
     (tmp_path / "test_b.py").write_text(
-        "import pytest\n@pytest.mark.gpu\ndef test_b(): pass", encoding="utf-8")
+        "import pytest\n@pytest.mark.gpu\ndef test_b(): pass", encoding="utf-8"
+    )
     options = [o for o in session.TESTS[:-1] if o not in ("-n", "12", "--max-worker-restart", "50")]
     command = [sys.executable, *options, "-o", "markers=gpu", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, encoding="utf-8", capture_output=True)
@@ -209,11 +215,17 @@ def test_a_test_that_breaks_the_device_fails_alone(tmp_path, more):
     (tmp_path / "test_it.py").write_text(GPU_TESTS, encoding="utf-8")
     (tmp_path / "cupy.py").write_text(CUPY, encoding="utf-8")
     (tmp_path / "conftest.py").write_text(
-        (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8")
+        (ROOT / "tests" / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n gpu", encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
-    done = subprocess.run([*command, *more], cwd=tmp_path, encoding="utf-8", capture_output=True,
-                          env={**os.environ, "PYTHONPATH": str(tmp_path)})  # fmt: skip
+    done = subprocess.run(
+        [*command, *more],
+        cwd=tmp_path,
+        encoding="utf-8",
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
     if more:
         # a, b and c; and test_breaks itself, if its report arrived before its worker ended
         assert re.search("1 failed, [34] passed", done.stdout), done.stdout

@@ -4,9 +4,19 @@ import subprocess
 import sys
 
 OPTIONAL = (
-    "torch", "cupy", "triton", "matplotlib", "tensorflow", "jax", "ml_dtypes", "mpi4py",
-    "transformers", "tensorboard", "huggingface_hub", "yaml",
-)  # fmt: skip
+    "torch",
+    "cupy",
+    "triton",
+    "matplotlib",
+    "tensorflow",
+    "jax",
+    "ml_dtypes",
+    "mpi4py",
+    "transformers",
+    "tensorboard",
+    "huggingface_hub",
+    "yaml",
+)
 
 BLOCK = f"""
 import sys

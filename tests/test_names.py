@@ -214,10 +214,12 @@ def test_gather_and_scatter_agree_with_numpy():
     counts = tg.zeros(5).scatter_add(0, tg.tensor([1, 1, 4]), tg.ones(3))
     assert counts.tolist() == [0, 2, 0, 0, 1]
     for wrong, error, message in [
-        ([[4]], IndexRangeError, "index 4.*0 .. 3"), ([[-1]], IndexRangeError, "index -1"),
-        ([0], ShapeError, "axes"), ([[0]] * 4, ShapeError, "no longer"),
+        ([[4]], IndexRangeError, "index 4.*0 .. 3"),
+        ([[-1]], IndexRangeError, "index -1"),
+        ([0], ShapeError, "axes"),
+        ([[0]] * 4, ShapeError, "no longer"),
         ([[0.5]], DTypeError, "int"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(error, match=message):
             tg.gather(x, 1, wrong)
     with pytest.raises(ShapeError, match="index's shape"):
@@ -226,9 +228,21 @@ def test_gather_and_scatter_agree_with_numpy():
 
 @pytest.mark.parametrize(
     "equation",
-    ["ij,jk->ik", "ij,jk", "ij,kj->", "ij->ji", "ij,ij->i", "bij,bjk->bik", "...ij->...ji",
-     "...i,...i->...", "b...,b...->...", "i,j->ij", "ij,jk,kl->il", "ijk->"],
-)  # fmt: skip
+    [
+        "ij,jk->ik",
+        "ij,jk",
+        "ij,kj->",
+        "ij->ji",
+        "ij,ij->i",
+        "bij,bjk->bik",
+        "...ij->...ji",
+        "...i,...i->...",
+        "b...,b...->...",
+        "i,j->ij",
+        "ij,jk,kl->il",
+        "ijk->",
+    ],
+)
 def test_einsum_agrees_with_numpy(equation):
     lengths = dict(zip("bijkl", range(2, 7), strict=True))
     rng = np.random.default_rng(0)
@@ -243,9 +257,14 @@ def test_einsum_agrees_with_numpy(equation):
 
 @pytest.mark.parametrize(
     ("equation", "message"),
-    [("ij->i", "names 1 operands, got 2"), ("ii,jk->i", "twice"), ("ij,jk->iz", "no operand"),
-     ("i,jk->i", "one letter for each axis"), ("ij,kj->ik", "axes of lengths 3 and 4")],
-)  # fmt: skip
+    [
+        ("ij->i", "names 1 operands, got 2"),
+        ("ii,jk->i", "twice"),
+        ("ij,jk->iz", "no operand"),
+        ("i,jk->i", "one letter for each axis"),
+        ("ij,kj->ik", "axes of lengths 3 and 4"),
+    ],
+)
 def test_einsum_says_what_does_not_fit(equation, message):
     with pytest.raises(ShapeError, match=message):
         tg.einsum(equation, tg.ones(2, 3), tg.ones(3, 4))

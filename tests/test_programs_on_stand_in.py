@@ -58,12 +58,16 @@ def losses_and_weights(device, make_optimizer, **more):
     return losses + [float(tg.tensor(a).numpy().sum()) for a in arrays.values()]
 
 
-@pytest.mark.parametrize("make", [
-    lambda m: tg.optim.AdamW(tg.optim.decay_groups(m, 0.1), lr=1e-2),
-    lambda m: tg.optim.SGD(m, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
-    lambda m: tg.optim.SGD(m, lr=0.1),
-    lambda m: tg.optim.Adam(m, lr=1e-2, weight_decay=1e-3),
-], ids=["AdamW", "Nesterov", "SGD", "Adam"])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda m: tg.optim.AdamW(tg.optim.decay_groups(m, 0.1), lr=1e-2),
+        lambda m: tg.optim.SGD(m, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+        lambda m: tg.optim.SGD(m, lr=0.1),
+        lambda m: tg.optim.Adam(m, lr=1e-2, weight_decay=1e-3),
+    ],
+    ids=["AdamW", "Nesterov", "SGD", "Adam"],
+)
 @pytest.mark.parametrize("more", [{}, {"tie_weights": False, "qkv_bias": False, "dropout": 0.2}])
 def test_optimizers(gpu, make, more):
     here, there = (losses_and_weights(device, make, **more) for device in ("cpu", "cuda"))
@@ -96,19 +100,27 @@ class Masked(tg.nn.Module):
 MODULES = {
     "a buffer": lambda d: (Masked().to(d), [(2, 8, 8)], {}),
     "activations": lambda d: (
-        tg.nn.Sequential(tg.nn.ReLU(), tg.nn.GELU(), tg.nn.SiLU(), tg.nn.Softmax()), [(2, 8)], {}),
+        tg.nn.Sequential(tg.nn.ReLU(), tg.nn.GELU(), tg.nn.SiLU(), tg.nn.Softmax()),
+        [(2, 8)],
+        {},
+    ),
     "squared error": lambda d: (tg.nn.MSELoss(), [(2, 8), (2, 8)], {}),
     "smoothed targets": lambda d: (
-        tg.nn.CrossEntropyLoss(label_smoothing=0.1), [(2, 8)], {"targets": np.array([7, 0])}),
-    "cross attention": lambda d: (
-        tg.nn.MultiHeadAttention(8, 2).to(d), [(2, 3, 8), (2, 5, 8)], {}),
+        tg.nn.CrossEntropyLoss(label_smoothing=0.1),
+        [(2, 8)],
+        {"targets": np.array([7, 0])},
+    ),
+    "cross attention": lambda d: (tg.nn.MultiHeadAttention(8, 2).to(d), [(2, 3, 8), (2, 5, 8)], {}),
     "attention with a mask": lambda d: (
-        tg.nn.MultiHeadAttention(8, 2).to(d), [(2, 3, 8)], {"mask": np.tri(3, dtype=bool)}),
+        tg.nn.MultiHeadAttention(8, 2).to(d),
+        [(2, 3, 8)],
+        {"mask": np.tri(3, dtype=bool)},
+    ),
     "feed-forward": lambda d: (tg.nn.FeedForward(8, 0.3).to(d), [(2, 3, 8)], {}),
     "block": lambda d: (tg.nn.TransformerBlock(8, 2, 0.1).to(d), [(2, 3, 8)], {}),
     "norm without bias": lambda d: (tg.nn.LayerNorm(8, bias=False).to(d), [(2, 8)], {}),
     "linear without bias": lambda d: (tg.nn.Linear(8, 3, bias=False).to(d), [(2, 8)], {}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -118,8 +130,10 @@ def test_modules(gpu, name):
         tg.manual_seed(2)
         module, shapes, options = MODULES[name](device)
         rng = np.random.default_rng(0)
-        x = [tg.Tensor(rng.normal(size=s).astype(np.float32), device=device, requires_grad=True)
-             for s in shapes]  # fmt: skip
+        x = [
+            tg.Tensor(rng.normal(size=s).astype(np.float32), device=device, requires_grad=True)
+            for s in shapes
+        ]
         options = {k: tg.Tensor(v, device=device).data for k, v in options.items()}
         y = module(*x, **options)
         (y * y).sum().backward()
@@ -150,10 +164,14 @@ def test_checkpointed_blocks_and_anomaly_mode(gpu):
         np.testing.assert_allclose(a.grad.get(), b.grad.get(), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("options", [
-    {"temperature": 0.0}, {"temperature": 0.8, "top_k": 5, "seed": 1},
-    {"top_p": 0.9, "seed": 2, "use_cache": False},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0.0},
+        {"temperature": 0.8, "top_k": 5, "seed": 1},
+        {"top_p": 0.9, "seed": 2, "use_cache": False},
+    ],
+)
 def test_generation(gpu, options):
     here, there = gpt(), gpt("cuda")
     expected = tg.generate(here, [[1, 2, 3], [4, 5]], 6, **options)
@@ -215,8 +233,10 @@ def test_fine_tuning(gpu):
 
 def test_gradcheck_stays_on_the_device_of_its_inputs(gpu):
     seen = []
-    tg.gradcheck(lambda x: seen.append(x.device) or (x * x).sum(),
-                 [tg.Tensor(np.ones(3, np.float32), device="cuda")])  # fmt: skip
+    tg.gradcheck(
+        lambda x: seen.append(x.device) or (x * x).sum(),
+        [tg.Tensor(np.ones(3, np.float32), device="cuda")],
+    )
     assert set(seen) == {"cuda:0"}
 
 

@@ -15,20 +15,32 @@ STAND_IN = ROOT / "tests" / "stand_in"
 
 def run_session(tmp_path, *options, path=STAND_IN, fault=None):
     """The whole script, on the stand-in for CuPy unless another path is given."""
-    environment = {**os.environ, "PYTHONPATH": str(path),
-                   "TINYGRAD_LLM_KERNEL_CACHE": str(tmp_path / "cache")}  # fmt: skip
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(path),
+        "TINYGRAD_LLM_KERNEL_CACHE": str(tmp_path / "cache"),
+    }
     if fault:
         environment["STAND_IN_FAULT"] = f"{fault},{tmp_path / 'planted'}"
-    command = [sys.executable, str(BENCHMARKS / "gpu_session.py"), "--tiny", "--out",
-               str(tmp_path / "out"), "--work", str(tmp_path / "work"), *options]  # fmt: skip
+    command = [
+        sys.executable,
+        str(BENCHMARKS / "gpu_session.py"),
+        "--tiny",
+        "--out",
+        str(tmp_path / "out"),
+        "--work",
+        str(tmp_path / "work"),
+        *options,
+    ]
     return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
 
 
 def read(tmp_path):
     """(verdicts by stage, rows of kernels by op without those that failed, files) of an archive."""
     found = packed(tmp_path / "out" / "session.tgz")
-    verdicts = {row["name"]: row["verdict"]
-                for row in map(json.loads, found["session.jsonl"].splitlines())}  # fmt: skip
+    verdicts = {
+        row["name"]: row["verdict"] for row in map(json.loads, found["session.jsonl"].splitlines())
+    }
     rows = [json.loads(line) for line in found.get("kernels.jsonl", "").splitlines()]
     return verdicts, rows, found
 
@@ -67,13 +79,27 @@ def test_a_broken_device_costs_one_row_on_the_stand_in(tmp_path):
 
 # What is planted in each stage, at which launch of one of its processes.
 KINDS = ("error", "crash", "sticky", "full", "hang")
-LAUNCH = {"smoke": 40, "first": 60, "targets": 40, "breakdown": 30, "tune": 8, "tuned": 60,
-          "compare": 60, "kernels": 70, "tests": 6, "losses": 60, "more": 60}  # fmt: skip
+LAUNCH = {
+    "smoke": 40,
+    "first": 60,
+    "targets": 40,
+    "breakdown": 30,
+    "tune": 8,
+    "tuned": 60,
+    "compare": 60,
+    "kernels": 70,
+    "tests": 6,
+    "losses": 60,
+    "more": 60,
+}
 # "gradients" computes in float64, by array code: it launches no kernel at which to plant a fault.
 ALL = (*list(LAUNCH)[:-1], "gradients", "more")
 # A candidate that cannot be launched is not chosen, no more; who writes no file misses no disk.
-HARMLESS = {("error", "tune"), ("error", "tuned"),
-            *(("full", name) for name in ("smoke", "first", "tuned", "compare", "tests", "more"))}
+HARMLESS = {
+    ("error", "tune"),
+    ("error", "tuned"),
+    *(("full", name) for name in ("smoke", "first", "tuned", "compare", "tests", "more")),
+}
 
 
 @pytest.mark.slow
@@ -87,7 +113,12 @@ def test_the_whole_session_on_the_stand_in(tmp_path):
     assert {r["stage"] for r in rows} == {"targets", "tune", "kernels"}
     trained = [json.loads(line) for line in found["train_cuda.jsonl"].splitlines()]
     assert [(r["stage"], r["batch"]) for r in trained] == [
-        ("first", 2), ("tuned", 2), ("compare", 2), ("more", 1), ("more", 4)]  # fmt: skip
+        ("first", 2),
+        ("tuned", 2),
+        ("compare", 2),
+        ("more", 1),
+        ("more", 4),
+    ]
     assert "13 of 13" in found["smoke.log"]
 
 

@@ -13,8 +13,11 @@ def benchmarks(monkeypatch):
     """The folder of the benchmarks is on the path."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield
-    for name in [n for n, m in list(sys.modules.items())
-                 if str(getattr(m, "__file__", "")).startswith(str(BENCHMARKS))]:  # fmt: skip
+    for name in [
+        n
+        for n, m in list(sys.modules.items())
+        if str(getattr(m, "__file__", "")).startswith(str(BENCHMARKS))
+    ]:
         del sys.modules[name]
 
 
@@ -33,8 +36,9 @@ def test_the_model_of_a_step_counts_what_formulas_say(benchmarks):
     assert work["attention_qkv forward"].bytes == pytest.approx(layers * rows * 4 * c * 2)
     size = Size(layers, 2, c, context, 1, v, 1)
     one_pass, pair = work, gpu_model.count(size, batch, ["one pass"])
-    flops = [w["attention_qkv backward"].flops / (layers * rows * context * c)
-             for w in (one_pass, pair)]  # fmt: skip
+    flops = [
+        w["attention_qkv backward"].flops / (layers * rows * context * c) for w in (one_pass, pair)
+    ]
     assert flops == pytest.approx([5, 7])
     assert one_pass["dQ in float32"].bytes == pytest.approx(8 * layers * rows * c)
     assert "dQ in float32" not in pair
@@ -56,23 +60,29 @@ def test_losses_of_random_ids_are_judged_by_what_can_be_learned(benchmarks):
     assert "first loss" in train_gpu._wrong([{"losses": [10.9, float("nan")]}], size)
 
 
-@pytest.mark.parametrize(("end", "expected"), [
-    ("", {"times": [1.0], "losses": []}),
-    ("raise OSError('no GPU')", {"problem": "OSError: no GPU"}),
-])
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        ("", {"times": [1.0], "losses": []}),
+        ("raise OSError('no GPU')", {"problem": "OSError: no GPU"}),
+    ],
+)
 def test_a_worker_is_heard_before_it_ends(benchmarks, tmp_path, monkeypatch, end, expected):
     """A stage that is stopped at its limit leaves in its log how far it came."""
     import train_gpu
 
     script, heard = tmp_path / "worker.py", tmp_path / "heard"
-    script.write_text(f"""
+    script.write_text(
+        f"""
 import pathlib, sys, time
 print("begun", flush=True)
 while not pathlib.Path({str(heard)!r}).exists(): time.sleep(0.01)
 print('{{"times": [1.0], "losses": []}}', flush=True)
 print("a library says goodbye", file=sys.stderr)
 {end}
-""", encoding="utf-8")
+""",
+        encoding="utf-8",
+    )
 
     def printed(line, **options):
         heard.touch()
@@ -90,9 +100,17 @@ def test_cards_by_their_names():
 
     assert chips.card("NVIDIA H100 80GB HBM3") == "H100"
     assert chips.card("NVIDIA H200") == "H200"
-    for other in ("NVIDIA H100 PCIe", "NVIDIA H100 NVL", "NVIDIA H200 NVL", "NVIDIA GH200 480GB",
-                  "NVIDIA A100-SXM4-80GB", ""):  # fmt: skip
+    for other in (
+        "NVIDIA H100 PCIe",
+        "NVIDIA H100 NVL",
+        "NVIDIA H200 NVL",
+        "NVIDIA GH200 480GB",
+        "NVIDIA A100-SXM4-80GB",
+        "",
+    ):
         assert chips.card(other) is None
     assert chips.MEASURED["H200"][0] > chips.MEASURED["H100"][0]
-    assert all(1e12 * tera < chips.peak_flops(f"NVIDIA {kind}")
-               for kind, (_, tera) in chips.MEASURED.items())  # fmt: skip
+    assert all(
+        1e12 * tera < chips.peak_flops(f"NVIDIA {kind}")
+        for kind, (_, tera) in chips.MEASURED.items()
+    )

@@ -74,9 +74,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _SUBPACKAGES = (
-    "backend", "data", "distributed", "explain", "finetuning", "generation", "kernels", "nn",
-    "optim", "pretrained", "tokenizers", "training",
-)  # fmt: skip
+    "backend",
+    "data",
+    "distributed",
+    "explain",
+    "finetuning",
+    "generation",
+    "kernels",
+    "nn",
+    "optim",
+    "pretrained",
+    "tokenizers",
+    "training",
+)
 # name here -> (module, name there): imported when first asked for, to keep `import` short.
 _LAZY = {
     "trace": ("tinygrad_llm.autograd.trace", "trace"),
@@ -85,14 +95,57 @@ _LAZY = {
 }
 
 __all__ = [
-    "Function", "Generator", "Tensor", "arange", "as_tensor", "checkpoint", "data",
-    "default_generator", "detect_anomaly", "deterministic", "empty", "empty_like", "enable_grad",
-    "errors", "explain", "explore", "eye", "finetuning", "from_numpy", "full", "full_like",
-    "functional", "generate", "generation", "gradcheck", "is_grad_enabled", "kernels", "linspace",
-    "manual_seed", "nn", "no_grad", "ones", "ones_like", "optim", "pretrained", "rand", "rand_like",
-    "randint", "randn", "randn_like", "randperm", "register", "sample", "tensor", "tokenizers",
-    "trace", "training", "use_kernels", "zeros", "zeros_like",
-]  # fmt: skip
+    "Function",
+    "Generator",
+    "Tensor",
+    "arange",
+    "as_tensor",
+    "checkpoint",
+    "data",
+    "default_generator",
+    "detect_anomaly",
+    "deterministic",
+    "empty",
+    "empty_like",
+    "enable_grad",
+    "errors",
+    "explain",
+    "explore",
+    "eye",
+    "finetuning",
+    "from_numpy",
+    "full",
+    "full_like",
+    "functional",
+    "generate",
+    "generation",
+    "gradcheck",
+    "is_grad_enabled",
+    "kernels",
+    "linspace",
+    "manual_seed",
+    "nn",
+    "no_grad",
+    "ones",
+    "ones_like",
+    "optim",
+    "pretrained",
+    "rand",
+    "rand_like",
+    "randint",
+    "randn",
+    "randn_like",
+    "randperm",
+    "register",
+    "sample",
+    "tensor",
+    "tokenizers",
+    "trace",
+    "training",
+    "use_kernels",
+    "zeros",
+    "zeros_like",
+]
 
 
 def _graph(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:

@@ -44,9 +44,12 @@ def empty(
 
 
 def full(
-    shape: Any, fill_value: float, dtype: DTypeLike = None, device: str = "cpu",
+    shape: Any,
+    fill_value: float,
+    dtype: DTypeLike = None,
+    device: str = "cpu",
     requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """One number everywhere: float32 for a float, int64 for an integer, bool for a bool."""
     value = tensor(fill_value, dtype).numpy()
     values = np.full(_shape("full", (shape,)), value, value.dtype)
@@ -84,9 +87,13 @@ def full_like(
 
 
 def arange(
-    start: float, end: float | None = None, step: float = 1, dtype: DTypeLike = None,
-    device: str = "cpu", requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
+    start: float,
+    end: float | None = None,
+    step: float = 1,
+    dtype: DTypeLike = None,
+    device: str = "cpu",
+    requires_grad: bool = False,
+) -> Tensor:
     """The numbers start, start + step, ... below ``end``; ``arange(n)`` counts from 0.
 
     Integers give int64, numbers with a point float32.
@@ -102,9 +109,13 @@ def arange(
 
 
 def linspace(
-    start: float, end: float, steps: int, dtype: DTypeLike = None, device: str = "cpu",
+    start: float,
+    end: float,
+    steps: int,
+    dtype: DTypeLike = None,
+    device: str = "cpu",
     requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """``steps`` numbers at equal distances from ``start`` to ``end``, both included; float32."""
     (steps,) = lengths("linspace", (steps,))
     values = np.linspace(start, end, steps).astype(_float(dtype))
@@ -112,18 +123,24 @@ def linspace(
 
 
 def randn(
-    *shape: Any, dtype: DTypeLike = None, device: str = "cpu", requires_grad: bool = False,
+    *shape: Any,
+    dtype: DTypeLike = None,
+    device: str = "cpu",
+    requires_grad: bool = False,
     generator: Generator | None = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Gaussian numbers of mean 0 and variance 1."""
     values = _drawing(generator).normal(_shape("randn", shape), dtype=_float(dtype))
     return Tensor(values, device=device, requires_grad=requires_grad)
 
 
 def rand(
-    *shape: Any, dtype: DTypeLike = None, device: str = "cpu", requires_grad: bool = False,
+    *shape: Any,
+    dtype: DTypeLike = None,
+    device: str = "cpu",
+    requires_grad: bool = False,
     generator: Generator | None = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Uniform numbers of [0, 1)."""
     kind = _float(dtype)
     drawn = _drawing(generator).uniform(_shape("rand", shape)).astype(kind)
@@ -132,9 +149,13 @@ def rand(
 
 
 def randint(
-    low: int, high: Any = None, size: Any = None, dtype: DTypeLike = "int64", device: str = "cpu",
+    low: int,
+    high: Any = None,
+    size: Any = None,
+    dtype: DTypeLike = "int64",
+    device: str = "cpu",
     generator: Generator | None = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Uniform integers low .. high - 1: ``randint(0, 10, (2, 3))``; without low, from 0.
 
     Raises:

@@ -21,11 +21,33 @@ from tinygrad_llm.backend.random import Key
 from tinygrad_llm.errors import ConfigError, ShapeError, missing_name
 
 __all__ = [
-    "add_layer_norm", "attention_qkv", "concatenate", "cross_entropy", "dropout", "einsum",
-    "embedding", "feed_forward", "gelu", "layer_norm", "linear", "linear_cross_entropy",
-    "log_softmax", "masked_fill", "matmul", "mse_loss", "one_hot", "relu",
-    "scaled_dot_product_attention", "sigmoid", "silu", "softmax", "split", "stack", "tanh", "where",
-]  # fmt: skip
+    "add_layer_norm",
+    "attention_qkv",
+    "concatenate",
+    "cross_entropy",
+    "dropout",
+    "einsum",
+    "embedding",
+    "feed_forward",
+    "gelu",
+    "layer_norm",
+    "linear",
+    "linear_cross_entropy",
+    "log_softmax",
+    "masked_fill",
+    "matmul",
+    "mse_loss",
+    "one_hot",
+    "relu",
+    "scaled_dot_product_attention",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "split",
+    "stack",
+    "tanh",
+    "where",
+]
 # Names known from PyTorch -> what to write instead.
 _LEFT_OUT = {
     "binary_cross_entropy": "-(y * p.log() + (1 - y) * (1 - p).log()).mean()",
@@ -59,9 +81,12 @@ def embedding(ids: Any, weight: Tensor) -> Tensor:
 
 
 def layer_norm(
-    x: Any, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5,
+    x: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
     *surplus: Any,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Each row of the last axis to mean 0 and variance 1, then times weight plus bias.
 
     Raises:
@@ -77,9 +102,12 @@ def layer_norm(
 
 
 def add_layer_norm(
-    x: Any, residual: Any, weight: Tensor | None = None, bias: Tensor | None = None,
+    x: Any,
+    residual: Any,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
     eps: float = 1e-5,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor]:
     """s = x + residual and y = layer_norm(s), in one pass; returns (s, y)."""
     return OPS["add_layer_norm"](_tensor(x), _tensor(residual), weight, bias, eps=eps)
 
@@ -132,10 +160,18 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, key: Key | None = Non
 
 
 def scaled_dot_product_attention(
-    q: Any, k: Any, v: Any, causal: bool = False, mask: Any = None, dropout_p: float = 0.0,
-    scale: float | None = None, key: Key | None = None, *,
-    attn_mask: Any = None, is_causal: bool | None = None,
-) -> Tensor:  # fmt: skip
+    q: Any,
+    k: Any,
+    v: Any,
+    causal: bool = False,
+    mask: Any = None,
+    dropout_p: float = 0.0,
+    scale: float | None = None,
+    key: Key | None = None,
+    *,
+    attn_mask: Any = None,
+    is_causal: bool | None = None,
+) -> Tensor:
     """softmax(q k^T scale) v. q (B, H, T, D), k and v (B, H, S, D) -> (B, H, T, D).
 
     Args:
@@ -162,9 +198,8 @@ def scaled_dot_product_attention(
             f"{type(causal).__name__}. Give a mask by name: mask=... or attn_mask=..."
         )
     return OPS["scaled_dot_product_attention"](
-        _tensor(q), _tensor(k), _tensor(v), causal, mask,
-        dropout_p=dropout_p, scale=scale, key=key,
-    )  # fmt: skip
+        _tensor(q), _tensor(k), _tensor(v), causal, mask, dropout_p=dropout_p, scale=scale, key=key
+    )
 
 
 def _pytorch_names(
@@ -196,9 +231,14 @@ def attention_qkv(
 
 
 def cross_entropy(
-    logits: Any, targets: Any, ignore_index: int = -100, reduction: str = "mean",
-    label_smoothing: float = 0.0, *, weight: None = None,
-) -> Tensor:  # fmt: skip
+    logits: Any,
+    targets: Any,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    *,
+    weight: None = None,
+) -> Tensor:
     """-log softmax(logits)[target], averaged. logits (..., V), integer targets (...).
 
     Args:
@@ -217,9 +257,12 @@ def cross_entropy(
             f"w.sum(). And ignore_index must be an integer, got {type(ignore_index).__name__}."
         )
     return OPS["cross_entropy"](
-        _tensor(logits), targets, ignore_index=ignore_index, reduction=reduction,
+        _tensor(logits),
+        targets,
+        ignore_index=ignore_index,
+        reduction=reduction,
         label_smoothing=label_smoothing,
-    )  # fmt: skip
+    )
 
 
 def mse_loss(x: Any, target: Any, reduction: str = "mean") -> Tensor:
@@ -233,9 +276,13 @@ def one_hot(ids: Any, num_classes: int = -1) -> Tensor:
 
 
 def linear_cross_entropy(
-    x: Any, weight: Tensor, targets: Any, bias: Tensor | None = None, ignore_index: int = -100,
+    x: Any,
+    weight: Tensor,
+    targets: Any,
+    bias: Tensor | None = None,
+    ignore_index: int = -100,
     chunk_rows: int | None = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """cross_entropy(linear(x, weight, bias), targets) without ever holding all logits."""
     return OPS["linear_cross_entropy"](
         _tensor(x), weight, targets, bias, ignore_index=ignore_index, chunk_rows=chunk_rows

@@ -50,8 +50,10 @@ def softmax_in_steps(x: np.ndarray) -> tuple[np.ndarray, int]:
 
 in_steps, moved = softmax_in_steps(x)
 difference = np.abs(kernels.softmax(x) - in_steps).max()
-print(f"-> softmax: kernel and steps differ by {difference:.1e}; numbers moved {moved:,} in steps, "
-      f"{2 * x.size:,} fused ({moved / (2 * x.size):.0f} times fewer)")  # fmt: skip
+print(
+    f"-> softmax: kernel and steps differ by {difference:.1e}; numbers moved {moved:,} in steps, "
+    f"{2 * x.size:,} fused ({moved / (2 * x.size):.0f} times fewer)"
+)
 assert difference < 1e-6
 
 # %% [markdown]
@@ -108,8 +110,10 @@ plain = F.scaled_dot_product_attention(q, k, v, causal=True).data
 fused = kernels.attention(q, k, v, causal=True)
 fused = fused[0] if isinstance(fused, tuple) else fused
 by_recurrence = online(q[0, 0], k[0, 0], v[0, 0])
-print(f"-> attention: kernel and op differ by {np.abs(fused - plain).max():.1e}, "
-      f"recurrence and op by {np.abs(by_recurrence - plain[0, 0]).max():.1e}")  # fmt: skip
+print(
+    f"-> attention: kernel and op differ by {np.abs(fused - plain).max():.1e}, "
+    f"recurrence and op by {np.abs(by_recurrence - plain[0, 0]).max():.1e}"
+)
 assert np.abs(fused - plain).max() < 1e-4
 assert np.abs(by_recurrence - plain[0, 0]).max() < 1e-5
 
@@ -124,8 +128,10 @@ hidden, table = random.normal((20, 16)), random.normal((300, 16))
 targets = random.integers(0, 300, (20,))
 whole = F.cross_entropy(F.linear(hidden, tg.tensor(table)), targets).item()
 in_parts = F.linear_cross_entropy(hidden, tg.tensor(table), targets, chunk_rows=4).item()
-print(f"-> loss {whole:.6f} with all logits, {in_parts:.6f} in parts; "
-      f"8 x 1024 x 50257 logits take {8 * 1024 * 50257 * 4 / 2**30:.2f} GiB")  # fmt: skip
+print(
+    f"-> loss {whole:.6f} with all logits, {in_parts:.6f} in parts; "
+    f"8 x 1024 x 50257 logits take {8 * 1024 * 50257 * 4 / 2**30:.2f} GiB"
+)
 assert abs(whole - in_parts) < 1e-5
 
 # %% [markdown]

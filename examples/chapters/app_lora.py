@@ -35,8 +35,10 @@ random = tg.Generator(0)
 a, b = random.normal((4, 64)), random.normal((192, 4))
 change = b @ a  # (192, 64)
 singular = np.linalg.svd(change, compute_uv=False)
-print(f"-> {a.size + b.size:,} numbers for {change.size:,}; "
-      f"singular values above zero: {(singular > 1e-3).sum()}")  # fmt: skip
+print(
+    f"-> {a.size + b.size:,} numbers for {change.size:,}; "
+    f"singular values above zero: {(singular > 1e-3).sum()}"
+)
 assert (singular > 1e-3).sum() == 4
 
 # %% [markdown]
@@ -79,12 +81,12 @@ def train(model: tg.nn.GPT, text: str, steps: int, rate: float) -> None:
         schedule.step()
 
 
-base = tg.nn.GPT(
-    tg.nn.GPTConfig(tokenizer.vocab_size, CONTEXT, n_layer=2, n_head=4, n_embd=64)
-)
+base = tg.nn.GPT(tg.nn.GPTConfig(tokenizer.vocab_size, CONTEXT, n_layer=2, n_head=4, n_embd=64))
 train(base, old, 400, 3e-3)
-print(f"-> base model: loss {loss_on(base, old):.2f} on the old text, "
-      f"{loss_on(base, new):.2f} on the new")  # fmt: skip
+print(
+    f"-> base model: loss {loss_on(base, old):.2f} on the old text, "
+    f"{loss_on(base, new):.2f} on the new"
+)
 assert loss_on(base, new) > loss_on(base, old) + 1
 
 # %% [markdown]
@@ -98,8 +100,10 @@ replaced = tg.nn.apply_lora(model, rank=4, alpha=16, targets=TARGETS)
 ids = loader(new).next_batch()[0]
 assert np.array_equal(model(ids).data, base(ids).data)
 trained, whole = model.num_parameters(trainable_only=True), model.num_parameters()
-print(f"-> {len(replaced)} layers; {trained:,} of {whole:,} parameters are trained "
-      f"({trained / whole:.1%})")  # fmt: skip
+print(
+    f"-> {len(replaced)} layers; {trained:,} of {whole:,} parameters are trained "
+    f"({trained / whole:.1%})"
+)
 assert trained / whole < 0.15
 
 # %% [markdown]

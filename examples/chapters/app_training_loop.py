@@ -138,8 +138,10 @@ def train_through_a_bad_batch(limit: float) -> list[float]:
 
 for limit in (math.inf, 1.0):
     losses = train_through_a_bad_batch(limit)
-    print(f"-> clipping at {limit}: loss {losses[60]:.2f} at the bad batch, "
-          f"{np.mean(losses[61:71]):.2f} in the ten steps after it")  # fmt: skip
+    print(
+        f"-> clipping at {limit}: loss {losses[60]:.2f} at the bad batch, "
+        f"{np.mean(losses[61:71]):.2f} in the ten steps after it"
+    )
     harmed = np.mean(losses[61:71]) > losses[60] + 1
     assert harmed == (limit == math.inf)
 

@@ -38,9 +38,17 @@ tg.manual_seed(0)
 
 # %%
 NOUNS = {
-    "dog": "kelo", "king": "maro", "bird": "pito", "child": "beno", "fox": "ruvo",
-    "house": "tira", "river": "sela", "book": "lona", "stone": "gada", "song": "mira",
-}  # fmt: skip
+    "dog": "kelo",
+    "king": "maro",
+    "bird": "pito",
+    "child": "beno",
+    "fox": "ruvo",
+    "house": "tira",
+    "river": "sela",
+    "book": "lona",
+    "stone": "gada",
+    "song": "mira",
+}
 ADJECTIVES = {"big": "grand", "small": "min", "old": "vet", "red": "rub", "quiet": "sil"}
 VERBS = {"sees": "vid", "finds": "trov", "likes": "am", "carries": "port", "forgets": "ob"}
 ARTICLES = {"the": "en", "a": "un"}
@@ -285,8 +293,10 @@ translated = translate([source for source, _ in held_out])
 right = [mine == target for mine, (_, target) in zip(translated, held_out, strict=True)]
 for (source, target), mine in list(zip(held_out, translated, strict=True))[:4]:
     print(f"{source}\n    {mine}   {'right' if mine == target else f'WRONG: {target}'}")
-print(f"-> encoder-decoder, {transformer.num_parameters():,} parameters: "
-      f"{np.mean(right):.1%} of {len(held_out)} held-out sentences exactly right")  # fmt: skip
+print(
+    f"-> encoder-decoder, {transformer.num_parameters():,} parameters: "
+    f"{np.mean(right):.1%} of {len(held_out)} held-out sentences exactly right"
+)
 assert np.mean(right) >= 0.95
 
 # %% [markdown]
@@ -325,9 +335,7 @@ assert np.allclose(looked_at.sum(axis=1), 1, atol=1e-5)
 # attention does by looking back over the mark.
 
 # %%
-gpt = tg.nn.GPT(
-    tg.nn.GPTConfig(len(vocabulary), context_length=32, n_layer=4, n_head=4, n_embd=64)
-)
+gpt = tg.nn.GPT(tg.nn.GPTConfig(len(vocabulary), context_length=32, n_layer=4, n_head=4, n_embd=64))
 
 
 def continuation_loss(batch: list[tuple[str, str]]) -> tg.Tensor:
@@ -347,8 +355,10 @@ continued = [
     decode(row[len(prompt) :].tolist()) for row, prompt in zip(answers, prompts, strict=True)
 ]
 right_gpt = [mine == target for mine, (_, target) in zip(continued, held_out, strict=True)]
-print(f"-> GPT, {gpt.num_parameters():,} parameters: "
-      f"{np.mean(right_gpt):.1%} of {len(held_out)} held-out sentences exactly right")  # fmt: skip
+print(
+    f"-> GPT, {gpt.num_parameters():,} parameters: "
+    f"{np.mean(right_gpt):.1%} of {len(held_out)} held-out sentences exactly right"
+)
 assert np.mean(right_gpt) >= 0.95
 
 # %% [markdown]

@@ -68,15 +68,24 @@ assert without < 1e-5
 
 # %%
 PERSONS = {  # royal, female
-    "king": (1, 0), "queen": (1, 1), "prince": (1, 0), "princess": (1, 1),
-    "man": (0, 0), "woman": (0, 1), "boy": (0, 0), "girl": (0, 1),
-}  # fmt: skip
+    "king": (1, 0),
+    "queen": (1, 1),
+    "prince": (1, 0),
+    "princess": (1, 1),
+    "man": (0, 0),
+    "woman": (0, 1),
+    "boy": (0, 0),
+    "girl": (0, 1),
+}
 YOUNG = {"prince", "princess", "boy", "girl"}
 SAYS = {
-    "royal": ("rules", "reigns", "commands"), "common": ("works", "farms", "sells"),
-    "female": ("herself", "her", "hers"), "male": ("himself", "him", "his"),
-    "young": ("plays", "grows", "learns"), "old": ("remembers", "advises", "teaches"),
-}  # fmt: skip
+    "royal": ("rules", "reigns", "commands"),
+    "common": ("works", "farms", "sells"),
+    "female": ("herself", "her", "hers"),
+    "male": ("himself", "him", "his"),
+    "young": ("plays", "grows", "learns"),
+    "old": ("remembers", "advises", "teaches"),
+}
 
 
 def fitting_words(person: str) -> list[str]:
@@ -109,8 +118,10 @@ for _ in range(300):
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-print(f"-> loss {loss.item():.3f}; with nine equally likely words after each it is at least "
-      f"{np.log(9):.3f}")  # fmt: skip
+print(
+    f"-> loss {loss.item():.3f}; with nine equally likely words after each it is at least "
+    f"{np.log(9):.3f}"
+)
 assert np.log(9) - 0.05 < loss.item() < np.log(9) + 0.1
 
 # %% [markdown]
@@ -121,9 +132,11 @@ persons = np.stack([embedding.weight.data[index[name]] for name in names])  # (8
 place = {name: i for i, name in enumerate(names)}
 right = 0
 for a, b, c, expected in (
-    ("king", "man", "woman", "queen"), ("princess", "girl", "boy", "prince"),
-    ("queen", "king", "prince", "princess"), ("boy", "man", "woman", "girl"),
-):  # fmt: skip
+    ("king", "man", "woman", "queen"),
+    ("princess", "girl", "boy", "prince"),
+    ("queen", "king", "prince", "princess"),
+    ("boy", "man", "woman", "girl"),
+):
     (found, cosine), *_ = pictures.analogy(persons, [place[a], place[c]], [place[b]], k=1)
     print(f"{a} - {b} + {c} = {names[found]} (cosine {cosine:.2f})")
     right += names[found] == expected

@@ -21,10 +21,19 @@ import tinygrad_llm as tg
 F = tg.functional
 tg.manual_seed(123)
 words = "Your journey starts with one step".split()
-x = tg.tensor(np.array([
-    [0.43, 0.15, 0.89], [0.55, 0.87, 0.66], [0.57, 0.85, 0.64],
-    [0.22, 0.58, 0.33], [0.77, 0.25, 0.10], [0.05, 0.80, 0.55],
-], np.float32))  # (T, C) = (6, 3), the book's example  # fmt: skip
+x = tg.tensor(
+    np.array(
+        [
+            [0.43, 0.15, 0.89],
+            [0.55, 0.87, 0.66],
+            [0.57, 0.85, 0.64],
+            [0.22, 0.58, 0.33],
+            [0.77, 0.25, 0.10],
+            [0.05, 0.80, 0.55],
+        ],
+        np.float32,
+    )
+)  # (T, C) = (6, 3), the book's example
 
 # %% [markdown]
 # ## By hand, without any weights
@@ -58,8 +67,10 @@ assert np.allclose(v1(x).data, by_hand.data, atol=1e-6)
 
 wide = tg.Generator(0).normal((1000, 2, 64))  # queries and keys
 dots = (wide[:, 0] * wide[:, 1]).sum(axis=1)
-print(f"-> dot products of width 64: standard deviation {dots.std():.1f}, "
-      f"divided by 8: {(dots / 8).std():.2f}")  # fmt: skip
+print(
+    f"-> dot products of width 64: standard deviation {dots.std():.1f}, "
+    f"divided by 8: {(dots / 8).std():.2f}"
+)
 assert 7 < dots.std() < 9
 
 # %% [markdown]
@@ -111,8 +122,9 @@ together = tg.nn.MultiHeadAttention(4, n_head=2, qkv_bias=False)
 with tg.no_grad():
     parts = [
         head.get_submodule(name).weight.data
-        for name in ("query", "key", "value") for head in wrapper.heads
-    ]  # fmt: skip
+        for name in ("query", "key", "value")
+        for head in wrapper.heads
+    ]
     together.qkv.weight.copy_(np.concatenate(parts))  # (3C, C)
     together.projection.weight.copy_(np.eye(4))
     together.projection.bias.copy_(np.zeros(4))

@@ -29,8 +29,10 @@ tg.manual_seed(123)
 # %%
 rows = tg.tensor(tg.Generator(0).normal((4, 64)) * 50 + 7)
 normal = tg.nn.LayerNorm(64)(rows)
-print(f"-> before: mean {rows.data.mean():.1f}, variance {rows.data.var():.0f}; "
-      f"after: mean {abs(normal.data.mean()):.4f}, variance {normal.data.var():.4f}")  # fmt: skip
+print(
+    f"-> before: mean {rows.data.mean():.1f}, variance {rows.data.var():.0f}; "
+    f"after: mean {abs(normal.data.mean()):.4f}, variance {normal.data.var():.4f}"
+)
 assert np.abs(normal.data.mean(axis=1)).max() < 1e-5
 assert np.abs(normal.data.var(axis=1) - 1).max() < 1e-3
 
@@ -81,8 +83,10 @@ for shortcut in (False, True):
     norms = [float(np.abs(layer.weight.grad).mean()) for layer in deep.layers]
     shares[shortcut] = norms[0] / norms[-1]
     print("shortcuts" if shortcut else "none     ", " ".join(f"{n:.1e}" for n in norms))
-print(f"-> first layer's gradient / last layer's: {shares[False]:.1e} without shortcuts, "
-      f"{shares[True]:.2f} with")  # fmt: skip
+print(
+    f"-> first layer's gradient / last layer's: {shares[False]:.1e} without shortcuts, "
+    f"{shares[True]:.2f} with"
+)
 assert shares[False] < 0.01
 assert shares[True] > 0.1
 
@@ -112,8 +116,12 @@ assert abs(loss.item() - math.log(200)) < 0.1
 # first: the output layer is then a table of its own, 38.6 million numbers more.
 
 # %%
-SIZES = {"124M": (12, 12, 768), "355M": (24, 16, 1024), "774M": (36, 20, 1280),
-         "1558M": (48, 25, 1600)}  # fmt: skip
+SIZES = {
+    "124M": (12, 12, 768),
+    "355M": (24, 16, 1024),
+    "774M": (36, 20, 1280),
+    "1558M": (48, 25, 1600),
+}
 for name, (layers, heads, width) in SIZES.items():
     size = tg.nn.GPTConfig(50257, 1024, layers, heads, width)
     n = tg.nn.num_parameters_of(size)

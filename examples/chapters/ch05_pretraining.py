@@ -56,8 +56,10 @@ ids = tg.data.encode_documents(documents, tokenizer)
 train, validation = tg.data.split_ids(ids, 0.1, CONTEXT)
 counted = counting_baselines(train, validation, tokenizer.vocab_size)
 print(f"{len(train):,} tokens for training, {len(validation):,} held out")
-print(f"-> guessing {math.log(512):.3f}, unigram entropy {counted.unigram:.3f}, "
-      f"bigram entropy {counted.bigram:.3f}")  # fmt: skip
+print(
+    f"-> guessing {math.log(512):.3f}, unigram entropy {counted.unigram:.3f}, "
+    f"bigram entropy {counted.bigram:.3f}"
+)
 assert counted.bigram < counted.unigram < math.log(512)
 
 # %% [markdown]
@@ -82,11 +84,15 @@ for step in range(1, STEPS + 1):
     optimizer.step()
     schedule.step()
     if step % 100 == 0:
-        print(f"step {step}: training {loss.item():.3f}, held out {evaluate(model).loss:.3f}",
-              flush=True)  # fmt: skip
+        print(
+            f"step {step}: training {loss.item():.3f}, held out {evaluate(model).loss:.3f}",
+            flush=True,
+        )
 end = evaluate(model)
-print(f"-> held-out loss: {start:.3f} before, {end.loss:.3f} after training "
-      f"(perplexity {end.perplexity:.1f})")  # fmt: skip
+print(
+    f"-> held-out loss: {start:.3f} before, {end.loss:.3f} after training "
+    f"(perplexity {end.perplexity:.1f})"
+)
 assert abs(start - math.log(512)) < 0.1
 assert end.loss < counted.bigram
 

@@ -72,9 +72,16 @@ for name, baseline in (("majority", MajorityBaseline()), ("bag of words", BagOfW
 
 # %%
 size = replace(
-    SMALL, n_layer=2, n_embd=64, vocab_size=512, context_length=64, steps=300, seed=0,
-    learning_rate=3e-3, eval_every=0,
-)  # fmt: skip
+    SMALL,
+    n_layer=2,
+    n_embd=64,
+    vocab_size=512,
+    context_length=64,
+    steps=300,
+    seed=0,
+    learning_rate=3e-3,
+    eval_every=0,
+)
 prose = [document.text for document in tg.data.corpora.load("pydoc")]
 base = pretrain([*(m.text for m in train), *prose], size, name="messages and prose")
 
@@ -104,8 +111,10 @@ for which, rate in RATES.items():
     history = fit_classifier(classifier, encoded[0], encoded[1], settings)
     called[which] = logits_of(classifier, encoded[2].rows).argmax(axis=-1)
     accuracies[f"GPT, {which}"] = score(labels, called[which]).accuracy
-    print(f"{which}: {trained:,} of {classifier.num_parameters():,} parameters trained, "
-          f"validation loss {min(history.column('loss')):.3f}")  # fmt: skip
+    print(
+        f"{which}: {trained:,} of {classifier.num_parameters():,} parameters trained, "
+        f"validation loss {min(history.column('loss')):.3f}"
+    )
 
 for name, accuracy in accuracies.items():
     print(f"-> {name}: {accuracy:.1%} of the test messages right")

@@ -59,9 +59,16 @@ print(f"-> {len(train)} training, {len(validation)} validation, {len(test)} test
 
 # %%
 size = replace(
-    SMALL, n_layer=2, n_embd=96, vocab_size=512, context_length=96, steps=250, seed=0,
-    learning_rate=3e-3, eval_every=0,
-)  # fmt: skip
+    SMALL,
+    n_layer=2,
+    n_embd=96,
+    vocab_size=512,
+    context_length=96,
+    steps=250,
+    seed=0,
+    learning_rate=3e-3,
+    eval_every=0,
+)
 prose = [document.text for document in tg.data.corpora.load("pydoc")]
 read = [f"{e.instruction}\n{e.input}\n{e.output}" for e in train]
 base = pretrain([*read, *prose], size, CHAT_SPECIAL_TOKENS, name="instructions and prose")
@@ -102,10 +109,14 @@ answers = respond(model, tokenizer, CHAT, test, 40)
 scores = score_responses(answers, CHAT)
 print(show(answers))
 print(f"-> loss per answer token: {before:.2f} before, {after:.2f} after")
-print(f"-> answers of the right form: {scores_before.well_formed:.0%} before, "
-      f"{scores.well_formed:.0%} after")  # fmt: skip
-print(f"-> words shared with the right answer (F1): {scores_before.token_f1:.2f} before, "
-      f"{scores.token_f1:.2f} after")  # fmt: skip
+print(
+    f"-> answers of the right form: {scores_before.well_formed:.0%} before, "
+    f"{scores.well_formed:.0%} after"
+)
+print(
+    f"-> words shared with the right answer (F1): {scores_before.token_f1:.2f} before, "
+    f"{scores.token_f1:.2f} after"
+)
 assert after < before - 0.3
 assert scores_before.well_formed < 0.3
 assert scores.well_formed >= 0.5
@@ -141,6 +152,8 @@ data = [
 ]
 fit_preferences(model, *data, FitSettings(epochs=2, batch_size=8, learning_rate=3e-4, seed=0))
 preferred = evaluate_preferences(model, data[1], beta=0.1)
-print(f"-> the polite answer has gained on the rude one in {preferred['accuracy']:.0%} of "
-      f"{len(unseen)} unseen prompts (margin {preferred['margin']:.2f})")  # fmt: skip
+print(
+    f"-> the polite answer has gained on the rude one in {preferred['accuracy']:.0%} of "
+    f"{len(unseen)} unseen prompts (margin {preferred['margin']:.2f})"
+)
 assert preferred["accuracy"] >= 0.9

@@ -47,8 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write the notebooks; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python examples/chapters/make_notebooks.py",
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("chapters", nargs="*", help="beginnings of names, such as ch03")
     parser.add_argument("--out", type=Path, default=Path("notebooks"), help="default: notebooks")
     parser.add_argument("--execute", action="store_true", help="run each from a clean kernel")

@@ -21,10 +21,20 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ORDER = (  # of the book
-    "ch01_ideas", "ch02_text", "ch02_embeddings", "ch03_attention", "ch04_gpt", "ch05_pretraining",
-    "ch06_spam", "ch07_instructions", "app_backprop", "app_training_loop", "app_lora",
-    "app_kernels", "app_translation",
-)  # fmt: skip
+    "ch01_ideas",
+    "ch02_text",
+    "ch02_embeddings",
+    "ch03_attention",
+    "ch04_gpt",
+    "ch05_pretraining",
+    "ch06_spam",
+    "ch07_instructions",
+    "app_backprop",
+    "app_training_loop",
+    "app_lora",
+    "app_kernels",
+    "app_translation",
+)
 BEGIN, END = "<!-- chapters: begin -->\n", "<!-- chapters: end -->\n"
 
 
@@ -43,9 +53,13 @@ def run(script: Path, folder: Path | None = None) -> tuple[str, float]:
     environment = {**os.environ, "PYTHONUTF8": "1", "OPENBLAS_NUM_THREADS": "1"}
     before = os.times()
     done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, encoding="utf-8", check=True,
-        env=environment, cwd=folder,
-    )  # fmt: skip
+        [sys.executable, str(script)],
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+        env=environment,
+        cwd=folder,
+    )
     after = os.times()
     seconds = after.children_user + after.children_system
     return done.stdout, seconds - before.children_user - before.children_system
@@ -87,8 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run; returns 1 if a chapter failed."""
     parser = argparse.ArgumentParser(
         prog="python examples/chapters/run_all.py",
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("chapters", nargs="*", help="beginnings of names, such as ch03")
     parser.add_argument("--numbers", type=Path, metavar="FILE", help="Markdown file to write into")
     arguments = parser.parse_args(argv)
@@ -101,8 +116,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{script.name} failed:\n{error.stderr}", file=sys.stderr)
             return 1
         results.append((script, output, seconds))
-        print(f"{script.name:24} {seconds:6.1f} s of processor time, "
-              f"{time.perf_counter() - started:6.1f} s in all", flush=True)  # fmt: skip
+        print(
+            f"{script.name:24} {seconds:6.1f} s of processor time, "
+            f"{time.perf_counter() - started:6.1f} s in all",
+            flush=True,
+        )
     if arguments.numbers:
         write_down(section(results), arguments.numbers)
     return 0

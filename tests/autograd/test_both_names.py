@@ -12,10 +12,15 @@ from tinygrad_llm.errors import ConfigError, ShapeError
 INDEX = np.array([[1, 0, 1, 0]] * 2)
 # Arguments beside the axis; a function that is missing here is called without.
 OTHERS = {
-    "chunk": {"chunks": 2}, "gather": {"index": INDEX}, "index_select": {"index": [1, 0]},
-    "repeat_interleave": {"repeats": 2}, "scatter": {"index": INDEX, "src": 0.5},
-    "scatter_add": {"index": INDEX, "src": 0.5}, "topk": {"k": 1}, "unflatten": {"sizes": (2, 2)},
-}  # fmt: skip
+    "chunk": {"chunks": 2},
+    "gather": {"index": INDEX},
+    "index_select": {"index": [1, 0]},
+    "repeat_interleave": {"repeats": 2},
+    "scatter": {"index": INDEX, "src": 0.5},
+    "scatter_add": {"index": INDEX, "src": 0.5},
+    "topk": {"k": 1},
+    "unflatten": {"sizes": (2, 2)},
+}
 TWO_MEANINGS = {"max", "min", "split"}  # axis= and dim= say which one
 AXIS_OF_LENGTH_1 = {"squeeze"}
 
@@ -65,8 +70,10 @@ def test_dim_is_axis(name, function):
     expected = call(name, function, axis=1)
     assert_same(call(name, function, dim=1), expected)
     assert_same(call(name, function, axis=np.int64(1)), expected)
-    assert_same(call(name, function, dim=np.int32(-1 if name not in AXIS_OF_LENGTH_1 else 1)),
-                call(name, function, axis=-1 if name not in AXIS_OF_LENGTH_1 else 1))  # fmt: skip
+    assert_same(
+        call(name, function, dim=np.int32(-1 if name not in AXIS_OF_LENGTH_1 else 1)),
+        call(name, function, axis=-1 if name not in AXIS_OF_LENGTH_1 else 1),
+    )
     with pytest.raises(ConfigError, match="dim= is another name of axis="):
         call(name, function, axis=1, dim=1)
     for wrong in (7, -8, 1.5, "x"):

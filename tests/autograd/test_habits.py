@@ -14,9 +14,9 @@ def counted(*shape, grad=False):
 # ---- requires_grad -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("switch", [
-    lambda x, on: setattr(x, "requires_grad", on), lambda x, on: x.requires_grad_(on),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "switch", [lambda x, on: setattr(x, "requires_grad", on), lambda x, on: x.requires_grad_(on)]
+)
 def test_requires_grad_is_checked_however_it_is_set(switch):
     for values in ([1, 2], [True, False]):
         x = tg.tensor(values)
@@ -156,19 +156,32 @@ def test_parts_and_joined_axes():
 
 
 MOVES = {
-    "view": lambda x: x.view(4, 6), "permute": lambda x: x.permute(2, 0, 1),
-    "swap": lambda x: x.transpose(0, 2), "repeat": lambda x: x.repeat(2, 1, 2),
-    "interleave": lambda x: x.repeat_interleave(2, 1), "expand": lambda x: x.expand(2, -1, -1, -1),
-    "chunk": lambda x: x.chunk(3, 2)[1], "split": lambda x: x.split([1, 3], dim=2)[1],
-    "unbind": lambda x: x.unbind(1)[2], "unflatten": lambda x: x.unflatten(2, (2, 2)),
-    "contiguous": lambda x: x.T.contiguous(), "squeeze": lambda x: x.unsqueeze(1).squeeze(),
-    "tril": lambda x: x.tril(), "triu": lambda x: x.triu(1), "std": lambda x: x.std(dim=1),
-    "var": lambda x: x.var(dim=-1, unbiased=False), "clamp": lambda x: x.clamp(min=0.1),
-    "where": lambda x: x.where(x > 0, x * 2), "square": lambda x: x.square(),
-    "index_select": lambda x: x.index_select(1, [2, 0, 2]), "sort": lambda x: x.sort(1).values,
-    "topk": lambda x: x.topk(2, dim=2)[0], "max": lambda x: x.max(dim=1).values,
-    "half": lambda x: x.double() * 2, "clone": lambda x: x.clone(),
-}  # fmt: skip
+    "view": lambda x: x.view(4, 6),
+    "permute": lambda x: x.permute(2, 0, 1),
+    "swap": lambda x: x.transpose(0, 2),
+    "repeat": lambda x: x.repeat(2, 1, 2),
+    "interleave": lambda x: x.repeat_interleave(2, 1),
+    "expand": lambda x: x.expand(2, -1, -1, -1),
+    "chunk": lambda x: x.chunk(3, 2)[1],
+    "split": lambda x: x.split([1, 3], dim=2)[1],
+    "unbind": lambda x: x.unbind(1)[2],
+    "unflatten": lambda x: x.unflatten(2, (2, 2)),
+    "contiguous": lambda x: x.T.contiguous(),
+    "squeeze": lambda x: x.unsqueeze(1).squeeze(),
+    "tril": lambda x: x.tril(),
+    "triu": lambda x: x.triu(1),
+    "std": lambda x: x.std(dim=1),
+    "var": lambda x: x.var(dim=-1, unbiased=False),
+    "clamp": lambda x: x.clamp(min=0.1),
+    "where": lambda x: x.where(x > 0, x * 2),
+    "square": lambda x: x.square(),
+    "index_select": lambda x: x.index_select(1, [2, 0, 2]),
+    "sort": lambda x: x.sort(1).values,
+    "topk": lambda x: x.topk(2, dim=2)[0],
+    "max": lambda x: x.max(dim=1).values,
+    "half": lambda x: x.double() * 2,
+    "clone": lambda x: x.clone(),
+}
 
 
 @pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
@@ -177,17 +190,40 @@ def test_gradients_of_what_is_composed_of_ops(move):
     tg.gradcheck(move, [x])
 
 
-@pytest.mark.parametrize("wrong", [
-    lambda x: x.view("a"), lambda x: x.view(tg.float32), lambda x: x.reshape(2.5),
-    lambda x: x.expand("a"), lambda x: x.repeat(1.5, 1, 1), lambda x: x.repeat(-1, 1, 1),
-    lambda x: x.chunk(0), lambda x: x.chunk(2.5), lambda x: x.topk(2.5), lambda x: x.size("a"),
-    lambda x: x.transpose("a", 1), lambda x: x.unflatten(2, "ab"), lambda x: x.split("a", dim=0),
-    lambda x: x.softmax(dim=None), lambda x: x.cumsum(dim=None), lambda x: x.flatten("a"),
-    lambda x: x.argmax(axis=(0, 1)), lambda x: x.max(dim=(0, 1)), lambda x: x[0, 0].tril(),
-    lambda x: x.gather(1, "a"), lambda x: x.index_select(0, [[0]]), lambda x: x.equal("a"),
-    lambda x: x.allclose("a"), lambda x: x.maximum("a"), lambda x: x & "a", lambda x: x % None,
-    lambda x: x.masked_fill_(x, 0), lambda x: x.fill_("a"), lambda x: x.clamp(),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda x: x.view("a"),
+        lambda x: x.view(tg.float32),
+        lambda x: x.reshape(2.5),
+        lambda x: x.expand("a"),
+        lambda x: x.repeat(1.5, 1, 1),
+        lambda x: x.repeat(-1, 1, 1),
+        lambda x: x.chunk(0),
+        lambda x: x.chunk(2.5),
+        lambda x: x.topk(2.5),
+        lambda x: x.size("a"),
+        lambda x: x.transpose("a", 1),
+        lambda x: x.unflatten(2, "ab"),
+        lambda x: x.split("a", dim=0),
+        lambda x: x.softmax(dim=None),
+        lambda x: x.cumsum(dim=None),
+        lambda x: x.flatten("a"),
+        lambda x: x.argmax(axis=(0, 1)),
+        lambda x: x.max(dim=(0, 1)),
+        lambda x: x[0, 0].tril(),
+        lambda x: x.gather(1, "a"),
+        lambda x: x.index_select(0, [[0]]),
+        lambda x: x.equal("a"),
+        lambda x: x.allclose("a"),
+        lambda x: x.maximum("a"),
+        lambda x: x & "a",
+        lambda x: x % None,
+        lambda x: x.masked_fill_(x, 0),
+        lambda x: x.fill_("a"),
+        lambda x: x.clamp(),
+    ],
+)
 def test_what_makes_no_sense_is_an_error_of_ours(wrong):
     with pytest.raises(tg.errors.TinygradLLMError):
         wrong(counted(2, 3, 4))
@@ -198,8 +234,14 @@ def test_what_makes_no_sense_is_an_error_of_ours(wrong):
 
 def test_conversions_by_name():
     x = tg.tensor([1.7, -2.2, 0.0], requires_grad=True)
-    kinds = {"float": "float32", "double": "float64", "half": "float16", "long": "int64",
-             "int": "int32", "bool": "bool"}  # fmt: skip
+    kinds = {
+        "float": "float32",
+        "double": "float64",
+        "half": "float16",
+        "long": "int64",
+        "int": "int32",
+        "bool": "bool",
+    }
     for name, dtype in kinds.items():
         assert getattr(x, name)().dtype == dtype == getattr(tg, name)
     assert x.long().tolist() == [1, -2, 0]
@@ -213,8 +255,12 @@ def test_conversions_by_name():
 
 def test_a_tensor_moves_to_a_device_a_type_or_both():
     x = tg.tensor([1.0], requires_grad=True)
-    for y in (x.to("cpu", tg.float64), x.to(device="cpu", dtype="float64", non_blocking=True),
-              x.to(tg.zeros(1, dtype=tg.float64)), x.to(tg.float64)):  # fmt: skip
+    for y in (
+        x.to("cpu", tg.float64),
+        x.to(device="cpu", dtype="float64", non_blocking=True),
+        x.to(tg.zeros(1, dtype=tg.float64)),
+        x.to(tg.float64),
+    ):
         assert (y.dtype, y.device) == (tg.float64, "cpu")
         assert y.requires_grad
     assert x.to("cpu") is x

@@ -42,15 +42,26 @@ def test_what_used_the_old_values_keeps_them_and_its_gradient():
     np.testing.assert_allclose(x.grad, [e[0], 2 * e[1], 2 * e[2] + 1])
 
 
-INDICES = st.sampled_from([
-    0, -1, slice(1, None), (slice(None), 2), (..., None, 1), np.array([0, 2]), np.array([1, 1, 0]),
-    (np.array([0, 2, 0]), np.array([3, 1, 3])), [2, 0], np.arange(12).reshape(3, 4) % 3 == 0,
-])  # fmt: skip
+INDICES = st.sampled_from(
+    [
+        0,
+        -1,
+        slice(1, None),
+        (slice(None), 2),
+        (..., None, 1),
+        np.array([0, 2]),
+        np.array([1, 1, 0]),
+        (np.array([0, 2, 0]), np.array([3, 1, 3])),
+        [2, 0],
+        np.arange(12).reshape(3, 4) % 3 == 0,
+    ]
+)
 
 
 @settings(max_examples=60, deadline=None)
-@given(writes=st.lists(st.tuples(INDICES, st.booleans()), min_size=1, max_size=4),
-       fresh=st.booleans())  # fmt: skip
+@given(
+    writes=st.lists(st.tuples(INDICES, st.booleans()), min_size=1, max_size=4), fresh=st.booleans()
+)
 def test_any_sequence_of_writes_has_the_gradient_of_finite_differences(writes, fresh):
     def f(x, w):
         y = tg.Tensor(np.ones((3, 4))) if fresh else x * 2.0
@@ -101,10 +112,17 @@ def test_a_leaf_that_requires_a_gradient_is_written_under_no_grad_only():
     assert x.data[1] == 7
 
 
-@pytest.mark.parametrize("view", [
-    lambda t: t[0], lambda t: t.reshape(-1), lambda t: t.T, lambda t: t[:, 1:],
-    lambda t: t.detach()[1],
-], ids=["row", "reshape", "transpose", "columns", "detach"])  # fmt: skip
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda t: t[0],
+        lambda t: t.reshape(-1),
+        lambda t: t.T,
+        lambda t: t[:, 1:],
+        lambda t: t.detach()[1],
+    ],
+    ids=["row", "reshape", "transpose", "columns", "detach"],
+)
 def test_a_recorded_write_into_a_view_is_refused(view):
     buf = tg.Tensor(np.zeros((2, 3)))
     part = view(buf)

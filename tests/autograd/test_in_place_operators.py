@@ -70,8 +70,9 @@ def test_a_leaf_that_requires_a_gradient_refuses(kind):
 
 STEPS = st.lists(
     st.tuples(st.sampled_from(["+=", "-=", "*=", "/=", "@="]), st.booleans()),
-    min_size=1, max_size=5,
-)  # fmt: skip
+    min_size=1,
+    max_size=5,
+)
 
 
 @given(STEPS, st.booleans())
@@ -160,12 +161,17 @@ def test_methods_that_end_in_an_underscore_write():
     x = tg.arange(4.0)
     memory = x.data
     for change, expected in [
-        (lambda: x.add_(1), [1, 2, 3, 4]), (lambda: x.sub_(1), [0, 1, 2, 3]),
-        (lambda: x.mul_(2), [0, 2, 4, 6]), (lambda: x.div_(2), [0, 1, 2, 3]),
-        (lambda: x.pow_(2), [0, 1, 4, 9]), (lambda: x.clamp_(1, 4), [1, 1, 4, 4]),
-        (lambda: x.masked_fill_(x > 2, -1.0), [1, 1, -1, -1]), (lambda: x.fill_(5), [5] * 4),
-        (lambda: x.zero_(), [0] * 4), (lambda: x.copy_([1, 2, 3, 4]), [1, 2, 3, 4]),
-    ]:  # fmt: skip
+        (lambda: x.add_(1), [1, 2, 3, 4]),
+        (lambda: x.sub_(1), [0, 1, 2, 3]),
+        (lambda: x.mul_(2), [0, 2, 4, 6]),
+        (lambda: x.div_(2), [0, 1, 2, 3]),
+        (lambda: x.pow_(2), [0, 1, 4, 9]),
+        (lambda: x.clamp_(1, 4), [1, 1, 4, 4]),
+        (lambda: x.masked_fill_(x > 2, -1.0), [1, 1, -1, -1]),
+        (lambda: x.fill_(5), [5] * 4),
+        (lambda: x.zero_(), [0] * 4),
+        (lambda: x.copy_([1, 2, 3, 4]), [1, 2, 3, 4]),
+    ]:
         assert change() is x
         assert x.tolist() == expected
     assert x.data is memory

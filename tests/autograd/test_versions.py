@@ -53,9 +53,17 @@ def test_weights_of_16_bits_that_were_loaded_are_taken_over_after_any_number_of_
 
 
 @settings(max_examples=200, deadline=None)
-@given(steps=st.lists(st.tuples(
-    st.sampled_from(["write", "new", "drop", "look"]), st.integers(0, 5), st.integers(0, 7),
-    st.integers(1, 4)), max_size=60))  # fmt: skip
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["write", "new", "drop", "look"]),
+            st.integers(0, 5),
+            st.integers(0, 7),
+            st.integers(1, 4),
+        ),
+        max_size=60,
+    )
+)
 def test_the_log_knows_what_a_complete_list_of_all_writes_knows(steps):
     log = WriteLog()
     log._full = log._at_least = 4
@@ -98,14 +106,18 @@ def test_what_is_gone_is_forgotten(monkeypatch):
     assert len(log._writes) <= 8
 
 
-@pytest.mark.parametrize("make", [
-    lambda: np.zeros(16)[2:10],
-    lambda: np.zeros((4, 4)).T[1:],
-    lambda: np.frombuffer(bytearray(64), np.float64),
-    lambda: np.frombuffer(mmap.mmap(-1, 64), np.float64),
-    lambda: np.frombuffer(memoryview(np.zeros(8)[2:]), np.float64),
-    lambda: np.from_dlpack(np.zeros(8)),
-], ids=["view", "view of a view", "bytearray", "file", "memoryview", "dlpack"])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: np.zeros(16)[2:10],
+        lambda: np.zeros((4, 4)).T[1:],
+        lambda: np.frombuffer(bytearray(64), np.float64),
+        lambda: np.frombuffer(mmap.mmap(-1, 64), np.float64),
+        lambda: np.frombuffer(memoryview(np.zeros(8)[2:]), np.float64),
+        lambda: np.from_dlpack(np.zeros(8)),
+    ],
+    ids=["view", "view of a view", "bytearray", "file", "memoryview", "dlpack"],
+)
 def test_memory_lives_as_long_as_any_view_of_it(make, monkeypatch):
     log = small_log(monkeypatch)
     array = make()
@@ -184,11 +196,20 @@ def test_a_child_may_write_though_its_parent_was_writing():
     assert in_time.is_set()
 
 
-@pytest.mark.parametrize("op", [
-    lambda x, c: x * c, lambda x, c: c * x, lambda x, c: x / c, lambda x, c: x @ c,
-    lambda x, c: c @ x, tg.functional.linear, lambda x, c: tg.functional.linear(c, x),
-    lambda x, c: tg.einsum("ij,jk", x, c),
-], ids=["x * c", "c * x", "x / c", "x @ c", "c @ x", "x c^T", "c x^T", "einsum"])  # fmt: skip
+@pytest.mark.parametrize(
+    "op",
+    [
+        lambda x, c: x * c,
+        lambda x, c: c * x,
+        lambda x, c: x / c,
+        lambda x, c: x @ c,
+        lambda x, c: c @ x,
+        tg.functional.linear,
+        lambda x, c: tg.functional.linear(c, x),
+        lambda x, c: tg.einsum("ij,jk", x, c),
+    ],
+    ids=["x * c", "c * x", "x / c", "x @ c", "c @ x", "x c^T", "c x^T", "einsum"],
+)
 def test_an_operand_that_no_gradient_needs_may_be_written(op):
     x, c = tg.rand(3, 3), tg.rand(3, 3) + 1
     x.requires_grad = True

@@ -86,12 +86,18 @@ def test_in_place_operators_write_on_the_device():
 
 def test_made_on_the_device_from_the_same_seed():
     makers = [
-        lambda **d: tg.zeros(2, 3, **d), lambda **d: tg.arange(5, **d), lambda **d: tg.eye(3, **d),
-        lambda **d: tg.linspace(0, 1, 4, **d), lambda **d: tg.full((2,), True, **d),
-        lambda **d: tg.randn(4, **d), lambda **d: tg.rand(4, **d), lambda **d: tg.randperm(5, **d),
-        lambda **d: tg.randint(0, 9, (4,), **d), lambda **d: tg.zeros(3, **d).normal_(),
+        lambda **d: tg.zeros(2, 3, **d),
+        lambda **d: tg.arange(5, **d),
+        lambda **d: tg.eye(3, **d),
+        lambda **d: tg.linspace(0, 1, 4, **d),
+        lambda **d: tg.full((2,), True, **d),
+        lambda **d: tg.randn(4, **d),
+        lambda **d: tg.rand(4, **d),
+        lambda **d: tg.randperm(5, **d),
+        lambda **d: tg.randint(0, 9, (4,), **d),
+        lambda **d: tg.zeros(3, **d).normal_(),
         lambda **d: tg.ones(3, 4, **d).multinomial(2),
-    ]  # fmt: skip
+    ]
     for make in makers:
         tg.manual_seed(1)
         here = make()

@@ -42,9 +42,7 @@ def test_several_products_and_tasks_beside_them(lanes):
     threads.set_num_threads(lanes)
     dx, dw, done = np.full((120, 50), np.nan), np.full((70, 50), np.nan), []
     beside = [lambda: done.append("sum"), lambda: done.append("other")]
-    products.compute_all(
-        [products.Product(dy, w, dx), products.Product(dy.T, x, dw)], beside
-    )
+    products.compute_all([products.Product(dy, w, dx), products.Product(dy.T, x, dw)], beside)
     np.testing.assert_allclose(dx, dy @ w, atol=1e-12)
     np.testing.assert_allclose(dw, dy.T @ x, atol=1e-12)
     assert sorted(done) == ["other", "sum"]

@@ -128,9 +128,11 @@ def test_the_environment_chooses_and_is_checked():
     code = "from tinygrad_llm.backend import threads; print(threads.num_threads())"
     for text, expected in (("3", "3"), ("none", "expected a positive integer, got 'none'")):
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, encoding="utf-8",
+            [sys.executable, "-c", code],
+            capture_output=True,
+            encoding="utf-8",
             env={**os.environ, "TINYGRAD_LLM_NUM_THREADS": text},
-        )  # fmt: skip
+        )
         assert expected in done.stdout + done.stderr
     with pytest.raises(ConfigError, match="positive integer, got 0"):
         threads.set_num_threads(0)
@@ -189,23 +191,37 @@ print(os.waitpid(pid, 0)[1])
 @pytest.mark.parametrize(
     ("setup", "lock", "use"),
     [
-        ("from tinygrad_llm.backend import pool", "pool._pool._lock",
-         "pool.empty((100, 100), np.float32); pool.trim()"),
-        ("from tinygrad_llm.backend import threads; threads.set_num_threads(2)", "threads._busy",
-         "assert threads.parallel(lambda i: i, 3) == [0, 1, 2]; threads.set_num_threads(1)"),
-        ("from tinygrad_llm.autograd import versions; x = np.ones(3)", "versions._log._lock",
-         "versions.note_write(x)"),
-        ("from tinygrad_llm.kernels import _interpreter", "_interpreter._lock",
-         "_interpreter._lock.acquire()"),
+        (
+            "from tinygrad_llm.backend import pool",
+            "pool._pool._lock",
+            "pool.empty((100, 100), np.float32); pool.trim()",
+        ),
+        (
+            "from tinygrad_llm.backend import threads; threads.set_num_threads(2)",
+            "threads._busy",
+            "assert threads.parallel(lambda i: i, 3) == [0, 1, 2]; threads.set_num_threads(1)",
+        ),
+        (
+            "from tinygrad_llm.autograd import versions; x = np.ones(3)",
+            "versions._log._lock",
+            "versions.note_write(x)",
+        ),
+        (
+            "from tinygrad_llm.kernels import _interpreter",
+            "_interpreter._lock",
+            "_interpreter._lock.acquire()",
+        ),
     ],
     ids=["pool", "lanes", "log of writes", "interpreter"],
-)  # fmt: skip
+)
 def test_a_fork_while_another_thread_holds_a_lock(setup, lock, use):
     if "kernels" in setup:
         pytest.importorskip("triton")
     code = FORK_WHILE_HELD.format(setup=setup, lock=lock, use=use)
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, encoding="utf-8",
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        encoding="utf-8",
         timeout=60,
-    )  # fmt: skip
+    )
     assert done.stdout.strip() == "0", done.stderr

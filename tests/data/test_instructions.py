@@ -9,14 +9,7 @@ from hypothesis import strategies as st
 
 from tinygrad_llm.data import instructions
 from tinygrad_llm.data.instructions import Instruction
-from tinygrad_llm.data.templates import (
-    ALPACA,
-    CHAT,
-    CHAT_SPECIAL_TOKENS,
-    TEMPLATES,
-    Template,
-    Turn,
-)
+from tinygrad_llm.data.templates import ALPACA, CHAT, CHAT_SPECIAL_TOKENS, TEMPLATES, Template, Turn
 from tinygrad_llm.errors import ConfigError, DataError
 from tinygrad_llm.tokenizers import BPETokenizer, CharTokenizer
 
@@ -65,12 +58,17 @@ def test_alpaca_is_the_books_format() -> None:
 
 
 def test_chat_with_several_turns() -> None:
-    turns = [Turn("system", "Be brief."), Turn("user", "Hi"), Turn("assistant", "Hello"),
-             Turn("user", "Bye")]  # fmt: skip
+    turns = [
+        Turn("system", "Be brief."),
+        Turn("user", "Hi"),
+        Turn("assistant", "Hello"),
+        Turn("user", "Bye"),
+    ]
     assert CHAT.text(turns, ask=True) == (
-        "<|system|>\nBe brief.\n<|user|>\nHi\n<|assistant|>\nHello" + EOT
+        "<|system|>\nBe brief.\n<|user|>\nHi\n<|assistant|>\nHello"
+        + EOT
         + "<|user|>\nBye\n<|assistant|>\n"
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("template", list(TEMPLATES.values()), ids=list(TEMPLATES))
@@ -151,7 +149,9 @@ def test_bad_files(tmp_path: Path, content: bytes, message: str) -> None:
 
 
 def test_input_may_be_left_out(tmp_path: Path) -> None:
-    entries = [{"instruction": "a", "output": "b"}, {"instruction": "a", "input": None,
-                                                     "output": "b"}]  # fmt: skip
+    entries = [
+        {"instruction": "a", "output": "b"},
+        {"instruction": "a", "input": None, "output": "b"},
+    ]
     (tmp_path / "a.json").write_text(json.dumps(entries), encoding="utf-8")
     assert instructions.load(tmp_path / "a.json") == [Instruction("a", "", "b")] * 2

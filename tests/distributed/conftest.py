@@ -13,11 +13,24 @@ import pytest
 
 TRAIN = Path(__file__).parents[2] / "examples" / "train_gpt.py"
 FLAGS = {
-    "tokenizer": "char", "n-layer": 2, "n-head": 2, "n-embd": 32, "context-length": 32,
-    "batch-size": 8, "accumulate": 2, "steps": 50, "warmup": 10, "eval-every": 25,
-    "eval-tokens": 512, "checkpoint-every": 25, "log-every": 5, "sample-every": 0,
-    "sample-tokens": 1, "dtype": "float64", "dropout": 0.0,
-}  # fmt: skip
+    "tokenizer": "char",
+    "n-layer": 2,
+    "n-head": 2,
+    "n-embd": 32,
+    "context-length": 32,
+    "batch-size": 8,
+    "accumulate": 2,
+    "steps": 50,
+    "warmup": 10,
+    "eval-every": 25,
+    "eval-tokens": 512,
+    "checkpoint-every": 25,
+    "log-every": 5,
+    "sample-every": 0,
+    "sample-tokens": 1,
+    "dtype": "float64",
+    "dropout": 0.0,
+}
 
 
 def mpiexec() -> str:
@@ -36,8 +49,10 @@ class Launch:
     def __init__(self) -> None:
         self.started: list[subprocess.Popen[str]] = []
         self.environment = {
-            **os.environ, "OPENBLAS_NUM_THREADS": "1", "TINYGRAD_LLM_NUM_THREADS": "1",
-        }  # fmt: skip
+            **os.environ,
+            "OPENBLAS_NUM_THREADS": "1",
+            "TINYGRAD_LLM_NUM_THREADS": "1",
+        }
 
     def command(self, n: int, *arguments: object) -> list[str]:
         program = [sys.executable, *map(str, arguments)]
@@ -45,9 +60,12 @@ class Launch:
 
     def start(self, n: int, *arguments: object, **environment: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            self.command(n, *arguments), env={**self.environment, **environment}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            self.command(n, *arguments),
+            env={**self.environment, **environment},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         self.started.append(process)
         return process
 
@@ -74,13 +92,22 @@ class Launch:
         table = {**FLAGS, **{name.replace("_", "-"): v for name, v in changes.items()}}
         switches = [f"--{name}" for name, value in table.items() if value is True]
         values = [
-            part for name, value in table.items() if value is not True
+            part
+            for name, value in table.items()
+            if value is not True
             for part in (f"--{name}", str(value))
-        ]  # fmt: skip
+        ]
         return [
-            str(TRAIN), "--data", str(text), "--out", str(out), "--no-plot", "--no-progress",
-            *values, *switches,
-        ]  # fmt: skip
+            str(TRAIN),
+            "--data",
+            str(text),
+            "--out",
+            str(out),
+            "--no-plot",
+            "--no-progress",
+            *values,
+            *switches,
+        ]
 
     def train(self, n: int, text: Path, out: Path, **changes: object) -> str:
         """Train on n ranks; the run must end well."""

@@ -49,12 +49,16 @@ def test_different_settings_are_refused_at_the_start(launch, page, tmp_path):
     flags = launch.flags(page, tmp_path / "run")
     command = launch.command(2, *flags)
     own = command[command.index("2") + 1 :]
-    code, output = launch(1, "-c", f"""
+    code, output = launch(
+        1,
+        "-c",
+        f"""
 import subprocess, sys
 own = {own!r}
 sys.exit(subprocess.run(
     [{command[0]!r}, "-n", "1", *own, ":", "-n", "1", *own, "--learning-rate", "0.5"]
-).returncode)""")
+).returncode)""",
+    )
     assert code != 0
     assert "learning_rate: rank 0 has None, rank 1 has 0.5" in output
     assert not (tmp_path / "run").exists(), "nothing was begun"
@@ -107,7 +111,7 @@ def ranks_of(process):
             variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         except OSError:  # it ended meanwhile
             continue
-        number = [v[len("PMI_RANK="):] for v in variables if v.startswith(b"PMI_RANK=")]
+        number = [v[len("PMI_RANK=") :] for v in variables if v.startswith(b"PMI_RANK=")]
         if number:
             ranks[int(number[0])] = pid
     return ranks

@@ -16,7 +16,7 @@ from tinygrad_llm.distributed import (
     Work,
     even_bounds,
     make_buckets,
-)  # fmt: skip
+)
 from tinygrad_llm.distributed.communicator import Communicator
 from tinygrad_llm.errors import DistributedError
 from tinygrad_llm.nn import GPT, GPTConfig
@@ -142,8 +142,9 @@ def test_sums_begin_while_the_backward_pass_runs():
     sums.watch()
     first = model.token_embedding.weight.on_gradient
     model.token_embedding.weight.on_gradient = lambda p: (
-        sums_at_embedding.append(len(world.diary)), first(p),
-    )  # fmt: skip
+        sums_at_embedding.append(len(world.diary)),
+        first(p),
+    )
     loss.backward()
     before_finish = len(world.diary)
     sums.finish()
@@ -228,9 +229,10 @@ def test_one_rank_s_part_is_updated_as_without_sharding(dtype):
     plain, part = small_gpt(dtype), small_gpt(dtype)
     one, other = optimizer_of(plain), optimizer_of(part)
     whole_bytes = sum(
-        a.nbytes for b in one.buffers
+        a.nbytes
+        for b in one.buffers
         for a in (*b.moments.values(), *([b.master] if b.has_master else []))
-    )  # fmt: skip
+    )
     sums = GradientSum(other, Equals(), scattered=True, n_bytes=20_000)
     sharded = ShardedUpdate(sums)
     assert sharded.state_bytes() == pytest.approx(whole_bytes / SIZE, rel=0.1)

@@ -23,8 +23,10 @@ NOT_RUN = re.compile(r"Not run by the tests: (.+?)\*?$")
 # tests/kernels/test_kernel_guide.py writes the blocks of the first out as files and runs those;
 # tests/docs/test_derivations.py runs the others.
 ELSEWHERE = {
-    DOCS / "write_your_own_kernel.md", DOCS / "write_your_own_op.md", *DOCS.glob("derivations/*"),
-}  # fmt: skip
+    DOCS / "write_your_own_kernel.md",
+    DOCS / "write_your_own_op.md",
+    *DOCS.glob("derivations/*"),
+}
 EVERY = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 
 
@@ -73,8 +75,9 @@ def test_a_block_that_is_not_run_says_why(tmp_path):
     fence = "```"
     page.write_text(
         f"*Not run by the tests: needs a GPU.*\n\n{fence}python\n1 / 0\n{fence}\n\n"
-        f"{fence}python\nx = 1\n{fence}\n", encoding="utf-8",
-    )  # fmt: skip
+        f"{fence}python\nx = 1\n{fence}\n",
+        encoding="utf-8",
+    )
     assert [reason for _, _, reason in blocks(page)] == ["needs a GPU.", None]
 
 
@@ -142,9 +145,13 @@ def help_of():
         if program not in said:
             environment = {**os.environ, "PYTHONUTF8": "1"}
             done = subprocess.run(
-                [sys.executable, *program, "--help"], cwd=ROOT, env=environment,
-                capture_output=True, encoding="utf-8", timeout=120,
-            )  # fmt: skip
+                [sys.executable, *program, "--help"],
+                cwd=ROOT,
+                env=environment,
+                capture_output=True,
+                encoding="utf-8",
+                timeout=120,
+            )
             assert done.returncode == 0, f"{program}: {done.stderr}"
             said[program] = done.stdout
         return said[program]
@@ -179,6 +186,10 @@ def test_the_package_knows_its_commands():
 @EVERY
 def test_nothing_is_taken_for_html(page):
     """``<a, b>`` in plain text vanishes from the site; in backticks it stays."""
-    text = re.sub(r"```.*?```|`[^`]*`|<!--.*?-->|^    .*?$", "",
-                  page.read_text(encoding="utf-8"), flags=re.DOTALL | re.M)  # fmt: skip
+    text = re.sub(
+        r"```.*?```|`[^`]*`|<!--.*?-->|^    .*?$",
+        "",
+        page.read_text(encoding="utf-8"),
+        flags=re.DOTALL | re.M,
+    )
     assert not re.findall(r"<[A-Za-z/][^>]*>", text)

@@ -34,8 +34,11 @@ def test_site_builds_strictly(tmp_path):
         pytest.skip("needs the extra docs")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
-        cwd=ROOT, capture_output=True, encoding="utf-8", timeout=600,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "chapters/ch03_attention.html").read_text(encoding="utf-8")
     assert "SelfAttentionV1" in page

@@ -29,10 +29,15 @@ def label(line):
 
 
 @pytest.mark.chapters
-@pytest.mark.parametrize("script", [
-    pytest.param(script, marks=[] if script.stem in QUICK else [pytest.mark.slow], id=script.stem)
-    for script in CHAPTERS
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(
+            script, marks=[] if script.stem in QUICK else [pytest.mark.slow], id=script.stem
+        )
+        for script in CHAPTERS
+    ],
+)
 def test_chapter_runs(script, tmp_path):
     try:
         output, seconds = run_all.run(script, tmp_path)

@@ -158,8 +158,11 @@ def test_small_ops_give_the_same_loss_and_gradients(step):
     for fused, small in zip(gradients["fused"], gradients["small"], strict=True):
         np.testing.assert_allclose(small, fused, rtol=1e-3, atol=1e-6)
     assert len(t.ops) > 100
-    assert any(op.scope.endswith("attention_qkv.scaled_dot_product_attention") or
-               "attention_qkv" in op.scope for op in t.ops)
+    assert any(
+        op.scope.endswith("attention_qkv.scaled_dot_product_attention")
+        or "attention_qkv" in op.scope
+        for op in t.ops
+    )
     assert not {"gelu", "layer_norm", "attention_qkv"} & {op.name for op in t.ops}
 
 

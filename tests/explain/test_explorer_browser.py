@@ -62,12 +62,18 @@ def test_starts_folded_with_an_overview(page, step):
 
 def test_click_unfolds_down_to_single_ops_and_folds_again(page):
     before = len(texts(page, ".row"))
-    script(page, "[...document.querySelectorAll('.row')].find("
-                 "r => r.textContent.includes('blocks.1')).click()")
+    script(
+        page,
+        "[...document.querySelectorAll('.row')].find("
+        "r => r.textContent.includes('blocks.1')).click()",
+    )
     assert "attention" in texts(page, ".row .label")
     find(page, ".row.group[aria-expanded=false] .label").click()
-    script(page, "[...document.querySelectorAll('.row')].filter("
-                 "r => r.textContent.includes('feed_forward')).at(-1).click()")
+    script(
+        page,
+        "[...document.querySelectorAll('.row')].filter("
+        "r => r.textContent.includes('feed_forward')).at(-1).click()",
+    )
     assert "gelu" in texts(page, ".row .label")
     find(page, "#fold-all").click()
     assert len(texts(page, ".row")) == before
@@ -183,8 +189,10 @@ def test_deep_links(browser, step):
 def test_index_and_value_under_the_pointer(browser, step):
     page = open_page(browser, step.path, "#leaf=token_embedding.weight")
     box = "const c = document.querySelector('#detail canvas'), b = c.getBoundingClientRect();"
-    event = ("c.dispatchEvent(new PointerEvent('pointermove', {clientX: b.left + b.width * 2.5 / 8,"
-             " clientY: b.top + b.height * 4.5 / 17}));")
+    event = (
+        "c.dispatchEvent(new PointerEvent('pointermove', {clientX: b.left + b.width * 2.5 / 8,"
+        " clientY: b.top + b.height * 4.5 / 17}));"
+    )
     text = script(page, box + event + "return document.querySelector('#detail .read').textContent")
     index, value = text.split(" = ")
     assert index == "[4, 2]"

@@ -20,9 +20,7 @@ def parsed(picture):
 
 
 def overlapping(boxes):
-    spans = [
-        tuple(float(b.get(k)) for k in ("x", "y", "width", "height")) for b in boxes
-    ]
+    spans = [tuple(float(b.get(k)) for k in ("x", "y", "width", "height")) for b in boxes]
     return [
         (a, b)
         for i, a in enumerate(spans)
@@ -63,7 +61,7 @@ def test_ops_stand_below_what_they_are_made_from():
         assert layout.place[above][1] < layout.place[below][1]
     long = layout.routes[3]
     assert len(long) == 4, "the long edge has a bend in each row that it passes"
-    for (x, y) in long[1:-1]:
+    for x, y in long[1:-1]:
         for px, py in layout.place.values():
             assert py != y or abs(px - x) > 25, "and goes around the boxes"
 

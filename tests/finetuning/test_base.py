@@ -8,9 +8,17 @@ from tinygrad_llm.nn import GPT, Dropout, GPTConfig
 from tinygrad_llm.pretrained import save_model
 
 TINY = replace(
-    SMALL, n_layer=1, n_head=1, n_embd=16, context_length=16, vocab_size=280, steps=40,
-    batch_size=4, eval_every=40, warmup=5,
-)  # fmt: skip
+    SMALL,
+    n_layer=1,
+    n_head=1,
+    n_embd=16,
+    context_length=16,
+    vocab_size=280,
+    steps=40,
+    batch_size=4,
+    eval_every=40,
+    warmup=5,
+)
 TEXTS = ["the cat sat on the mat and saw the other cat", "a dog came in"] * 40
 
 

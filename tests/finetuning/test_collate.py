@@ -47,9 +47,7 @@ def test_truncation_keeps_the_start_or_the_end():
         truncate([1], 0)
 
 
-@given(
-    st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 4)
-)  # fmt: skip
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 4))
 def test_buckets_hold_every_row_once_with_like_lengths(lengths, batch_size, pool):
     batches = buckets(lengths, batch_size, Generator(1), pool)
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))

@@ -32,7 +32,10 @@ def test_the_history_is_part_of_the_next_prompt_until_reset(conversation, tokeni
     list(conversation.ask("Hello"))
     said = conversation.turns[1].content
     prompt = tokenizer.decode(conversation._prompt(Turn("user", "And?")))
-    assert prompt == f"<|user|>\nHello\n<|assistant|>\n{said}<|endoftext|><|user|>\nAnd?\n<|assistant|>\n"  # noqa: E501
+    assert (
+        prompt
+        == f"<|user|>\nHello\n<|assistant|>\n{said}<|endoftext|><|user|>\nAnd?\n<|assistant|>\n"
+    )
     conversation.reset()
     prompt = tokenizer.decode(conversation._prompt(Turn("user", "And?")))
     assert prompt == "<|user|>\nAnd?\n<|assistant|>\n"

@@ -99,8 +99,9 @@ def test_finetune_preferences_raises_the_margin(base, capsys):
     main = program("finetune_preferences")
     assert main(["--base", base, "--first-epochs", "1", "--epochs", "1"]) == 0
     said = capsys.readouterr().out
-    margins = [float(line.split("margin")[1].split()[0]) for line in said.splitlines()
-               if "margin" in line]  # fmt: skip
+    margins = [
+        float(line.split("margin")[1].split()[0]) for line in said.splitlines() if "margin" in line
+    ]
     assert margins[-1] > margins[0]
     assert Path("runs/preferences/model.safetensors").exists()
 
@@ -116,18 +117,42 @@ def chat_command(folder, *flags):
 
 def test_chat_through_a_pipe(assistant, tmp_path):
     lines = [
-        "Say hello", "/save talk.json", "/reset", "/system Be kind", "/temperature 0", "/help",
-        "/dance", "/save no/such/folder.json", "", "call " * 200, "And now?", "/quit", "not read",
-    ]  # fmt: skip
+        "Say hello",
+        "/save talk.json",
+        "/reset",
+        "/system Be kind",
+        "/temperature 0",
+        "/help",
+        "/dance",
+        "/save no/such/folder.json",
+        "",
+        "call " * 200,
+        "And now?",
+        "/quit",
+        "not read",
+    ]
     done = subprocess.run(
-        chat_command(assistant), input="\n".join(lines), capture_output=True, text=True,
-        cwd=tmp_path, timeout=60, encoding="utf-8", check=False,
-    )  # fmt: skip
+        chat_command(assistant),
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+        encoding="utf-8",
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     out = done.stdout
     assert out.count("model>") == 3
-    expected = ["(written to talk.json)", "(forgotten)", "'Be kind'", "(temperature 0)",
-                "Not understood: '/dance'", "cannot be written", "tokens were not read"]
+    expected = [
+        "(written to talk.json)",
+        "(forgotten)",
+        "'Be kind'",
+        "(temperature 0)",
+        "Not understood: '/dance'",
+        "cannot be written",
+        "tokens were not read",
+    ]
     assert [said for said in expected if said not in out] == []
     assert "not read\n" not in out.split("/quit")[-1]
     body = json.loads((tmp_path / "talk.json").read_text(encoding="utf-8"))
@@ -164,8 +189,13 @@ def _read_until(terminal, text, seconds=60):
 
 def test_chat_with_no_model_says_so(tmp_path):
     done = subprocess.run(
-        chat_command(str(tmp_path / "none")), capture_output=True, text=True, timeout=60,
-        check=False, input="", encoding="utf-8",
-    )  # fmt: skip
+        chat_command(str(tmp_path / "none")),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        input="",
+        encoding="utf-8",
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("chat.py: ")

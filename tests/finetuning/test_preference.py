@@ -83,9 +83,7 @@ def test_dpo_raises_the_margin_of_held_out_preferences(gpt, tokenizer):
     answers = encode_instructions(both, CHAT, tokenizer, 64)
     settings = FitSettings(epochs=1, batch_size=16, learning_rate=3e-3)
     fit_instructions(gpt, answers, answers, settings)
-    pairs = [
-        with_reference(encode_preferences(p, CHAT, tokenizer, 64), gpt) for p in (train, test)
-    ]
+    pairs = [with_reference(encode_preferences(p, CHAT, tokenizer, 64), gpt) for p in (train, test)]
     history = fit_preferences(
         gpt, *pairs, FitSettings(epochs=2, batch_size=8, learning_rate=1e-3), beta=0.1
     )

@@ -186,10 +186,18 @@ def test_window(length, context, slide):
 
 @pytest.mark.parametrize(
     ("ids", "message"),
-    [([], "empty"), ([[]], "empty"), ([[1], []], "empty"), ("text", "Encode"), (3, "Encode"),
-     ([1.5], "integers"), (np.zeros((1, 1, 1), int), "shape"), (np.zeros((0, 3), int), "empty"),
-     ([[1], [[2]]], "integers")],
-)  # fmt: skip
+    [
+        ([], "empty"),
+        ([[]], "empty"),
+        ([[1], []], "empty"),
+        ("text", "Encode"),
+        (3, "Encode"),
+        ([1.5], "integers"),
+        (np.zeros((1, 1, 1), int), "shape"),
+        (np.zeros((0, 3), int), "empty"),
+        ([[1], [[2]]], "integers"),
+    ],
+)
 def test_prompts_that_make_no_sense(ids, message):
     with pytest.raises(errors.GenerationError, match=message):
         tg.generate(MODEL, ids, 3)

@@ -96,9 +96,10 @@ def test_empty_prompt_starts_at_end_of_text_where_there_is_one():
 
 
 @given(
-    st.text("abc", max_size=40), st.lists(st.text("abc", min_size=1, max_size=4), max_size=3),
+    st.text("abc", max_size=40),
+    st.lists(st.text("abc", min_size=1, max_size=4), max_size=3),
     st.lists(st.integers(0, 40), max_size=8),
-)  # fmt: skip
+)
 def test_stop_strings_however_the_text_is_cut(text, stops, cuts):
     cuts = sorted({0, len(text), *(c for c in cuts if c <= len(text))})
     pieces = [text[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]

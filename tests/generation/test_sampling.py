@@ -45,9 +45,12 @@ def by_definition(logits, how):
 
 
 @given(
-    LOGITS, st.floats(0.1, 5), st.none() | st.integers(1, 50), st.none() | st.floats(0.01, 0.99),
+    LOGITS,
+    st.floats(0.1, 5),
+    st.none() | st.integers(1, 50),
+    st.none() | st.floats(0.01, 0.99),
     st.none() | st.floats(0, 1),
-)  # fmt: skip
+)
 def test_filters_are_those_of_the_definition(logits, temperature, k, top_p, min_p):
     how = Sampling(temperature, k, top_p, min_p)
     wanted = by_definition(logits, how)
@@ -166,9 +169,18 @@ def test_repetition_penalty_lowers_what_occurred():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("temperature", -1), ("temperature", float("nan")), ("top_k", 0), ("top_k", 2.5),
-     ("top_p", 0), ("top_p", 1.1), ("min_p", -0.1), ("min_p", 2), ("repetition_penalty", 0)],
-)  # fmt: skip
+    [
+        ("temperature", -1),
+        ("temperature", float("nan")),
+        ("top_k", 0),
+        ("top_k", 2.5),
+        ("top_p", 0),
+        ("top_p", 1.1),
+        ("min_p", -0.1),
+        ("min_p", 2),
+        ("repetition_penalty", 0),
+    ],
+)
 def test_settings_out_of_range(name, value):
     with pytest.raises(errors.GenerationError, match=name):
         Sampling(**{name: value})

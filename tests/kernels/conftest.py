@@ -10,8 +10,11 @@ import pytest
 pytest.importorskip("triton", reason="kernels need Triton")
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="bfloat16 arrays need ml_dtypes")
 
-DTYPES = {"float32": np.dtype("float32"), "float16": np.dtype("float16"),
-          "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+DTYPES = {
+    "float32": np.dtype("float32"),
+    "float16": np.dtype("float16"),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
 # Largest accepted ||out - reference|| / ||reference||: a few roundings of the output's dtype.
 TOLERANCE = {"float32": 3e-6, "float16": 1e-3, "bfloat16": 8e-3}
 # Attention multiplies float32 on a GPU as three products of TF32 parts. Hopper's tensor cores cut
@@ -30,6 +33,7 @@ class Device:
         if array is None or self.name == "cpu":
             return array
         import cupy
+
         return cupy.asarray(array)
 
     @staticmethod

@@ -113,12 +113,19 @@ def install():
     module.ndarray, module.empty, module.zeros = ndarray, empty, empty
     module.cuda = types.SimpleNamespace(
         runtime=types.SimpleNamespace(
-            getDevice=lambda: 0, setDevice=lambda number: None, deviceSynchronize=lambda: None,
-            getDeviceProperties=lambda number: {"name": b"Stand-in H100"}),
-        get_current_stream=lambda device=None: current[-1], Device=Device, Stream=Stream,
-        Event=Event, is_available=lambda: True,
+            getDevice=lambda: 0,
+            setDevice=lambda number: None,
+            deviceSynchronize=lambda: None,
+            getDeviceProperties=lambda number: {"name": b"Stand-in H100"},
+        ),
+        get_current_stream=lambda device=None: current[-1],
+        Device=Device,
+        Stream=Stream,
+        Event=Event,
+        is_available=lambda: True,
         get_elapsed_time=lambda start, end: (end.time - start.time) * 1e3,
         MemoryPool=lambda: types.SimpleNamespace(malloc=None),
-        using_allocator=lambda malloc: Stream())
+        using_allocator=lambda malloc: Stream(),
+    )
     sys.modules["cupy"] = module
     return module

@@ -12,7 +12,7 @@ def double(*arrays):
 
 
 def softmax(x):
-    x, = double(x)
+    (x,) = double(x)
     with np.errstate(invalid="ignore"):
         e = np.exp(x - x.max(-1, keepdims=True))
         return e / e.sum(-1, keepdims=True)
@@ -61,6 +61,7 @@ def gelu(x, bias, approximate):
 
 def random_bits(key, counters):
     """The generator of INTERFACES, in Python integers without any array arithmetic."""
+
     def mix(x):
         x ^= x >> 16
         x = x * 0x7FEB352D & 0xFFFFFFFF
@@ -80,7 +81,7 @@ def keep(key, counters, p):
 
 def cross_entropy(logits, targets, ignore_index=-100):
     """(losses, d losses / d logits), row by row."""
-    logits, = double(logits)
+    (logits,) = double(logits)
     v = logits.shape[-1]
     rows, flat = logits.reshape(-1, v), np.asarray(targets).ravel()
     losses, dx = np.zeros(len(rows)), np.zeros_like(rows)
@@ -97,7 +98,7 @@ def adamw(p, g, m, v, lr, step, betas, eps, weight_decay, decays):
     p, g, m, v = double(p, g, m, v)
     m = betas[0] * m + (1 - betas[0]) * g
     v = betas[1] * v + (1 - betas[1]) * g**2
-    update = (m / (1 - betas[0]**step)) / (np.sqrt(v / (1 - betas[1]**step)) + eps)
+    update = (m / (1 - betas[0] ** step)) / (np.sqrt(v / (1 - betas[1] ** step)) + eps)
     return p - lr * (update + weight_decay * decays * p), m, v
 
 

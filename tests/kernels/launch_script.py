@@ -29,9 +29,14 @@ driver = ctypes.CDLL("libcuda.so.1")
 
 
 class Record(ctypes.Structure):
-    _fields_ = [("grid", ctypes.c_uint * 3), ("block", ctypes.c_uint * 3),
-                ("shared_bytes", ctypes.c_uint), ("stream", ctypes.c_ulonglong),
-                ("launches", ctypes.c_ulonglong), ("parameters", (ctypes.c_ulonglong * 16) * 64)]
+    _fields_ = [
+        ("grid", ctypes.c_uint * 3),
+        ("block", ctypes.c_uint * 3),
+        ("shared_bytes", ctypes.c_uint),
+        ("stream", ctypes.c_ulonglong),
+        ("launches", ctypes.c_ulonglong),
+        ("parameters", (ctypes.c_ulonglong * 16) * 64),
+    ]
 
 
 driver.fake_last_launch.restype = ctypes.POINTER(Record)
@@ -40,10 +45,17 @@ driver.fake_last_launch.restype = ctypes.POINTER(Record)
 def last(*parameter_bytes):
     """The last launch as a dictionary; a parameter of 128 bytes is a list of 16 numbers."""
     record = driver.fake_last_launch()[0]
-    parameters = [words[0] if size <= 8 else list(words)
-                  for size, words in zip(parameter_bytes, record.parameters, strict=False)]
-    return {"grid": list(record.grid), "block": list(record.block), "stream": record.stream,
-            "launches": record.launches, "parameters": parameters}
+    parameters = [
+        words[0] if size <= 8 else list(words)
+        for size, words in zip(parameter_bytes, record.parameters, strict=False)
+    ]
+    return {
+        "grid": list(record.grid),
+        "block": list(record.block),
+        "stream": record.stream,
+        "launches": record.launches,
+        "parameters": parameters,
+    }
 
 
 def expect(*parameter_bytes):
@@ -68,8 +80,18 @@ expect()  # from here on only grids and counts are read
 flat, target = cupy.empty(50 * 96 + 1), cupy.empty(50 * 96)
 half = cupy.empty(50 * 96, "float16")
 for source, m in ((flat, 50), (flat[96:], 34), (flat, 48), (flat, 1), (flat[1:], 50), (half, 50)):
-    kernels.launch(softmax_kernel.softmax_forward_kernel, (1,), source, target, m, 96, 96, ROWS=4,
-                   COLUMNS=128, num_warps=1)
+    kernels.launch(
+        softmax_kernel.softmax_forward_kernel,
+        (1,),
+        source,
+        target,
+        m,
+        96,
+        96,
+        ROWS=4,
+        COLUMNS=128,
+        num_warps=1,
+    )
     out["compiled"].append(len(_runtime._compiled))
 
 # a stream entered with `with`
@@ -84,11 +106,29 @@ weight = cupy.empty(96)
 mean, rstd, normed = cupy.empty(50), cupy.empty(50), cupy.empty((50, 96))
 out["layer_norm"] = []
 for _ in range(2):
-    kernels.launch(layer_norm_kernel.layer_norm_forward_kernel, (13,), x, None, None, weight, None,
-                   normed, mean, rstd, 50, 96, 96, 1, 1e-5, ROWS=4, COLUMNS=128)
+    kernels.launch(
+        layer_norm_kernel.layer_norm_forward_kernel,
+        (13,),
+        x,
+        None,
+        None,
+        weight,
+        None,
+        normed,
+        mean,
+        rstd,
+        50,
+        96,
+        96,
+        1,
+        1e-5,
+        ROWS=4,
+        COLUMNS=128,
+    )
     out["layer_norm"].append(last(*LAYER_NORM)["parameters"])
 out["layer_norm_addresses"] = [a.data.ptr for a in (x, weight, normed, mean, rstd)]
 expect()
+
 
 # tensor descriptors: a map of 128 bytes by value, then sizes and strides, on both paths
 @triton.jit
@@ -113,8 +153,11 @@ for _ in range(2):
     out["descriptor"].append(last(*DESCRIPTORS))
 out["descriptor_address"] = [packed.data.ptr, target.data.ptr]
 compiled = [len(_runtime._compiled)]
-for source, block in ((cupy.empty((4, 5, 70, 64), "float16"), (1, 1, 64, 64)),
-                      (packed, (1, 2, 32, 64)), (cupy.empty((2, 3, 9, 64)), (1, 1, 64, 64))):
+for source, block in (
+    (cupy.empty((4, 5, 70, 64), "float16"), (1, 1, 64, 64)),
+    (packed, (1, 2, 32, 64)),
+    (cupy.empty((2, 3, 9, 64)), (1, 1, 64, 64)),
+):
     add_blocks(source, target, block)
     compiled.append(len(_runtime._compiled))
 out["descriptor_compiled"] = [n - compiled[0] for n in compiled[1:]]
@@ -154,6 +197,7 @@ for refuse in (0, 1):
     out["crossed"].append(_descriptors.why_no_descriptor(heads))
 out["crossed"].append(_descriptors.why_no_descriptor(q))  # strides that fall
 
+
 # errors
 def message(call):
     try:
@@ -180,6 +224,7 @@ used = graph.stream
 del graph
 out["stream_again"] = kernels.capture(lambda: kernels.softmax(x, out=y)).stream is used
 
+
 # host time per launch, for the report only
 def microseconds(call, repeats=3000):
     call()
@@ -196,12 +241,24 @@ kernel, grid = softmax_kernel.softmax_forward_kernel, (13,)
 from tinygrad_llm.kernels._driver import Pointer  # noqa: E402
 
 out["microseconds"] = {
-    "launch": microseconds(lambda: kernels.launch(kernel, grid, x, y, 50, 96, 96, ROWS=4,
-                                                  COLUMNS=128, num_warps=4)),
+    "launch": microseconds(
+        lambda: kernels.launch(kernel, grid, x, y, 50, 96, 96, ROWS=4, COLUMNS=128, num_warps=4)
+    ),
     "softmax": microseconds(lambda: kernels.softmax(x, out=y)),
     "attention_backward": microseconds(gradients, 300),
-    "triton": microseconds(lambda: kernel[grid](Pointer(x), Pointer(y), 50, 96, 96, ROWS=4,
-                                                COLUMNS=128, num_warps=4, enable_fp_fusion=True)),
+    "triton": microseconds(
+        lambda: kernel[grid](
+            Pointer(x),
+            Pointer(y),
+            50,
+            96,
+            96,
+            ROWS=4,
+            COLUMNS=128,
+            num_warps=4,
+            enable_fp_fusion=True,
+        )
+    ),
 }
 out["torch"] = "torch" in sys.modules
 print(json.dumps(out))

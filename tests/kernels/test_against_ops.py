@@ -27,8 +27,9 @@ def _by_ops(call, arrays, dy_of):
 
 
 def _close(actual, expected):
-    np.testing.assert_allclose(np.asarray(actual, np.float64), np.asarray(expected), rtol=2e-4,
-                               atol=2e-5)
+    np.testing.assert_allclose(
+        np.asarray(actual, np.float64), np.asarray(expected), rtol=2e-4, atol=2e-5
+    )
 
 
 def _check(call, kernel, arrays, seed):
@@ -138,9 +139,18 @@ def test_random_bits_are_those_of_the_backend():
 
 
 @few
-@given(shape=st.tuples(st.integers(1, 2), st.integers(1, 3), sizes, st.integers(0, 20),
-                       st.sampled_from([3, 16, 20])),
-       causal=st.booleans(), p=st.sampled_from([0.0, 0.3]), seed=st.integers(0, 99))
+@given(
+    shape=st.tuples(
+        st.integers(1, 2),
+        st.integers(1, 3),
+        sizes,
+        st.integers(0, 20),
+        st.sampled_from([3, 16, 20]),
+    ),
+    causal=st.booleans(),
+    p=st.sampled_from([0.0, 0.3]),
+    seed=st.integers(0, 99),
+)
 def test_attention(shape, causal, p, seed):
     b, h, t, longer, d = shape
     options = {"causal": causal, "dropout_p": p, "key": KEY}
@@ -157,8 +167,14 @@ def test_attention(shape, causal, p, seed):
 
 
 @few
-@given(b=st.integers(1, 2), t=sizes, h=st.integers(1, 3), d=st.sampled_from([2, 16]),
-       p=st.sampled_from([0.0, 0.3]), seed=st.integers(0, 99))
+@given(
+    b=st.integers(1, 2),
+    t=sizes,
+    h=st.integers(1, 3),
+    d=st.sampled_from([2, 16]),
+    p=st.sampled_from([0.0, 0.3]),
+    seed=st.integers(0, 99),
+)
 def test_attention_qkv(b, t, h, d, p, seed):
     options = {"dropout_p": p, "key": KEY}
 
@@ -183,6 +199,7 @@ def test_add_layer_norm():
 
 def test_a_wrong_kernel_is_noticed(monkeypatch):
     """The comparison can fail: a gradient off by a thousandth does not pass."""
+
     def kernel(dy, x):
         y = kernels.softmax(x)
         return y, [kernels.softmax_backward(dy, y) * np.float32(1.001)]

@@ -17,8 +17,14 @@ KEY = (0x9E3779B9, 0x7F4A7C15)
 ONE_PASS, PAIR = "attention_backward_one_pass_kernel", "attention_backward_keys_kernel"
 # (B, H, T, S, D), dropout: several blocks of both; longer keys; queries that see no key; a width
 # between 32 and 64; the tile of 128, and that of 128 with dropout
-CASES = [((1, 2, 200, 200, 64), 0.0), ((2, 1, 70, 301, 64), 0.3), ((1, 2, 150, 41, 64), 0.0),
-         ((1, 1, 70, 70, 48), 0.0), ((1, 1, 130, 257, 128), 0.0), ((1, 1, 70, 140, 128), 0.3)]
+CASES = [
+    ((1, 2, 200, 200, 64), 0.0),
+    ((2, 1, 70, 301, 64), 0.3),
+    ((1, 2, 150, 41, 64), 0.0),
+    ((1, 1, 70, 70, 48), 0.0),
+    ((1, 1, 130, 257, 128), 0.0),
+    ((1, 1, 70, 140, 128), 0.3),
+]
 
 
 def _draw(device, shape, dtype):
@@ -31,8 +37,9 @@ def _gradients(device, arrays, causal, **options):
     q, k, v, do = map(device.put, arrays)
     deterministic = options.pop("deterministic", False)
     o, lse = kernels.attention(q, k, v, causal, **options)
-    return kernels.attention_backward(do, q, k, v, o, lse, causal, **options,
-                                      deterministic=deterministic)
+    return kernels.attention_backward(
+        do, q, k, v, o, lse, causal, **options, deterministic=deterministic
+    )
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -83,7 +90,7 @@ def test_packed_projections_are_read_and_written_in_place(device):
 def _launched(chip, dtype="bfloat16", d=64, shift=0, **options):
     """Names of the kernels that the gradients launch, compiled for `chip`."""
     memory = np.zeros(4 * 2 * 64 * d + 8, DTYPES[dtype])
-    q, k, v, do = memory[shift:shift + 4 * 2 * 64 * d].reshape(4, 1, 2, 64, d)
+    q, k, v, do = memory[shift : shift + 4 * 2 * 64 * d].reshape(4, 1, 2, 64, d)
     lse = np.zeros((1, 2, 64), np.float32)
     with kernels.compile_only(chip) as compiled:
         kernels.attention_backward(do, q, k, v, q, lse, True, **options)
@@ -91,22 +98,33 @@ def _launched(chip, dtype="bfloat16", d=64, shift=0, **options):
 
 
 def test_one_pass_is_taken_where_it_can_be_and_the_pair_elsewhere():
-    assert _launched(90) == ["attention_backward_rows_kernel", ONE_PASS,
-                             "attention_backward_convert_kernel"]
+    assert _launched(90) == [
+        "attention_backward_rows_kernel",
+        ONE_PASS,
+        "attention_backward_convert_kernel",
+    ]
     assert ONE_PASS in _launched(100, d=48)
-    for options in ({"deterministic": True}, {"chip": 80}, {"d": 32}, {"dtype": "float32"},
-                    {"shift": 1}):
+    for options in (
+        {"deterministic": True},
+        {"chip": 80},
+        {"d": 32},
+        {"dtype": "float32"},
+        {"shift": 1},
+    ):
         names = _launched(**{"chip": 90, **options})
         assert PAIR in names, options
         assert ONE_PASS not in names, options
 
 
-@pytest.mark.parametrize(("chip", "d", "dtype", "words"), [
-    (90, 64, "float32", "needs 16-bit elements, got float32"),
-    (90, 256, "float16", "needs a head size of 33 to 128, got 256"),
-    (80, 64, "float16", "tensor descriptors need sm_90, this is sm_80"),
-    (120, 64, "float16", "sm_120 has too little shared memory"),
-])
+@pytest.mark.parametrize(
+    ("chip", "d", "dtype", "words"),
+    [
+        (90, 64, "float32", "needs 16-bit elements, got float32"),
+        (90, 256, "float16", "needs a head size of 33 to 128, got 256"),
+        (80, 64, "float16", "tensor descriptors need sm_90, this is sm_80"),
+        (120, 64, "float16", "sm_120 has too little shared memory"),
+    ],
+)
 def test_why_there_is_no_single_pass(chip, d, dtype, words):
     q = np.zeros((1, 1, 8, d), dtype)
     with kernels.compile_only(chip):

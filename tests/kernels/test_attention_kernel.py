@@ -13,8 +13,15 @@ from tinygrad_llm import kernels
 
 KEY = (0x9E3779B9, 0x7F4A7C15)
 # (B, H, T, S, D): one element; odd everything; longer keys; longer queries; several blocks
-SHAPES = [(1, 1, 1, 1, 16), (2, 3, 13, 13, 20), (1, 2, 37, 101, 64), (1, 2, 90, 41, 32),
-          (1, 1, 300, 300, 64), (1, 1, 33, 47, 128), (1, 1, 17, 35, 256)]
+SHAPES = [
+    (1, 1, 1, 1, 16),
+    (2, 3, 13, 13, 20),
+    (1, 2, 37, 101, 64),
+    (1, 2, 90, 41, 32),
+    (1, 1, 300, 300, 64),
+    (1, 1, 33, 47, 128),
+    (1, 1, 17, 35, 256),
+]
 
 
 def _draw(device, shape, dtype="float32"):
@@ -42,8 +49,9 @@ def test_forward_and_backward(device, shape, causal):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("shape", [(1, 2, 70, 70, 48), (1, 1, 232, 168, 64), (1, 1, 104, 150, 33)],
-                         ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 2, 70, 70, 48), (1, 1, 232, 168, 64), (1, 1, 104, 150, 33)], ids=str
+)
 def test_low_precision(device, dtype, shape, causal):
     q, k, v, do = _draw(device, shape, dtype)
     moved = [device.put(a) for a in (q, k, v)]
@@ -53,9 +61,11 @@ def test_low_precision(device, dtype, shape, causal):
     _check_all(device, (o, *gradients), expected, dtype)
 
 
-FORMS = {"pointers": lambda c: not c["DESCRIBED"],
-         "described": lambda c: c["DESCRIBED"] and not c["PERSISTENT"],
-         "persistent": lambda c: c["PERSISTENT"]}
+FORMS = {
+    "pointers": lambda c: not c["DESCRIBED"],
+    "described": lambda c: c["DESCRIBED"] and not c["PERSISTENT"],
+    "persistent": lambda c: c["PERSISTENT"],
+}
 
 
 @pytest.fixture(params=list(FORMS))
@@ -73,8 +83,17 @@ def form(request, monkeypatch):
 
 # ragged ends of one and of several blocks; longer keys; longer queries; a head that is padded
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("shape", [(2, 3, 150, 150, 64), (1, 2, 70, 301, 64), (1, 2, 301, 170, 32),
-                                   (1, 1, 130, 140, 128), (1, 2, 31, 41, 40)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (2, 3, 150, 150, 64),
+        (1, 2, 70, 301, 64),
+        (1, 2, 301, 170, 32),
+        (1, 1, 130, 140, 128),
+        (1, 2, 31, 41, 40),
+    ],
+    ids=str,
+)
 def test_every_form_of_the_forward_kernel(device, form, shape, causal, monkeypatch):
     q, k, v, do = _draw(device, shape, "bfloat16")
     one = 2 * k[0, 0].nbytes
@@ -110,26 +129,38 @@ def _order_kernel(Part, Lane, parts, lanes, together, BLOCK: tl.constexpr):
 def _order(parts, lanes, together):
     """The place of each (part, lane) in the kernel's order."""
     part, lane = np.empty((2, parts * lanes), np.int32)
-    kernels.launch(_order_kernel, (1,), part, lane, parts, lanes, together,
-                   BLOCK=triton.next_power_of_2(parts * lanes))
+    kernels.launch(
+        _order_kernel,
+        (1,),
+        part,
+        lane,
+        parts,
+        lanes,
+        together,
+        BLOCK=triton.next_power_of_2(parts * lanes),
+    )
     return part, lane
 
 
-@pytest.mark.parametrize(("parts", "lanes", "together"), [(1, 1, 1), (3, 7, 3), (8, 6, 6),
-                                                          (5, 4, 1)])
+@pytest.mark.parametrize(
+    ("parts", "lanes", "together"), [(1, 1, 1), (3, 7, 3), (8, 6, 6), (5, 4, 1)]
+)
 def test_every_block_has_one_place(parts, lanes, together):
     part, lane = _order(parts, lanes, together)
-    assert sorted(zip(part, lane, strict=True)) == [(p, x) for p in range(parts)
-                                                    for x in range(lanes)]
+    assert sorted(zip(part, lane, strict=True)) == [
+        (p, x) for p in range(parts) for x in range(lanes)
+    ]
     group = lane // together
     assert (np.diff(group) >= 0).all()
     assert all((np.diff(part[group == g]) <= 0).all() for g in set(group))
 
 
-@pytest.mark.parametrize(("lanes", "before", "after"), [(192, 1.18, 1.04), (384, 1.09, 1.03),
-                                                        (768, 1.04, 1.02)])
+@pytest.mark.parametrize(
+    ("lanes", "before", "after"), [(192, 1.18, 1.04), (384, 1.09, 1.03), (768, 1.04, 1.02)]
+)
 def test_short_blocks_fill_the_end(lanes, before, after):
     """GPT-2's 8 blocks of 128 queries on 264 places: the last end over an even share."""
+
     def last_end(together):
         works = 2 * _order(8, lanes, together)[0] + 3  # steps of 64 keys, and one to begin
         ends = [0] * 264
@@ -141,9 +172,16 @@ def test_short_blocks_fill_the_end(lanes, before, after):
     assert last_end(64) < after
 
 
-@pytest.mark.parametrize(("lanes", "s", "d", "expected"), [
-    (6, 1024, 64, 6), (384, 1024, 64, 64), (64, 8192, 128, 4), (64, 1 << 20, 256, 1),
-    (5, 0, 64, 5)])
+@pytest.mark.parametrize(
+    ("lanes", "s", "d", "expected"),
+    [
+        (6, 1024, 64, 6),
+        (384, 1024, 64, 64),
+        (64, 8192, 128, 4),
+        (64, 1 << 20, 256, 1),
+        (5, 0, 64, 5),
+    ],
+)
 def test_so_many_heads_go_side_by_side_as_the_cache_holds(lanes, s, d, expected):
     k = np.broadcast_to(np.float16(0), (1, lanes, s, d))
     assert _attention_order.heads_together(k, k) == expected
@@ -162,8 +200,9 @@ def test_dropout_draws_the_agreed_bits(device, shape, causal):
     *expected, _ = reference.attention(q, k, v, do, causal, keep=keep, p=0.3)
     _check_all(device, (o, *gradients), expected, "float32")
     options["key"] = device.put(np.array(KEY, np.uint32))  # the key in device memory
-    np.testing.assert_array_equal(device.get(kernels.attention(*moved, **options)[0]),
-                                  device.get(o))
+    np.testing.assert_array_equal(
+        device.get(kernels.attention(*moved, **options)[0]), device.get(o)
+    )
 
 
 @pytest.mark.parametrize("p", [0.0, 0.25])
@@ -203,8 +242,9 @@ def test_scores_far_from_zero_do_not_overflow(device):
     gradients = kernels.attention_backward(device.put(do), *moved, o, lse, True)
     *expected, _ = reference.attention(q, k, v, do, True)
     # a score of thousands that is off by 1e-6 of itself moves a probability by some 1e-3
-    _check_all(device, (o, *gradients), expected, "float32",
-               factor=500 if device.name == "cpu" else 2500)
+    _check_all(
+        device, (o, *gradients), expected, "float32", factor=500 if device.name == "cpu" else 2500
+    )
 
 
 def test_a_query_that_sees_no_key_gives_zeros(device):
@@ -249,20 +289,35 @@ def test_decode_of_the_whole_cache_by_default(device):
     device.check(kernels.attention_decode(*map(device.put, (q, k, v))), expected, "float32")
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"q": np.ones((1, 1, 2, 300), np.float32), "k": np.ones((1, 1, 2, 300), np.float32),
-      "v": np.ones((1, 1, 2, 300), np.float32)}, "head size must be 1 to 256, got 300"),
-    ({"k": np.ones((1, 2, 4, 8), np.float32), "v": np.ones((1, 2, 4, 8), np.float32)},
-     "must agree in batch, heads and head size"),
-    ({"v": np.ones((1, 1, 3, 8), np.float32)}, "of one shape"),
-    ({"q": np.ones((1, 1, 2, 8))}, "q must be an array of float32"),
-    ({"q": np.ones((1, 1, 2, 8), np.float16)}, "must have one dtype"),
-    ({"scale": -1.0}, "scale must be positive"),
-    ({"dropout_p": 0.1}, "needs key="),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {
+                "q": np.ones((1, 1, 2, 300), np.float32),
+                "k": np.ones((1, 1, 2, 300), np.float32),
+                "v": np.ones((1, 1, 2, 300), np.float32),
+            },
+            "head size must be 1 to 256, got 300",
+        ),
+        (
+            {"k": np.ones((1, 2, 4, 8), np.float32), "v": np.ones((1, 2, 4, 8), np.float32)},
+            "must agree in batch, heads and head size",
+        ),
+        ({"v": np.ones((1, 1, 3, 8), np.float32)}, "of one shape"),
+        ({"q": np.ones((1, 1, 2, 8))}, "q must be an array of float32"),
+        ({"q": np.ones((1, 1, 2, 8), np.float16)}, "must have one dtype"),
+        ({"scale": -1.0}, "scale must be positive"),
+        ({"dropout_p": 0.1}, "needs key="),
+    ],
+)
 def test_refusals(change, words):
-    arguments = {"q": np.ones((1, 1, 2, 8), np.float32), "k": np.ones((1, 1, 4, 8), np.float32),
-                 "v": np.ones((1, 1, 4, 8), np.float32), **change}
+    arguments = {
+        "q": np.ones((1, 1, 2, 8), np.float32),
+        "k": np.ones((1, 1, 4, 8), np.float32),
+        "v": np.ones((1, 1, 4, 8), np.float32),
+        **change,
+    }
     with pytest.raises(kernels.KernelError, match="attention: .*" + words):
         kernels.attention(**arguments)
     assert words.split(",")[0] in kernels.attention.supports(**arguments)

@@ -23,16 +23,23 @@ class Elsewhere:
 
 CASES = {
     "dtype": [
-        (kernels.softmax, (X64,), "softmax: x must be an array of float32, float16 or bfloat16, "
-                                  "got an array of float64; convert it with astype"),
+        (
+            kernels.softmax,
+            (X64,),
+            "softmax: x must be an array of float32, float16 or bfloat16, "
+            "got an array of float64; convert it with astype",
+        ),
         (kernels.layer_norm, (X, W.astype(int)), "layer_norm: weight must be an array of float32"),
         (kernels.layer_norm_backward, (X64, X, W, ROW, ROW), "layer_norm_backward: dy must be"),
         (kernels.bias_gelu, (X64, W), "bias_gelu: x must be an array of float32"),
         (kernels.bias_gelu_backward, (X, X64, W), "bias_gelu_backward: x must be"),
         (kernels.dropout, (X64, 0.5, (1, 2)), "dropout: x must be an array of float32"),
         (kernels.cross_entropy, (X, IDS.astype(float)), "targets must be an array of int32"),
-        (kernels.linear_cross_entropy, (X, TABLE.astype(np.float16), IDS),
-         "x is float32 and weight is float16; convert one"),
+        (
+            kernels.linear_cross_entropy,
+            (X, TABLE.astype(np.float16), IDS),
+            "x is float32 and weight is float16; convert one",
+        ),
         (kernels.embedding, (ROW, TABLE), "embedding: ids must be an array of int32 or int64"),
         (kernels.embedding_backward, (X64, IDS, 5), "embedding_backward: dy must be"),
         (kernels.attention, (Q, Q.astype(np.float16), Q), "q, k and v must have one dtype"),
@@ -58,14 +65,24 @@ CASES = {
         (kernels.layer_norm, (LONG,), "last axis has 40000 elements, .* at most 16384; use"),
     ],
     "head size": [
-        (kernels.attention, (np.ones((1, 1, 2, 257), np.float32),) * 3,
-         "attention: head size must be 1 to 256, got 257; use the array code"),
-        (kernels.attention_qkv, (np.ones((1, 2, 3 * 300), np.float32), 1),
-         "attention_qkv: head size must be 1 to 256, got 300; use the array code"),
+        (
+            kernels.attention,
+            (np.ones((1, 1, 2, 257), np.float32),) * 3,
+            "attention: head size must be 1 to 256, got 257; use the array code",
+        ),
+        (
+            kernels.attention_qkv,
+            (np.ones((1, 2, 3 * 300), np.float32), 1),
+            "attention_qkv: head size must be 1 to 256, got 300; use the array code",
+        ),
     ],
     "device": [
-        (kernels.layer_norm, (X, Elsewhere(W)), "layer_norm: weight is a CuPy array while the "
-                                                "first argument is a NumPy array; move it with"),
+        (
+            kernels.layer_norm,
+            (X, Elsewhere(W)),
+            "layer_norm: weight is a CuPy array while the "
+            "first argument is a NumPy array; move it with",
+        ),
         (kernels.attention, (Q, Elsewhere(Q), Q), "attention: k is a CuPy array"),
         (kernels.cross_entropy, (X, Elsewhere(IDS)), "cross_entropy: targets is a CuPy array"),
         (kernels.embedding, (IDS, Elsewhere(TABLE)), "embedding: weight is a CuPy array"),
@@ -75,21 +92,31 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("kernel", "arguments", "words"), [
-    pytest.param(*case, id=f"{kind}-{case[0].__name__}-{index}")
-    for kind, cases in CASES.items() for index, case in enumerate(cases)])
+@pytest.mark.parametrize(
+    ("kernel", "arguments", "words"),
+    [
+        pytest.param(*case, id=f"{kind}-{case[0].__name__}-{index}")
+        for kind, cases in CASES.items()
+        for index, case in enumerate(cases)
+    ],
+)
 def test_refused_with_a_sentence(kernel, arguments, words):
     with pytest.raises(kernels.KernelError, match=words):
         kernel(*arguments)
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"parameters": FLAT.astype(np.float16)}, "adamw: parameters must be contiguous float32, got "
-                                              "float16; keep a float32 master copy"),
-    ({"gradients": FLAT[:5]}, r"adamw: gradients must have shape \(9,\), got \(5,\)"),
-    ({"step": 0}, "adamw: step counts from 1, got 0"),
-    ({"m": Elsewhere(FLAT)}, "adamw: m is a CuPy array"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"parameters": FLAT.astype(np.float16)},
+            "adamw: parameters must be contiguous float32, got float16; keep a float32 master copy",
+        ),
+        ({"gradients": FLAT[:5]}, r"adamw: gradients must have shape \(9,\), got \(5,\)"),
+        ({"step": 0}, "adamw: step counts from 1, got 0"),
+        ({"m": Elsewhere(FLAT)}, "adamw: m is a CuPy array"),
+    ],
+)
 def test_adamw(change, words):
     arguments = {"parameters": FLAT, "gradients": FLAT, "m": FLAT, "v": FLAT, "lr": 0.1, "step": 1}
     with pytest.raises(kernels.KernelError, match=words):

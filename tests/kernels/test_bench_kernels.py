@@ -21,9 +21,13 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 def bench(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import bench_kernels
+
     yield bench_kernels
-    for name in [n for n, m in list(sys.modules.items())
-                 if str(getattr(m, "__file__", "")).startswith(str(BENCHMARKS))]:
+    for name in [
+        n
+        for n, m in list(sys.modules.items())
+        if str(getattr(m, "__file__", "")).startswith(str(BENCHMARKS))
+    ]:
         del sys.modules[name]
 
 
@@ -68,10 +72,14 @@ def test_without_a_gpu_it_says_so(bench, monkeypatch, capsys):
 
 def test_a_wrong_result_gets_no_time(bench, tmp_path):
     import harness
+
     report = harness.Report(tmp_path / "rows.jsonl")
     report.add(harness.row("op", 0.5, 1e-3, [1.0], ran="triton", work=1e9, unit="GB/s"))
-    report.add(harness.row("op", 1e-4, 1e-3, [4.0, 1.0, 2.0], ran="triton", work=1e9, unit="GB/s",
-                           ceiling=1000.0))
+    report.add(
+        harness.row(
+            "op", 1e-4, 1e-3, [4.0, 1.0, 2.0], ran="triton", work=1e9, unit="GB/s", ceiling=1000.0
+        )
+    )
     lines = (tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()
     wrong, right = map(json.loads, lines)
     assert "ms" not in wrong
@@ -84,6 +92,7 @@ def test_a_wrong_result_gets_no_time(bench, tmp_path):
 
 def test_relative_error(bench):
     import harness
+
     one = np.ones(4)
     assert harness.relative_error(one * 1.5, one) == pytest.approx(0.5)
     assert harness.relative_error(np.array([1, np.nan, 1, 1]), one) == math.inf
@@ -92,9 +101,14 @@ def test_relative_error(bench):
 
 def test_contenders_take_turns(bench):
     import harness
+
     order = []
-    times = harness.interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")},
-                                harness.host_timer, rounds=3, warmup=1)
+    times = harness.interleaved(
+        {"a": lambda: order.append("a"), "b": lambda: order.append("b")},
+        harness.host_timer,
+        rounds=3,
+        warmup=1,
+    )
     assert order == ["a", "b"] + ["a", "b"] * 3
     assert [len(t) for t in times.values()] == [3, 3]
     assert harness.rounds_for(lambda: None, harness.host_timer, 1.0, least=4, most=9) == 9
@@ -103,8 +117,11 @@ def test_contenders_take_turns(bench):
 def test_roofline_picture(bench, tmp_path):
     pytest.importorskip("matplotlib")
     import roofline
-    rows = [{"op": "attention", "rate": 300.0, "intensity": 400.0, "tflops": 300.0},
-            {"op": "softmax", "rate": 3000.0, "intensity": 1.25, "tflops": 3.7}]
+
+    rows = [
+        {"op": "attention", "rate": 300.0, "intensity": 400.0, "tflops": 300.0},
+        {"op": "softmax", "rate": 3000.0, "intensity": 1.25, "tflops": 3.7},
+    ]
     roofline.draw(rows, tmp_path / "roof.png", 4000.0, 800.0, "a GPU")
     assert (tmp_path / "roof.png").read_bytes().startswith(b"\x89PNG")
 
@@ -129,24 +146,33 @@ class _LikeTorch:
 def timed_by_the_host(bench, monkeypatch):
     """Without a GPU: nothing is recorded, and the host's clock counts."""
     from tinygrad_llm.kernels import tuning
+
     monkeypatch.setattr(tuning, "prepare", lambda fn: tuning.Prepared(fn, None, "Python: no GPU"))
     monkeypatch.setattr(bench, "registers_of", lambda case: 54)
-    monkeypatch.setattr(bench.torch_peers, "prepare",
-                        lambda peer: tuning.Prepared(peer, None, "graph"))
+    monkeypatch.setattr(
+        bench.torch_peers, "prepare", lambda peer: tuning.Prepared(peer, None, "graph")
+    )
 
 
 def test_ours_and_its_peers(bench, timed_by_the_host, monkeypatch, tmp_path, capsys):
     """A right peer is timed in turns with ours; a wrong one, and one that refuses, are not."""
     import harness
+
     case = bench.bench_sizes.build("softmax 9x48 softmax", np, "float32")
     right = case.run()
 
     def refuse():
         raise RuntimeError("this backend takes no such shape\nat all")
 
-    monkeypatch.setattr(bench.torch_peers, "peers", lambda case: {
-        "torch eager": lambda: _LikeTorch(right), "torch flash": refuse,
-        "torch compiled": lambda: _LikeTorch(right * np.float32(1.5))})
+    monkeypatch.setattr(
+        bench.torch_peers,
+        "peers",
+        lambda case: {
+            "torch eager": lambda: _LikeTorch(right),
+            "torch flash": refuse,
+            "torch compiled": lambda: _LikeTorch(right * np.float32(1.5)),
+        },
+    )
     report = harness.Report(tmp_path / "rows.jsonl")
     for measure in (bench.measure, bench.measure_peers):
         measure(case, harness.host_timer, {"GB/s": 10.0}, report, 1.0)
@@ -173,14 +199,28 @@ def test_registers_of_the_largest_kernel(bench, monkeypatch):
     """Attention's gradients are three kernels, of which the first two only prepare and convert."""
     from tinygrad_llm.kernels import catalog
 
-    monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(cuda=types.SimpleNamespace(
-        Device=lambda: types.SimpleNamespace(compute_capability="90"))))
+    monkeypatch.setitem(
+        sys.modules,
+        "cupy",
+        types.SimpleNamespace(
+            cuda=types.SimpleNamespace(
+                Device=lambda: types.SimpleNamespace(compute_capability="90")
+            )
+        ),
+    )
     rows = [("forward", 234), ("backward_rows", 30), ("backward_one_pass", 255)]
-    monkeypatch.setattr(catalog, "measure", lambda calls, chips: [
-        ("", types.SimpleNamespace(name=f"attention_{name}_kernel", registers=registers))
-        for name, registers in rows])
-    found = {op: bench.registers_of(types.SimpleNamespace(op=op, shape="4x16x4096x64"))
-             for op in ("attention", "attention_backward", "no such kernel")}
+    monkeypatch.setattr(
+        catalog,
+        "measure",
+        lambda calls, chips: [
+            ("", types.SimpleNamespace(name=f"attention_{name}_kernel", registers=registers))
+            for name, registers in rows
+        ],
+    )
+    found = {
+        op: bench.registers_of(types.SimpleNamespace(op=op, shape="4x16x4096x64"))
+        for op in ("attention", "attention_backward", "no such kernel")
+    }
     assert found == {"attention": 234, "attention_backward": 255, "no such kernel": None}
 
 
@@ -235,9 +275,13 @@ def test_a_backend_that_refuses_costs_no_other_its_time(bench, monkeypatch, caps
 
 def test_sizes_are_those_of_the_real_step(bench):
     pieces = bench.bench_sizes.pieces("quick")
-    for piece in ("attention 32x12x1024x64 attention_backward", "layer_norm 32768x768 layer_norm",
-                  "cross_entropy 8192x50257x50304 cross_entropy",
-                  "head 8192x768x50257x50304 head_dx", "head 8192x768x50304x50304 head_dw"):
+    for piece in (
+        "attention 32x12x1024x64 attention_backward",
+        "layer_norm 32768x768 layer_norm",
+        "cross_entropy 8192x50257x50304 cross_entropy",
+        "head 8192x768x50257x50304 head_dx",
+        "head 8192x768x50304x50304 head_dw",
+    ):
         assert piece in pieces
     assert len(set(pieces)) == len(pieces)
     assert bench.bench_sizes.of_the_step() == bench.bench_sizes.KNOWN
@@ -267,24 +311,34 @@ for name in pieces(sys.argv[1:], 2):
 
 def test_a_piece_that_breaks_its_worker_costs_only_itself(bench, tmp_path, capfd):
     import isolated
+
     script = tmp_path / "worker.py"
-    script.write_text(f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r})\n{WORKER}",
-                      encoding="utf-8")
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(BENCHMARKS)!r})\n{WORKER}", encoding="utf-8"
+    )
     names = ["one", "crash", "two", "hang", "error", "three four", "exit", "five"]
     lost = isolated.in_workers([str(script)], names)
-    assert lost == {"crash": "ended by signal 6", "hang": "ended with status 1",
-                    "error": isolated.GAVE_UP, "exit": "ended with status 3"}
+    assert lost == {
+        "crash": "ended by signal 6",
+        "hang": "ended with status 1",
+        "error": isolated.GAVE_UP,
+        "exit": "ended with status 3",
+    }
     said = capfd.readouterr().out
     assert [line for line in said.splitlines() if line.startswith("at")] == [
-        f"at {name}" for name in names]
+        f"at {name}" for name in names
+    ]
 
 
 def test_workers_that_cannot_begin_are_not_tried_again_and_again(bench, tmp_path):
     import isolated
+
     script = tmp_path / "worker.py"
     begun = tmp_path / "begun"
-    script.write_text(f"with open({str(begun)!r}, 'a') as file: file.write('x')\nraise ImportError",
-                      encoding="utf-8")
+    script.write_text(
+        f"with open({str(begun)!r}, 'a') as file: file.write('x')\nraise ImportError",
+        encoding="utf-8",
+    )
     lost = isolated.in_workers([str(script)], ["one", "two"])
     assert lost == dict.fromkeys(["one", "two"], "not begun: ended with status 1")
     assert begun.read_text(encoding="utf-8") == "x"

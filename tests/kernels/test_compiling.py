@@ -15,8 +15,11 @@ from tests.kernels.conftest import DTYPES
 from tinygrad_llm import kernels
 
 CHIPS = (80, 90, 100)
-ATTENTION = {"attention_forward_kernel", "attention_backward_keys_kernel",
-             "attention_backward_queries_kernel"}
+ATTENTION = {
+    "attention_forward_kernel",
+    "attention_backward_keys_kernel",
+    "attention_backward_queries_kernel",
+}
 MULTIPLY = {*ATTENTION, "attention_backward_one_pass_kernel"}  # the last: 16-bit, from sm_90
 # Exact and ragged for each width of a tile: 16, 32, 64, 128, 256. Others are rounded up to 16.
 HEAD_SIZES = (16, 32, 48, 64, 96, 128, 144, 208, 256)
@@ -28,14 +31,18 @@ def _check(rows):
     misfits = [(name, r) for name, r in rows if not r.fits]
     assert not misfits, f"registers spill, or shared memory does not suffice: {misfits}"
     # a kernel of a few registers is one that the compiler has thrown away
-    odd = [(name, r) for name, r in rows
-           if (r.name in MULTIPLY) != r.matrix_units or (r.matrix_units and r.registers < 32)]
+    odd = [
+        (name, r)
+        for name, r in rows
+        if (r.name in MULTIPLY) != r.matrix_units or (r.matrix_units and r.registers < 32)
+    ]
     assert not odd, f"matrix units: {odd}"
 
 
 @pytest.mark.parametrize("chip", CHIPS)
-@pytest.mark.parametrize(("dtype", "heads"), [("bfloat16", (64, 128)), ("float16", (64,)),
-                                              ("float32", (64, 128))])
+@pytest.mark.parametrize(
+    ("dtype", "heads"), [("bfloat16", (64, 128)), ("float16", (64,)), ("float32", (64, 128))]
+)
 def test_no_kernel_spills_in_its_default_configuration(chip, dtype, heads):
     rows = kernels.resource_table((chip,), dtype, heads)
     _check(rows)
@@ -51,8 +58,9 @@ def test_attention_of_every_head_size(chip, dtype, causal):
     _check(catalog.measure(catalog.attention_launches(dtype, HEAD_SIZES, causal), (chip,)))
 
 
-@pytest.mark.parametrize(("chip", "dtype", "d"), [(86, "bfloat16", 128), (120, "bfloat16", 256),
-                                                  (89, "float32", 64)])
+@pytest.mark.parametrize(
+    ("chip", "dtype", "d"), [(86, "bfloat16", 128), (120, "bfloat16", 256), (89, "float32", 64)]
+)
 def test_smaller_chips_take_smaller_tiles(chip, dtype, d):
     """99 KiB of shared memory in place of 163 or 227."""
     _check(catalog.measure(catalog.attention_launches(dtype, (d,)), (chip,)))
@@ -74,15 +82,23 @@ def test_some_tile_fits_every_chip(chip, itemsize):
     for kernel in ("forward", "keys", "queries", *(["described"] if itemsize == 2 else [])):
         for d in range(1, 257):
             for dropout in (False, True):
-                assert _attention_configs._fitting(kernel, itemsize, d, chip,
-                                                   _runtime.SHARED_MEMORY[chip], dropout)
+                assert _attention_configs._fitting(
+                    kernel, itemsize, d, chip, _runtime.SHARED_MEMORY[chip], dropout
+                )
 
 
-@pytest.mark.parametrize(("chip", "kernel", "d", "dtype"), [
-    (90, "described", 128, "bfloat16"), (90, "keys", 64, "bfloat16"), (100, "keys", 128, "float16"),
-    (80, "queries", 256, "bfloat16"), (90, "queries", 64, "float32"),
-    (90, "forward", 256, "float32"), (80, "forward", 64, "bfloat16"),
-])
+@pytest.mark.parametrize(
+    ("chip", "kernel", "d", "dtype"),
+    [
+        (90, "described", 128, "bfloat16"),
+        (90, "keys", 64, "bfloat16"),
+        (100, "keys", 128, "float16"),
+        (80, "queries", 256, "bfloat16"),
+        (90, "queries", 64, "float32"),
+        (90, "forward", 256, "float32"),
+        (80, "forward", 64, "bfloat16"),
+    ],
+)
 def test_shared_bytes(chip, kernel, d, dtype):
     """What is said of the shared memory of a tile is no less than what the compiler takes."""
     q, itemsize = np.zeros((1, 1, 256, d), DTYPES[dtype]), DTYPES[dtype].itemsize
@@ -93,7 +109,7 @@ def test_shared_bytes(chip, kernel, d, dtype):
         kernels.attention(q, q, q)
         kernels.attention_backward(q, q, q, q, q, lse, deterministic=True)
     name = "forward" if kernel == "described" else kernel
-    shared, = (c.metadata.shared for c in compiled if name in c.metadata.name)
+    (shared,) = (c.metadata.shared for c in compiled if name in c.metadata.name)
     assert shared <= _attention_configs.shared_bytes(kernel, tile, itemsize, generation)
 
 
@@ -107,8 +123,12 @@ def test_no_pipelined_float32_product_is_split_between_warp_groups(d):
     split = re.compile(r"(#mma\d*) = #ttg.nvidia_mma<{versionMajor = 3,[^}]*warpsPerCTA = .4, 2.")
     for kernel in compiled:
         code = kernel.asm["ttgir"]
-        products = [line for layout in split.findall(code) for line in code.splitlines()
-                    if f"xf32, {layout}>" in line and "warp_group_dot " in line]
+        products = [
+            line
+            for layout in split.findall(code)
+            for line in code.splitlines()
+            if f"xf32, {layout}>" in line and "warp_group_dot " in line
+        ]
         assert not products or kernel.metadata.num_stages == 1, kernel.metadata.name
 
 
@@ -121,8 +141,11 @@ def test_every_kernel_of_the_package_is_in_the_catalog():
     for module in pkgutil.iter_modules(kernels.__path__):
         if module.name.endswith("_kernel") or module.name == "_common":
             found = vars(importlib.import_module(f"{kernels.__name__}.{module.name}"))
-            defined |= {name for name, value in found.items()
-                        if name.endswith("_kernel") and type(value).__name__ == "JITFunction"}
+            defined |= {
+                name
+                for name, value in found.items()
+                if name.endswith("_kernel") and type(value).__name__ == "JITFunction"
+            }
     compiled = set()
     for call in catalog.launches().values():
         with _names_only(compiled):
@@ -146,10 +169,12 @@ class _names_only:
 def test_a_spill_is_noticed():
     """A tile too wide for the registers of one warp must show as stack."""
     from tinygrad_llm.kernels.softmax_kernel import softmax_forward_kernel
+
     x = np.zeros((4, 8192), np.float32)
     with kernels.compile_only(90) as compiled:
-        kernels.launch(softmax_forward_kernel, (1,), x, x, 4, 8192, 8192, ROWS=1, COLUMNS=8192,
-                       num_warps=1)
+        kernels.launch(
+            softmax_forward_kernel, (1,), x, x, 4, 8192, 8192, ROWS=1, COLUMNS=8192, num_warps=1
+        )
     row = kernels.resources(compiled[0])
     assert row.stack > 0
     assert not row.fits

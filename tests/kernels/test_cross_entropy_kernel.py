@@ -58,7 +58,8 @@ def test_ignored_rows_give_zero_whatever_they_hold(device):
     targets[:] = (3, 7, 3, 7)
     logits[1] = np.nan
     losses, dx = kernels.cross_entropy_with_gradient(
-        device.put(logits), device.put(targets), 1.0, ignore_index=7)
+        device.put(logits), device.put(targets), 1.0, ignore_index=7
+    )
     assert device.get(losses)[1] == 0
     assert not device.get(dx)[[1, 3]].any()
     assert device.get(dx)[[0, 2]].all()
@@ -90,8 +91,10 @@ def test_a_target_out_of_range_gives_nan_and_touches_no_other_memory(device):
 
 
 # The classes end within a block, at its end, and in a block before the padding's last column.
-@pytest.mark.parametrize(("classes", "width"), [
-    (2, 16), (31, 64), (50, 50), (64, 128), (8190, 8256), (8192, 8200), (9001, 9024)])
+@pytest.mark.parametrize(
+    ("classes", "width"),
+    [(2, 16), (31, 64), (50, 50), (64, 128), (8190, 8256), (8192, 8200), (9001, 9024)],
+)
 def test_columns_beyond_the_classes_may_hold_anything_and_get_zeros(device, dtype, classes, width):
     logits, targets = _draw(device, (5,), classes, dtype)
     padded = np.full((5, width), np.nan, logits.dtype)
@@ -102,7 +105,8 @@ def test_columns_beyond_the_classes_may_hold_anything_and_get_zeros(device, dtyp
     got, lse = kernels.cross_entropy(moved, where, classes=classes)
     device.check(got, losses, "float32", factor=5)
     separate = kernels.cross_entropy_backward(
-        moved, where, lse, device.put(np.ones(1, np.float32)), classes=classes)
+        moved, where, lse, device.put(np.ones(1, np.float32)), classes=classes
+    )
     again, in_place = kernels.cross_entropy_with_gradient(moved, where, 1.0, classes=classes)
     np.testing.assert_array_equal(device.get(again), device.get(got))
     for gradient in (separate, in_place):
@@ -129,7 +133,8 @@ def test_padded_rows_are_read_and_written_16_bytes_at_a_time(classes):
 def test_a_target_among_the_padding_is_out_of_range(device):
     logits = device.normal((2, 64))
     losses, dx = kernels.cross_entropy_with_gradient(
-        device.put(logits), device.put(np.array([49, 50])), classes=50)
+        device.put(logits), device.put(np.array([49, 50])), classes=50
+    )
     np.testing.assert_array_equal(np.isnan(device.get(losses)), [False, True])
     np.testing.assert_array_equal(np.isnan(device.get(dx)).any(1), [False, True])
     assert not device.get(dx)[:, 50:].any()
@@ -170,7 +175,7 @@ def test_linear_cross_entropy(device, dtype, chunk_rows, with_bias):
     loss, *gradients = kernels.linear_cross_entropy(*map(device.put, case), chunk_rows=chunk_rows)
     wanted_loss, *wanted = _linear_reference(*case)
     _check_loss(device, loss, wanted_loss, dtype)
-    for ours, exact in zip(gradients[:2 + with_bias], wanted, strict=False):
+    for ours, exact in zip(gradients[: 2 + with_bias], wanted, strict=False):
         device.check(ours, exact, dtype, factor=3)
     assert with_bias or gradients[2] is None
 
@@ -182,15 +187,19 @@ def test_rows_of_the_weight_beyond_the_classes_do_not_count(device, dtype, chunk
     table = np.concatenate([weight, device.normal((3, 24), dtype)])
     dw = device.put(np.full((64, 24), np.nan, np.float32))  # is overwritten
     loss, dx, got, db = kernels.linear_cross_entropy(
-        *map(device.put, (x, table, targets, bias)), chunk_rows=chunk_rows, classes=61, dw=dw)
+        *map(device.put, (x, table, targets, bias)), chunk_rows=chunk_rows, classes=61, dw=dw
+    )
     assert got is dw
     wanted_loss, *wanted = _linear_reference(x, weight, targets, bias)
     _check_loss(device, loss, wanted_loss, dtype)
-    for ours, exact in zip((dx, dw[:61].astype(x.dtype), db)[:2 + with_bias], wanted, strict=False):
+    for ours, exact in zip(
+        (dx, dw[:61].astype(x.dtype), db)[: 2 + with_bias], wanted, strict=False
+    ):
         device.check(ours, exact, dtype, factor=3)
     assert not device.get(dw)[61:].any()
     without, *_ = kernels.linear_cross_entropy(
-        *map(device.put, (x, table, targets, bias)), classes=61, needs_gradient=False)
+        *map(device.put, (x, table, targets, bias)), classes=61, needs_gradient=False
+    )
     _check_loss(device, without, wanted_loss, dtype)
 
 
@@ -211,7 +220,8 @@ def test_an_infinity_does_not_stay_behind_the_weights_gradient(device):
     table, dw = np.concatenate([weight, weight[:3] * 0]), np.empty((64, 24), np.float32)
     with np.errstate(invalid="ignore"):
         _, _, dw, _ = kernels.linear_cross_entropy(
-            *map(device.put, (x, table, targets)), classes=61, dw=device.put(dw))
+            *map(device.put, (x, table, targets)), classes=61, dw=device.put(dw)
+        )
     assert np.isnan(device.get(dw)[:61]).any()
     assert not device.get(dw)[61:].any()
 
@@ -220,8 +230,9 @@ def test_linear_cross_entropy_without_gradient_and_with_nothing_to_count(device)
     x, weight = device.normal((4, 8)), device.normal((10, 8))
     targets = np.array([1, 2, 3, 4])
     moved = device.put(x), device.put(weight)
-    loss, *gradients = kernels.linear_cross_entropy(*moved, device.put(targets),
-                                                    needs_gradient=False)
+    loss, *gradients = kernels.linear_cross_entropy(
+        *moved, device.put(targets), needs_gradient=False
+    )
     expected, _ = reference.cross_entropy(x.astype(np.float64) @ weight.T, targets)
     device.check(loss, np.array(expected.mean()), "float32")
     assert gradients == [None, None, None]
@@ -231,11 +242,18 @@ def test_linear_cross_entropy_without_gradient_and_with_nothing_to_count(device)
     assert not device.get(dw).any()
 
 
-@pytest.mark.parametrize(("logits", "targets", "words"), [
-    (np.ones((2, 3), np.float32), np.zeros((2, 1), np.int64), r"targets must have shape \(2,\)"),
-    (np.ones((2, 3), np.float32), np.zeros(2), "int32 or int64, got an array of float64"),
-    (np.ones((2, 0), np.float32), np.zeros(2, np.int64), "at least one class"),
-])
+@pytest.mark.parametrize(
+    ("logits", "targets", "words"),
+    [
+        (
+            np.ones((2, 3), np.float32),
+            np.zeros((2, 1), np.int64),
+            r"targets must have shape \(2,\)",
+        ),
+        (np.ones((2, 3), np.float32), np.zeros(2), "int32 or int64, got an array of float64"),
+        (np.ones((2, 0), np.float32), np.zeros(2, np.int64), "at least one class"),
+    ],
+)
 def test_refusals(logits, targets, words):
     with pytest.raises(kernels.KernelError, match="cross_entropy: .*" + words):
         kernels.cross_entropy(logits, targets)
@@ -245,19 +263,25 @@ def test_refusals(logits, targets, words):
 def test_classes_are_columns(classes):
     logits, targets = np.ones((2, 3), np.float32), np.zeros(2, np.int64)
     row = np.ones(2, np.float32)
-    for kernel, more in ((kernels.cross_entropy, ()), (kernels.cross_entropy_with_gradient, ()),
-                         (kernels.cross_entropy_backward, (row, row))):
+    for kernel, more in (
+        (kernels.cross_entropy, ()),
+        (kernels.cross_entropy_with_gradient, ()),
+        (kernels.cross_entropy_backward, (row, row)),
+    ):
         with pytest.raises(kernels.KernelError, match=rf"classes must be 1 \.\. 3.*got {classes}"):
             kernel(logits, targets, *more, classes=classes)
     with pytest.raises(kernels.KernelError, match=r"classes must be 1 \.\. 3, the rows of weight"):
         kernels.linear_cross_entropy(logits, np.ones((3, 3), np.float32), targets, classes=classes)
 
 
-@pytest.mark.parametrize(("dw", "words"), [
-    (np.ones((3, 3), np.float16), "dw must be C-contiguous float32"),
-    (np.ones((3, 3), np.float32).T, "dw must be C-contiguous float32"),
-    (np.ones((2, 3), np.float32), r"dw must have shape \(3, 3\), got \(2, 3\)"),
-])
+@pytest.mark.parametrize(
+    ("dw", "words"),
+    [
+        (np.ones((3, 3), np.float16), "dw must be C-contiguous float32"),
+        (np.ones((3, 3), np.float32).T, "dw must be C-contiguous float32"),
+        (np.ones((2, 3), np.float32), r"dw must have shape \(3, 3\), got \(2, 3\)"),
+    ],
+)
 def test_refused_places_for_the_weights_gradient(dw, words):
     x = np.ones((2, 3), np.float32)
     with pytest.raises(kernels.KernelError, match=words):
@@ -266,5 +290,6 @@ def test_refused_places_for_the_weights_gradient(dw, words):
 
 def test_linear_cross_entropy_refuses_two_dtypes():
     with pytest.raises(kernels.KernelError, match="x is float16 and weight is float32"):
-        kernels.linear_cross_entropy(np.ones((2, 3), np.float16), np.ones((5, 3), np.float32),
-                                     np.zeros(2, np.int64))
+        kernels.linear_cross_entropy(
+            np.ones((2, 3), np.float16), np.ones((5, 3), np.float32), np.zeros(2, np.int64)
+        )

@@ -17,18 +17,19 @@ def played(monkeypatch):
     state = types.SimpleNamespace(calls=[], stream=7, status=0, pool=1000)
     cupy = types.ModuleType("cupy")
     cupy.empty = lambda size, dtype: types.SimpleNamespace(
-        data=types.SimpleNamespace(ptr=(state.pool or 0) + state.stream))
+        data=types.SimpleNamespace(ptr=(state.pool or 0) + state.stream)
+    )
     cupy.cuda = types.SimpleNamespace(
         runtime=types.SimpleNamespace(getDevice=lambda: 0),
         get_current_stream=lambda: types.SimpleNamespace(ptr=state.stream),
-        using_allocator=lambda pool: using(pool))
+        using_allocator=lambda pool: using(pool),
+    )
 
     @contextlib.contextmanager
     def using(pool):
         before, state.pool = state.pool, pool
         yield
         state.pool = before
-
 
     def function(name):
         def call(*arguments):
@@ -37,6 +38,7 @@ def played(monkeypatch):
                 ctypes.cast(arguments[0], ctypes.POINTER(ctypes.c_void_p))[0] = 42
             state.calls.append((name, arguments[:2]))
             return state.status
+
         return call
 
     monkeypatch.setitem(sys.modules, "cupy", cupy)

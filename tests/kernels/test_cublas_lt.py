@@ -109,10 +109,11 @@ def test_two_threads_do_not_set_each_other_s_bias(library):
     library.before_product = both.wait  # both have set their pointer when the first one computes
     found = {}
     threads = [
-        threading.Thread(target=lambda i=i, b=b: found.update(
-            {i: cublas_lt.linear_with_bias(x, w, b).host}))
+        threading.Thread(
+            target=lambda i=i, b=b: found.update({i: cublas_lt.linear_with_bias(x, w, b).host})
+        )
         for i, b in enumerate(biases)
-    ]  # fmt: skip
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -176,10 +177,14 @@ def test_a_size_without_an_algorithm_is_asked_for_once(monkeypatch):
     assert cublas_lt.linear_with_bias(*draw(np.float16, (4, 8), (3, 8), (3,))[1]) is not None
 
 
-@pytest.mark.parametrize(("library", "reason"), [
-    (Library(wrong=0.5), "off by 0.0"), (Library(wrong=np.nan), "off by inf"),
-    (Library(refuses=lambda *told: True), "status 15"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("library", "reason"),
+    [
+        (Library(wrong=0.5), "off by 0.0"),
+        (Library(wrong=np.nan), "off by inf"),
+        (Library(refuses=lambda *told: True), "status 15"),
+    ],
+)
 def test_a_library_that_fails_the_trial_is_not_used(monkeypatch, library, reason):
     use(monkeypatch, library)
     assert cublas_lt.linear_with_bias(*draw(np.float16, (5, 8), (3, 8), (3,))[1]) is None
@@ -215,6 +220,7 @@ def test_the_fault_of_the_stand_in_is_seen():
     library.objects[1] = ("MatmulDesc", {8: 24})
     library.asked[1] = dict.fromkeys((5, 6, 7, 8), 1)
     number = np.array([99], np.uint64)
-    library.cublasLtMatmul(0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, number.ctypes.data, 0,
-                           _cublas_lt.WORKSPACE, 0x51)  # fmt: skip
+    library.cublasLtMatmul(
+        0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, number.ctypes.data, 0, _cublas_lt.WORKSPACE, 0x51
+    )
     assert library.mistakes == ["misaligned address"]

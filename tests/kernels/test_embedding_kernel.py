@@ -40,8 +40,9 @@ def test_ids_out_of_range(device):
     y = device.get(kernels.embedding(device.put(ids), device.put(weight)))
     np.testing.assert_array_equal(np.isnan(y).all(1), [False, True, True, False])
     for deterministic in (True, False):
-        dw = kernels.embedding_backward(device.put(np.ones((4, 6), np.float32)), device.put(ids),
-                                        4, deterministic)
+        dw = kernels.embedding_backward(
+            device.put(np.ones((4, 6), np.float32)), device.put(ids), 4, deterministic
+        )
         np.testing.assert_array_equal(device.get(dw)[:, 0], [1, 0, 0, 1])
 
 
@@ -57,5 +58,10 @@ def test_refusals():
     with pytest.raises(kernels.KernelError, match="ids must be an array of int32 or int64"):
         kernels.embedding(np.ones(3), weight)
     with pytest.raises(kernels.KernelError, match="atomics add onto float32"):
-        kernels.embedding_backward(np.ones((3, 6), np.float16), np.zeros(3, np.int64), 4, False,
-                                   out=np.zeros((4, 6), np.float16))
+        kernels.embedding_backward(
+            np.ones((3, 6), np.float16),
+            np.zeros(3, np.int64),
+            4,
+            False,
+            out=np.zeros((4, 6), np.float16),
+        )

@@ -38,8 +38,9 @@ def test_far_tails_neither_overflow_nor_lose_the_sign(device, approximate):
     x = np.array([[-1e4, -50.0, -0.0, 0.0, 50.0, 1e4]], np.float32)
     y = device.get(kernels.bias_gelu(device.put(x), None, approximate))
     np.testing.assert_array_equal(y, [[0, 0, 0, 0, 50, 1e4]])
-    dx, _ = kernels.bias_gelu_backward(device.put(np.ones_like(x)), device.put(x), None,
-                                       approximate)
+    dx, _ = kernels.bias_gelu_backward(
+        device.put(np.ones_like(x)), device.put(x), None, approximate
+    )
     np.testing.assert_allclose(device.get(dx), [[0, 0, 0.5, 0.5, 1, 1]], atol=1e-7)
 
 

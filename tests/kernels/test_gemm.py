@@ -19,11 +19,18 @@ def test_every_transposition_and_accumulation(device, dtype, batch):
         b = device.normal((*batch, *((6, 5) if transpose_b else (5, 6))), dtype)
         start = device.normal((*batch, 7, 6))
         a64, b64 = a.astype(np.float64), b.astype(np.float64)
-        product = ((a64.swapaxes(-1, -2) if transpose_a else a64)
-                   @ (b64.swapaxes(-1, -2) if transpose_b else b64))
+        product = (a64.swapaxes(-1, -2) if transpose_a else a64) @ (
+            b64.swapaxes(-1, -2) if transpose_b else b64
+        )
         out = device.put(start.copy())
-        kernels.matmul(device.put(a), device.put(b), out, transpose_a=transpose_a,
-                       transpose_b=transpose_b, accumulate=accumulate)
+        kernels.matmul(
+            device.put(a),
+            device.put(b),
+            out,
+            transpose_a=transpose_a,
+            transpose_b=transpose_b,
+            accumulate=accumulate,
+        )
         device.check(out, product + accumulate * start.astype(np.float64), "float32")
 
 
@@ -36,22 +43,24 @@ def test_output_in_the_dtype_of_the_inputs(device, dtype):
 def test_empty_and_inner_axis_of_length_zero(device):
     a, b = device.put(np.empty((3, 0), np.float32)), device.put(np.empty((0, 4), np.float32))
     assert not device.get(kernels.matmul(a, b)).any()
-    assert kernels.matmul(device.put(np.empty((0, 3), np.float32)),
-                          device.put(np.ones((3, 4), np.float32))).shape == (0, 4)
+    assert kernels.matmul(
+        device.put(np.empty((0, 3), np.float32)), device.put(np.ones((3, 4), np.float32))
+    ).shape == (0, 4)
 
 
-@pytest.mark.parametrize(("b", "keywords", "words"), [
-    (np.ones((4, 5), np.float32), {}, "do not fit: 3 columns of op.a. against 4 rows"),
-    (np.ones((3, 5), np.float16), {}, "a is float32 and b is float16"),
-    (np.ones((1, 3, 5), np.float32), {}, "equal leading axes"),
-    (np.ones((3, 5), np.float32), {"accumulate": True}, "out, which is missing"),
-    (np.ones((3, 5), np.float32), {"out": np.ones((2, 4), np.float32)}, "out must have shape"),
-])
+@pytest.mark.parametrize(
+    ("b", "keywords", "words"),
+    [
+        (np.ones((4, 5), np.float32), {}, "do not fit: 3 columns of op.a. against 4 rows"),
+        (np.ones((3, 5), np.float16), {}, "a is float32 and b is float16"),
+        (np.ones((1, 3, 5), np.float32), {}, "equal leading axes"),
+        (np.ones((3, 5), np.float32), {"accumulate": True}, "out, which is missing"),
+        (np.ones((3, 5), np.float32), {"out": np.ones((2, 4), np.float32)}, "out must have shape"),
+    ],
+)
 def test_refusals(b, keywords, words):
     with pytest.raises(kernels.KernelError, match="matmul: .*" + words):
         kernels.matmul(np.ones((2, 3), np.float32), b, **keywords)
-
-
 
 
 class _HostArray:
@@ -67,8 +76,9 @@ class _HostArray:
 
 def _column_major(address, rows, columns, leading):
     """The matrix that cuBLAS sees at an address."""
-    values = np.ctypeslib.as_array(ctypes.cast(address, ctypes.POINTER(ctypes.c_float)),
-                                   ((columns - 1) * leading + rows,))
+    values = np.ctypeslib.as_array(
+        ctypes.cast(address, ctypes.POINTER(ctypes.c_float)), ((columns - 1) * leading + rows,)
+    )
     return np.lib.stride_tricks.as_strided(values, (rows, columns), (4, 4 * leading))
 
 
@@ -76,8 +86,9 @@ def _number(address):
     return ctypes.cast(address, ctypes.POINTER(ctypes.c_float))[0]
 
 
-def _gemm_ex(ta, tb, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc,
-             compute, algorithm):
+def _gemm_ex(
+    ta, tb, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc, compute, algorithm
+):
     """What the documentation of cublasGemmEx says, in NumPy."""
     left = _column_major(a, *((k, m) if ta else (m, k)), lda)
     right = _column_major(b, *((n, k) if tb else (k, n)), ldb)
@@ -86,12 +97,51 @@ def _gemm_ex(ta, tb, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_
     result[...] = product + (_number(beta) * result if _number(beta) else 0)
 
 
-def _gemm_strided(ta, tb, m, n, k, alpha, a, a_type, lda, stride_a, b, b_type, ldb,
-                  stride_b, beta, c, c_type, ldc, stride_c, batch, compute, algorithm):
+def _gemm_strided(
+    ta,
+    tb,
+    m,
+    n,
+    k,
+    alpha,
+    a,
+    a_type,
+    lda,
+    stride_a,
+    b,
+    b_type,
+    ldb,
+    stride_b,
+    beta,
+    c,
+    c_type,
+    ldc,
+    stride_c,
+    batch,
+    compute,
+    algorithm,
+):
     for i in range(batch):
-        _gemm_ex(ta, tb, m, n, k, alpha, a + 4 * stride_a * i, a_type, lda,
-                 b + 4 * stride_b * i, b_type, ldb, beta, c + 4 * stride_c * i, c_type, ldc,
-                 compute, algorithm)
+        _gemm_ex(
+            ta,
+            tb,
+            m,
+            n,
+            k,
+            alpha,
+            a + 4 * stride_a * i,
+            a_type,
+            lda,
+            b + 4 * stride_b * i,
+            b_type,
+            ldb,
+            beta,
+            c + 4 * stride_c * i,
+            c_type,
+            ldc,
+            compute,
+            algorithm,
+        )
 
 
 @pytest.fixture
@@ -134,8 +184,10 @@ def test_what_cublas_is_asked_for(cublas, batch):
         a = rng.standard_normal((*batch, *((5, 7) if transpose_a else (7, 5))))
         b = rng.standard_normal((*batch, *((6, 5) if transpose_b else (5, 6))))
         out = _HostArray(rng.standard_normal((*batch, 7, 6)))
-        expected = ((a.swapaxes(-1, -2) if transpose_a else a)
-                    @ (b.swapaxes(-1, -2) if transpose_b else b) + accumulate * out.array)
-        gemm._on_gpu(_HostArray(a), _HostArray(b), out, transpose_a, transpose_b, accumulate,
-                     tf32=False)
+        expected = (a.swapaxes(-1, -2) if transpose_a else a) @ (
+            b.swapaxes(-1, -2) if transpose_b else b
+        ) + accumulate * out.array
+        gemm._on_gpu(
+            _HostArray(a), _HostArray(b), out, transpose_a, transpose_b, accumulate, tf32=False
+        )
         np.testing.assert_allclose(out.array, expected, rtol=1e-4, atol=1e-5)

@@ -24,11 +24,18 @@ def folder(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("command", ["-m pytest -q -p no:cacheprovider test_rms_norm.py",
-                                     "resources.py"])
+@pytest.mark.parametrize(
+    "command", ["-m pytest -q -p no:cacheprovider test_rms_norm.py", "resources.py"]
+)
 def test_the_commands_of_the_guide_work(folder, command):
-    done = subprocess.run([sys.executable, *command.split()], cwd=folder, capture_output=True,
-                          text=True, timeout=300, env={**os.environ, "PYTHONPATH": ""})
+    done = subprocess.run(
+        [sys.executable, *command.split()],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": ""},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "7 passed" in done.stdout or "rms_norm_kernel" in done.stdout
 

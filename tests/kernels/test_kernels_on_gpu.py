@@ -46,8 +46,12 @@ def test_the_thin_path_sees_new_addresses_and_sizes(gpu):
 
 def test_a_graph_replays_with_what_stands_in_device_memory(gpu):
     """AdamW with rate, step, clip factor and dropout key in device memory, captured once."""
-    state = [gpu.normal((5000,)), gpu.normal((5000,)), np.zeros(5000, np.float32),
-             np.zeros(5000, np.float32)]
+    state = [
+        gpu.normal((5000,)),
+        gpu.normal((5000,)),
+        np.zeros(5000, np.float32),
+        np.zeros(5000, np.float32),
+    ]
     p, g, m, v = map(gpu.put, state)
     lr, step = gpu.put(np.array([0.1], np.float32)), gpu.put(np.array([1], np.int32))
     key = gpu.put(np.array([1, 2], np.uint32))
@@ -70,8 +74,18 @@ def test_a_graph_replays_with_what_stands_in_device_memory(gpu):
         keep = reference.keep((number, 7), np.arange(5000), 0.5)
         gradient = np.where(keep, expected[1].astype(np.float64) * 2, 0)
         gradient *= min(1, 1 / (np.linalg.norm(gradient) + 1e-6))
-        new = reference.adamw(expected[0], gradient, expected[2], expected[3], 0.1 / number,
-                              number, (0.9, 0.999), 1e-8, 0.01, 1.0)
+        new = reference.adamw(
+            expected[0],
+            gradient,
+            expected[2],
+            expected[3],
+            0.1 / number,
+            number,
+            (0.9, 0.999),
+            1e-8,
+            0.01,
+            1.0,
+        )
         expected = [new[0], expected[1], new[1], new[2]]
     gpu.check(p, expected[0], "float32", factor=10)
 
@@ -99,18 +113,21 @@ def test_attention_is_tuned_and_the_choice_kept(gpu, tmp_path, monkeypatch):
     o, lse = kernels.attention(*moved, True)
     *expected, _ = reference.attention(q, k, v, do, True)
     for deterministic in (False, True):
-        gradients = kernels.attention_backward(gpu.put(do), *moved, o, lse, True,
-                                               deterministic=deterministic)
+        gradients = kernels.attention_backward(
+            gpu.put(do), *moved, o, lse, True, deterministic=deterministic
+        )
         for actual, wanted in zip((o, *gradients), expected, strict=True):
             gpu.check(actual, wanted, "bfloat16", factor=2)
-    file, = tmp_path.glob("*.json")
+    (file,) = tmp_path.glob("*.json")
     kept = {name.split()[0] for name in tuning._load(file)}
     assert kept >= {"attention_backward_keys", "attention_backward_queries"}
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize(("t", "d", "causal"), [(2048, 64, True), (1000, 128, True),
-                                                (777, 256, False), (4096, 64, False)])
+@pytest.mark.parametrize(
+    ("t", "d", "causal"),
+    [(2048, 64, True), (1000, 128, True), (777, 256, False), (4096, 64, False)],
+)
 def test_long_attention(gpu, dtype, t, d, causal):
     q, k, v, do = (gpu.normal((1, 2, t, d), dtype) for _ in range(4))
     moved = [gpu.put(a) for a in (q, k, v)]
@@ -130,9 +147,12 @@ def test_the_same_bits_in_every_run(gpu):
     o, lse = kernels.attention(q, q, q, True)
 
     def sums():
-        return (*kernels.layer_norm_backward(dy, x, None, mean, rstd)[1:],
-                kernels.embedding_backward(dy, ids, 7), kernels.grad_norm(dy),
-                *kernels.attention_backward(q, q, q, q, o, lse, True, deterministic=True))
+        return (
+            *kernels.layer_norm_backward(dy, x, None, mean, rstd)[1:],
+            kernels.embedding_backward(dy, ids, 7),
+            kernels.grad_norm(dy),
+            *kernels.attention_backward(q, q, q, q, o, lse, True, deterministic=True),
+        )
 
     first = [a.get() for a in sums()]
     for _ in range(3):
@@ -160,5 +180,4 @@ def test_matrix_products_accumulate_in_float32(gpu, shape):
     out = cupy.zeros((m, n), "float32")
     for _ in range(2):
         kernels.matmul(gpu.put(a), gpu.put(b), out, accumulate=True)
-    gpu.check(out, 2 * a.astype(np.float64) @ b.astype(np.float64), "float32",
-              factor=math.sqrt(k))
+    gpu.check(out, 2 * a.astype(np.float64) @ b.astype(np.float64), "float32", factor=math.sqrt(k))

@@ -23,17 +23,38 @@ def stand_in(tmp_path_factory):
     """An environment in which libcuda.so.1 is fake_cuda.c."""
     folder = tmp_path_factory.mktemp("cuda")
     headers = Path(triton.__file__).parent / "backends" / "nvidia" / "include"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-w", f"-I{headers}", str(HERE / "fake_cuda.c"),
-                    "-o", str(folder / "libcuda.so.1")], check=True)
-    return {**os.environ, "LD_LIBRARY_PATH": str(folder), "TRITON_LIBCUDA_PATH": str(folder),
-            "TRITON_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": str(HERE.parents[1]),
-            "TINYGRAD_LLM_KERNEL_CACHE": str(folder / "choices")}
+    subprocess.run(
+        [
+            "gcc",
+            "-shared",
+            "-fPIC",
+            "-w",
+            f"-I{headers}",
+            str(HERE / "fake_cuda.c"),
+            "-o",
+            str(folder / "libcuda.so.1"),
+        ],
+        check=True,
+    )
+    return {
+        **os.environ,
+        "LD_LIBRARY_PATH": str(folder),
+        "TRITON_LIBCUDA_PATH": str(folder),
+        "TRITON_CACHE_DIR": str(folder / "cache"),
+        "PYTHONPATH": str(HERE.parents[1]),
+        "TINYGRAD_LLM_KERNEL_CACHE": str(folder / "choices"),
+    }
 
 
 @pytest.fixture(scope="module")
 def launched(stand_in):
-    done = subprocess.run([sys.executable, str(HERE / "launch_script.py")], env=stand_in,
-                          capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "launch_script.py")],
+        env=stand_in,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 

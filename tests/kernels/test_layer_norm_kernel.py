@@ -39,8 +39,9 @@ def test_residual_fused(device, dtype):
     exact_sum = x.astype(np.float64) + residual.astype(np.float64)
     device.check(s, exact_sum, dtype)
     device.check(y, reference.layer_norm(device.get(s), weight, bias), dtype)
-    dx, dw, db = kernels.layer_norm_backward(device.put(dy), s, device.put(weight), mean, rstd,
-                                             ds=device.put(ds))
+    dx, dw, db = kernels.layer_norm_backward(
+        device.put(dy), s, device.put(weight), mean, rstd, ds=device.put(ds)
+    )
     expected = reference.layer_norm_backward(dy, device.get(s), weight)
     device.check(dx, expected[0] + ds.astype(np.float64), dtype)
     device.check(dw, expected[1], dtype)
@@ -52,8 +53,9 @@ def test_the_sums_over_rows_come_without_rounding_where_asked(device):
     _, mean, rstd = kernels.layer_norm(device.put(x))
     arguments = device.put(dy), device.put(x), None, mean, rstd
     expected = reference.layer_norm_backward(dy, x, None)[1:]
-    for actual, exact in zip(kernels.layer_norm_backward(*arguments, sums_dtype="float32")[1:],
-                             expected, strict=True):
+    for actual, exact in zip(
+        kernels.layer_norm_backward(*arguments, sums_dtype="float32")[1:], expected, strict=True
+    ):
         device.check(actual, exact, "float32")
     for actual, exact in zip(kernels.layer_norm_backward(*arguments)[1:], expected, strict=True):
         device.check(actual, exact, "bfloat16")
@@ -92,14 +94,21 @@ def test_empty(device):
     assert not device.get(db).any()
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"weight": np.ones(7, np.float32)}, r"weight must have shape \(8,\), got \(7,\)"),
-    ({"bias": np.ones(8)}, "bias must be an array of float32"),
-    ({"x": np.ones((1, 40000), np.float32), "weight": None, "bias": None}, "at most 16384"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"weight": np.ones(7, np.float32)}, r"weight must have shape \(8,\), got \(7,\)"),
+        ({"bias": np.ones(8)}, "bias must be an array of float32"),
+        ({"x": np.ones((1, 40000), np.float32), "weight": None, "bias": None}, "at most 16384"),
+    ],
+)
 def test_refusals(change, words):
-    arguments = {"x": np.ones((2, 8), np.float32), "weight": np.ones(8, np.float32),
-                 "bias": np.ones(8, np.float32), **change}
+    arguments = {
+        "x": np.ones((2, 8), np.float32),
+        "weight": np.ones(8, np.float32),
+        "bias": np.ones(8, np.float32),
+        **change,
+    }
     with pytest.raises(kernels.KernelError, match="layer_norm: .*" + words):
         kernels.layer_norm(**arguments)
     assert kernels.layer_norm.supports(**arguments)

@@ -20,8 +20,15 @@ def expected(x, w, b, dy, outer, before):
     z = x @ w.T + b
     a, slope = reference.gelu(z, None, "tanh")
     dz = (dy @ outer) * slope
-    return {"y": z, "z": z, "a": a, "dz": dz, "db": dz.sum(0), "dW": before + dy.T @ x,
-            "db2": dy.sum(0)}
+    return {
+        "y": z,
+        "z": z,
+        "a": a,
+        "dz": dz,
+        "db": dz.sum(0),
+        "dW": before + dy.T @ x,
+        "db2": dy.sum(0),
+    }
 
 
 def computed(x, w, b, dy, outer, before):
@@ -155,10 +162,15 @@ def test_nothing_runs_beside_the_products(stand_in, fused):
     assert cublas_lt.why_not(0) is None
 
 
-@pytest.mark.parametrize(("refused", "beside"), [
-    (BIAS, ["matmul"]), (GELU_AUX_BIAS, ["bias_gelu"]),
-    (DGELU_BGRAD, ["matmul", "bias_gelu_backward"]), (BGRADB, ["matmul", "column_sum"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("refused", "beside"),
+    [
+        (BIAS, ["matmul"]),
+        (GELU_AUX_BIAS, ["bias_gelu"]),
+        (DGELU_BGRAD, ["matmul", "bias_gelu_backward"]),
+        (BGRADB, ["matmul", "column_sum"]),
+    ],
+)
 @pytest.mark.parametrize("sizes", [None, (40, 21), (24, 16)], ids=["all", "hidden", "weight"])
 def test_a_refused_product_is_computed_in_two_passes(stand_in, fused, refused, beside, sizes):
     """Refused in the trial, or only at the size of the layer."""
@@ -181,7 +193,11 @@ def test_measured_as_slower_means_not_used(stand_in, monkeypatch):
     monkeypatch.setattr(linear_products, "choose", lambda *args: {"fused": 0})
     library = Library()
     assert stand_in(library) == [
-        "bias_gelu", "matmul", "bias_gelu_backward", "matmul", "column_sum"
+        "bias_gelu",
+        "matmul",
+        "bias_gelu_backward",
+        "matmul",
+        "column_sum",
     ]
     assert set(library.epilogues) == {BIAS}
 

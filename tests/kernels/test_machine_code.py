@@ -70,7 +70,10 @@ def test_a_row_that_was_looked_up_belongs_to_its_table():
     ids, table = np.zeros(4, np.int64), np.zeros((9, 256), np.float32)
     found = read(gather_kernel, ids, table, table[0], COLUMNS=256)
     assert {(a.parameter, a.kind) for a in found.accesses} == {
-        ("Ids", "load"), ("W", "load"), ("Total", "atomic")}
+        ("Ids", "load"),
+        ("W", "load"),
+        ("Total", "atomic"),
+    }
 
 
 def test_blocks_through_descriptors_are_tensor_accesses():
@@ -83,7 +86,7 @@ def test_blocks_through_descriptors_are_tensor_accesses():
 
 def test_a_loop_and_what_is_in_it():
     x = np.zeros(4096, np.float32)
-    loop, = read(loop_kernel, x, x, 4096, BLOCK=512, num_warps=4).loops
+    (loop,) = read(loop_kernel, x, x, 4096, BLOCK=512, num_warps=4).loops
     assert loop.exponentials in {4, 8, 16}  # four elements a thread, once or several rounds at once
     assert loop.products == 0
     assert 20 < loop.instructions < 200
@@ -110,8 +113,15 @@ def test_a_round_with_a_choice_has_a_shortest_and_a_longest():
     """A branch over 7 instructions; and the same with the 7 moved behind the loop."""
     inside = code((9, "HGMMA"), ("branch", 17), (7, "FSEL"), (3, "FADD"), ("branch", 0))
     assert list(innermost_loops(inside)) == [Loop(14, 21, 9, 0)]
-    behind = code((9, "HGMMA"), ("branch", 15), (3, "FADD"), ("branch", 0), (1, "EXIT"),
-                  (7, "FSEL"), ("branch", 10, "always"))  # fmt: skip
+    behind = code(
+        (9, "HGMMA"),
+        ("branch", 15),
+        (3, "FADD"),
+        ("branch", 0),
+        (1, "EXIT"),
+        (7, "FSEL"),
+        ("branch", 10, "always"),
+    )
     behind[14] = behind[14]._replace(leaves=True)
     assert list(innermost_loops(behind)) == [Loop(14, 22, 9, 0)]
 
@@ -142,19 +152,22 @@ def test_spills_show():
     assert found.counts.keys() & {"STL", "STL.64", "STL.128"}
 
 
-@pytest.mark.parametrize(("registers", "threads", "shared", "programs"), [
-    (32, 1024, 0, 2),  # all 65536 registers, and all 2048 threads
-    (33, 1024, 0, 1),  # 40 are handed out
-    (64, 1024, 0, 1),
-    (65, 1024, 0, 0),
-    (255, 256, 0, 1),
-    (128, 256, 0, 2),
-    (16, 32, 0, 32),  # more programs there are not
-    (16, 64, 0, 32),
-    (16, 256, 0, 8),  # 2048 threads
-    (32, 128, 113 << 10, 2),  # 1 KiB of each program's shared memory goes to CUDA
-    (32, 128, (113 << 10) + 1, 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("registers", "threads", "shared", "programs"),
+    [
+        (32, 1024, 0, 2),  # all 65536 registers, and all 2048 threads
+        (33, 1024, 0, 1),  # 40 are handed out
+        (64, 1024, 0, 1),
+        (65, 1024, 0, 0),
+        (255, 256, 0, 1),
+        (128, 256, 0, 2),
+        (16, 32, 0, 32),  # more programs there are not
+        (16, 64, 0, 32),
+        (16, 256, 0, 8),  # 2048 threads
+        (32, 128, 113 << 10, 2),  # 1 KiB of each program's shared memory goes to CUDA
+        (32, 128, (113 << 10) + 1, 1),
+    ],
+)
 def test_how_many_programs_fit_a_multiprocessor(registers, threads, shared, programs):
     """By the limits of compute capability 9.0 in the CUDA C++ Programming Guide."""
     assert programs_per_multiprocessor(90, registers, threads, shared) == programs

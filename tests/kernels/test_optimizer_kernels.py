@@ -13,8 +13,12 @@ SETTINGS = {"betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1}
 
 
 def _state(device, n, dtype="float32"):
-    return (device.normal((n,)), device.normal((n,), dtype), device.normal((n,)) * 0.1,
-            np.abs(device.normal((n,))) * 0.01)
+    return (
+        device.normal((n,)),
+        device.normal((n,), dtype),
+        device.normal((n,)) * 0.1,
+        np.abs(device.normal((n,))) * 0.01,
+    )
 
 
 @pytest.mark.parametrize(("n", "step"), [(1, 1), (5003, 1), (5003, 7), (300, 100_000)])
@@ -35,10 +39,17 @@ def test_adamw_reads_rate_step_and_clip_from_device_memory(device):
     state = _state(device, 999)
     moved = [device.put(a.copy()) for a in state]
     mask = (np.arange(999) % 3 == 0).astype(np.uint8)
-    on_device = {"lr": np.array([0.02], np.float32), "step": np.array([3], np.int32),
-                 "clip": np.array([0.5], np.float32)}
-    kernels.adamw(*moved, decay_mask=device.put(mask), **SETTINGS,
-                  **{name: device.put(value) for name, value in on_device.items()})
+    on_device = {
+        "lr": np.array([0.02], np.float32),
+        "step": np.array([3], np.int32),
+        "clip": np.array([0.5], np.float32),
+    }
+    kernels.adamw(
+        *moved,
+        decay_mask=device.put(mask),
+        **SETTINGS,
+        **{name: device.put(value) for name, value in on_device.items()},
+    )
     state = state[0], state[1] * 0.5, *state[2:]
     expected = reference.adamw(*state, 0.02, 3, *SETTINGS.values(), mask)
     device.check(moved[0], expected[0], "float32")
@@ -78,8 +89,12 @@ def test_a_tiny_norm_is_clipped_as_pytorch_does(device):
 
 
 def test_norm_over_a_list_of_arrays(device):
-    arrays = [device.normal((3, 5)), device.normal((4001,), "bfloat16"),
-              np.empty((0, 2), np.float32), device.normal((7, 2)).T]
+    arrays = [
+        device.normal((3, 5)),
+        device.normal((4001,), "bfloat16"),
+        np.empty((0, 2), np.float32),
+        device.normal((7, 2)).T,
+    ]
     total = np.sqrt(sum((a.astype(np.float64) ** 2).sum() for a in arrays))
     device.check(kernels.grad_norm([device.put(a) for a in arrays]), np.array(total), "float32")
 
@@ -101,16 +116,25 @@ def test_scale_in_place(device, dtype):
         device.check(moved, g.astype(np.float64) * 0.5, dtype)
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"parameters": np.ones(4, np.float16)}, "keep a float32 master copy"),
-    ({"parameters": np.ones((2, 2), np.float32)}, "must be a flat array"),
-    ({"gradients": np.ones(5, np.float32)}, "gradients must have shape"),
-    ({"step": 0}, "step counts from 1"),
-    ({"betas": (0.9, 1.0)}, r"betas must be in \[0, 1\)"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"parameters": np.ones(4, np.float16)}, "keep a float32 master copy"),
+        ({"parameters": np.ones((2, 2), np.float32)}, "must be a flat array"),
+        ({"gradients": np.ones(5, np.float32)}, "gradients must have shape"),
+        ({"step": 0}, "step counts from 1"),
+        ({"betas": (0.9, 1.0)}, r"betas must be in \[0, 1\)"),
+    ],
+)
 def test_adamw_refusals(change, words):
-    arguments = {"parameters": np.ones(4, np.float32), "gradients": np.ones(4, np.float32),
-                 "m": np.ones(4, np.float32), "v": np.ones(4, np.float32), "lr": 0.1, "step": 1}
+    arguments = {
+        "parameters": np.ones(4, np.float32),
+        "gradients": np.ones(4, np.float32),
+        "m": np.ones(4, np.float32),
+        "v": np.ones(4, np.float32),
+        "lr": 0.1,
+        "step": 1,
+    }
     with pytest.raises(kernels.KernelError, match="adamw: .*" + words):
         kernels.adamw(**{**arguments, **change})
 

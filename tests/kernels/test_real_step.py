@@ -51,16 +51,23 @@ def test_an_unknown_chip_is_refused(step_trace):
 
 # ---------------------------------------------------------------- the machine code
 def test_nothing_spills_and_everything_fits(compiled):
-    wrong = [(launch.kernel, launch.code) for launch in compiled.launches
-             if launch.code.spilled or not launch.code.programs
-             or launch.code.shared > _runtime.SHARED_MEMORY[CHIP]
-             or any(name.startswith(("LDL", "STL")) for name in launch.code.counts)]
+    wrong = [
+        (launch.kernel, launch.code)
+        for launch in compiled.launches
+        if launch.code.spilled
+        or not launch.code.programs
+        or launch.code.shared > _runtime.SHARED_MEMORY[CHIP]
+        or any(name.startswith(("LDL", "STL")) for name in launch.code.counts)
+    ]
     assert not wrong
 
 
 def test_memory_is_accessed_16_bytes_at_a_time(step_trace, compiled):
-    narrow = [(launch.kernel, access, launch.arrays[access.parameter])
-              for launch in compiled.launches for access in step_trace.too_narrow(launch)]
+    narrow = [
+        (launch.kernel, access, launch.arrays[access.parameter])
+        for launch in compiled.launches
+        for access in step_trace.too_narrow(launch)
+    ]
     assert not narrow
 
 
@@ -100,9 +107,12 @@ def test_a_narrow_access_is_noticed(step_trace, compiled):
 def test_what_may_be_narrow(step_trace, compiled):
     array = step_trace.Array
     rows = array((4096, 768), (768, 1), "bfloat16", 512)
-    arguments = {"X": rows, "W": array((768,), (1,), "bfloat16", 512),
-                 "Mean": array((4096,), (1,), "float32", 512),
-                 "Wide": replace(rows, dtype="float32")}
+    arguments = {
+        "X": rows,
+        "W": array((768,), (1,), "bfloat16", 512),
+        "Mean": array((4096,), (1,), "float32", 512),
+        "Wide": replace(rows, dtype="float32"),
+    }
 
     def judged(*accesses):
         code = replace(compiled.launches[0].code, accesses=accesses)
@@ -135,11 +145,15 @@ def test_each_block_launches_its_attention_once(compiled):
 def test_a_step_without_a_graph_launches_the_same_and_evaluation_a_part(step_trace, compiled):
     captured, plain, evaluation = (
         Counter({(x.kernel, str(x.arguments), str(x.options)): x.count for x in found.launches})
-        for found in (compiled, step_trace.trace(32, "plain"), step_trace.trace(32, "evaluation")))
+        for found in (compiled, step_trace.trace(32, "plain"), step_trace.trace(32, "evaluation"))
+    )
     extra = {kernel for kernel, *_ in captured - plain}
     assert extra <= {"adamw_kernel"}  # whose rate and step a graph reads from the device
-    forward = sum(count for (kernel, *_), count in evaluation.items()
-                  if kernel.startswith(("attention_forward", "layer_norm_forward")))
+    forward = sum(
+        count
+        for (kernel, *_), count in evaluation.items()
+        if kernel.startswith(("attention_forward", "layer_norm_forward"))
+    )
     assert forward == 12 + 25
     assert not any("backward" in kernel for kernel, *_ in evaluation)
 

@@ -54,8 +54,9 @@ def test_masked_lanes_touch_nothing():
 
 @pytest.mark.parametrize(("n", "limit", "access"), [(7, 8, "load"), (8, 7, "store")])
 def test_access_out_of_bounds_is_an_error(n, limit, access):
-    with pytest.raises(kernels.KernelError, match=f"double_kernel: {access} out of bounds in .* "
-                                                  "1 of 8 lanes"):
+    with pytest.raises(
+        kernels.KernelError, match=f"double_kernel: {access} out of bounds in .* 1 of 8 lanes"
+    ):
         _double(n, limit, 7)
 
 
@@ -93,8 +94,11 @@ def blocks_kernel(X, Y, Sum, n, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 def test_descriptors_read_zeros_outside_and_write_nothing_there(dtype):
     x = np.random.default_rng(1).standard_normal((2, 21, 3, 16)).astype(dtype).swapaxes(1, 2)
     y, total = np.full((19, 16), 7, dtype), np.ones((12, 8), np.float32)
-    blocks = (kernels.Descriptor(x, (1, 1, 8, 16)), kernels.Descriptor(y, (8, 16)),
-              kernels.Descriptor(total, (16, 8)))
+    blocks = (
+        kernels.Descriptor(x, (1, 1, 8, 16)),
+        kernels.Descriptor(y, (8, 16)),
+        kernels.Descriptor(total, (16, 8)),
+    )
     kernels.launch(blocks_kernel, (4,), *blocks, 3, ROWS=8, COLUMNS=16)
     head = x[1, 2].astype(np.float32)
     np.testing.assert_array_equal(y.astype(np.float32), head[:19])
@@ -103,27 +107,36 @@ def test_descriptors_read_zeros_outside_and_write_nothing_there(dtype):
 
 
 def test_a_descriptor_touches_nothing_but_its_array():
-    base, y, total = np.zeros((2, 4, 8, 16), np.float16), np.zeros((8, 16), np.float16), np.zeros(
-        (16, 8), np.float32)
+    base, y, total = (
+        np.zeros((2, 4, 8, 16), np.float16),
+        np.zeros((8, 16), np.float16),
+        np.zeros((16, 8), np.float32),
+    )
     base[:, 3] = 1  # a neighbour of the view
-    blocks = (kernels.Descriptor(base[:, :3, :5], (1, 1, 8, 16)), kernels.Descriptor(y, (8, 16)),
-              kernels.Descriptor(total, (16, 8)))
+    blocks = (
+        kernels.Descriptor(base[:, :3, :5], (1, 1, 8, 16)),
+        kernels.Descriptor(y, (8, 16)),
+        kernels.Descriptor(total, (16, 8)),
+    )
     base[1, 2] = 2
     kernels.launch(blocks_kernel, (1,), *blocks, 0, ROWS=8, COLUMNS=16)
     np.testing.assert_array_equal(y, np.repeat([2, 0], [5, 3])[:, None] * np.ones(16))
 
 
-@pytest.mark.parametrize(("array", "block", "words"), [
-    (np.zeros((4, 12), np.float16), (4, 8), "multiples of 16 bytes"),
-    (np.zeros((4, 16), np.float16)[:, 1:], (4, 8), "multiples of 16 bytes"),
-    (np.zeros((4, 16), np.float16)[::-1], (4, 8), "positive multiples"),
-    (np.broadcast_to(np.zeros(16, np.float16), (4, 16)), (4, 8), "positive multiples"),
-    (np.zeros((4, 16), np.float16).T, (4, 8), "the last axis must be contiguous"),
-    (np.zeros((0, 16), np.float16), (4, 8), "none empty"),
-    (np.zeros((4, 16), np.float16), (4, 6), "power of two for each of the 2 axes"),
-    (np.zeros((4, 16), np.float16), (8,), "power of two for each of the 2 axes"),
-    (np.zeros((4, 16), np.float16), (4, 4), "at least 16 bytes"),
-])
+@pytest.mark.parametrize(
+    ("array", "block", "words"),
+    [
+        (np.zeros((4, 12), np.float16), (4, 8), "multiples of 16 bytes"),
+        (np.zeros((4, 16), np.float16)[:, 1:], (4, 8), "multiples of 16 bytes"),
+        (np.zeros((4, 16), np.float16)[::-1], (4, 8), "positive multiples"),
+        (np.broadcast_to(np.zeros(16, np.float16), (4, 16)), (4, 8), "positive multiples"),
+        (np.zeros((4, 16), np.float16).T, (4, 8), "the last axis must be contiguous"),
+        (np.zeros((0, 16), np.float16), (4, 8), "none empty"),
+        (np.zeros((4, 16), np.float16), (4, 6), "power of two for each of the 2 axes"),
+        (np.zeros((4, 16), np.float16), (8,), "power of two for each of the 2 axes"),
+        (np.zeros((4, 16), np.float16), (4, 4), "at least 16 bytes"),
+    ],
+)
 def test_what_no_descriptor_can_describe(array, block, words):
     with pytest.raises(kernels.KernelError, match=f"Descriptor: .*{words}"):
         kernels.Descriptor(array, block)
@@ -134,8 +147,9 @@ def test_chips_without_descriptors_are_refused():
     assert "need sm_90, this is sm_80" in kernels.why_no_descriptor(x, 80)
     assert kernels.why_no_descriptor(x, 90) is None
     with kernels.compile_only(80), pytest.raises(kernels.KernelError, match="need sm_90"):
-        kernels.launch(blocks_kernel, (1,), kernels.Descriptor(x, (8, 16)), x, x, 0, ROWS=8,
-                       COLUMNS=16)
+        kernels.launch(
+            blocks_kernel, (1,), kernels.Descriptor(x, (8, 16)), x, x, 0, ROWS=8, COLUMNS=16
+        )
 
 
 def test_the_language_is_as_before_after_a_launch_even_a_failed_one():
@@ -158,10 +172,10 @@ def test_an_empty_grid_launches_nothing():
     kernels.launch(double_kernel, (0,), x, x, 100, 100, BLOCK=16)
 
 
-@pytest.mark.parametrize(("args", "constants", "words"), [
-    ((4, 4), {}, "no value for BLOCK"),
-    (([1.0], 4), {"BLOCK": 16}, "argument n is a list"),
-])
+@pytest.mark.parametrize(
+    ("args", "constants", "words"),
+    [((4, 4), {}, "no value for BLOCK"), (([1.0], 4), {"BLOCK": 16}, "argument n is a list")],
+)
 def test_wrong_arguments(args, constants, words):
     x = np.zeros(4, np.float32)
     with pytest.raises(kernels.KernelError, match=words):
@@ -191,28 +205,37 @@ def test_numpy_arrays_need_triton_only(monkeypatch):
 def test_decisions_are_counted():
     kernels.note_dispatch("an_op_of_this_test", "array code", "its reason")
     kernels.note_dispatch("an_op_of_this_test", "array code", "its reason")
-    line, = [x for x in kernels.explain_dispatch().splitlines() if "an_op_of_this_test" in x]
+    (line,) = [x for x in kernels.explain_dispatch().splitlines() if "an_op_of_this_test" in x]
     assert line.split() == ["2", "an_op_of_this_test", "array", "code", "its", "reason"]
 
 
 def _run(script, **environment):
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], text=True,
-                          capture_output=True, env={**os.environ, **environment}, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        text=True,
+        capture_output=True,
+        env={**os.environ, **environment},
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_importing_imports_neither_triton_nor_cupy():
-    assert _run("""
+    assert (
+        _run("""
         import sys
         from tinygrad_llm import kernels
         print("triton" in sys.modules, "cupy" in sys.modules, "torch" in sys.modules)
-        """) == "False False False\n"
+        """)
+        == "False False False\n"
+    )
 
 
 def test_everything_runs_and_compiles_where_torch_cannot_be_imported():
     """All kernels forward and backward in the interpreter, and one compiled."""
-    assert _run("""
+    assert (
+        _run("""
         import sys
         class Forbidden:
             @staticmethod
@@ -239,12 +262,15 @@ def test_everything_runs_and_compiles_where_torch_cannot_be_imported():
         with k.compile_only(80) as compiled:
             k.softmax(x)
         print(len(compiled), "torch" in sys.modules)
-        """) == "1 False\n"
+        """)
+        == "1 False\n"
+    )
 
 
 def test_with_the_variable_of_triton_set():
     """TRITON_INTERPRET=1 still interprets, and says why it compiles nothing."""
-    assert "unset it before the first import" in _run("""
+    assert "unset it before the first import" in _run(
+        """
         import numpy as np
         from tinygrad_llm import kernels
         x = np.zeros((2, 3), np.float32)
@@ -254,7 +280,9 @@ def test_with_the_variable_of_triton_set():
                 kernels.softmax(x)
         except kernels.KernelError as error:
             print(error)
-        """, TRITON_INTERPRET="1")
+        """,
+        TRITON_INTERPRET="1",
+    )
 
 
 def test_without_triton_a_kernel_says_what_to_install():

@@ -41,6 +41,7 @@ def _same_view(device, base, view):
     if isinstance(moved, np.ndarray):
         return view
     import cupy
+
     offset = (view.ctypes.data - base.ctypes.data) // base.itemsize
     return cupy.lib.stride_tricks.as_strided(moved.ravel()[offset:], view.shape, view.strides)
 
@@ -66,12 +67,15 @@ def test_empty_and_out(device):
     assert np.isfinite(device.get(out)).all()
 
 
-@pytest.mark.parametrize(("array", "words"), [
-    (np.zeros((2, 3)), "float32, float16 or bfloat16, got an array of float64"),
-    (np.zeros((2, 3), np.int32), "int32"),
-    (np.zeros((1, 70000), np.float32), "at most 65536"),
-    ([1.0, 2.0], "got list"),
-])
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((2, 3)), "float32, float16 or bfloat16, got an array of float64"),
+        (np.zeros((2, 3), np.int32), "int32"),
+        (np.zeros((1, 70000), np.float32), "at most 65536"),
+        ([1.0, 2.0], "got list"),
+    ],
+)
 def test_refusals_name_the_argument(array, words):
     with pytest.raises(kernels.KernelError, match="softmax: .*" + words):
         kernels.softmax(array)

@@ -169,11 +169,14 @@ def test_an_error_of_the_kernel_itself_is_not_taken_for_one_of_recording(clock):
         tuning.prepare(fn)
 
 
-@pytest.mark.parametrize(("current", "expected"), [
-    (1, ["launch"]), (2, ["1 waits for 2", "launch", "2 waits for 1"])])
+@pytest.mark.parametrize(
+    ("current", "expected"), [(1, ["launch"]), (2, ["1 waits for 2", "launch", "2 waits for 1"])]
+)
 def test_a_replay_is_in_order_with_other_streams_and_waits_for_none_on_its_own(
-        monkeypatch, current, expected):
+    monkeypatch, current, expected
+):
     from tinygrad_llm.kernels.graph import CapturedGraph
+
     log = []
 
     class Stream:

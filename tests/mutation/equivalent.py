@@ -15,14 +15,12 @@ EQUIVALENT: dict[str, str] = {
         "Beside a Python number NumPy keeps the type, and converting to it makes a copy."
     ),
     "tinygrad_llm/optim/groups.py refuse_shared_memory: 0 -> 1 (2)": (
-        "The end of the span before the first; the device of that, \"\", is nobody's."
+        'The end of the span before the first; the device of that, "", is nobody\'s.'
     ),
     "tinygrad_llm/ops/compare.py one_hot: -1 -> (1)": (
         "functional.one_hot, the only caller, always says num_classes."
     ),
-    "tinygrad_llm/ops/order.py argsort: False -> True": (
-        "Its callers always say descending."
-    ),
+    "tinygrad_llm/ops/order.py argsort: False -> True": ("Its callers always say descending."),
     "tinygrad_llm/ops/cross_entropy.py cross_entropy_rows: -1 -> (1) (4)": (
         "Of rows (N, V), axis 1 is the last."
     ),
@@ -31,7 +29,7 @@ EQUIVALENT: dict[str, str] = {
     "rows: xp.multiply(dy2[rows], slope2[rows], out=dx2[rows]), len(dx2), dx2.shape[1])": (
         "one_pass says how large a block may be; any size gives the same products."
     ),
-    "tinygrad_llm/ops/multinomial.py multinomial: np.argsort(times, axis=-1, kind=\"stable\") -> "
+    'tinygrad_llm/ops/multinomial.py multinomial: np.argsort(times, axis=-1, kind="stable") -> '
     "np.argsort(times, axis=-1)": (
         "Only tokens of weight 0 have equal times, the last, and those are never drawn."
     ),

@@ -54,18 +54,43 @@ class Mutant:
 
 
 COMPARISONS = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
-}  # fmt: skip
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+}
 ARITHMETIC = {
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
-    ast.FloorDiv: ast.Mult, ast.Mod: ast.FloorDiv, ast.Pow: ast.Mult,
-}  # fmt: skip
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.FloorDiv,
+    ast.Pow: ast.Mult,
+}
 NAMES = {
-    "max": "min", "min": "max", "maximum": "minimum", "minimum": "maximum", "sum": "mean",
-    "mean": "sum", "argmax": "argmin", "exp": "expm1", "log": "log1p", "any": "all", "all": "any",
-    "zeros": "ones", "zeros_like": "ones_like", "ones_like": "zeros_like", "left": "right",
-}  # fmt: skip
+    "max": "min",
+    "min": "max",
+    "maximum": "minimum",
+    "minimum": "maximum",
+    "sum": "mean",
+    "mean": "sum",
+    "argmax": "argmin",
+    "exp": "expm1",
+    "log": "log1p",
+    "any": "all",
+    "all": "any",
+    "zeros": "ones",
+    "zeros_like": "ones_like",
+    "ones_like": "zeros_like",
+    "left": "right",
+}
 
 
 WITHOUT_EFFECT = ("strict", "copy")  # on the result: a guard, and a saving
@@ -150,9 +175,10 @@ class _Finder(ast.NodeVisitor):
         start, end = (
             self.line_starts[line - 1] + self._characters(line, column)
             for line, column in (
-                (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
+                (node.lineno, node.col_offset),
+                (node.end_lineno, node.end_col_offset),
             )
-        )  # fmt: skip
+        )
         old = self.source[start:end]
         if new != old:
             self.found.append((".".join(self.scope), start, old, new))

@@ -54,8 +54,12 @@ class Part:
 PARTS = {
     "ops": Part(
         70,
-        ("tests/ops", "tests/test_names.py", "tests/nn/test_activations_and_losses.py",
-         "tests/autograd"),
+        (
+            "tests/ops",
+            "tests/test_names.py",
+            "tests/nn/test_activations_and_losses.py",
+            "tests/autograd",
+        ),
     ),
     "nn": Part(38, ("tests/nn", "tests/generation/test_generate.py", "tests/pretrained")),
     "optim": Part(32, ("tests/optim", "tests/training/test_checkpoint.py")),
@@ -123,15 +127,29 @@ class Laboratory:
     def first_failure(self, tests: Sequence[str], keep_compiled: bool = False) -> str:
         """The first test that fails, ``"timeout"``, or "" where all pass."""
         command = [
-            sys.executable, *([] if keep_compiled else ["-B"]), "-m", "pytest", "-x", "--tb=no",
-            "-rfE", "-p", "no:cacheprovider", "--hypothesis-seed=0", *tests,
-        ]  # fmt: skip
+            sys.executable,
+            *([] if keep_compiled else ["-B"]),
+            "-m",
+            "pytest",
+            "-x",
+            "--tb=no",
+            "-rfE",
+            "-p",
+            "no:cacheprovider",
+            "--hypothesis-seed=0",
+            *tests,
+        ]
         shutil.rmtree(self.folder / ".hypothesis", ignore_errors=True)
         try:
             done = subprocess.run(
-                command, cwd=self.folder, env={**os.environ, "PYTHONPATH": str(self.folder)},
-                capture_output=True, text=True, timeout=TIMEOUT, preexec_fn=limit_memory,
-            )  # fmt: skip
+                command,
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": str(self.folder)},
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT,
+                preexec_fn=limit_memory,
+            )
         except subprocess.TimeoutExpired:
             return "timeout"
         if done.returncode in (0, NOTHING_COLLECTED):
@@ -186,8 +204,11 @@ def run(mutants: Sequence[Mutant], log: Path) -> Iterator[Result]:
             raise SystemExit(f"The tests fail without any mutant: {failure}")
         for mutant in left:
             result = laboratory.try_out(mutant)
-            row = {"mutant": mutant.name, "killed_by": result.killed_by,
-                   "seconds": round(result.seconds, 1)}  # fmt: skip
+            row = {
+                "mutant": mutant.name,
+                "killed_by": result.killed_by,
+                "seconds": round(result.seconds, 1),
+            }
             with log.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
             yield result
@@ -219,9 +240,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="only mutants whose name contains this")
     parser.add_argument("--sample", type=int, help="only so many, chosen evenly")
     parser.add_argument("--list", action="store_true", help="names only; run nothing")
-    parser.add_argument("--log", type=Path, default=os.devnull,
-                        help="append each outcome to this file, and try again only what it does "
-                             "not call killed")  # fmt: skip
+    parser.add_argument(
+        "--log",
+        type=Path,
+        default=os.devnull,
+        help="append each outcome to this file, and try again only what it does not call killed",
+    )
     arguments = parser.parse_args(argv)
     mutants = chosen(arguments)
     if arguments.list:

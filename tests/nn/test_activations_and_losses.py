@@ -77,9 +77,11 @@ def test_smoothed_targets_are_a_mixture_with_the_even_distribution():
 def test_weights_of_classes_are_refused_and_written_out():
     p = np.array([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]])
     logits, targets, weight = tg.tensor(np.log(p)), tg.tensor([0, 1]), tg.tensor([1.0, 3.0, 1.0])
-    for refused in (lambda: F.cross_entropy(logits, targets, weight=weight),
-                    lambda: F.cross_entropy(logits, targets, weight),
-                    lambda: nn.CrossEntropyLoss(weight)(logits, targets)):  # fmt: skip
+    for refused in (
+        lambda: F.cross_entropy(logits, targets, weight=weight),
+        lambda: F.cross_entropy(logits, targets, weight),
+        lambda: nn.CrossEntropyLoss(weight)(logits, targets),
+    ):
         with pytest.raises(ConfigError, match=r"w = weight\[targets\]"):
             refused()
     w = weight[targets]
@@ -135,9 +137,10 @@ def test_the_functions_have_two_homes():
     for name in tg.functional.__all__:
         assert getattr(F, name) is getattr(tg.functional, name)
     written = {
-        name for name, value in vars(tg.functional).items()
+        name
+        for name, value in vars(tg.functional).items()
         if getattr(value, "__module__", "") == "tinygrad_llm.functional" and name[0] != "_"
-    }  # fmt: skip
+    }
     assert written == set(tg.functional.__all__)
 
 

@@ -28,8 +28,9 @@ def test_buffers_are_named_and_no_parameters():
     net = Masked()
     assert [name for name, _ in net.named_buffers()] == ["mask", "order", "inner.seen"]
     assert [name for name, _ in net.named_buffers("net", recurse=False)] == [
-        "net.mask", "net.order",
-    ]  # fmt: skip
+        "net.mask",
+        "net.order",
+    ]
     assert next(net.buffers()) is net.mask
     assert [name for name, _ in net.named_parameters()] == ["weight"]
     assert net.num_parameters() == 4

@@ -103,8 +103,12 @@ def test_loss_leaves_out_the_ignored_id_of_the_caller(head):
     assert model.loss(IDS, targets, ignore_index=7).item() == pytest.approx(want, rel=1e-9)
 
 
-DROPOUTS = ["dropout", "blocks.0.attention.attention_dropout",
-            "blocks.0.attention.residual_dropout", "blocks.1.feed_forward.dropout"]  # fmt: skip
+DROPOUTS = [
+    "dropout",
+    "blocks.0.attention.attention_dropout",
+    "blocks.0.attention.residual_dropout",
+    "blocks.1.feed_forward.dropout",
+]
 
 
 @pytest.mark.parametrize("place", DROPOUTS)
@@ -189,10 +193,16 @@ def test_state_dict_names():
     assert names[-2:] == ["final_norm.weight", "final_norm.bias"]
     assert [n for n in names if n.startswith("blocks.1.")] == [
         f"blocks.1.{part}.{kind}"
-        for part in ("norm1", "attention.qkv", "attention.projection", "norm2",
-                     "feed_forward.expand", "feed_forward.project")
+        for part in (
+            "norm1",
+            "attention.qkv",
+            "attention.projection",
+            "norm2",
+            "feed_forward.expand",
+            "feed_forward.project",
+        )
         for kind in ("weight", "bias")
-    ]  # fmt: skip
+    ]
     assert list(small(tie_weights=False).state_dict())[-1] == "head.weight"
 
 

@@ -87,8 +87,11 @@ def test_layer_norm_takes_a_shape_of_one_axis_and_may_have_no_parameters():
 
 
 def test_layers_are_made_of_the_type_that_they_are_told():
-    for make in (lambda **k: nn.Linear(2, 3, **k), lambda **k: nn.Embedding(2, 3, **k),
-                 lambda **k: nn.LayerNorm(3, **k)):  # fmt: skip
+    for make in (
+        lambda **k: nn.Linear(2, 3, **k),
+        lambda **k: nn.Embedding(2, 3, **k),
+        lambda **k: nn.LayerNorm(3, **k),
+    ):
         layer = make(device="cpu", dtype="float64")
         assert {p.dtype.name for p in layer.parameters()} == {"float64"}
         assert {p.dtype.name for p in make().parameters()} == {"float32"}

@@ -28,9 +28,14 @@ class Net(nn.Module):
 
 
 NAMES = [
-    "scale", "first.weight", "first.bias", "stack.0.weight", "stack.1.weight", "stack.1.bias",
+    "scale",
+    "first.weight",
+    "first.bias",
+    "stack.0.weight",
+    "stack.1.weight",
+    "stack.1.bias",
     "tied.bias",
-]  # fmt: skip
+]
 
 
 def test_parameters_are_found_by_attribute_and_tied_ones_come_once():
@@ -39,8 +44,13 @@ def test_parameters_are_found_by_attribute_and_tied_ones_come_once():
     assert len(list(net.parameters())) == len({id(p) for p in net.parameters()})
     assert net.num_parameters() == 1 + 12 + 4 + 16 + 4 + 4 + 4
     assert [name for name, _ in net.named_modules()] == [
-        "", "first", "stack", "stack.0", "stack.1", "tied",
-    ]  # fmt: skip
+        "",
+        "first",
+        "stack",
+        "stack.0",
+        "stack.1",
+        "tied",
+    ]
     assert [name for name, _ in net.named_children()] == ["first", "stack", "tied"]
     assert net.get_submodule("stack.1") is net.stack[1]
 
@@ -84,9 +94,15 @@ def test_bad_state_dict_names_every_mistake_and_loads_nothing():
     with pytest.raises(CheckpointError) as caught:
         net.load_state_dict(state)
     text = str(caught.value)
-    for part in ("missing (2): first.weight; stack.1.bias", "unexpected (1): stray",
-                 "stack.0.weight: expected (4, 4), got (4, 5)", "first.bias", "type <U1",
-                 "nothing was loaded", "pass strict=False"):  # fmt: skip
+    for part in (
+        "missing (2): first.weight; stack.1.bias",
+        "unexpected (1): stray",
+        "stack.0.weight: expected (4, 4), got (4, 5)",
+        "first.bias",
+        "type <U1",
+        "nothing was loaded",
+        "pass strict=False",
+    ):
         assert part in text
     with pytest.raises(CheckpointError, match="wrong shape") as caught:
         net.load_state_dict(state, strict=False)  # a wrong shape is refused even then

@@ -9,9 +9,15 @@ from tinygrad_llm.errors import ConfigError, GraphError, ShapeError
 
 # Raschka's six words "Your journey starts with one step" as vectors, chapter 3 of the book.
 WORDS = np.array(
-    [[0.43, 0.15, 0.89], [0.55, 0.87, 0.66], [0.57, 0.85, 0.64],
-     [0.22, 0.58, 0.33], [0.77, 0.25, 0.10], [0.05, 0.80, 0.55]]
-)  # fmt: skip
+    [
+        [0.43, 0.15, 0.89],
+        [0.55, 0.87, 0.66],
+        [0.57, 0.85, 0.64],
+        [0.22, 0.58, 0.33],
+        [0.77, 0.25, 0.10],
+        [0.05, 0.80, 0.55],
+    ]
+)
 
 
 def oracle(x, wq, wk, wv, causal=False):
@@ -151,8 +157,12 @@ def test_attention_weights_are_dropped_on_every_way(rng, way):
     if way == "cache":
         with tg.no_grad():
             attention(x, cache=cache)
-    options = {"packed": {}, "mask": {"mask": np.ones((1, 1, 1, 6), bool)},
-               "context": {"context": x}, "cache": {"cache": cache}}[way]  # fmt: skip
+    options = {
+        "packed": {},
+        "mask": {"mask": np.ones((1, 1, 1, 6), bool)},
+        "context": {"context": x},
+        "cache": {"cache": cache},
+    }[way]
     with tg.no_grad():
         dropped = attention(x, **options).data
         if way == "cache":

@@ -176,8 +176,11 @@ def test_all_initial_values_come_from_the_generator_that_is_given(build):
     for p, q in zip(first.parameters(), build(tg.Generator(5)).parameters(), strict=True):
         np.testing.assert_array_equal(p.data, q.data)
     other = build(tg.Generator(6))
-    matrices = [(p, q) for p, q in zip(first.parameters(), other.parameters(), strict=True)
-                if p.ndim == 2 and p.data.any()]  # fmt: skip
+    matrices = [
+        (p, q)
+        for p, q in zip(first.parameters(), other.parameters(), strict=True)
+        if p.ndim == 2 and p.data.any()
+    ]
     assert matrices
     assert all((p.data != q.data).any() for p, q in matrices)
 

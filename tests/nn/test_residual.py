@@ -54,8 +54,14 @@ def test_recomputed_blocks_keep_their_input_only_and_give_the_same_bits():
 
 
 def test_gradients_through_stacked_blocks(rng):
-    first, second, norm = (make.to("float64") for make in (
-        nn.TransformerBlock(4, 2, dropout=0.2), nn.TransformerBlock(4, 1), nn.LayerNorm(4)))
+    first, second, norm = (
+        make.to("float64")
+        for make in (
+            nn.TransformerBlock(4, 2, dropout=0.2),
+            nn.TransformerBlock(4, 1),
+            nn.LayerNorm(4),
+        )
+    )
     tg.gradcheck(lambda x: norm(second(first(x))), [rng.normal(size=(2, 3, 4))])
 
 

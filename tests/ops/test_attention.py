@@ -25,9 +25,11 @@ def gradients(function, *tensors):
 
 
 @given(
-    t=st.integers(1, 2 * BLOCK_ROWS + 3), more=st.integers(0, 40), d=st.integers(1, 9),
+    t=st.integers(1, 2 * BLOCK_ROWS + 3),
+    more=st.integers(0, 40),
+    d=st.integers(1, 9),
     causal=st.booleans(),
-)  # fmt: skip
+)
 @settings(max_examples=15, deadline=None)
 def test_blocks_give_what_the_whole_matrix_gives(t, more, d, causal):
     q, k, v = random(2, t, d), random(2, t + more, d, seed=1), random(2, t + more, d, seed=2)
@@ -130,8 +132,12 @@ def test_pytorchs_names_mean_what_ours_mean():
     q, k, v = (Tensor(np.random.default_rng(i).normal(size=(1, 2, 4, 3))) for i in range(3))
     seen = np.tri(4, dtype=bool)
     ours = F.scaled_dot_product_attention(q, k, v, causal=True).numpy()
-    for names in ({"is_causal": True}, {"attn_mask": seen}, {"attn_mask": Tensor(seen)},
-                  {"attn_mask": np.where(seen, 0.0, -np.inf), "is_causal": False}):  # fmt: skip
+    for names in (
+        {"is_causal": True},
+        {"attn_mask": seen},
+        {"attn_mask": Tensor(seen)},
+        {"attn_mask": np.where(seen, 0.0, -np.inf), "is_causal": False},
+    ):
         theirs = F.scaled_dot_product_attention(q, k, v, dropout_p=0.0, **names).numpy()
         np.testing.assert_allclose(theirs, ours, rtol=1e-12)
 

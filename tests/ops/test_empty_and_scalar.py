@@ -15,9 +15,18 @@ from tinygrad_llm.explain.proof import differentiable_call
 
 # What cannot be computed: an extreme of nothing, ids of an empty table, a shape that says a length.
 MAY_REFUSE_EMPTY = {
-    "max", "min", "embedding", "cross_entropy", "linear_cross_entropy", "getitem", "setitem",
-    "broadcast_to", "gather", "scatter", "scatter_add",
-}  # fmt: skip
+    "max",
+    "min",
+    "embedding",
+    "cross_entropy",
+    "linear_cross_entropy",
+    "getitem",
+    "setitem",
+    "broadcast_to",
+    "gather",
+    "scatter",
+    "scatter_add",
+}
 # Where nothing is divided by nothing the result is NaN, as in NumPy and PyTorch; log 0 is -inf.
 NOT_FINITE = {"logsumexp", "mean", "mse_loss", "std", "var"}
 
@@ -65,13 +74,30 @@ def test_an_axis_of_length_zero(op, s):
 
 
 NEEDS_AN_AXIS = {
-    "add_layer_norm", "attention_qkv", "concatenate", "cross_entropy", "embedding",
-    "feed_forward", "layer_norm", "linear", "linear_cross_entropy", "matmul",
-    "scaled_dot_product_attention", "split", "swapaxes",
-}  # fmt: skip
+    "add_layer_norm",
+    "attention_qkv",
+    "concatenate",
+    "cross_entropy",
+    "embedding",
+    "feed_forward",
+    "layer_norm",
+    "linear",
+    "linear_cross_entropy",
+    "matmul",
+    "scaled_dot_product_attention",
+    "split",
+    "swapaxes",
+}
 NAMES_ITS_AXES = {  # the samples do, and so cannot fit
-    "einsum", "gather", "getitem", "reshape", "scatter", "scatter_add", "setitem", "transpose",
-}  # fmt: skip
+    "einsum",
+    "gather",
+    "getitem",
+    "reshape",
+    "scatter",
+    "scatter_add",
+    "setitem",
+    "transpose",
+}
 
 
 @pytest.mark.parametrize(("op", "s"), SCALAR)
@@ -100,10 +126,14 @@ def zeros(*shape):
         (lambda: zeros(0, 3).sum(axis=0), np.zeros(3)),
         (lambda: zeros(0, 3).sum(), np.zeros(())),
         (lambda: F.linear(zeros(3, 0), zeros(2, 0), Tensor([1.0, 2.0])), [[1, 2]] * 3),
-        (lambda: F.scaled_dot_product_attention(zeros(1, 1, 3, 2), *[zeros(1, 1, 0, 2)] * 2),
-         np.zeros((1, 1, 3, 2))),
-        (lambda: F.scaled_dot_product_attention(zeros(1, 0, 2), *[zeros(1, 5, 2)] * 2),
-         np.zeros((1, 0, 2))),
+        (
+            lambda: F.scaled_dot_product_attention(zeros(1, 1, 3, 2), *[zeros(1, 1, 0, 2)] * 2),
+            np.zeros((1, 1, 3, 2)),
+        ),
+        (
+            lambda: F.scaled_dot_product_attention(zeros(1, 0, 2), *[zeros(1, 5, 2)] * 2),
+            np.zeros((1, 0, 2)),
+        ),
         (lambda: F.layer_norm(zeros(3, 0)), np.zeros((3, 0))),
         (lambda: zeros(2, 3)[[]], np.zeros((0, 3))),
         (lambda: zeros(2, 3)[:, []], np.zeros((2, 0))),
@@ -115,7 +145,7 @@ def zeros(*shape):
         (lambda: zeros().softmax(), 1.0),
         (lambda: zeros().log_softmax(axis=0), 0.0),
     ],
-)  # fmt: skip
+)
 def test_results_are_those_of_numpy_and_pytorch(result, expected):
     out = result()
     np.testing.assert_array_equal(out.numpy(), expected)

@@ -28,8 +28,7 @@ def test_16_bits_stay_16_bits_and_are_close(op, s, dtype, device, monkeypatch):
     want = float_results(run(*exact))
     with stand_in_gpu(monkeypatch), use_kernels("off"):
         narrow = [
-            Tensor(x.data.astype(as_dtype(dtype)), device=device, requires_grad=True)
-            for x in exact
+            Tensor(x.data.astype(as_dtype(dtype)), device=device, requires_grad=True) for x in exact
         ]
         got = float_results(run(*narrow))
         for y, expected in zip(got, want, strict=True):
@@ -89,8 +88,15 @@ SEVERAL = [
 
 
 @pytest.mark.parametrize(("op", "s"), SEVERAL)
-@pytest.mark.parametrize("types", [("float32", "float64"), ("float64", "float32"),
-                                   ("float32", "bfloat16"), ("float16", "float32")])  # fmt: skip
+@pytest.mark.parametrize(
+    "types",
+    [
+        ("float32", "float64"),
+        ("float64", "float32"),
+        ("float32", "bfloat16"),
+        ("float16", "float32"),
+    ],
+)
 def test_gradients_of_a_mixture_have_the_types_of_their_operands(op, s, types):
     run, inputs = differentiable_call(op.function.apply, s)
     first, others = (as_dtype(t) for t in types)

@@ -161,8 +161,11 @@ def test_the_module_takes_one_op_where_nobody_needs_the_layers(monkeypatch):
         module.to("cuda")
         names, fused = ops_of(module, moved)
         assert names == ["feed_forward"]
-        for hook in ("register_forward_pre_hook", "register_forward_hook",
-                     "register_backward_hook"):
+        for hook in (
+            "register_forward_pre_hook",
+            "register_forward_hook",
+            "register_backward_hook",
+        ):
             remove = getattr(module.project, hook)(lambda *args: None)
             names, y = ops_of(module, moved)
             assert names == small
@@ -179,8 +182,12 @@ def test_the_module_takes_one_op_where_nobody_needs_the_layers(monkeypatch):
 
 def test_shapes_that_do_not_fit():
     arrays = [np.ones(s) for s in ((2, 4), (6, 4), (6,), (4, 6), (4,))]
-    for i, wrong, name in ((1, (6, 3), "weight"), (2, (5,), "bias"), (3, (4, 5), "w2"),
-                           (4, (3,), "b2")):  # fmt: skip
+    for i, wrong, name in (
+        (1, (6, 3), "weight"),
+        (2, (5,), "bias"),
+        (3, (4, 5), "w2"),
+        (4, (3,), "b2"),
+    ):
         changed = [tg.Tensor(np.ones(wrong) if j == i else a) for j, a in enumerate(arrays)]
         with pytest.raises(tg.errors.ShapeError, match=f"feed_forward: .*{name}"):
             tg.functional.feed_forward(*changed)

@@ -59,8 +59,9 @@ def test_equal_largest_elements_share_the_gradient(function):
     assert gradient(function, [1.0, 3.0, 3.0]) == [0, 0.5, 0.5]
     rows = [[2.0, 2.0, 2.0, 1.0], [0.0, 5.0, 4.0, 5.0]]
     assert gradient(lambda x: function(x, axis=1), rows) == [
-        [1 / 3, 1 / 3, 1 / 3, 0], [0, 0.5, 0, 0.5]
-    ]  # fmt: skip
+        [1 / 3, 1 / 3, 1 / 3, 0],
+        [0, 0.5, 0, 0.5],
+    ]
     assert gradient(lambda x: function(x, axis=0), [[1.0, 2.0], [1.0, 0.0]]) == [[0.5, 1], [0.5, 0]]
 
 
@@ -163,9 +164,11 @@ def test_parts_of_a_split_that_nobody_uses_have_gradient_zero(part):
     np.testing.assert_array_equal(x.grad, expected)
 
 
-@pytest.mark.parametrize(("function", "slopes"), [
-    (lambda x: x.maximum(2.0), [0, 0.5, 1]), (lambda x: x.minimum(2.0), [1, 0.5, 0]),
-], ids=["maximum", "minimum"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("function", "slopes"),
+    [(lambda x: x.maximum(2.0), [0, 0.5, 1]), (lambda x: x.minimum(2.0), [1, 0.5, 0])],
+    ids=["maximum", "minimum"],
+)
 def test_two_equal_operands_share_the_gradient(function, slopes):
     assert gradient(function, [1.0, 2.0, 3.0]) == slopes
     x = Tensor([1.0, 2.0, 3.0], requires_grad=True)

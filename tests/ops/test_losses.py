@@ -73,8 +73,9 @@ def test_a_class_of_probability_zero_is_no_nan():
 @given(n=st.integers(1, 23), v=st.integers(1, 12), chunk=st.integers(1, 30), data=st.data())
 @settings(max_examples=30, deadline=None)
 def test_chunks_change_nothing(n, v, chunk, data):
-    targets = np.array(data.draw(st.lists(
-        st.one_of(st.just(-100), st.integers(0, v - 1)), min_size=n, max_size=n)))  # fmt: skip
+    targets = np.array(
+        data.draw(st.lists(st.one_of(st.just(-100), st.integers(0, v - 1)), min_size=n, max_size=n))
+    )
     x, w, b = random(n, 5), random(v, 5, seed=1), random(v, seed=2)
     loss = F.linear_cross_entropy(x, w, targets, b, chunk_rows=chunk)
     (loss * 3.0).backward()

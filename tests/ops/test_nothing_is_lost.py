@@ -74,9 +74,10 @@ def test_an_argument_that_is_overwritten_too_early_is_an_error_or_does_not_matte
 def test_a_tensor_that_requires_a_gradient_gets_it_or_is_refused(op, number):
     sample = op.samples(np.random.default_rng(0))[number]
     names = [
-        p.name for p in list(inspect.signature(op.function.forward).parameters.values())[1:]
+        p.name
+        for p in list(inspect.signature(op.function.forward).parameters.values())[1:]
         if p.kind is not p.VAR_POSITIONAL
-    ]  # fmt: skip
+    ]
     for name in names[len(sample.args) :]:
         given = tg.tensor(0.5, requires_grad=True)
         with pytest.raises(GraphError, match=f"{name}= is a tensor that requires a gradient"):

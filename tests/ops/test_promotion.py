@@ -11,8 +11,18 @@ from tinygrad_llm.backend.promotion import result_dtype
 from tinygrad_llm.errors import DTypeError
 from tinygrad_llm.ops.select import Maximum, Minimum
 
-NAMES = {"b1": "bool", "u1": "uint8", "i1": "int8", "i2": "int16", "i4": "int32", "i8": "int64",
-         "f2": "float16", "bf": "bfloat16", "f4": "float32", "f8": "float64"}  # fmt: skip
+NAMES = {
+    "b1": "bool",
+    "u1": "uint8",
+    "i1": "int8",
+    "i2": "int16",
+    "i4": "int32",
+    "i8": "int64",
+    "f2": "float16",
+    "bf": "bfloat16",
+    "f4": "float32",
+    "f8": "float64",
+}
 
 # Read from torch.result_type (PyTorch 2.13). Both operands have axes:
 BOTH_WITH_AXES = """
@@ -130,9 +140,13 @@ def test_a_tensor_and_a_number(name, shape):
 
 
 COMPARISONS = {
-    "==": lambda a, b: a == b, "<=": lambda a, b: a <= b, ">=": lambda a, b: a >= b,
-    "!=": lambda a, b: a != b, "<": lambda a, b: a < b, ">": lambda a, b: a > b,
-}  # fmt: skip
+    "==": lambda a, b: a == b,
+    "<=": lambda a, b: a <= b,
+    ">=": lambda a, b: a >= b,
+    "!=": lambda a, b: a != b,
+    "<": lambda a, b: a < b,
+    ">": lambda a, b: a > b,
+}
 
 
 @pytest.mark.parametrize("sign", COMPARISONS)
@@ -224,15 +238,21 @@ def test_sums_and_means_of_integers(code):
 
 
 @pytest.mark.parametrize(
-    "call", [
-        lambda x: x.softmax(), lambda x: x.log_softmax(), lambda x: x.gelu(),
-        lambda x: F.layer_norm(x), lambda x: F.add_layer_norm(x, x),
-        lambda x: F.cross_entropy(x, [0, 1]), lambda x: F.linear_cross_entropy(x, x, [0, 1]),
-        lambda x: F.feed_forward(x, x, x[0], x, x[0]), lambda x: F.silu(x),
+    "call",
+    [
+        lambda x: x.softmax(),
+        lambda x: x.log_softmax(),
+        lambda x: x.gelu(),
+        lambda x: F.layer_norm(x),
+        lambda x: F.add_layer_norm(x, x),
+        lambda x: F.cross_entropy(x, [0, 1]),
+        lambda x: F.linear_cross_entropy(x, x, [0, 1]),
+        lambda x: F.feed_forward(x, x, x[0], x, x[0]),
+        lambda x: F.silu(x),
         lambda x: F.attention_qkv(x.reshape(1, 2, 2), 1),
         lambda x: F.scaled_dot_product_attention(*[x.reshape(1, 1, 2, 2)] * 3),
     ],
-)  # fmt: skip
+)
 def test_layers_refuse_integers_instead_of_rounding_to_zeros(call):
     with pytest.raises(DTypeError, match=r"expected floating-point numbers, got int64.*astype"):
         call(tg.tensor([[1, 2], [3, 4]]))

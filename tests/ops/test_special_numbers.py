@@ -72,9 +72,16 @@ def test_sigmoid_at_the_ends():
 
 @pytest.mark.parametrize(
     ("exponent", "want"),
-    [(0, [0, 0, 0]), (1, [1, 1, 1]), (2, [-4, 0, 4]), (3, [12, 0, 12]), (4, [-32, 0, 32]),
-     (0.0, [0, 0, 0]), (2.0, [-4, 0, 4])],
-)  # fmt: skip
+    [
+        (0, [0, 0, 0]),
+        (1, [1, 1, 1]),
+        (2, [-4, 0, 4]),
+        (3, [12, 0, 12]),
+        (4, [-32, 0, 32]),
+        (0.0, [0, 0, 0]),
+        (2.0, [-4, 0, 4]),
+    ],
+)
 def test_whole_powers_at_zero_and_of_negative_bases(exponent, want):
     np.testing.assert_allclose(gradient(lambda x: x**exponent, [-2, 0, 2]), want)
     as_tensor = tg.tensor([float(exponent)] * 3)
@@ -154,14 +161,32 @@ def test_variance_with_any_correction_far_from_zero(correction, n, center):
         (lambda x: x.relu(), [-1, NAN, 2], 5, [0, 5, 5]),
         (lambda x: x.maximum(1.0), [0, NAN, 2], INF, [0, INF, INF]),
         (lambda x: x.minimum(1.0), [0, NAN, 2], INF, [INF, INF, 0]),
-        (lambda x: F.where(np.array([True, False, True]), x, 0.0), [1, 2, 3], [INF] * 3,
-         [INF, 0, INF]),
-        (lambda x: x.masked_fill(np.array([True, False, True]), 0), [1, 2, 3], [INF] * 3,
-         [0, INF, 0]),
+        (
+            lambda x: F.where(np.array([True, False, True]), x, 0.0),
+            [1, 2, 3],
+            [INF] * 3,
+            [INF, 0, INF],
+        ),
+        (
+            lambda x: x.masked_fill(np.array([True, False, True]), 0),
+            [1, 2, 3],
+            [INF] * 3,
+            [0, INF, 0],
+        ),
     ],
-    ids=["relu", "clip", "max", "min", "max of NaN", "relu of NaN",
-         "maximum", "minimum", "where", "masked_fill"],
-)  # fmt: skip
+    ids=[
+        "relu",
+        "clip",
+        "max",
+        "min",
+        "max of NaN",
+        "relu of NaN",
+        "maximum",
+        "minimum",
+        "where",
+        "masked_fill",
+    ],
+)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.filterwarnings("ignore:invalid value")  # NumPy's, for the NaN in bfloat16
 def test_without_influence_the_gradient_is_zero_even_of_an_infinite_one(f, x, dy, want, dtype):
@@ -231,15 +256,34 @@ def test_sums_means_and_variances(dtype, axis):
 
 
 @pytest.mark.parametrize(
-    "f", [
-        lambda x: x * 2.5, lambda x: 2.5 * x, lambda x: x + 0.5, lambda x: x - 1, lambda x: 1 - x,
-        lambda x: x / 3.0, lambda x: 3.0 / x, lambda x: x**2.5, lambda x: x**2, lambda x: 2.5**x,
-        lambda x: x.sigmoid(), lambda x: x.clip(0.1, 0.7), lambda x: x.relu(), lambda x: x.gelu(),
-        lambda x: x.tanh(), lambda x: F.where(np.array([True]), x, 0.5), lambda x: x.mean(),
-        lambda x: x.masked_fill(np.array([True]), 0.3), lambda x: x.var(), lambda x: x.softmax(),
-        lambda x: F.silu(x), lambda x: x.max(), lambda x: abs(x), lambda x: x.sum(),
+    "f",
+    [
+        lambda x: x * 2.5,
+        lambda x: 2.5 * x,
+        lambda x: x + 0.5,
+        lambda x: x - 1,
+        lambda x: 1 - x,
+        lambda x: x / 3.0,
+        lambda x: 3.0 / x,
+        lambda x: x**2.5,
+        lambda x: x**2,
+        lambda x: 2.5**x,
+        lambda x: x.sigmoid(),
+        lambda x: x.clip(0.1, 0.7),
+        lambda x: x.relu(),
+        lambda x: x.gelu(),
+        lambda x: x.tanh(),
+        lambda x: F.where(np.array([True]), x, 0.5),
+        lambda x: x.mean(),
+        lambda x: x.masked_fill(np.array([True]), 0.3),
+        lambda x: x.var(),
+        lambda x: x.softmax(),
+        lambda x: F.silu(x),
+        lambda x: x.max(),
+        lambda x: abs(x),
+        lambda x: x.sum(),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_python_numbers_leave_16_bits_as_they_are(f, dtype):
     x = leaf([0.25, 0.5, 1.5], dtype)
@@ -281,5 +325,6 @@ def test_layer_norm_far_from_zero(device, monkeypatch):
 
 def test_the_error_function_of_float16_reaches_one():
     x = tg.tensor([-10.0, -4.0, 0.0, 4.0, 10.0], "float16")
-    np.testing.assert_array_equal(tg.autograd.REGISTRY["erf"].function.apply(x).numpy(),
-                                  [-1, -1, 0, 1, 1])  # fmt: skip
+    np.testing.assert_array_equal(
+        tg.autograd.REGISTRY["erf"].function.apply(x).numpy(), [-1, -1, 0, 1, 1]
+    )

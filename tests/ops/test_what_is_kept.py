@@ -30,9 +30,10 @@ def calls(op, number, dtype="float64"):
     """Calls of one sample, one for each choice of the arguments that want a gradient."""
     s = op.samples(np.random.default_rng(7))[number]
     floats = [
-        i for i, a in enumerate(s.args)
+        i
+        for i, a in enumerate(s.args)
         if is_array(a) and a.dtype.kind == "f" and i not in s.constant
-    ]  # fmt: skip
+    ]
     for choice in product([False, True], repeat=len(floats)):
         if any(choice):
             yield s, dict(zip(floats, choice, strict=True)), dtype
@@ -57,8 +58,9 @@ def node_of(results):
 def gradients(results, leaves):
     for i, y in enumerate(results):
         if y._node is not None:
-            y.backward(np.random.default_rng(i).normal(size=y.shape).astype(y.dtype),
-                       retain_graph=True)  # fmt: skip
+            y.backward(
+                np.random.default_rng(i).normal(size=y.shape).astype(y.dtype), retain_graph=True
+            )
     return [x.grad for x in leaves]
 
 

@@ -76,9 +76,7 @@ def test_the_limit_is_the_limit(rng, excess):
 def test_parameters_without_gradient_do_not_count(rng):
     layer = with_gradients(rng)
     layer.expand.weight.grad = None
-    assert clip_grad_norm(AdamW(layer), 1.0) == pytest.approx(
-        clip_norm_before(layer), rel=1e-5
-    )  # fmt: skip
+    assert clip_grad_norm(AdamW(layer), 1.0) == pytest.approx(clip_norm_before(layer), rel=1e-5)
     assert layer.expand.weight.grad is None
     layer.zero_grad()
     assert clip_grad_norm(layer, 1.0) == 0.0

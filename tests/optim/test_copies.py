@@ -187,25 +187,36 @@ def tied(tie):
     return nn.Sequential(a, b)
 
 
-@pytest.mark.parametrize("tie", [
-    lambda a, b: setattr(b, "data", a.data),
-    lambda a, b: setattr(b, "data", a.data.T),
-    lambda a, b: setattr(b, "data", a.data[::-1]),
-    lambda a, b: (setattr(b, "data", a.data), b.requires_grad_(False)),
-    lambda a, b: setattr(b, "data", np.concatenate([a.data, a.data])[1:4]) or setattr(
-        a, "data", b.data.base[:3]),
-], ids=["same", "transposed", "reversed", "frozen", "overlapping"])  # fmt: skip
+@pytest.mark.parametrize(
+    "tie",
+    [
+        lambda a, b: setattr(b, "data", a.data),
+        lambda a, b: setattr(b, "data", a.data.T),
+        lambda a, b: setattr(b, "data", a.data[::-1]),
+        lambda a, b: (setattr(b, "data", a.data), b.requires_grad_(False)),
+        lambda a, b: (
+            setattr(b, "data", np.concatenate([a.data, a.data])[1:4])
+            or setattr(a, "data", b.data.base[:3])
+        ),
+    ],
+    ids=["same", "transposed", "reversed", "frozen", "overlapping"],
+)
 def test_parameters_tied_by_their_arrays_are_refused(tie):
     with pytest.raises(ConfigError, match=r"'0.weight' and '1.weight' share memory.*one Parameter"):
         AdamW(tied(tie))
 
 
-@pytest.mark.parametrize("tie", [
-    lambda a, b: setattr(b, "data", a.data),
-    lambda a, b: setattr(b, "data", a.data.T),
-    lambda a, b: [setattr(p, "data", array) for array in [np.ones((3, 3), np.float32)]
-                  for p in (a, b)],
-], ids=["same", "transposed", "a third"])  # fmt: skip
+@pytest.mark.parametrize(
+    "tie",
+    [
+        lambda a, b: setattr(b, "data", a.data),
+        lambda a, b: setattr(b, "data", a.data.T),
+        lambda a, b: [
+            setattr(p, "data", array) for array in [np.ones((3, 3), np.float32)] for p in (a, b)
+        ],
+    ],
+    ids=["same", "transposed", "a third"],
+)
 def test_tying_after_the_optimizer_was_made_is_refused_too(tie):
     model = tied(lambda a, b: None)
     optimizer = SGD(model, lr=0.1)

@@ -145,12 +145,16 @@ def test_a_moved_model_asks_for_a_new_optimizer():
         optimizer.step()
 
 
-@pytest.mark.parametrize("op", [
-    lambda w, b: tg.functional.feed_forward(w, w, b, w, b),
-    lambda w, b: tg.functional.linear(w, w, b),
-    lambda w, b: tg.functional.layer_norm(w, b, b),
-    lambda w, b: tg.functional.linear_cross_entropy(w, w, np.arange(6), b),
-], ids=["feed_forward", "linear", "layer_norm", "linear_cross_entropy"])  # fmt: skip
+@pytest.mark.parametrize(
+    "op",
+    [
+        lambda w, b: tg.functional.feed_forward(w, w, b, w, b),
+        lambda w, b: tg.functional.linear(w, w, b),
+        lambda w, b: tg.functional.layer_norm(w, b, b),
+        lambda w, b: tg.functional.linear_cross_entropy(w, w, np.arange(6), b),
+    ],
+    ids=["feed_forward", "linear", "layer_norm", "linear_cross_entropy"],
+)
 def test_a_parameter_that_is_two_arguments_of_an_op_gets_both_gradients(op):
     rng = np.random.default_rng(0)
     values = [rng.normal(size=size).astype(np.float32) for size in ((6, 6), (6,))]

@@ -126,11 +126,14 @@ LOOKS = {
     "gradients": lambda model, optimizer: optimizer.gradients(),
     "a loss between": lambda model, optimizer: model.loss(IDS, IDS[:, ::-1]).backward(),
     "a loss between, and a look": lambda model, optimizer: (
-        model.loss(IDS, IDS[:, ::-1]).backward(), optimizer.gradients()),
+        model.loss(IDS, IDS[:, ::-1]).backward(),
+        optimizer.gradients(),
+    ),
     "a loss that dies": lambda model, optimizer: model.loss(IDS, OTHER_IDS),
     "an assigned gradient": lambda model, optimizer: [
-        setattr(p, "grad", np.ones(p.shape, np.float32)) for p in model.parameters()],
-}  # fmt: skip
+        setattr(p, "grad", np.ones(p.shape, np.float32)) for p in model.parameters()
+    ],
+}
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -161,9 +164,10 @@ def pairs_of_equal_arguments():
     for name, op in REGISTRY.items():
         for number, sample in enumerate(op.samples(np.random.default_rng(0))):
             floats = [
-                i for i, a in enumerate(sample.args)
+                i
+                for i, a in enumerate(sample.args)
                 if isinstance(a, np.ndarray) and a.dtype.kind == "f" and i not in sample.constant
-            ]  # fmt: skip
+            ]
             for i in floats:
                 for j in floats:
                     if i < j and sample.args[i].shape == sample.args[j].shape:

@@ -27,9 +27,9 @@ def saved(optimizer):
 
 
 def make(kind, layer, order=1):
-    groups = [
-        {**group, "params": group["params"][::order]} for group in decay_groups(layer, 0.1)
-    ][::order]
+    groups = [{**group, "params": group["params"][::order]} for group in decay_groups(layer, 0.1)][
+        ::order
+    ]
     return SGD(groups, 0.1, momentum=0.9) if kind == "sgd" else AdamW(groups, lr=0.1)
 
 

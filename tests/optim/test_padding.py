@@ -94,8 +94,9 @@ def test_the_padding_is_forgotten_with_its_optimizer():
     assert with_padding(p.data) is p.data
 
 
-@pytest.mark.parametrize(("kernels", "dtype"), [
-    ("off", "float32"), ("off", "bfloat16"), ("force", "bfloat16")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kernels", "dtype"), [("off", "float32"), ("off", "bfloat16"), ("force", "bfloat16")]
+)
 def test_zeros_stay_zeros_over_200_steps_with_decay(kernels, dtype):
     if kernels == "force":
         pytest.importorskip("triton")

@@ -108,22 +108,26 @@ def test_another_schedules_state_is_refused():
 
 def test_schedules_under_pytorchs_names():
     assert rates(lr_scheduler.StepLR(optimizer(), step_size=2, gamma=0.5), 5) == [
-        1, 1, 0.5, 0.5, 0.25,
-    ]  # fmt: skip
+        1,
+        1,
+        0.5,
+        0.5,
+        0.25,
+    ]
     assert rates(lr_scheduler.ExponentialLR(optimizer(), 0.5), 4) == [1, 0.5, 0.25, 0.125]
     assert rates(lr_scheduler.LambdaLR(optimizer(), lambda t: 1 / (t + 1)), 3) == [1, 0.5, 1 / 3]
     linear = lr_scheduler.LinearLR(optimizer(), start_factor=0.5, total_iters=2)
     assert rates(linear, 4) == [0.5, 0.75, 1, 1]
     cosine = lr_scheduler.CosineAnnealingLR(optimizer(), T_max=4, eta_min=0.2)
     np.testing.assert_allclose(
-        rates(cosine, 6),
-        [0.2 + 0.4 * (1 + math.cos(math.pi * t / 4)) for t in range(6)],
+        rates(cosine, 6), [0.2 + 0.4 * (1 + math.cos(math.pi * t / 4)) for t in range(6)]
     )
 
 
 def test_each_group_falls_to_the_lowest_rate_itself():
-    both = SGD([{"params": [nn.Parameter([1.0])]}, {"params": [nn.Parameter([1.0])], "lr": 0.1}],
-               lr=1.0)  # fmt: skip
+    both = SGD(
+        [{"params": [nn.Parameter([1.0])]}, {"params": [nn.Parameter([1.0])], "lr": 0.1}], lr=1.0
+    )
     schedule = lr_scheduler.CosineAnnealingLR(both, T_max=2, eta_min=0.05)
     assert schedule.get_last_lr() == [1.0, 0.1]
     schedule.step()

@@ -77,9 +77,7 @@ def test_adamw(dtype, rtol, block, lr, betas, eps, weight_decay):
         np.testing.assert_allclose(p.data, want, rtol=rtol, atol=rtol)
 
 
-@pytest.mark.parametrize(
-    ("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)]
-)  # fmt: skip
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.9, False), (0.9, True)])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_sgd(rng, momentum, nesterov, weight_decay):
     parameters, before, grads = case(rng, "float64")
@@ -94,8 +92,9 @@ def test_groups_have_their_own_settings(rng):
     parameters, before, grads = case(rng, "float64")
     optimizer = AdamW(
         [{"params": parameters[1:], "weight_decay": 0.0}, {"params": parameters[:1], "lr": 0.5}],
-        lr=0.01, weight_decay=0.3,
-    )  # fmt: skip
+        lr=0.01,
+        weight_decay=0.3,
+    )
     run(optimizer, parameters, grads)
     for i, p in enumerate(parameters):
         lr, decay = (0.01, 0.0) if i else (0.5, 0.3)

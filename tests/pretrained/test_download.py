@@ -65,9 +65,12 @@ def hub(monkeypatch):
         return log
 
     config = nn.GPTConfig(
-        HPARAMS["n_vocab"], HPARAMS["n_ctx"], HPARAMS["n_layer"], HPARAMS["n_head"],
+        HPARAMS["n_vocab"],
+        HPARAMS["n_ctx"],
+        HPARAMS["n_layer"],
+        HPARAMS["n_head"],
         HPARAMS["n_embd"],
-    )  # fmt: skip
+    )
     monkeypatch.setattr(download, "gpt2_config", lambda name: config)
     yield start
     for server, thread in servers:
@@ -90,8 +93,9 @@ def test_downloaded_once_checked_and_kept(hub, tmp_path):
     _load(tmp_path)
     assert len(log) == asked
     assert sorted(p.name for p in (tmp_path / "gpt2").iterdir()) == [
-        "config.json", "model.safetensors",
-    ]  # fmt: skip
+        "config.json",
+        "model.safetensors",
+    ]
 
 
 def test_goes_on_where_it_stopped(hub, tmp_path):

@@ -55,8 +55,10 @@ def test_sharded_files(tmp_path):
     write_folder(tmp_path, {})
     (tmp_path / "model.safetensors").unlink()
     names = sorted(weights)
-    parts = {"model-00001-of-00002.safetensors": names[:9],
-             "model-00002-of-00002.safetensors": names[9:]}  # fmt: skip
+    parts = {
+        "model-00001-of-00002.safetensors": names[:9],
+        "model-00002-of-00002.safetensors": names[9:],
+    }
     for file, held in parts.items():
         (tmp_path / file).write_bytes(safetensors_bytes({n: weights[n] for n in held}))
     index = {n: file for file, held in parts.items() for n in held}

@@ -93,11 +93,13 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         {"x": {**ENTRY, "data_offsets": [4, 12]}},
         {"x": {**ENTRY, "dtype": "F4"}},
         {"x": ENTRY, "y": ENTRY},
-        {"x": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]},
-         "y": {"dtype": "U8", "shape": [2], "data_offsets": [6, 8]}},
+        {
+            "x": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]},
+            "y": {"dtype": "U8", "shape": [2], "data_offsets": [6, 8]},
+        },
         {"__metadata__": 3, "x": ENTRY},
     ],
-)  # fmt: skip
+)
 def test_headers_that_make_no_sense(tmp_path, header):
     text = json.dumps(header).encode()
     (tmp_path / "a").write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))

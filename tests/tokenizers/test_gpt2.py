@@ -72,8 +72,28 @@ def oracle(tokenizer: BPETokenizer) -> Callable[[str], list[int]]:
 
 def test_the_books_example(tokenizer: BPETokenizer) -> None:
     text = "Hello, do you like tea? <|endoftext|> In the sunlit terracesof someunknownPlace."
-    ids = [15496, 11, 466, 345, 588, 8887, 30, 220, 50256, 554, 262, 4252, 18250, 8812, 2114,
-           1659, 617, 34680, 27271, 13]  # fmt: skip
+    ids = [
+        15496,
+        11,
+        466,
+        345,
+        588,
+        8887,
+        30,
+        220,
+        50256,
+        554,
+        262,
+        4252,
+        18250,
+        8812,
+        2114,
+        1659,
+        617,
+        34680,
+        27271,
+        13,
+    ]
     assert tokenizer.encode(text, allowed_special={EOT}) == ids
     assert tokenizer.encode_readable(text, allowed_special="all") == ids
     assert tokenizer.decode(ids) == text
@@ -164,8 +184,14 @@ def test_nothing_there_says_which_files_to_put_where(nowhere: Path) -> None:
     with pytest.raises(TokenizerError) as caught:
         gpt2()
     message = str(caught.value)
-    for part in ("encoder.json", "vocab.bpe", "vocab.json", "merges.txt", str(nowhere),
-                 "TIKTOKEN_CACHE_DIR"):  # fmt: skip
+    for part in (
+        "encoder.json",
+        "vocab.bpe",
+        "vocab.json",
+        "merges.txt",
+        str(nowhere),
+        "TIKTOKEN_CACHE_DIR",
+    ):
         assert part in message
 
 

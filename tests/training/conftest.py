@@ -14,11 +14,25 @@ from tinygrad_llm.training.session import open_session
 from tinygrad_llm.training.trainer import Trainer
 
 SMALL = {
-    "tokenizer": "char", "n_layer": 1, "n_head": 2, "n_embd": 16, "context_length": 16,
-    "batch_size": 4, "steps": 20, "warmup": 4, "dropout": 0.1, "eval_every": 5, "eval_tokens": 256,
-    "checkpoint_every": 5, "log_every": 2, "sample_every": 0, "progress": False, "plot": False,
-    "learning_rate": 1e-2, "min_learning_rate": 1e-3,
-}  # fmt: skip
+    "tokenizer": "char",
+    "n_layer": 1,
+    "n_head": 2,
+    "n_embd": 16,
+    "context_length": 16,
+    "batch_size": 4,
+    "steps": 20,
+    "warmup": 4,
+    "dropout": 0.1,
+    "eval_every": 5,
+    "eval_tokens": 256,
+    "checkpoint_every": 5,
+    "log_every": 2,
+    "sample_every": 0,
+    "progress": False,
+    "plot": False,
+    "learning_rate": 1e-2,
+    "min_learning_rate": 1e-3,
+}
 
 
 @pytest.fixture(scope="session")

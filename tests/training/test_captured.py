@@ -98,11 +98,15 @@ def test_a_step_is_recorded_anew_where_the_gradients_had_to_move(gpu):
     assert_equal(run(Trainer), replayed)
 
 
-
-@pytest.mark.parametrize("options", [
-    {"dropout": 0.2, "accumulate": 2}, {"dropout": 0.2, "recompute": True},
-    {"dtype": "bfloat16", "tie_weights": False},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dropout": 0.2, "accumulate": 2},
+        {"dropout": 0.2, "recompute": True},
+        {"dtype": "bfloat16", "tie_weights": False},
+    ],
+    ids=str,
+)
 def test_replayed_steps_equal_plain_ones(gpu, options):
     assert_equal(run(Trainer, **options), run(CapturedTrainer, **options))
 
@@ -245,11 +249,14 @@ def recorded_without_launches(batches):
     return trainer._record(batches)
 
 
-@pytest.mark.parametrize(("change", "error", "words"), [
-    (lambda a: a[:1], ShapeError, r"shape \(2, 4\) and type int64, got \(1, 4\).*graph=False"),
-    (lambda a: a[..., None], ShapeError, r"got \(2, 4, 1\)"),
-    (lambda a: a.astype(np.float64), DTypeError, r"type int64, got \(2, 4\) and float64"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        (lambda a: a[:1], ShapeError, r"shape \(2, 4\) and type int64, got \(1, 4\).*graph=False"),
+        (lambda a: a[..., None], ShapeError, r"got \(2, 4, 1\)"),
+        (lambda a: a.astype(np.float64), DTypeError, r"type int64, got \(2, 4\) and float64"),
+    ],
+)
 def test_a_batch_unlike_the_first_is_an_error(change, error, words):
     first = Batches().next_batch()
     step = recorded_without_launches([first])

@@ -19,9 +19,12 @@ from tinygrad_llm.training.run_folder import RunFolder
 from tinygrad_llm.training.state_tree import join_arrays, split_arrays
 
 FILES = [
-    "config.json", "model.safetensors", "tinygrad_llm_tokenizer.json", "training_state.json",
+    "config.json",
+    "model.safetensors",
+    "tinygrad_llm_tokenizer.json",
+    "training_state.json",
     "training_state.safetensors",
-]  # fmt: skip
+]
 
 
 @pytest.fixture

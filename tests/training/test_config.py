@@ -54,8 +54,10 @@ def test_every_setting_has_a_flag_with_help_and_default(capsys):
         assert "--" + item.name.replace("_", "-") in shown
         assert item.metadata["resume"] in (FIXED, HARMLESS, BITS)
         if item.default not in ("", ()):
-            assert "default" in item.metadata["help"] or f"(default: {item.default}" in shown or (
-                isinstance(item.default, tuple)
+            assert (
+                "default" in item.metadata["help"]
+                or f"(default: {item.default}" in shown
+                or (isinstance(item.default, tuple))
             )
 
 
@@ -85,9 +87,13 @@ def test_124m_is_gpt2():
 @pytest.mark.skipif(tomllib is None, reason="Python 3.10 has no tomllib")
 def test_toml_goes_around(steps, rate, prompt, data, tie):
     config = TrainConfig(
-        data=tuple(data), steps=steps, learning_rate=rate, min_learning_rate=0.0, prompt=prompt,
+        data=tuple(data),
+        steps=steps,
+        learning_rate=rate,
+        min_learning_rate=0.0,
+        prompt=prompt,
         tie_weights=tie,
-    )  # fmt: skip
+    )
     table = tomllib.loads(as_toml(config))
     flat = {key: value for group in table.values() for key, value in group.items()}
     assert TrainConfig.from_dict(flat) == config

@@ -15,18 +15,38 @@ import pytest
 
 TRAIN = Path(__file__).parents[2] / "examples" / "train_gpt.py"
 FLAGS = {
-    "tokenizer": "char", "n-layer": 2, "n-head": 2, "n-embd": 32, "context-length": 32,
-    "batch-size": 4, "warmup": 10, "dropout": 0.1, "eval-every": 40, "eval-tokens": 512,
-    "checkpoint-every": 10, "log-every": 5, "sample-every": 0, "keep": 2,
-}  # fmt: skip
+    "tokenizer": "char",
+    "n-layer": 2,
+    "n-head": 2,
+    "n-embd": 32,
+    "context-length": 32,
+    "batch-size": 4,
+    "warmup": 10,
+    "dropout": 0.1,
+    "eval-every": 40,
+    "eval-tokens": 512,
+    "checkpoint-every": 10,
+    "log-every": 5,
+    "sample-every": 0,
+    "keep": 2,
+}
 
 
 def command(text, out, steps):
     flags = [part for name, value in FLAGS.items() for part in (f"--{name}", str(value))]
     return [
-        sys.executable, str(TRAIN), "--data", str(text), "--out", str(out), "--steps", str(steps),
-        "--no-plot", "--resume", *flags,
-    ]  # fmt: skip
+        sys.executable,
+        str(TRAIN),
+        "--data",
+        str(text),
+        "--out",
+        str(out),
+        "--steps",
+        str(steps),
+        "--no-plot",
+        "--resume",
+        *flags,
+    ]
 
 
 def run(arguments):

@@ -20,9 +20,20 @@ SHARD_BYTES, N_SHARDS = 256 << 20, 6
 LIMIT_KIB = 400 << 10
 
 SMALL = [
-    "--n-layer", "2", "--n-head", "2", "--n-embd", "32", "--context-length", "32",
-    "--batch-size", "4", "--sample-every", "0", "--no-plot",
-]  # fmt: skip
+    "--n-layer",
+    "2",
+    "--n-head",
+    "2",
+    "--n-embd",
+    "32",
+    "--context-length",
+    "32",
+    "--batch-size",
+    "4",
+    "--sample-every",
+    "0",
+    "--no-plot",
+]
 
 
 def environment():
@@ -32,15 +43,29 @@ def environment():
 @pytest.mark.slow
 def test_twenty_thousand_steps_in_constant_memory(page, tmp_path):
     out = tmp_path / "run"
-    flags = ["--data", str(page), "--tokenizer", "char", "--steps", str(STEPS), "--log-every",
-             "500", "--eval-every", "2000", "--checkpoint-every", "5000"]  # fmt: skip
+    flags = [
+        "--data",
+        str(page),
+        "--tokenizer",
+        "char",
+        "--steps",
+        str(STEPS),
+        "--log-every",
+        "500",
+        "--eval-every",
+        "2000",
+        "--checkpoint-every",
+        "5000",
+    ]
     command = [sys.executable, str(TRAIN), *SMALL, *flags, "--out", str(out)]
     subprocess.run(command, check=True, env=environment(), stdout=subprocess.DEVNULL)
     lines = read_log(out / "timing.jsonl")
     assert lines[-1]["step"] == STEPS
     for line in lines[3::4]:
-        print(f"step {line['step']:>6}: {line['memory_bytes'] / 1e6:7.1f} MB resident, "
-              f"{line['tokens_per_second']:>9,.0f} tokens/s")  # fmt: skip
+        print(
+            f"step {line['step']:>6}: {line['memory_bytes'] / 1e6:7.1f} MB resident, "
+            f"{line['tokens_per_second']:>9,.0f} tokens/s"
+        )
     memory = {line["step"]: line["memory_bytes"] for line in lines}
     settled = memory[4000]  # after the first validations and the warm-up of pools
     assert max(memory[step] for step in memory if step > 4000) < settled + 3e6
@@ -69,14 +94,26 @@ def test_shards_larger_than_the_memory_limit(large_shards, tmp_path):
     paths = " ".join(map(str, sorted(large_shards.glob("*.tokens"))))
     control = subprocess.run(
         ["bash", "-c", f'{limited} {sys.executable} -c "{whole}" {paths}'],
-        capture_output=True, text=True, env=environment(),
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env=environment(),
+    )
     assert control.returncode != 0
     assert "MemoryError" in control.stderr
 
     out = tmp_path / "run"
-    flags = ["--data", str(large_shards), "--steps", "300", "--eval-every", "100",
-             "--validation-fraction", "0.01", "--out", str(out)]  # fmt: skip
+    flags = [
+        "--data",
+        str(large_shards),
+        "--steps",
+        "300",
+        "--eval-every",
+        "100",
+        "--validation-fraction",
+        "0.01",
+        "--out",
+        str(out),
+    ]
     command = " ".join([sys.executable, str(TRAIN), *SMALL, *flags])
     done = subprocess.run(
         ["bash", "-c", limited + command], capture_output=True, text=True, env=environment()

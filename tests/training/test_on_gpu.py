@@ -134,10 +134,15 @@ def test_float16_trains_with_a_scaled_loss_and_recovers_from_overflow():
     assert state["loss_scale"]["value"] == trainer.scale.value
 
 
-@pytest.mark.parametrize(("settings", "kind"), [
-    ({}, CapturedTrainer), ({"graph": False}, Trainer), ({"dtype": "float64"}, Trainer),
-    ({"dtype": "float16"}, LossScaledTrainer),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ({}, CapturedTrainer),
+        ({"graph": False}, Trainer),
+        ({"dtype": "float64"}, Trainer),
+        ({"dtype": "float16"}, LossScaledTrainer),
+    ],
+)
 def test_trainer_for_a_gpu(settings, kind):
     from tinygrad_llm.training.assemble import trainer_for
     from tinygrad_llm.training.config import TrainConfig

@@ -32,13 +32,15 @@ class StopAt(Callback):
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     stops=st.lists(st.integers(1, 19), min_size=1, max_size=3, unique=True).map(sorted),
-    changes=st.fixed_dictionaries({
-        "order": st.sampled_from(["shuffle", "crops"]),
-        "accumulate": st.sampled_from([1, 2]),
-        "schedule": st.sampled_from(["cosine", "linear", "constant"]),
-        "recompute": st.booleans(),
-        "log_every": st.sampled_from([1, 3]),
-    }),
+    changes=st.fixed_dictionaries(
+        {
+            "order": st.sampled_from(["shuffle", "crops"]),
+            "accumulate": st.sampled_from([1, 2]),
+            "schedule": st.sampled_from(["cosine", "linear", "constant"]),
+            "recompute": st.booleans(),
+            "log_every": st.sampled_from([1, 3]),
+        }
+    ),
 )
 def test_stops_anywhere_change_no_bit(runs, weights_of, stops, changes):
     for name in ("whole", "cut"):

@@ -76,8 +76,12 @@ class BreakAt(Callback):
 
 def test_nan_stops_and_names_the_op(runs):
     trainer = runs.trainer(callbacks=[BreakAt(7)], **QUIET)
-    with np.errstate(all="ignore"), pytest.raises(
-        NumericsError, match=r"step 8: the loss is .*First cause: .* of op '.*Lower the learning"
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(
+            NumericsError,
+            match=r"step 8: the loss is .*First cause: .* of op '.*Lower the learning",
+        ),
     ):
         trainer.fit()
     assert trainer.step == 7
@@ -145,9 +149,18 @@ def test_callbacks_hear_everything_in_order(runs):
 
     runs.fit(callbacks=[Listener()], steps=2, eval_every=2, checkpoint_every=1)
     assert heard == [
-        "start", "evaluation 0", "step 1", "after 1", "step-00000001", "step 2", "log 2",
-        "evaluation 2", "after 2", "step-00000002", "end 2",
-    ]  # fmt: skip
+        "start",
+        "evaluation 0",
+        "step 1",
+        "after 1",
+        "step-00000001",
+        "step 2",
+        "log 2",
+        "evaluation 2",
+        "after 2",
+        "step-00000002",
+        "end 2",
+    ]
 
 
 def test_another_task_needs_only_a_loss_and_a_loader():

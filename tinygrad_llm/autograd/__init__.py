@@ -12,7 +12,17 @@ from tinygrad_llm.autograd.registry import REGISTRY, get_op, register, sample, t
 from tinygrad_llm.autograd.tensor import Tensor, tensor
 
 __all__ = [
-    "REGISTRY", "Function", "Tensor", "deterministic", "enable_grad", "get_op", "is_grad_enabled",
-    "no_grad", "register", "sample", "tensor", "true_gradient",
+    "REGISTRY",
+    "Function",
+    "Tensor",
+    "deterministic",
+    "enable_grad",
+    "get_op",
+    "is_grad_enabled",
+    "no_grad",
+    "register",
+    "sample",
+    "tensor",
+    "true_gradient",
     "use_kernels",
-]  # fmt: skip
+]

@@ -58,6 +58,7 @@ class _Checkpoint(Function):
     """y = f(x), saving only x; see `checkpoint`."""
 
     name = "checkpoint"
+
     def forward(ctx, call: _Call, trigger: Array, *args: Any) -> Any:
         ctx.call, ctx.args = call, args
         ctx.save(*[a for a, is_tensor in zip(args, call.is_tensor, strict=True) if is_tensor])

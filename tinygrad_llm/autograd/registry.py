@@ -100,9 +100,7 @@ def register(
 
     def decorate(function: F) -> F:
         _check(name, function, wrong)
-        REGISTRY[name] = Op(
-            name, family, function, samples, wrong, composed, one_variable, kernel
-        )
+        REGISTRY[name] = Op(name, family, function, samples, wrong, composed, one_variable, kernel)
         function.name = name  # type: ignore[attr-defined]
         OPS[name] = function.apply  # type: ignore[attr-defined]
         return function

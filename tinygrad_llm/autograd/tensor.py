@@ -20,13 +20,7 @@ from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
 from tinygrad_llm.autograd.handles import Handle, KeepGradient, check_hook
 from tinygrad_llm.autograd.in_place import InPlace
 from tinygrad_llm.autograd.left_out import LEFT_OUT
-from tinygrad_llm.autograd.methods import (
-    Conversion,
-    Description,
-    Reductions,
-    Selection,
-    Shape,
-)
+from tinygrad_llm.autograd.methods import Conversion, Description, Reductions, Selection, Shape
 from tinygrad_llm.autograd.operators import Operators
 from tinygrad_llm.autograd.registry import EXTENSIONS
 from tinygrad_llm.backend import Array, array_module
@@ -35,7 +29,7 @@ from tinygrad_llm.errors import DTypeError, GraphError, ShapeError, missing_name
 
 
 class Tensor(
-    Description, Operators, Reductions, Shape, Selection, InPlace, Conversion, Exports, Copies,
+    Description, Operators, Reductions, Shape, Selection, InPlace, Conversion, Exports, Copies
 ):
     """An n-dimensional array that remembers how it was computed.
 
@@ -48,9 +42,15 @@ class Tensor(
     """
 
     __slots__ = (
-        "data", "grad", "grad_buffer", "on_gradient", "_requires_grad", "_node", "_hooks",
+        "data",
+        "grad",
+        "grad_buffer",
+        "on_gradient",
+        "_requires_grad",
+        "_node",
+        "_hooks",
         "__weakref__",
-    )  # fmt: skip
+    )
     is_leaf_edge = True
     __array_priority__ = 1000  # numpy_array * tensor is left to Tensor.__rmul__
     __array_ufunc__ = None
@@ -205,10 +205,7 @@ def make_result(data: Any, node: Any) -> Tensor:
 
 
 def tensor(
-    data: Any,
-    dtype: DTypeLike | None = None,
-    device: str = "cpu",
-    requires_grad: bool = False,
+    data: Any, dtype: DTypeLike | None = None, device: str = "cpu", requires_grad: bool = False
 ) -> Tensor:
     """Make a Tensor from numbers, nested lists, an array or another Tensor.
 

@@ -21,13 +21,7 @@ from typing import Any
 from tinygrad_llm.autograd.function import Output
 from tinygrad_llm.autograd.modes import Observer
 from tinygrad_llm.autograd.trace_memory import HeldArrays, Producers
-from tinygrad_llm.autograd.trace_records import (
-    ArrayInfo,
-    Contribution,
-    Input,
-    LeafRecord,
-    OpRecord,
-)
+from tinygrad_llm.autograd.trace_records import ArrayInfo, Contribution, Input, LeafRecord, OpRecord
 from tinygrad_llm.autograd.trace_table import table
 from tinygrad_llm.autograd.trace_values import ValueRecorder
 from tinygrad_llm.backend import is_array
@@ -97,12 +91,19 @@ class Trace(Observer):
         inputs, options = self._inputs(names, arrays)
         saved = [a for a in node.saved if is_array(a)]
         record = OpRecord(
-            index=len(self.ops), name=node.name, scope=node.scope, inputs=inputs,
-            outputs=[_info(o) for o in outs], options={**options, **self._kwargs},
-            saved=[_info(a) for a in saved], saved_bytes=self._held.hold(saved),
-            requires_grad=node.requires_grad, seconds_forward=seconds,
-            forward_step=len(self.events), ran=str(getattr(node, "ran", "") or ""),
-        )  # fmt: skip
+            index=len(self.ops),
+            name=node.name,
+            scope=node.scope,
+            inputs=inputs,
+            outputs=[_info(o) for o in outs],
+            options={**options, **self._kwargs},
+            saved=[_info(a) for a in saved],
+            saved_bytes=self._held.hold(saved),
+            requires_grad=node.requires_grad,
+            seconds_forward=seconds,
+            forward_step=len(self.events),
+            ran=str(getattr(node, "ran", "") or ""),
+        )
         for i, o in enumerate(outs):
             self._producers.note(o, record.index, i)
         if self._values is not None:

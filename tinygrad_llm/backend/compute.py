@@ -38,9 +38,11 @@ def matmul(
 
 
 def matmul_all(
-    xp: ArrayModule, products: Sequence[tuple[Array, Array, Array]],
-    finish: Finish | None = None, beside: Sequence[Callable[[], Any]] = (),
-) -> None:  # fmt: skip
+    xp: ArrayModule,
+    products: Sequence[tuple[Array, Array, Array]],
+    finish: Finish | None = None,
+    beside: Sequence[Callable[[], Any]] = (),
+) -> None:
     """out = a b for each (a, b, out), and the tasks ``beside`` them; on the CPU on all lanes."""
     if xp is np and all(a.dtype.itemsize > 2 for a, _, _ in products):
         compute_all([Product(*product, finish) for product in products], beside)
@@ -88,9 +90,7 @@ def workspace(xp: ArrayModule, dtype: Any, *targets: Array) -> tuple[Array, ...]
 
     Half precision is computed in float32; `store` rounds the result.
     """
-    return tuple(
-        t if t.dtype == dtype else empty(xp, t.shape, dtype) for t in targets
-    )
+    return tuple(t if t.dtype == dtype else empty(xp, t.shape, dtype) for t in targets)
 
 
 def store(targets: Sequence[Array], computed: Sequence[Array]) -> None:
@@ -101,9 +101,12 @@ def store(targets: Sequence[Array], computed: Sequence[Array]) -> None:
 
 
 def by_rows(
-    xp: ArrayModule, task: Callable[[slice], Any], n_rows: int, row_size: int,
+    xp: ArrayModule,
+    task: Callable[[slice], Any],
+    n_rows: int,
+    row_size: int,
     one_pass: bool = False,
-) -> list[Any]:  # fmt: skip
+) -> list[Any]:
     """Call ``task`` on slices that cover all rows; the results in the order of the rows.
 
     ``one_pass`` says that the task is a single ufunc: its blocks may be longer than the cache.

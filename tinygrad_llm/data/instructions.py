@@ -38,9 +38,7 @@ class Instruction:
 
 
 def load(
-    source: str | Path | None = None,
-    cache_dir: str | Path | None = None,
-    progress: bool = True,
+    source: str | Path | None = None, cache_dir: str | Path | None = None, progress: bool = True
 ) -> list[Instruction]:
     """The entries of a file.
 

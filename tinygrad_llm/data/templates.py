@@ -161,11 +161,7 @@ class Template:
 
 ALPACA = Template(
     name="alpaca",
-    before={
-        "user": "### Instruction:\n",
-        "input": "### Input:\n",
-        "assistant": "### Response:\n",
-    },
+    before={"user": "### Instruction:\n", "input": "### Input:\n", "assistant": "### Response:\n"},
     after={"system": "\n\n", "user": "\n\n", "input": "\n\n", "assistant": END_OF_TEXT},
     system="Below is an instruction that describes a task. "
     "Write a response that appropriately completes the request.",

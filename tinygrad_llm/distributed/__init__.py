@@ -13,6 +13,16 @@ from tinygrad_llm.distributed.sharding import ShardedUpdate
 from tinygrad_llm.distributed.world import join_world, require_equal, run_together, with_gpus
 
 __all__ = [
-    "Alone", "Communicator", "GradientSum", "ShardedUpdate", "Traffic", "Work", "even_bounds",
-    "join_world", "make_buckets", "require_equal", "run_together", "with_gpus",
-]  # fmt: skip
+    "Alone",
+    "Communicator",
+    "GradientSum",
+    "ShardedUpdate",
+    "Traffic",
+    "Work",
+    "even_bounds",
+    "join_world",
+    "make_buckets",
+    "require_equal",
+    "run_together",
+    "with_gpus",
+]

@@ -41,6 +41,4 @@ def evaluating(model: Any) -> Iterator[None]:
 
 def printable(labels: Sequence[str]) -> list[str]:
     """Token texts for a plot: blanks made visible, no mathematics mode."""
-    return [
-        text.replace("\n", "⏎").replace(" ", "·").replace("$", r"\$") or "∅" for text in labels
-    ]
+    return [text.replace("\n", "⏎").replace(" ", "·").replace("$", r"\$") or "∅" for text in labels]

@@ -117,22 +117,22 @@ def _axes(low: float, high: float) -> list[str]:
     parts = []
     for x in range(int(X_RANGE[0]), int(X_RANGE[1]) + 1, 2):
         px, py = _place(x, low, low, high)
-        parts.append(f'<text x="{px:.1f}" y="{py + 16:.1f}" fill="#888" '
-                     f'text-anchor="middle">{x}</text>')  # fmt: skip
+        parts.append(
+            f'<text x="{px:.1f}" y="{py + 16:.1f}" fill="#888" text-anchor="middle">{x}</text>'
+        )
         parts.append(_line(px, py, px, _PAD, "#8883"))
     crowded = (high - low) / 12
     for y in [0.0, *(y for y in (low, high) if abs(y) > crowded)]:
         px, py = _place(X_RANGE[0], y, low, high)
-        parts.append(f'<text x="{px - 4:.1f}" y="{py + 4:.1f}" fill="#888" '
-                     f'text-anchor="end">{y:.3g}</text>')  # fmt: skip
+        parts.append(
+            f'<text x="{px - 4:.1f}" y="{py + 4:.1f}" fill="#888" text-anchor="end">{y:.3g}</text>'
+        )
         parts.append(_line(px, py, _WIDTH - _PAD, py, "#888" if y == 0 else "#8883"))
     return parts
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, color: str) -> str:
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{color}"/>'
-    )
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{color}"/>'
 
 
 def _polylines(curve: Curve, low: float, high: float, color: str) -> str:

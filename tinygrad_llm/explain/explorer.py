@@ -24,9 +24,17 @@ from tinygrad_llm.explain.explorer_data import page_data
 _ASSETS = Path(__file__).with_name("assets")
 # In the order in which the page runs them.
 _SCRIPTS = (
-    "arrays", "graph", "lanes", "steps", "heat_map", "tree", "detail", "other_details", "keys",
+    "arrays",
+    "graph",
+    "lanes",
+    "steps",
+    "heat_map",
+    "tree",
+    "detail",
+    "other_details",
+    "keys",
     "main",
-)  # fmt: skip
+)
 MAX_BYTES = 8 << 20
 
 _HOW = (

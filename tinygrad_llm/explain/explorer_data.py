@@ -56,15 +56,21 @@ def _node(op: OpRecord, arrays: ArrayStore) -> dict[str, Any]:
         "scope": op.scope,
         "inputs": [
             {
-                "name": i.name, "source": i.source, "output": i.output, "leaf": i.leaf,
-                "value": arrays.add(x), "sent": arrays.add(dx),
+                "name": i.name,
+                "source": i.source,
+                "output": i.output,
+                "leaf": i.leaf,
+                "value": arrays.add(x),
+                "sent": arrays.add(dx),
             }
             for i, x, dx in zip(op.inputs, given, sent, strict=True)
         ],
         "outputs": [arrays.add(y) for y in (values.outputs if values else [])],
         "dy": [arrays.add(dy) for dy in (values.dy if values else [])],
         "arrived": [_contribution(c, arrays) for c in op.arrived],
-        "local": None if local is None else {
+        "local": None
+        if local is None
+        else {
             "elementwise": local.elementwise,
             "output": local.output,
             "element": list(local.element),
@@ -75,7 +81,7 @@ def _node(op: OpRecord, arrays: ArrayStore) -> dict[str, Any]:
         "saved_bytes": op.saved_bytes,
         "us": [round(1e6 * op.seconds_forward, 1), round(1e6 * op.seconds_backward, 1)],
         "ran": op.ran,
-    }  # fmt: skip
+    }
 
 
 def _leaf(leaf: LeafRecord, arrays: ArrayStore) -> dict[str, Any]:
@@ -89,9 +95,11 @@ def _leaf(leaf: LeafRecord, arrays: ArrayStore) -> dict[str, Any]:
 
 def _contribution(c: Any, arrays: ArrayStore) -> dict[str, Any]:
     return {
-        "source": c.source, "argument": c.argument, "output": c.output,
+        "source": c.source,
+        "argument": c.argument,
+        "output": c.output,
         "gradient": arrays.add(c.gradient),
-    }  # fmt: skip
+    }
 
 
 def _sum(gradients: list[Any]) -> Any:

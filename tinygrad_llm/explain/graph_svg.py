@@ -120,7 +120,7 @@ def _op_box(node: Any, shapes: dict[int, tuple[str, str]], shape: Any = None) ->
 
 
 def _last_two(path: str) -> str:
-    """"blocks.0.attention.qkv" -> "attention.qkv"; the whole would be too wide."""
+    """ "blocks.0.attention.qkv" -> "attention.qkv"; the whole would be too wide."""
     return ".".join(re.findall(r"[^.]+(?:\.\d+)*", path)[-2:])
 
 

@@ -136,4 +136,3 @@ def live_check(op: Op) -> str:
     for name, wrong in op.wrong.items():
         lines.append(f"  {name:<34} {'caught' if is_caught(op, wrong) else 'MISSED'}")
     return "\n".join(lines)
-

@@ -18,14 +18,18 @@ from tinygrad_llm.explain.pictures_embeddings import (
     principal_components,
 )
 from tinygrad_llm.explain.pictures_gradients import gradient_flow, gradient_norms
-from tinygrad_llm.explain.pictures_landscape import (
-    Landscape,
-    loss_landscape,
-    measure_landscape,
-)
+from tinygrad_llm.explain.pictures_landscape import Landscape, loss_landscape, measure_landscape
 
 __all__ = [
-    "Landscape", "analogy", "attention_maps", "attention_weights", "embedding_map",
-    "gradient_flow", "gradient_norms", "loss_landscape", "measure_landscape", "neighbours",
+    "Landscape",
+    "analogy",
+    "attention_maps",
+    "attention_weights",
+    "embedding_map",
+    "gradient_flow",
+    "gradient_norms",
+    "loss_landscape",
+    "measure_landscape",
+    "neighbours",
     "principal_components",
-]  # fmt: skip
+]

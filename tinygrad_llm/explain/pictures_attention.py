@@ -66,9 +66,7 @@ def attention_maps(
     weights = attention_weights(model, ids)
     chosen = range(len(weights)) if layer is None else [layer]
     if layer is not None and layer not in range(len(weights)):
-        raise ConfigError(
-            f"attention_maps: layer must be in 0 .. {len(weights) - 1}, got {layer}."
-        )
+        raise ConfigError(f"attention_maps: layer must be in 0 .. {len(weights) - 1}, got {layer}.")
     heads = weights[0].shape[1]
     figure = new_figure(2.4 * heads + 0.8, 2.5 * len(chosen) + 0.4)
     axes = figure.subplots(len(chosen), heads, squeeze=False)

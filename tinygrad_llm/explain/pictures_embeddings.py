@@ -96,9 +96,7 @@ def _nearest(
     given = positive + negative
     for token in given:
         if not 0 <= token < len(unit):
-            raise IndexRangeError(
-                f"embeddings: token id {token} is not in 0 .. {len(unit) - 1}."
-            )
+            raise IndexRangeError(f"embeddings: token id {token} is not in 0 .. {len(unit) - 1}.")
     target = unit[positive].sum(axis=0) - unit[negative].sum(axis=0)
     cosine = unit @ (target / max(float(np.linalg.norm(target)), 1e-300))
     cosine[given] = -np.inf

@@ -66,14 +66,21 @@ def gradient_flow(model: Any, relative: bool = False) -> Any:
     axis = figure.subplots()
     for number, (kind, line) in enumerate(lines.items()):
         style = "o-" if kind.endswith("weight") else "s--"
-        axis.plot(list(line), list(line.values()), style, label=kind, ms=4, lw=1.2,
-                  color=_color(number))  # fmt: skip
+        axis.plot(
+            list(line), list(line.values()), style, label=kind, ms=4, lw=1.2, color=_color(number)
+        )
     for name, size in others.items():
         place = -1 if "embedding" in name else depth
         axis.plot([place], [size], "k^", ms=5)
         side = "left" if place < 0 else "right"
-        axis.annotate(name, (place, size), fontsize=7, ha=side,
-                      xytext=(5 if place < 0 else -5, 4), textcoords="offset points")  # fmt: skip
+        axis.annotate(
+            name,
+            (place, size),
+            fontsize=7,
+            ha=side,
+            xytext=(5 if place < 0 else -5, 4),
+            textcoords="offset points",
+        )
     axis.set_yscale("log")
     axis.set_xticks(range(-1, depth + 1), ["embed", *map(str, range(depth)), "end"])
     axis.set_xlabel("block")
@@ -89,10 +96,8 @@ def _color(number: int) -> tuple[float, float, float]:
     return colorsys.hsv_to_rgb(number * 0.381966 % 1.0, 0.85, 0.55 if number % 2 else 0.85)
 
 
-def _by_kind(
-    sizes: dict[str, float],
-) -> tuple[dict[str, dict[int, float]], dict[str, float]]:
-    """"blocks.3.norm1.weight" -> lines["norm1.weight"][3]; names without a number -> others."""
+def _by_kind(sizes: dict[str, float]) -> tuple[dict[str, dict[int, float]], dict[str, float]]:
+    """ "blocks.3.norm1.weight" -> lines["norm1.weight"][3]; names without a number -> others."""
     lines: dict[str, dict[int, float]] = {}
     others: dict[str, float] = {}
     for name, size in sizes.items():

@@ -145,9 +145,7 @@ def check_gpt(max_elements: int = 256, seed: int = 0, device: str = "cpu") -> Re
 
     before = default_generator().state()
     manual_seed(seed)
-    config = GPTConfig(
-        vocab_size=13, context_length=6, n_layer=2, n_head=2, n_embd=8, dropout=0.1
-    )
+    config = GPTConfig(vocab_size=13, context_length=6, n_layer=2, n_head=2, n_embd=8, dropout=0.1)
     model = GPT(config)
     for _, p in model.named_parameters():  # GPT-2's 0.02 makes slopes too small to compare well
         p.data = p.data + default_generator().normal(p.shape, 0.2)

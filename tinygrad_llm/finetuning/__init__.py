@@ -1,13 +1,13 @@
 """Fine-tuning: a pretrained GPT becomes a classifier or an assistant.
 
-    base              a model to start from: opened, or pretrained on the spot
-    loop, collate     the training loop over small sets; padding, buckets, packing
-    classification    a head in place of the output layer; classifier_folder saves it
-    instruction       loss on the answers only; responses writes and scores answers; judge
-    preference        DPO against a frozen reference; constructed makes a set with known answers
-    conversation      history, streaming, a full context
-    adapter           LoRA matrices in a file of their own
-    metrics, text_metrics, baselines, plots
+base              a model to start from: opened, or pretrained on the spot
+loop, collate     the training loop over small sets; padding, buckets, packing
+classification    a head in place of the output layer; classifier_folder saves it
+instruction       loss on the answers only; responses writes and scores answers; judge
+preference        DPO against a frozen reference; constructed makes a set with known answers
+conversation      history, streaming, a full context
+adapter           LoRA matrices in a file of their own
+metrics, text_metrics, baselines, plots
 """
 
 from tinygrad_llm.finetuning.adapter import load_adapter, save_adapter
@@ -20,8 +20,24 @@ from tinygrad_llm.finetuning.loop import FitSettings, History, fit
 from tinygrad_llm.finetuning.preference import Preference, dpo_loss, fit_preferences
 
 __all__ = [
-    "BaseModel", "Classifier", "Conversation", "FitSettings", "History", "Preference",
-    "TextClassifier", "choose_trainable", "dpo_loss", "encode_instructions", "fit",
-    "fit_classifier", "fit_instructions", "fit_preferences", "load_adapter", "load_assistant",
-    "open_base", "pretrain", "save_adapter", "save_assistant",
-]  # fmt: skip
+    "BaseModel",
+    "Classifier",
+    "Conversation",
+    "FitSettings",
+    "History",
+    "Preference",
+    "TextClassifier",
+    "choose_trainable",
+    "dpo_loss",
+    "encode_instructions",
+    "fit",
+    "fit_classifier",
+    "fit_instructions",
+    "fit_preferences",
+    "load_adapter",
+    "load_assistant",
+    "open_base",
+    "pretrain",
+    "save_adapter",
+    "save_assistant",
+]

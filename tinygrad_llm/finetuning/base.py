@@ -28,10 +28,22 @@ from tinygrad_llm.training.text import TokenText, checksum
 
 # Two cores, a few minutes. Dropout, since the texts are read several times.
 SMALL = TrainConfig(
-    n_layer=4, n_head=4, n_embd=128, context_length=128, vocab_size=1024, dropout=0.1,
-    steps=600, batch_size=16, warmup=50, learning_rate=2e-3, min_learning_rate=2e-4,
-    eval_every=200, eval_tokens=8192, sample_every=0, checkpoint_every=0,
-)  # fmt: skip
+    n_layer=4,
+    n_head=4,
+    n_embd=128,
+    context_length=128,
+    vocab_size=1024,
+    dropout=0.1,
+    steps=600,
+    batch_size=16,
+    warmup=50,
+    learning_rate=2e-3,
+    min_learning_rate=2e-4,
+    eval_every=200,
+    eval_tokens=8192,
+    sample_every=0,
+    checkpoint_every=0,
+)
 
 
 @dataclass(frozen=True)

@@ -59,11 +59,7 @@ class BagOfWordsBaseline:
     """
 
     def __init__(
-        self,
-        max_words: int = 5000,
-        l2: float = 1e-5,
-        steps: int = 400,
-        learning_rate: float = 8.0,
+        self, max_words: int = 5000, l2: float = 1e-5, steps: int = 400, learning_rate: float = 8.0
     ) -> None:
         self.max_words, self.l2 = max_words, l2
         self.steps, self.learning_rate = steps, learning_rate

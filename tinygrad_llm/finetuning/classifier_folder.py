@@ -1,8 +1,8 @@
 """A fine-tuned classifier as a folder, and as a function from texts to classes.
 
-    config.json  model.safetensors  tokenizer files      the GPT body, as every model folder
-    classifier.json                                      classes, threshold, how the head reads
-    classifier_head.safetensors                          the head's weight and bias
+config.json  model.safetensors  tokenizer files      the GPT body, as every model folder
+classifier.json                                      classes, threshold, how the head reads
+classifier_head.safetensors                          the head's weight and bias
 """
 
 from __future__ import annotations
@@ -111,9 +111,12 @@ class Classifier:
         if missing:
             raise CheckpointError(f"{folder / HEAD_NAME}: {', '.join(missing)} is missing.")
         return cls(
-            module.eval(), tokenizers.load(folder), names,
-            int(settings["max_length"]), float(settings["threshold"]),
-        )  # fmt: skip
+            module.eval(),
+            tokenizers.load(folder),
+            names,
+            int(settings["max_length"]),
+            float(settings["threshold"]),
+        )
 
 
 def _read_settings(path: Path) -> dict[str, Any]:

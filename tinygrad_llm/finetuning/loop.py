@@ -163,9 +163,14 @@ class FineTuner(Trainer):
     ) -> None:
         self._batch_loss, self.comparable_loss = batch_loss, math.nan
         super().__init__(
-            model, optimizer, loader, settings, schedule,
-            evaluate=lambda _: evaluate(), callbacks=[watcher],
-        )  # fmt: skip
+            model,
+            optimizer,
+            loader,
+            settings,
+            schedule,
+            evaluate=lambda _: evaluate(),
+            callbacks=[watcher],
+        )
 
     def compute_loss(self, batch: Any) -> Tensor:
         """The mean loss of the examples ``batch`` (B,)."""

@@ -72,9 +72,14 @@ def draw_confusion(counts: np.ndarray, names: Sequence[str], target: Path, title
         color = "white" if part > 0.6 else "black"
         axes.text(j, i, f"{counts[i, j]}\n{part:.1%}", ha="center", va="center", color=color)
     axes.set(
-        xticks=range(len(names)), yticks=range(len(names)), xticklabels=names, yticklabels=names,
-        xlabel="called", ylabel="is", title=title,
-    )  # fmt: skip
+        xticks=range(len(names)),
+        yticks=range(len(names)),
+        xticklabels=names,
+        yticklabels=names,
+        xlabel="called",
+        ylabel="is",
+        title=title,
+    )
     figure.colorbar(image, label="share of the row", shrink=0.8)
     return _save(figure, target, plt)
 

@@ -60,14 +60,16 @@ def respond(
     for first in range(0, len(order), _BATCH):
         batch = order[first : first + _BATCH]
         rows = generate(
-            model, [prompts[i] for i in batch], max_new_tokens, temperature,
-            seed=seed, stop_ids=stops,
-        )  # fmt: skip
+            model,
+            [prompts[i] for i in batch],
+            max_new_tokens,
+            temperature,
+            seed=seed,
+            stop_ids=stops,
+        )
         for i, row in zip(batch, rows, strict=True):
             answers[i] = _answer(row[len(prompts[i]) :].tolist(), tokenizer)
-    return [
-        Response(e.instruction, e.input, e.output, *answers[i]) for i, e in enumerate(examples)
-    ]
+    return [Response(e.instruction, e.input, e.output, *answers[i]) for i, e in enumerate(examples)]
 
 
 def _answer(ids: list[int], tokenizer: Tokenizer) -> tuple[str, bool]:

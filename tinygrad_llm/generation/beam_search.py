@@ -92,9 +92,13 @@ def beam_search(
 
 
 def _search(
-    model: GPT, prompt: list[int], max_new_tokens: int, n_beams: int, penalty: float,
+    model: GPT,
+    prompt: list[int],
+    max_new_tokens: int,
+    n_beams: int,
+    penalty: float,
     stop_ids: set[int],
-) -> list[Beam]:  # fmt: skip
+) -> list[Beam]:
     cache = model.new_cache(1, len(prompt) + max_new_tokens)
     texts, sums = [prompt], np.zeros(1)  # of the beams that go on
     newest = np.array([prompt])

@@ -139,8 +139,11 @@ def stream(
     random = row_generators(len(texts), seed)
     return _steps(
         _Reader(model, texts, max_new_tokens, use_cache, slide),
-        max_new_tokens, sampling or Sampling(), random, frozenset(int(i) for i in stop_ids),
-    )  # fmt: skip
+        max_new_tokens,
+        sampling or Sampling(),
+        random,
+        frozenset(int(i) for i in stop_ids),
+    )
 
 
 def _steps(

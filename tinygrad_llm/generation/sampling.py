@@ -72,9 +72,12 @@ def _require(name: str, value: Any, holds: bool, expected: str) -> None:
 
 
 def choose(
-    logits: np.ndarray, how: Sampling, seen: Iterable[int], random: Generator,
+    logits: np.ndarray,
+    how: Sampling,
+    seen: Iterable[int],
+    random: Generator,
     cause: Cause | None = None,
-) -> int:  # fmt: skip
+) -> int:
     """The next token of one row.
 
     Args:

@@ -140,9 +140,11 @@ def next_tokens(model: GPT, tokenizer: Tokenizer, prompt: str, k: int = 10) -> l
 
 
 def few_shot_prompt(
-    examples: Sequence[tuple[str, str]], question: str, instruction: str = "",
+    examples: Sequence[tuple[str, str]],
+    question: str,
+    instruction: str = "",
     form: str = "Q: {question}\nA:{answer}\n\n",
-) -> str:  # fmt: skip
+) -> str:
     """A prompt that shows solved examples and then the question, for a model without fine-tuning.
 
     Source: Brown et al., "Language models are few-shot learners", 2020.
@@ -194,6 +196,8 @@ def compare(first: GPT, second: GPT, ids: Any, stride: int | None = None) -> Com
     """How two checkpoints of one tokenizer predict the same text, token by token."""
     a, b = token_logprobs(first, ids, stride), token_logprobs(second, ids, stride)
     return Comparison(
-        Perplexity(len(a), float(-a.mean())), Perplexity(len(b), float(-b.mean())),
-        float((b > a).mean()), b - a,
-    )  # fmt: skip
+        Perplexity(len(a), float(-a.mean())),
+        Perplexity(len(b), float(-b.mean())),
+        float((b > a).mean()),
+        b - a,
+    )

@@ -30,9 +30,14 @@ class Embedding(Module):
     """
 
     def __init__(
-        self, num_embeddings: int, embedding_dim: int, generator: Generator | None = None, *,
-        device: str | None = None, dtype: DTypeLike | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        generator: Generator | None = None,
+        *,
+        device: str | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> None:
         self.num_embeddings = check_size("Embedding", "num_embeddings", num_embeddings)
         self.embedding_dim = check_size("Embedding", "embedding_dim", embedding_dim)
         shape = (self.num_embeddings, self.embedding_dim)

@@ -150,9 +150,7 @@ class GPT(Module):
             return self.head(hidden)
         return F.linear(hidden, self.token_embedding.weight)
 
-    def _run_blocks(
-        self, ids: Array, cache: KVCache | None, positions: Any, mask: Any
-    ) -> Tensor:
+    def _run_blocks(self, ids: Array, cache: KVCache | None, positions: Any, mask: Any) -> Tensor:
         n_new = ids.shape[1]
         positions = self._positions(n_new, cache, positions)  # (T,) or (B, T)
         if mask is None:
@@ -189,9 +187,7 @@ class GPT(Module):
 
     # ---- generation, saving, loading ---------------------------------------------------------
 
-    def new_cache(
-        self, batch: int, max_length: int | None = None, padding: Any = None
-    ) -> KVCache:
+    def new_cache(self, batch: int, max_length: int | None = None, padding: Any = None) -> KVCache:
         """An empty cache of keys and values for this model.
 
         Args:
@@ -201,10 +197,15 @@ class GPT(Module):
         """
         weight = self.token_embedding.weight
         return KVCache(
-            self.config.n_layer, batch, self.config.n_head,
-            max_length or self.config.context_length, self.config.head_size,
-            weight.dtype, weight.device, padding,
-        )  # fmt: skip
+            self.config.n_layer,
+            batch,
+            self.config.n_head,
+            max_length or self.config.context_length,
+            self.config.head_size,
+            weight.dtype,
+            weight.device,
+            padding,
+        )
 
     @classmethod
     def from_pretrained(
@@ -226,7 +227,5 @@ def _as_mask(mask: Any, device: str) -> Array:
     """The mask as an array that broadcasts to (B, H, T, S)."""
     array = module_for(device).asarray(mask.data if isinstance(mask, Tensor) else mask)
     if array.ndim not in (2, 4):
-        raise ShapeError(
-            f"GPT: mask must have shape (B, S) or (B, H, T, S), got {array.shape}."
-        )
+        raise ShapeError(f"GPT: mask must have shape (B, S) or (B, H, T, S), got {array.shape}.")
     return array[:, None, None, :] if array.ndim == 2 else array

@@ -156,9 +156,7 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0, generator: Generator | Non
     return _overwrite(tensor, normal(tensor.shape, std, generator))
 
 
-def kaiming_uniform_(
-    tensor: Tensor, a: float = 0.0, generator: Generator | None = None
-) -> Tensor:
+def kaiming_uniform_(tensor: Tensor, a: float = 0.0, generator: Generator | None = None) -> Tensor:
     """Uniform with variance 2 / ((1 + a^2) in), for weights (out, in) behind a relu.
 
     relu takes half of the variance away, so twice 1 / in keeps it from layer to layer.

@@ -20,9 +20,13 @@ class CrossEntropyLoss(Module):
     """
 
     def __init__(
-        self, weight: None = None, *, ignore_index: int = -100, reduction: str = "mean",
+        self,
+        weight: None = None,
+        *,
+        ignore_index: int = -100,
+        reduction: str = "mean",
         label_smoothing: float = 0.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.weight = weight
         self.ignore_index = ignore_index
         self.reduction = reduction
@@ -37,9 +41,13 @@ class CrossEntropyLoss(Module):
             ConfigError: a setting makes no sense.
         """
         return F.cross_entropy(
-            logits, targets, self.ignore_index, self.reduction, self.label_smoothing,
+            logits,
+            targets,
+            self.ignore_index,
+            self.reduction,
+            self.label_smoothing,
             weight=self.weight,
-        )  # fmt: skip
+        )
 
 
 class MSELoss(Module):

@@ -128,9 +128,15 @@ class Module(Hooks, Moving):
             prefix: stands in front of the paths.
             recurse: False for those of this module alone.
         """
-        return self._members(prefix, recurse, lambda module: (
-            (name, value) for name, value in vars(module).items() if isinstance(value, Parameter)
-        ))  # fmt: skip
+        return self._members(
+            prefix,
+            recurse,
+            lambda module: (
+                (name, value)
+                for name, value in vars(module).items()
+                if isinstance(value, Parameter)
+            ),
+        )
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """All parameters, each once."""
@@ -138,10 +144,15 @@ class Module(Hooks, Moving):
 
     def named_buffers(self, prefix: str = "", recurse: bool = True) -> Named:
         """All that `register_buffer` keeps, with their paths; arguments as `named_parameters`."""
-        return self._members(prefix, recurse, lambda module: (
-            (name, getattr(module, name))
-            for name in module._buffers if isinstance(vars(module).get(name), Tensor)
-        ))  # fmt: skip
+        return self._members(
+            prefix,
+            recurse,
+            lambda module: (
+                (name, getattr(module, name))
+                for name in module._buffers
+                if isinstance(vars(module).get(name), Tensor)
+            ),
+        )
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         """All that `register_buffer` keeps, each once."""
@@ -224,8 +235,9 @@ class Module(Hooks, Moving):
         left_out = {
             _join(path, name)
             for path, module in self.named_modules()
-            for name, persistent in module._buffers.items() if not persistent
-        }  # fmt: skip
+            for name, persistent in module._buffers.items()
+            if not persistent
+        }
         kept = {name: b for name, b in self.named_buffers() if name not in left_out}
         return {**dict(self.named_parameters()), **kept}
 

@@ -35,9 +35,15 @@ class LayerNorm(Module):
     """
 
     def __init__(
-        self, normalized_shape: int | Sequence[int], eps: float = 1e-5, bias: bool = True, *,
-        elementwise_affine: bool = True, device: str | None = None, dtype: DTypeLike | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        bias: bool = True,
+        *,
+        elementwise_affine: bool = True,
+        device: str | None = None,
+        dtype: DTypeLike | None = None,
+    ) -> None:
         if isinstance(normalized_shape, Sequence) and len(normalized_shape) == 1:
             normalized_shape = normalized_shape[0]
         self.size = check_size("LayerNorm", "normalized_shape", normalized_shape)

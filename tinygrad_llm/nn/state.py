@@ -85,5 +85,3 @@ def _report(
         + (", or pass strict=False to load only the names that agree." if strict else ".")
     )
     return "\n".join(lines)
-
-

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 def describe(module: Module) -> str:
     """One line per module: name, type, its own parameters' shapes, and the count below it.
 
-        GPT  124,439,808 parameters
-          token_embedding: Embedding  38,597,376  weight (50257, 768)
-          blocks: ModuleList  85,054,464
-            0: TransformerBlock  7,087,872
+    GPT  124,439,808 parameters
+      token_embedding: Embedding  38,597,376  weight (50257, 768)
+      blocks: ModuleList  85,054,464
+        0: TransformerBlock  7,087,872
     """
     lines: list[str] = []
     _describe(module, "", 0, lines)

@@ -116,9 +116,15 @@ def drop(xp: ArrayModule, x: Array, rows: slice, n_queries: int, n_keys: int, s:
 
 
 def make_settings(
-    op: str, xp: ArrayModule, shape: tuple[int, ...], scale: float, causal: bool,
-    mask: Array | None, dropout_p: float, key: Key | None,
-) -> Settings:  # fmt: skip
+    op: str,
+    xp: ArrayModule,
+    shape: tuple[int, ...],
+    scale: float,
+    causal: bool,
+    mask: Array | None,
+    dropout_p: float,
+    key: Key | None,
+) -> Settings:
     """Checked settings for q of ``shape`` (B, H, T, D)."""
     p = check_probability(op, dropout_p)
     if not p:

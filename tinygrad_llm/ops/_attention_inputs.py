@@ -23,9 +23,12 @@ def with_two_batch_axes(x: Array) -> Array:
 def check_shapes(q: Array, k: Array, v: Array, causal: bool) -> None:
     """Raise a ShapeError unless q (..., T, D), k and v (..., S, D) fit together."""
     fits = (
-        q.ndim >= 2 and k.shape == v.shape and q.ndim == k.ndim
-        and q.shape[:-2] == k.shape[:-2] and q.shape[-1] == k.shape[-1]
-    )  # fmt: skip
+        q.ndim >= 2
+        and k.shape == v.shape
+        and q.ndim == k.ndim
+        and q.shape[:-2] == k.shape[:-2]
+        and q.shape[-1] == k.shape[-1]
+    )
     if not fits:
         raise ShapeError(
             f"{OP}: q {q.shape}, k {k.shape} and v {v.shape} do not fit. Expected "

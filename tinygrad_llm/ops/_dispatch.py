@@ -28,9 +28,7 @@ def kernels() -> Any:
     return package
 
 
-def decide(
-    name: str, array: Any, refusal: Callable[[], str | None], ran: str = "triton"
-) -> bool:
+def decide(name: str, array: Any, refusal: Callable[[], str | None], ran: str = "triton") -> bool:
     """Whether a kernel takes a call; leaves a note of the decision.
 
     Args:

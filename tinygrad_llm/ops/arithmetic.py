@@ -133,9 +133,11 @@ def _not_exchanged(ctx: Any, dy: Array) -> Any:
 
 
 @register(
-    "multiply", family="arithmetic", samples=pairs,
+    "multiply",
+    family="arithmetic",
+    samples=pairs,
     wrong={"one copy only": one_copy_only, "operands not exchanged": _not_exchanged},
-)  # fmt: skip
+)
 class Multiply(Elementwise):
     """y = a b
 
@@ -208,10 +210,13 @@ def _power_dtype(a: Any, b: Any) -> np.dtype:
     "power",
     family="arithmetic",
     samples=lambda rng: [*pairs(rng), sample(2.0, rng.normal(size=(3,)), label="constant base")],
-    wrong={"one copy only": one_copy_only,
-           "exponent not lowered": lambda ctx, dy: tuple(
-               g if g is None else g * 1.5 for g in true_gradient(ctx, dy))},
-)  # fmt: skip
+    wrong={
+        "one copy only": one_copy_only,
+        "exponent not lowered": lambda ctx, dy: tuple(
+            g if g is None else g * 1.5 for g in true_gradient(ctx, dy)
+        ),
+    },
+)
 class Power(Elementwise):
     """y = a^b
 

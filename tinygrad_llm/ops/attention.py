@@ -81,9 +81,19 @@ def _forward(
 
 
 def attention_backward(
-    xp: ArrayModule, dy: Array, q: Array, k: Array, v: Array, y: Array, logsum: Array,
-    s: Settings, dq: Array, dk: Array, dv: Array, dx: Array | None = None,
-) -> None:  # fmt: skip
+    xp: ArrayModule,
+    dy: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    y: Array,
+    logsum: Array,
+    s: Settings,
+    dq: Array,
+    dk: Array,
+    dv: Array,
+    dx: Array | None = None,
+) -> None:
     """Write the gradients of q, k and v to ``dq``, ``dk`` and ``dv``.
 
     That of the scores goes to ``dx`` (B, H, T, S), zeros before, where it is given.
@@ -104,9 +114,19 @@ def attention_backward(
 
 
 def _backward(
-    xp: ArrayModule, dy: Array, q: Array, k: Array, v: Array, y: Array, logsum: Array,
-    s: Settings, dq: Array, dk: Array, dv: Array, all_dx: Array | None,
-) -> None:  # fmt: skip
+    xp: ArrayModule,
+    dy: Array,
+    q: Array,
+    k: Array,
+    v: Array,
+    y: Array,
+    logsum: Array,
+    s: Settings,
+    dq: Array,
+    dk: Array,
+    dv: Array,
+    all_dx: Array | None,
+) -> None:
     n_queries, n_keys = q.shape[-2], k.shape[-2]
     last_first = reversed(list(blocks(n_queries, n_keys, s.causal)))  # the last sees all keys
     for number, (rows, seen) in enumerate(last_first):
@@ -132,9 +152,15 @@ def _backward(
 
 
 def attention_composed(
-    q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Any = None,
-    dropout_p: float = 0.0, scale: float | None = None, key: Key | None = None,
-) -> Tensor:  # fmt: skip
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    causal: bool = False,
+    mask: Any = None,
+    dropout_p: float = 0.0,
+    scale: float | None = None,
+    key: Key | None = None,
+) -> Tensor:
     """softmax(q k^T / sqrt D) v in small ops: the whole (T, S) matrix at once."""
     t, n = q.shape[-2], k.shape[-2]
     x = (q @ k.swapaxes(-1, -2)) * (scale or default_scale(q))  # (..., T, S)
@@ -161,8 +187,11 @@ def _samples(rng: np.random.Generator) -> list[Any]:
         sample(*qkv(3, 5), False, rng.normal(size=(3, 1, 5)), label="learned mask"),
         sample(*qkv(4, 4), causal=True, dropout_p=0.4, key=(5, 9), label="dropout"),
         sample(*(rng.normal(size=(6, 4)) for _ in range(3)), label="no batch"),
-        sample(*(rng.normal(size=(BLOCK_ROWS + 2, 1)) for _ in range(3)), causal=True,
-               label="two blocks of queries"),
+        sample(
+            *(rng.normal(size=(BLOCK_ROWS + 2, 1)) for _ in range(3)),
+            causal=True,
+            label="two blocks of queries",
+        ),
     ]
 
 
@@ -181,10 +210,7 @@ def _softmax_elementwise(ctx: Any, dy: Array) -> Any:
     "scaled_dot_product_attention",
     family="attention",
     samples=_samples,
-    wrong={
-        "scale forgotten": _scale_forgotten,
-        "softmax's sum forgotten": _softmax_elementwise,
-    },
+    wrong={"scale forgotten": _scale_forgotten, "softmax's sum forgotten": _softmax_elementwise},
     composed=attention_composed,
     kernel="attention",
 )
@@ -217,9 +243,16 @@ class ScaledDotProductAttention(Function):
     mask_like: Any = None  # shape and type of a mask that wants its gradient
 
     def forward(
-        ctx, q: Array, k: Array, v: Array, causal: bool = False, mask: Any = None,
-        dropout_p: float = 0.0, scale: float | None = None, key: Key | None = None,
-    ) -> Array:  # fmt: skip
+        ctx,
+        q: Array,
+        k: Array,
+        v: Array,
+        causal: bool = False,
+        mask: Any = None,
+        dropout_p: float = 0.0,
+        scale: float | None = None,
+        key: Key | None = None,
+    ) -> Array:
         require_float(ctx.name, q, k, v)
         check_shapes(q, k, v, causal)
         xp, ctx.shapes, ctx.dtype = ctx.xp, (q.shape, k.shape), q.dtype
@@ -229,9 +262,15 @@ class ScaledDotProductAttention(Function):
         mask = as_mask(xp, mask, (*q.shape[:-1], k.shape[-2]))
         q, k, v = (with_two_batch_axes(x.astype(work, copy=False)) for x in (q, k, v))
         ctx.settings = make_settings(
-            ctx.name, xp, q.shape, default_scale(q) if scale is None else float(scale),
-            causal, None if mask is None else with_two_batch_axes(mask), dropout_p, key,
-        )  # fmt: skip
+            ctx.name,
+            xp,
+            q.shape,
+            default_scale(q) if scale is None else float(scale),
+            causal,
+            None if mask is None else with_two_batch_axes(mask),
+            dropout_p,
+            key,
+        )
         y = empty(xp, q.shape, q.dtype)
         logsum = attention_forward(xp, q, k, v, ctx.settings, y)
         if ctx.requires_grad:

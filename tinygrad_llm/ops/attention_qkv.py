@@ -74,9 +74,13 @@ class AttentionQKV(Function):
     fresh = True
 
     def forward(
-        ctx, qkv: Array, n_head: int, causal: bool = True, dropout_p: float = 0.0,
+        ctx,
+        qkv: Array,
+        n_head: int,
+        causal: bool = True,
+        dropout_p: float = 0.0,
         key: Key | None = None,
-    ) -> Array:  # fmt: skip
+    ) -> Array:
         require_float("attention_qkv", qkv)
         if qkv.ndim != 3 or n_head < 1 or qkv.shape[-1] % (3 * n_head):
             raise ShapeError(
@@ -88,9 +92,8 @@ class AttentionQKV(Function):
         qkv = qkv.astype(accumulate_dtype(qkv.dtype), copy=False)
         q, k, v = heads(qkv, 3, n_head)
         ctx.settings = make_settings(
-            "attention_qkv", ctx.xp, q.shape, default_scale(q), causal, None,
-            dropout_p, key,
-        )  # fmt: skip
+            "attention_qkv", ctx.xp, q.shape, default_scale(q), causal, None, dropout_p, key
+        )
         y = empty(ctx.xp, (b, t, width // 3), qkv.dtype)
         logsum = attention_forward(ctx.xp, q, k, v, ctx.settings, heads(y, 1, n_head)[0])
         if ctx.requires_grad:

@@ -12,10 +12,11 @@ from tinygrad_llm.backend import to_device as move
 
 
 @register(
-    "cast", family="conversion",
+    "cast",
+    family="conversion",
     samples=lambda rng: [sample(rng.normal(size=(3,)), dtype=np.dtype(np.float64))],
     wrong={"scaled": lambda ctx, dy: 1.001 * dy},
-)  # fmt: skip
+)
 class Cast(Function):
     """y = x rounded to another floating-point type
 
@@ -36,9 +37,11 @@ class Cast(Function):
 
 
 @register(
-    "clone", family="conversion", samples=lambda rng: [sample(rng.normal(size=(2, 3)))],
+    "clone",
+    family="conversion",
+    samples=lambda rng: [sample(rng.normal(size=(2, 3)))],
     wrong={"scaled": lambda ctx, dy: 1.001 * dy},
-)  # fmt: skip
+)
 class Clone(Function):
     """y = x, in memory of its own and in C order
 
@@ -55,10 +58,11 @@ class Clone(Function):
 
 
 @register(
-    "to_device", family="conversion",
+    "to_device",
+    family="conversion",
     samples=lambda rng: [sample(rng.normal(size=(3,)), device="cpu")],
     wrong={"scaled": lambda ctx, dy: 1.001 * dy},
-)  # fmt: skip
+)
 class ToDevice(Function):
     """y = x in the memory of another device
 

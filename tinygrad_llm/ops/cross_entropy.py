@@ -77,9 +77,12 @@ def row_shares(xp: ArrayModule, counted: Array, dtype: Any, reduction: str = "me
 
 
 def cross_entropy_composed(
-    logits: Tensor, targets: Any, ignore_index: int = -100, reduction: str = "mean",
+    logits: Tensor,
+    targets: Any,
+    ignore_index: int = -100,
+    reduction: str = "mean",
     label_smoothing: float = 0.0,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """-log softmax(logits)[target], averaged, in small ops."""
     v, targets = logits.shape[-1], to_numpy(targets)
     ids = targets.reshape(-1)
@@ -122,7 +125,7 @@ def _one_hot_forgotten(ctx: Any, dy: Array) -> Any:
     },
     composed=cross_entropy_composed,
     kernel="cross_entropy",
-)  # fmt: skip
+)
 class CrossEntropy(Function):
     """loss = mean over rows of -log p[t],   p = softmax(logits),   t = the target
 
@@ -149,9 +152,13 @@ class CrossEntropy(Function):
     fresh = True
 
     def forward(
-        ctx, logits: Array, targets: Any, ignore_index: int = -100, reduction: str = "mean",
+        ctx,
+        logits: Array,
+        targets: Any,
+        ignore_index: int = -100,
+        reduction: str = "mean",
         label_smoothing: float = 0.0,
-    ) -> Array:  # fmt: skip
+    ) -> Array:
         check_reduction("cross_entropy", reduction)
         if not 0 <= label_smoothing <= 1:
             raise ConfigError(

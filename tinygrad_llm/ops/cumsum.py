@@ -18,9 +18,11 @@ def _rows(rng: np.random.Generator) -> list[Any]:
 
 
 @register(
-    "cumsum", family="reduction", samples=_rows,
+    "cumsum",
+    family="reduction",
+    samples=_rows,
     wrong={"from the front": lambda ctx, dy: dy.cumsum(axis=ctx.axis)},
-)  # fmt: skip
+)
 class CumSum(Function):
     """y_i = x_1 + ... + x_i along an axis
 

@@ -31,9 +31,12 @@ def _positive(rng: np.random.Generator) -> list[Any]:
 
 
 @register(
-    "exp", family="elementwise", samples=_normal, one_variable=True,
+    "exp",
+    family="elementwise",
+    samples=_normal,
+    one_variable=True,
     wrong={"x in place of e^x": lambda ctx, dy: dy * ctx.xp.log(ctx.saved[0])},
-)  # fmt: skip
+)
 class Exp(Function):
     """y = e^x
 
@@ -57,9 +60,12 @@ class Exp(Function):
 
 
 @register(
-    "log", family="elementwise", samples=_positive, one_variable=True,
+    "log",
+    family="elementwise",
+    samples=_positive,
+    one_variable=True,
     wrong={"times x": lambda ctx, dy: dy * ctx.saved[0]},
-)  # fmt: skip
+)
 class Log(Function):
     """y = ln x,  x > 0
 
@@ -80,9 +86,12 @@ class Log(Function):
 
 
 @register(
-    "tanh", family="elementwise", samples=_normal, one_variable=True,
+    "tanh",
+    family="elementwise",
+    samples=_normal,
+    one_variable=True,
     wrong={"y not squared": lambda ctx, dy: dy * (1 - ctx.saved[0])},
-)  # fmt: skip
+)
 class Tanh(Function):
     """y = tanh x = (e^x - e^-x) / (e^x + e^-x)
 
@@ -106,9 +115,12 @@ class Tanh(Function):
 
 
 @register(
-    "sigmoid", family="elementwise", samples=_normal, one_variable=True,
+    "sigmoid",
+    family="elementwise",
+    samples=_normal,
+    one_variable=True,
     wrong={"tanh's rule": lambda ctx, dy: dy * (1 - ctx.saved[0] ** 2)},
-)  # fmt: skip
+)
 class Sigmoid(Function):
     """y = 1 / (1 + e^-x)
 
@@ -136,9 +148,12 @@ class Sigmoid(Function):
 
 
 @register(
-    "sin", family="elementwise", samples=_normal, one_variable=True,
+    "sin",
+    family="elementwise",
+    samples=_normal,
+    one_variable=True,
     wrong={"sign": lambda ctx, dy: -true_gradient(ctx, dy)},
-)  # fmt: skip
+)
 class Sin(Function):
     """y = sin x
 
@@ -159,9 +174,12 @@ class Sin(Function):
 
 
 @register(
-    "cos", family="elementwise", samples=_normal, one_variable=True,
+    "cos",
+    family="elementwise",
+    samples=_normal,
+    one_variable=True,
     wrong={"sign": lambda ctx, dy: -true_gradient(ctx, dy)},
-)  # fmt: skip
+)
 class Cos(Function):
     """y = cos x
 

@@ -23,13 +23,30 @@ def feed_forward_composed(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Ten
 def _samples(rng: np.random.Generator) -> list[Any]:
     normal = rng.normal
     return [
-        sample(normal(size=(2, 3, 4)), normal(size=(6, 4)), normal(size=(6,)),
-               normal(size=(4, 6)), normal(size=(4,))),
-        sample(normal(size=(5, 3)), normal(size=(2, 3)), normal(size=(2,)),
-               normal(size=(1, 2)), normal(size=(1,)), label="narrower"),
-        sample(normal(size=(3,)), normal(size=(8, 3)), normal(size=(8,)),
-               normal(size=(3, 8)), normal(size=(3,)), label="one row"),
-    ]  # fmt: skip
+        sample(
+            normal(size=(2, 3, 4)),
+            normal(size=(6, 4)),
+            normal(size=(6,)),
+            normal(size=(4, 6)),
+            normal(size=(4,)),
+        ),
+        sample(
+            normal(size=(5, 3)),
+            normal(size=(2, 3)),
+            normal(size=(2,)),
+            normal(size=(1, 2)),
+            normal(size=(1,)),
+            label="narrower",
+        ),
+        sample(
+            normal(size=(3,)),
+            normal(size=(8, 3)),
+            normal(size=(8,)),
+            normal(size=(3, 8)),
+            normal(size=(3,)),
+            label="one row",
+        ),
+    ]
 
 
 def _slope_forgotten(ctx: Any, dy: Array) -> Any:

@@ -65,9 +65,13 @@ def _gathered(rng: np.random.Generator) -> list[Any]:
     return [
         sample(x, axis=1, index=np.array([[0, 1], [3, 0], [2, 3]])),
         sample(x, axis=1, index=np.array([[1, 1, 1], [0, 2, 0]]), label="repeated, shorter"),
-        sample(rng.normal(size=(2, 3, 2)), axis=0, index=np.array([[[1, 0], [0, 1]]]),
-               label="three axes"),
-    ]  # fmt: skip
+        sample(
+            rng.normal(size=(2, 3, 2)),
+            axis=0,
+            index=np.array([[[1, 0], [0, 1]]]),
+            label="three axes",
+        ),
+    ]
 
 
 def _last_copy_only(ctx: Any, dy: Array) -> Array:
@@ -77,9 +81,8 @@ def _last_copy_only(ctx: Any, dy: Array) -> Array:
 
 
 @register(
-    "gather", family="selection", samples=_gathered,
-    wrong={"last copy only": _last_copy_only},
-)  # fmt: skip
+    "gather", family="selection", samples=_gathered, wrong={"last copy only": _last_copy_only}
+)
 class Gather(Function):
     """y[i, j] = x[i, index[i, j]]    (axis = 1)
 
@@ -109,9 +112,10 @@ def _scattered(rng: np.random.Generator) -> list[Any]:
     return [
         sample(x, src, axis=1, index=index),
         sample(x, -1.5, axis=1, index=index, label="constant"),
-        sample(x, rng.normal(size=(1, 4)), axis=0, index=np.array([[2, 0, 1, 2]]),
-               label="along axis 0"),
-    ]  # fmt: skip
+        sample(
+            x, rng.normal(size=(1, 4)), axis=0, index=np.array([[2, 0, 1, 2]]), label="along axis 0"
+        ),
+    ]
 
 
 def _kept_and_put(ctx: Any, dy: Array) -> Any:

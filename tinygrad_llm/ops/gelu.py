@@ -70,9 +70,12 @@ def times_slope(xp: ArrayModule, dy: Array, slope: Array) -> Array:
     dx = empty(xp, dy.shape, dy.dtype)
     dy2, slope2, dx2 = (as_rows(a) for a in (dy, slope, dx))
     by_rows(
-        xp, lambda rows: xp.multiply(dy2[rows], slope2[rows], out=dx2[rows]),
-        len(dx2), dx2.shape[1], one_pass=True,
-    )  # fmt: skip
+        xp,
+        lambda rows: xp.multiply(dy2[rows], slope2[rows], out=dx2[rows]),
+        len(dx2),
+        dx2.shape[1],
+        one_pass=True,
+    )
     return dx
 
 

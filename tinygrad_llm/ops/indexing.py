@@ -48,9 +48,8 @@ def _last_copy_only(ctx: Any, dy: Array) -> Array:
 
 
 @register(
-    "getitem", family="shape", samples=_index_samples,
-    wrong={"last copy only": _last_copy_only},
-)  # fmt: skip
+    "getitem", family="shape", samples=_index_samples, wrong={"last copy only": _last_copy_only}
+)
 class GetItem(Function):
     """y = x[index]: numbers, slices, None, ..., boolean masks, integer arrays, as in NumPy
 
@@ -104,12 +103,11 @@ def _counted_twice(ctx: Any, dy: Array) -> Any:
 
 
 @register(
-    "setitem", family="shape", samples=_write_samples,
-    wrong={
-        "through the overwritten": _through_the_overwritten,
-        "counted twice": _counted_twice,
-    },
-)  # fmt: skip
+    "setitem",
+    family="shape",
+    samples=_write_samples,
+    wrong={"through the overwritten": _through_the_overwritten, "counted twice": _counted_twice},
+)
 class SetItem(Function):
     """y = x, then y[index] = v: what ``x[index] = v`` records
 

@@ -24,9 +24,12 @@ def _away_from_zero(rng: np.random.Generator) -> list[Any]:
 
 
 @register(
-    "relu", family="elementwise", samples=_away_from_zero, one_variable=True,
+    "relu",
+    family="elementwise",
+    samples=_away_from_zero,
+    one_variable=True,
     wrong={"gradient everywhere": lambda ctx, dy: dy},
-)  # fmt: skip
+)
 class Relu(Function):
     """y = max(x, 0)
 
@@ -50,9 +53,12 @@ class Relu(Function):
 
 
 @register(
-    "abs", family="elementwise", samples=_away_from_zero, one_variable=True,
+    "abs",
+    family="elementwise",
+    samples=_away_from_zero,
+    one_variable=True,
     wrong={"sign lost": lambda ctx, dy: dy},
-)  # fmt: skip
+)
 class Abs(Function):
     """y = |x|
 
@@ -80,9 +86,11 @@ def _between(rng: np.random.Generator) -> list[Any]:
 
 
 @register(
-    "clip", family="elementwise", samples=_between,
+    "clip",
+    family="elementwise",
+    samples=_between,
     wrong={"gradient everywhere": lambda ctx, dy: dy},
-)  # fmt: skip
+)
 class Clip(Function):
     """y = min(max(x, low), high)
 

@@ -45,9 +45,14 @@ def center(xp: ArrayModule, x: Array, out: Array) -> Array:
 
 
 def layer_norm_forward(
-    xp: ArrayModule, x: Array, weight: Array | None, bias: Array | None, eps: float,
-    n: Array, y: Array,
-) -> Array:  # fmt: skip
+    xp: ArrayModule,
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    n: Array,
+    y: Array,
+) -> Array:
     """Write n = (x - mean) / std and y for rows x (N, C); returns r = 1 / std (N, 1)."""
     r = 1 / xp.sqrt(center(xp, x, n) + eps)  # (N, 1)
     n *= r

@@ -27,9 +27,14 @@ def linear_forward(
 
 
 def linear_backward(
-    xp: ArrayModule, dy: Array, x: Any, weight: Any, needs: Sequence[bool],
-    dw: Array | None = None, db: Array | None = None,
-) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
+    xp: ArrayModule,
+    dy: Array,
+    x: Any,
+    weight: Any,
+    needs: Sequence[bool],
+    dw: Array | None = None,
+    db: Array | None = None,
+) -> tuple[Array | None, Array | None, Array | None]:
     """Gradients of x (N, in), weight (out, in) and bias (out,) from dy (N, out).
 
     The last two go into ``dw`` and ``db`` where these are given. Only dx is made with the weight,
@@ -54,9 +59,10 @@ def samples(rng: np.random.Generator) -> list[Any]:
     return [
         sample(rng.normal(size=(2, 3, 5)), rng.normal(size=(4, 5)), rng.normal(size=(4,))),
         sample(rng.normal(size=(7, 3)), rng.normal(size=(6, 3)), None, label="no bias"),
-        sample(rng.normal(size=(3,)), rng.normal(size=(1, 3)), rng.normal(size=(1,)),
-               label="one row"),
-    ]  # fmt: skip
+        sample(
+            rng.normal(size=(3,)), rng.normal(size=(1, 3)), rng.normal(size=(1,)), label="one row"
+        ),
+    ]
 
 
 def _mean_over_rows(ctx: Any, dy: Array) -> Any:
@@ -76,9 +82,11 @@ def _mean_over_rows(ctx: Any, dy: Array) -> Any:
     wrong={
         "mean over rows": _mean_over_rows,
         "counted twice": lambda ctx, dy: (
-            true_gradient(ctx, dy)[0] * 2, *true_gradient(ctx, dy)[1:]),
+            true_gradient(ctx, dy)[0] * 2,
+            *true_gradient(ctx, dy)[1:],
+        ),
     },
-)  # fmt: skip
+)
 class Linear(Function):
     """y = x W^T + b
 

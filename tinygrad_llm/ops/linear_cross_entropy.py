@@ -33,9 +33,16 @@ LONG_SLICE = 16384  # elements of a long sum that one task adds up
 
 
 def linear_cross_entropy_forward(
-    xp: ArrayModule, x: Array, weight: Array, bias: Array | None, targets: Array, share: Array,
-    chunk_rows: int, needs: Sequence[bool], dweight: Array | None = None,
-) -> tuple[Array, Array | None, Array | None, Array | None]:  # fmt: skip
+    xp: ArrayModule,
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    targets: Array,
+    share: Array,
+    chunk_rows: int,
+    needs: Sequence[bool],
+    dweight: Array | None = None,
+) -> tuple[Array, Array | None, Array | None, Array | None]:
     """The loss, and its gradients of x (N, C), weight (V, C) and bias (V,).
 
     ``share`` (N,) says with how much each row's loss counts. The gradient of the weight goes
@@ -95,9 +102,13 @@ def _add_product(xp: ArrayModule, dz: Array, x: Array, dweight: Array, first: bo
 
 
 def linear_cross_entropy_composed(
-    x: Tensor, weight: Tensor, targets: Any, bias: Tensor | None = None,
-    ignore_index: int = -100, chunk_rows: int | None = None,
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    weight: Tensor,
+    targets: Any,
+    bias: Tensor | None = None,
+    ignore_index: int = -100,
+    chunk_rows: int | None = None,
+) -> Tensor:
     """All logits, then the loss."""
     logits = x @ weight.transpose()
     return cross_entropy_composed(logits if bias is None else logits + bias, targets, ignore_index)
@@ -107,12 +118,18 @@ def _samples(rng: np.random.Generator) -> list[Any]:
     n = rng.normal
     targets = np.array([[1, 4, -100], [0, 0, 2]])
     return [
-        sample(n(size=(5, 3)), n(size=(4, 3)), np.array([0, 3, 3, 1, 2]), chunk_rows=2,
-               label="uneven chunks"),
+        sample(
+            n(size=(5, 3)),
+            n(size=(4, 3)),
+            np.array([0, 3, 3, 1, 2]),
+            chunk_rows=2,
+            label="uneven chunks",
+        ),
         sample(n(size=(2, 3, 4)), n(size=(5, 4)), targets, label="ignored target"),
-        sample(n(size=(2, 3, 4)), n(size=(5, 4)), targets, n(size=(5,)), chunk_rows=1,
-               label="bias"),
-    ]  # fmt: skip
+        sample(
+            n(size=(2, 3, 4)), n(size=(5, 4)), targets, n(size=(5,)), chunk_rows=1, label="bias"
+        ),
+    ]
 
 
 def _last_chunk_only(ctx: Any, dy: Array) -> Any:
@@ -126,12 +143,14 @@ def _last_chunk_only(ctx: Any, dy: Array) -> Any:
     samples=_samples,
     wrong={
         "mean taken per chunk": lambda ctx, dy: (
-            true_gradient(ctx, dy)[0] * 2, *true_gradient(ctx, dy)[1:]),
+            true_gradient(ctx, dy)[0] * 2,
+            *true_gradient(ctx, dy)[1:],
+        ),
         "a chunk lost": _last_chunk_only,
     },
     composed=linear_cross_entropy_composed,
     kernel="linear_cross_entropy",
-)  # fmt: skip
+)
 class LinearCrossEntropy(Function):
     """loss = cross_entropy(x W^T + b, targets), some rows at a time
 
@@ -152,9 +171,14 @@ class LinearCrossEntropy(Function):
     fresh = True
 
     def forward(
-        ctx, x: Array, weight: Array, targets: Any, bias: Array | None = None,
-        ignore_index: int = -100, chunk_rows: int | None = None,
-    ) -> Array:  # fmt: skip
+        ctx,
+        x: Array,
+        weight: Array,
+        targets: Any,
+        bias: Array | None = None,
+        ignore_index: int = -100,
+        chunk_rows: int | None = None,
+    ) -> Array:
         require_float("linear_cross_entropy", x, weight, bias)
         check_linear_shapes("linear_cross_entropy", x, weight, bias)
         v = len(weight)
@@ -168,8 +192,7 @@ class LinearCrossEntropy(Function):
             )
         work = accumulate_dtype(x.dtype)
         x2, w, b = (
-            None if a is None else a.astype(work, copy=False)
-            for a in (as_rows(x), weight, bias)
+            None if a is None else a.astype(work, copy=False) for a in (as_rows(x), weight, bias)
         )
         ctx.wants = (ctx.needs[0], ctx.needs[1], len(ctx.needs) > 3 and ctx.needs[3])
         ctx.like, ctx.chunk_rows = (x.shape, x.dtype), chunk_rows

@@ -18,12 +18,15 @@ def logsumexp_composed(x: Tensor, axis: Axis, keepdims: bool = False) -> Tensor:
 
 
 @register(
-    "logsumexp", family="probabilities", composed=logsumexp_composed,
+    "logsumexp",
+    family="probabilities",
+    composed=logsumexp_composed,
     samples=lambda rng: [
         sample(rng.normal(size=(3, 5)), axis=-1),
-        sample(rng.normal(size=(2, 3, 2)), axis=(0, 2), keepdims=True, label="two axes")],
+        sample(rng.normal(size=(2, 3, 2)), axis=(0, 2), keepdims=True, label="two axes"),
+    ],
     wrong={"sum's rule": lambda ctx, dy: ctx.spread(dy) + 0},
-)  # fmt: skip
+)
 class LogSumExp(Reduction):
     """y = log sum_i e^(x_i) over the chosen axes: a smooth maximum
 

@@ -12,10 +12,7 @@ from tinygrad_llm.errors import ConfigError, NumericsError, ShapeError
 
 
 def multinomial(
-    weights: Tensor,
-    num_samples: int,
-    replacement: bool = False,
-    generator: Generator | None = None,
+    weights: Tensor, num_samples: int, replacement: bool = False, generator: Generator | None = None
 ) -> Tensor:
     """Indices drawn with probabilities proportional to the ``weights`` of each row.
 

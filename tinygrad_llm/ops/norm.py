@@ -25,9 +25,12 @@ def _vectors(rng: np.random.Generator) -> list[Any]:
 
 
 @register(
-    "norm", family="reduction", samples=_vectors, composed=norm_composed,
+    "norm",
+    family="reduction",
+    samples=_vectors,
+    composed=norm_composed,
     wrong={"not divided by y": lambda ctx, dy: ctx.spread(dy) * ctx.saved[0]},
-)  # fmt: skip
+)
 class Norm(Reduction):
     """y = (sum_i x_i^2)^(1/2) over the chosen axes: the Euclidean length
 

@@ -25,9 +25,11 @@ def _factors(rng: np.random.Generator) -> list[Any]:
 
 
 @register(
-    "prod", family="reduction", samples=_factors,
+    "prod",
+    family="reduction",
+    samples=_factors,
     wrong={"sum's rule": lambda ctx, dy: ctx.spread(dy) + 0},
-)  # fmt: skip
+)
 class Prod(Reduction):
     """y = x_1 x_2 ... x_n over the chosen axes
 

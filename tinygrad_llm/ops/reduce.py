@@ -80,9 +80,8 @@ class Sum(Reduction):
 
 
 @register(
-    "mean", family="reduction", samples=_axes,
-    wrong={"sum's rule": lambda ctx, dy: ctx.spread(dy)},
-)  # fmt: skip
+    "mean", family="reduction", samples=_axes, wrong={"sum's rule": lambda ctx, dy: ctx.spread(dy)}
+)
 class Mean(Reduction):
     """y = (1/n) sum_i x_i over the chosen axes
 
@@ -109,10 +108,17 @@ def _spreads(rng: np.random.Generator) -> list[Any]:
 
 
 @register(
-    "var", family="reduction", samples=_spreads,
-    wrong={"n for n - correction": lambda ctx, dy: ctx.spread(dy) * ctx.saved[0] * 2 / ctx.count
-           if ctx.degrees < ctx.count else ctx.spread(dy) * ctx.saved[0] / ctx.count},
-)  # fmt: skip
+    "var",
+    family="reduction",
+    samples=_spreads,
+    wrong={
+        "n for n - correction": lambda ctx, dy: (
+            ctx.spread(dy) * ctx.saved[0] * 2 / ctx.count
+            if ctx.degrees < ctx.count
+            else ctx.spread(dy) * ctx.saved[0] / ctx.count
+        )
+    },
+)
 class Var(Reduction):
     """y = sum_i (x_i - m)^2 / (n - c),  m = (1/n) sum_i x_i,  c = correction
 
@@ -159,9 +165,12 @@ def std_composed(
 
 
 @register(
-    "std", family="reduction", samples=_spreads, composed=std_composed,
+    "std",
+    family="reduction",
+    samples=_spreads,
+    composed=std_composed,
     wrong={"not divided by y": lambda ctx, dy: ctx.spread(dy / ctx.degrees) * ctx.saved[0]},
-)  # fmt: skip
+)
 class Std(Var):
     """y = (sum_i (x_i - m)^2 / (n - c))^(1/2): the square root of `var`
 

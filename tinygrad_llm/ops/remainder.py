@@ -38,9 +38,11 @@ def _scaled_by_b(ctx: Any, dy: Array) -> Any:
 
 
 @register(
-    "remainder", family="arithmetic", samples=_quotients,
+    "remainder",
+    family="arithmetic",
+    samples=_quotients,
     wrong={"quotient forgotten": _quotient_forgotten, "scaled by b": _scaled_by_b},
-)  # fmt: skip
+)
 class Remainder(Elementwise):
     """y = a % b = a - b floor(a / b)
 

@@ -16,9 +16,12 @@ def _positive(rng: np.random.Generator) -> list[Any]:
 
 
 @register(
-    "sqrt", family="elementwise", samples=_positive, one_variable=True,
+    "sqrt",
+    family="elementwise",
+    samples=_positive,
+    one_variable=True,
     wrong={"factor 2 lost": lambda ctx, dy: dy / ctx.saved[0]},
-)  # fmt: skip
+)
 class Sqrt(Function):
     """y = x^(1/2),  x >= 0
 
@@ -47,9 +50,13 @@ def rsqrt_composed(x: Tensor) -> Tensor:
 
 
 @register(
-    "rsqrt", family="elementwise", samples=_positive, one_variable=True, composed=rsqrt_composed,
+    "rsqrt",
+    family="elementwise",
+    samples=_positive,
+    one_variable=True,
+    composed=rsqrt_composed,
     wrong={"power lost": lambda ctx, dy: dy * -0.5 * ctx.saved[0]},
-)  # fmt: skip
+)
 class Rsqrt(Function):
     """y = x^(-1/2),  x > 0
 

@@ -54,10 +54,16 @@ def _choices(rng: np.random.Generator) -> list[Any]:
 
 
 @register(
-    "where", family="selection", samples=_choices,
-    wrong={"both get all": lambda ctx, dy: (
-        None, *(unbroadcast(dy, *like) if like else None for like in (ctx.a_like, ctx.b_like)))},
-)  # fmt: skip
+    "where",
+    family="selection",
+    samples=_choices,
+    wrong={
+        "both get all": lambda ctx, dy: (
+            None,
+            *(unbroadcast(dy, *like) if like else None for like in (ctx.a_like, ctx.b_like)),
+        )
+    },
+)
 class Where(Function):
     """y = a where the condition is true, b elsewhere
 
@@ -102,9 +108,11 @@ def _masks(rng: np.random.Generator) -> list[Any]:
 
 
 @register(
-    "masked_fill", family="selection", samples=_masks,
+    "masked_fill",
+    family="selection",
+    samples=_masks,
     wrong={"gradient through the filled": lambda ctx, dy: dy},
-)  # fmt: skip
+)
 class MaskedFill(Function):
     """y = value where the mask is true, x elsewhere
 
@@ -133,11 +141,7 @@ class MaskedFill(Function):
 def _two(rng: np.random.Generator) -> list[Any]:
     """No two elements near each other, where the derivative does not exist."""
     a, b = np.split(rng.permutation(24).reshape(6, 4) / 7.0, 2)
-    return [
-        sample(a, b),
-        sample(a, b[0], label="broadcast"),
-        sample(a, 1.5, label="constant"),
-    ]
+    return [sample(a, b), sample(a, b[0], label="broadcast"), sample(a, 1.5, label="constant")]
 
 
 class _Larger(Elementwise):

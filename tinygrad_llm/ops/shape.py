@@ -27,9 +27,11 @@ def reversed_elements(ctx: Any, dy: Array) -> Any:
 
 
 @register(
-    "reshape", family="shape", wrong={"order": reversed_elements},
+    "reshape",
+    family="shape",
+    wrong={"order": reversed_elements},
     samples=lambda rng: [sample(_cube(rng), shape=(6, -1))],
-)  # fmt: skip
+)
 class Reshape(Function):
     """y = the elements of x, in C order, in another shape
 
@@ -52,9 +54,11 @@ class Reshape(Function):
 
 
 @register(
-    "transpose", family="shape", wrong={"order": reversed_elements},
+    "transpose",
+    family="shape",
+    wrong={"order": reversed_elements},
     samples=lambda rng: [sample(_cube(rng), axes=(1, 2, 0)), sample(_cube(rng), label="reversed")],
-)  # fmt: skip
+)
 class Transpose(Function):
     """y = x with its axes in the order given: axis i of y is axis axes[i] of x
 
@@ -79,9 +83,11 @@ class Transpose(Function):
 
 
 @register(
-    "swapaxes", family="shape", wrong={"order": reversed_elements},
+    "swapaxes",
+    family="shape",
+    wrong={"order": reversed_elements},
     samples=lambda rng: [sample(_cube(rng), axis1=0, axis2=-1)],
-)  # fmt: skip
+)
 class SwapAxes(Function):
     """y = x with two axes exchanged
 
@@ -99,10 +105,11 @@ class SwapAxes(Function):
 
 
 @register(
-    "broadcast_to", family="shape",
+    "broadcast_to",
+    family="shape",
     samples=lambda rng: [sample(rng.normal(size=(3, 1)), shape=(2, 3, 4))],
     wrong={"mean in place of sum": lambda ctx, dy: true_gradient(ctx, dy) / 8},
-)  # fmt: skip
+)
 class BroadcastTo(Function):
     """y = x repeated to a larger shape, without a copy
 
@@ -139,10 +146,7 @@ def _one_step_off(ctx: Any, dy: Array) -> Any:
     return true_gradient(ctx, ctx.xp.roll(dy, 1, axis=ctx.axis))
 
 
-@register(
-    "concatenate", family="shape", wrong={"one step off": _one_step_off},
-    samples=_unequal,
-)  # fmt: skip
+@register("concatenate", family="shape", wrong={"one step off": _one_step_off}, samples=_unequal)
 class Concatenate(Function):
     """y = tensors one behind the other along an axis
 
@@ -200,9 +204,11 @@ def _parts_exchanged(ctx: Any, *dys: Any) -> Array:
 
 
 @register(
-    "split", family="shape", wrong={"parts exchanged": _parts_exchanged},
+    "split",
+    family="shape",
+    wrong={"parts exchanged": _parts_exchanged},
     samples=lambda rng: [sample(rng.normal(size=(2, 6)), sections=3)],
-)  # fmt: skip
+)
 class Split(Function):
     """y_1, ..., y_n = equal parts of x along an axis (views, no copy)
 

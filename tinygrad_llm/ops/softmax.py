@@ -82,12 +82,13 @@ def softmax_composed(x: Tensor, axis: int = -1) -> Tensor:
     samples=_rows,
     wrong={
         "elementwise (sum forgotten)": lambda ctx, dy: dy * ctx.saved[0] * (1 - ctx.saved[0]),
-        "dy not inside the sum": lambda ctx, dy: ctx.saved[0] * (
-            dy - dy.sum(axis=ctx.axis, keepdims=True)),
+        "dy not inside the sum": lambda ctx, dy: (
+            ctx.saved[0] * (dy - dy.sum(axis=ctx.axis, keepdims=True))
+        ),
     },
     composed=softmax_composed,
     kernel="softmax",
-)  # fmt: skip
+)
 class Softmax(_Rowwise):
     """y_i = e^(x_i) / sum_j e^(x_j)
 

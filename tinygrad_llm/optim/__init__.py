@@ -19,15 +19,38 @@ from tinygrad_llm.optim.schedule import (
 from tinygrad_llm.optim.sgd import SGD
 
 __all__ = [
-    "SGD", "Adam", "AdamW", "ConstantSchedule", "CosineSchedule", "LinearSchedule", "Optimizer",
-    "Schedule", "WarmupSchedule", "clip_grad_norm", "decay_groups", "gradient_norm", "lr_scheduler",
-]  # fmt: skip
+    "SGD",
+    "Adam",
+    "AdamW",
+    "ConstantSchedule",
+    "CosineSchedule",
+    "LinearSchedule",
+    "Optimizer",
+    "Schedule",
+    "WarmupSchedule",
+    "clip_grad_norm",
+    "decay_groups",
+    "gradient_norm",
+    "lr_scheduler",
+]
 _ADAPTIVE = "AdamW, or a subclass of tg.optim.Optimizer with an update() of your own"
 _LEFT_OUT = {
     name: _ADAPTIVE
-    for name in ("ASGD", "Adadelta", "Adafactor", "Adagrad", "Adamax", "LBFGS", "Muon", "NAdam",
-                 "RAdam", "RMSprop", "Rprop", "SparseAdam")
-}  # fmt: skip
+    for name in (
+        "ASGD",
+        "Adadelta",
+        "Adafactor",
+        "Adagrad",
+        "Adamax",
+        "LBFGS",
+        "Muon",
+        "NAdam",
+        "RAdam",
+        "RMSprop",
+        "Rprop",
+        "SparseAdam",
+    )
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -135,9 +135,12 @@ class AdamW(Optimizer):
             self.update_blocks(buffer, run, group, buffer.wide_gradient)
 
     def update_blocks(
-        self, buffer: FlatBuffer, run: Run, settings: Mapping[str, Any],
+        self,
+        buffer: FlatBuffer,
+        run: Run,
+        settings: Mapping[str, Any],
         gradient: Callable[[int, int], Array],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Update one run of parameters; ``gradient(i, j)`` is that of elements i .. j - 1."""
         p, m, v = buffer.master, buffer.moments["first_moment"], buffer.moments["second_moment"]
         xp = array_module(p)

@@ -56,9 +56,7 @@ def make_groups(
         trainable = [(name, p) for name, p in pairs if p.requires_grad]
         names, params = [n for n, _ in trainable], [p for _, p in trainable]
         frozen = [(name, p) for name, p in pairs if not p.requires_grad]
-        groups.append(
-            {**defaults, **values, "params": params, "names": names, "frozen": frozen}
-        )
+        groups.append({**defaults, **values, "params": params, "names": names, "frozen": frozen})
     if not any(group["params"] for group in groups):
         raise ConfigError(
             f"{owner}: there is nothing to optimize: no parameters, or all of them frozen."

@@ -56,9 +56,8 @@ def _place(name: str, parameter: Tensor, group: int, start: int, data: Array) ->
     view = data[start:stop].reshape(parameter.shape)
     move(parameter, view)
     slot = Slot(
-        name, parameter, group, start, stop, start + _aligned(room),
-        view, GradientBuffer(None),
-    )  # fmt: skip
+        name, parameter, group, start, stop, start + _aligned(room), view, GradientBuffer(None)
+    )
     parameter.grad_buffer = slot.buffer
     if room > parameter.size:
         whole = data[start : start + room].reshape(-1, parameter.shape[1])

@@ -105,9 +105,12 @@ class LinearLR(Schedule):
     """
 
     def __init__(
-        self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0,
+        self,
+        optimizer: Optimizer,
+        start_factor: float = 1 / 3,
+        end_factor: float = 1.0,
         total_iters: int = 5,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.start_factor, self.end_factor = start_factor, end_factor
         self.total_iters = check_count("LinearLR", "total_iters", total_iters, 1)
         super().__init__(optimizer)
@@ -120,9 +123,10 @@ class LinearLR(Schedule):
     def settings(self) -> dict[str, Any]:
         """start_factor, end_factor, total_iters."""
         return {
-            "start_factor": self.start_factor, "end_factor": self.end_factor,
+            "start_factor": self.start_factor,
+            "end_factor": self.end_factor,
             "total_iters": self.total_iters,
-        }  # fmt: skip
+        }
 
 
 class CosineAnnealingLR(Schedule):

@@ -21,9 +21,11 @@ def adamw_by_kernel(buffer: FlatBuffer, run: Run, settings: Mapping[str, Any]) -
     """
     part = slice(run.start, run.stop)
     arrays = (
-        buffer.master[part], buffer.grad[part],
-        buffer.moments["first_moment"][part], buffer.moments["second_moment"][part],
-    )  # fmt: skip
+        buffer.master[part],
+        buffer.grad[part],
+        buffer.moments["first_moment"][part],
+        buffer.moments["second_moment"][part],
+    )
     options = {
         **{name: settings[name] for name in ("lr", "betas", "eps", "weight_decay")},
         # While a CUDA graph is recorded, what changes from step to step is read from the device.

@@ -238,8 +238,9 @@ def _check_names(owner: str, own: Mapping[str, Array], given: Mapping[str, Any])
         more = f"\n  and {len(problems) - 12} more" if len(problems) > 12 else ""
         raise CheckpointError(
             f"{owner}.load_state_dict: the state is of other parameters; nothing was loaded.\n  "
-            + "\n  ".join(problems[:12]) + more
-        )  # fmt: skip
+            + "\n  ".join(problems[:12])
+            + more
+        )
 
 
 def _check_steps(owner: str, steps: Mapping[str, Any]) -> None:

@@ -80,9 +80,11 @@ class Schedule:
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on from here, in JSON's types."""
         return {
-            "type": type(self).__name__, "count": self.count, "peaks": list(self.peaks),
+            "type": type(self).__name__,
+            "count": self.count,
+            "peaks": list(self.peaks),
             "settings": self.settings(),
-        }  # fmt: skip
+        }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from a saved state. The settings stay those this schedule was made with.
@@ -219,7 +221,5 @@ def check_count(owner: str, name: str, value: Any, least: int = 0) -> int:
         ConfigError: it is not.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(
-            f"{owner}: {name} must be an integer of at least {least}, got {value!r}."
-        )
+        raise ConfigError(f"{owner}: {name} must be an integer of at least {least}, got {value!r}.")
     return value

@@ -79,8 +79,11 @@ class SGD(Optimizer):
         if not momentum:
             self.moment_names = ()
         defaults = {
-            "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov,
-        }  # fmt: skip
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+        }
         super().__init__(parameters, defaults)
 
     def check_settings(self, group: Mapping[str, Any]) -> None:
@@ -91,8 +94,13 @@ class SGD(Optimizer):
         require(self, "momentum", momentum, fits, "a number of at least 0 and less than 1")
         usable = bool(self.moment_names) or not momentum
         require(self, "momentum", momentum, usable, "0 in all groups when the optimizer has none")
-        require(self, "nesterov", group["nesterov"], momentum > 0 or not group["nesterov"],
-                "False without momentum")  # fmt: skip
+        require(
+            self,
+            "nesterov",
+            group["nesterov"],
+            momentum > 0 or not group["nesterov"],
+            "False without momentum",
+        )
 
     def update(self, buffer: FlatBuffer, run: Run, group: Mapping[str, Any]) -> None:
         """Update one run of parameters, block by block."""

@@ -1,8 +1,8 @@
 """Weights in and out: GPT-2's as published, and this project's own.
 
-    GPT.from_pretrained("gpt2")            by name, from the cache or the network
-    GPT.from_pretrained("some/folder")     of transformers, of OpenAI, of this project
-    model.save_pretrained("some/folder")   a folder that transformers opens as it is
+GPT.from_pretrained("gpt2")            by name, from the cache or the network
+GPT.from_pretrained("some/folder")     of transformers, of OpenAI, of this project
+model.save_pretrained("some/folder")   a folder that transformers opens as it is
 """
 
 from __future__ import annotations
@@ -21,10 +21,20 @@ from tinygrad_llm.pretrained.tf_checkpoint import TensorflowCheckpoint
 from tinygrad_llm.pretrained.vocabulary import extend_vocabulary
 
 __all__ = [
-    "SIZES", "SafetensorsFile", "TensorflowCheckpoint", "extend_vocabulary", "from_pretrained",
-    "gpt2_config", "gpt2_tensors", "load_model", "model_folder", "read_config", "save_model",
-    "write_config", "write_safetensors",
-]  # fmt: skip
+    "SIZES",
+    "SafetensorsFile",
+    "TensorflowCheckpoint",
+    "extend_vocabulary",
+    "from_pretrained",
+    "gpt2_config",
+    "gpt2_tensors",
+    "load_model",
+    "model_folder",
+    "read_config",
+    "save_model",
+    "write_config",
+    "write_safetensors",
+]
 
 
 def from_pretrained(

@@ -30,9 +30,12 @@ from tinygrad_llm.pretrained.gpt2_layout import from_openai
 from tinygrad_llm.pretrained.tf_table import damaged, read_table, read_varint
 
 _DTYPES: dict[int, np.dtype] = {
-    1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i4"), 9: np.dtype("<i8"),
+    1: np.dtype("<f4"),
+    2: np.dtype("<f8"),
+    3: np.dtype("<i4"),
+    9: np.dtype("<i8"),
     19: np.dtype("<f2"),
-}  # fmt: skip
+}
 _BIG_ENDIAN = 1
 
 

@@ -1,7 +1,7 @@
 """Room for new tokens in a model that exists already.
 
-    tokenizer = tokenizer.with_special_tokens(["<|user|>", "<|assistant|>"])
-    extend_vocabulary(model, tokenizer.vocab_size)
+tokenizer = tokenizer.with_special_tokens(["<|user|>", "<|assistant|>"])
+extend_vocabulary(model, tokenizer.vocab_size)
 """
 
 from __future__ import annotations

@@ -51,10 +51,18 @@ def make_model(config: TrainConfig, vocab_size: int, saved: Path | None = None) 
         model = _load(start, config)
         _check_fit(model.config, config, vocab_size)
     else:
-        model = GPT(GPTConfig(
-            vocab_size, config.context_length, config.n_layer, config.n_head, config.n_embd,
-            config.dropout, config.qkv_bias, config.tie_weights,
-        ))  # fmt: skip
+        model = GPT(
+            GPTConfig(
+                vocab_size,
+                config.context_length,
+                config.n_layer,
+                config.n_head,
+                config.n_embd,
+                config.dropout,
+                config.qkv_bias,
+                config.tie_weights,
+            )
+        )
     model = model.to(config.device).to(config.dtype)
     model.checkpoint_blocks = config.recompute
     return model
@@ -116,9 +124,13 @@ def make_loader(
             f"processes. Choose a multiple of {size}."
         )
     return BatchLoader(
-        dataset, config.batch_size // size, config.seed, random_crops=config.order == "crops",
-        rank=rank, world_size=size,
-    )  # fmt: skip
+        dataset,
+        config.batch_size // size,
+        config.seed,
+        random_crops=config.order == "crops",
+        rank=rank,
+        world_size=size,
+    )
 
 
 def make_evaluator(config: TrainConfig, text: TokenText, everything: bool = False) -> Evaluator:
@@ -135,9 +147,15 @@ def make_evaluator(config: TrainConfig, text: TokenText, everything: bool = Fals
 def loop_settings(config: TrainConfig) -> LoopSettings:
     """What the loop needs to know of the settings."""
     return LoopSettings(
-        config.steps, config.accumulate, config.clip, config.on_nan, config.eval_every,
-        config.checkpoint_every, config.log_every, config.patience,
-    )  # fmt: skip
+        config.steps,
+        config.accumulate,
+        config.clip,
+        config.on_nan,
+        config.eval_every,
+        config.checkpoint_every,
+        config.log_every,
+        config.patience,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """What can be told about a run while it goes on.
 
-    class Bell(Callback):
-        def on_evaluation(self, trainer, record):
-            print("\\a", record["validation_loss"])
+class Bell(Callback):
+    def on_evaluation(self, trainer, record):
+        print("\\a", record["validation_loss"])
 
-    Trainer(..., callbacks=[Bell()])
+Trainer(..., callbacks=[Bell()])
 """
 
 from __future__ import annotations

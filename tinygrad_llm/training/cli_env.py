@@ -33,10 +33,17 @@ FEATURES = {
     "comparison with PyTorch": (("torch",), "pip install 'tinygrad_llm[bench]'"),
 }
 VARIABLES = (
-    "TINYGRAD_LLM_NUM_THREADS", "TINYGRAD_LLM_CACHE", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS", "OPENBLAS_CORETYPE", "CUDA_PATH", "CUDA_VISIBLE_DEVICES",
-    "TRITON_INTERPRET", "TRITON_CACHE_DIR",
-)  # fmt: skip
+    "TINYGRAD_LLM_NUM_THREADS",
+    "TINYGRAD_LLM_CACHE",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_CORETYPE",
+    "CUDA_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "TRITON_INTERPRET",
+    "TRITON_CACHE_DIR",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

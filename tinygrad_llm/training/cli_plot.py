@@ -15,9 +15,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tinygrad_llm plot", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs")
     parser.add_argument(
-        "--out", type=Path, default=Path("runs.png"), metavar="FILE",
+        "--out",
+        type=Path,
+        default=Path("runs.png"),
+        metavar="FILE",
         help="the picture: .png, .svg or .pdf (default: runs.png)",
-    )  # fmt: skip
+    )
     arguments = parser.parse_args(argv)
     print(f"Wrote {draw_runs(arguments.runs, arguments.out)}")
     for run in arguments.runs:

@@ -29,21 +29,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", metavar="FILE", help="UTF-8 text files and folders")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the shards")
     parser.add_argument(
-        "--tokenizer", default="bpe", metavar="NAME",
+        "--tokenizer",
+        default="bpe",
+        metavar="NAME",
         help="bpe or char (learned from the files), gpt2, or a saved tokenizer's folder "
         "(default: bpe)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--vocab-size", type=int, default=8192, metavar="N",
+        "--vocab-size",
+        type=int,
+        default=8192,
+        metavar="N",
         help="tokens of a bpe tokenizer that is learned (default: 8192)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes (default: one per usable core)"
     )
     parser.add_argument(
-        "--shard-mb", type=int, default=16, metavar="N",
+        "--shard-mb",
+        type=int,
+        default=16,
+        metavar="N",
         help="about how many MB of text go into a shard (default: 16)",
-    )  # fmt: skip
+    )
     a = parser.parse_args(argv)
     tokenizer = _tokenizer(a.tokenizer, a.files, Path(a.out), a.vocab_size)
     done = tokenize_files(a.files, a.out, tokenizer, a.workers, a.shard_mb << 20)

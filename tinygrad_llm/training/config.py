@@ -187,17 +187,38 @@ def convert(item: Field[Any], value: Any, source: str) -> Any:
 
 
 _TYPE_NAMES: dict[type, str] = {
-    int: "an integer", float: "a number", bool: "true or false", str: "a string",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    str: "a string",
     tuple: "a string or a list of strings",
-}  # fmt: skip
+}
 _AT_LEAST_ONE = (
-    "vocab_size", "n_layer", "n_head", "n_embd", "context_length", "steps", "batch_size",
-    "accumulate", "keep", "log_every",
-)  # fmt: skip
+    "vocab_size",
+    "n_layer",
+    "n_head",
+    "n_embd",
+    "context_length",
+    "steps",
+    "batch_size",
+    "accumulate",
+    "keep",
+    "log_every",
+)
 _NOT_NEGATIVE = (
-    "min_learning_rate", "warmup", "weight_decay", "clip", "seed", "eval_every", "eval_tokens",
-    "patience", "sample_every", "sample_tokens", "checkpoint_every", "histograms_every",
-)  # fmt: skip
+    "min_learning_rate",
+    "warmup",
+    "weight_decay",
+    "clip",
+    "seed",
+    "eval_every",
+    "eval_tokens",
+    "patience",
+    "sample_every",
+    "sample_tokens",
+    "checkpoint_every",
+    "histograms_every",
+)
 
 
 def _require(fits: bool, name: str, expected: str, value: Any) -> None:

@@ -48,9 +48,7 @@ class DistributedTrainer(Trainer):
         sums: the gradients' buckets.
     """
 
-    def __init__(
-        self, *others: Any, world: Communicator, shard: bool = False, **more: Any
-    ) -> None:
+    def __init__(self, *others: Any, world: Communicator, shard: bool = False, **more: Any) -> None:
         super().__init__(*others, **more)
         self.world = world
         self.sums = GradientSum(self.optimizer, world, scattered=shard)
@@ -60,11 +58,14 @@ class DistributedTrainer(Trainer):
 
     def fit(self) -> TrainingResult:
         """Train, from rank 0's weights on all ranks."""
-        require_equal(self.world, {
-            "step": self.step,
-            "position in the data": self.loader.state(),
-            "parameters": [[n, list(p.shape)] for n, p in self.model.named_parameters()],
-        })  # fmt: skip
+        require_equal(
+            self.world,
+            {
+                "step": self.step,
+                "position in the data": self.loader.state(),
+                "parameters": [[n, list(p.shape)] for n, p in self.model.named_parameters()],
+            },
+        )
         for buffer in self.optimizer.buffers:
             buffer.gather()
             self.world.broadcast(buffer.data).wait()
@@ -185,15 +186,24 @@ def open_together(
     if world.size == 1:
         return open_session(chosen, resume, overwrite)
     own = versions()
-    require_equal(world, {
-        **chosen, "--resume": resume, "--overwrite": overwrite,
-        "version": own["tinygrad_llm"], "version of NumPy": own["numpy"],
-    })  # fmt: skip
+    require_equal(
+        world,
+        {
+            **chosen,
+            "--resume": resume,
+            "--overwrite": overwrite,
+            "version": own["tinygrad_llm"],
+            "version of NumPy": own["numpy"],
+        },
+    )
     session = open_session(chosen, resume, overwrite) if world.rank == 0 else None
-    found = world.share(session and {
-        "config": session.config.to_dict(),
-        "checkpoint": session.checkpoint and str(session.checkpoint),
-    })  # fmt: skip
+    found = world.share(
+        session
+        and {
+            "config": session.config.to_dict(),
+            "checkpoint": session.checkpoint and str(session.checkpoint),
+        }
+    )
     if session is not None:
         return session
     checkpoint = Path(found["checkpoint"]) if found["checkpoint"] else None

@@ -38,9 +38,11 @@ class Evaluation:
     def to_dict(self) -> dict[str, float]:
         """The figures by name, for the log."""
         values = {"loss": self.loss, "perplexity": self.perplexity}
-        return values if math.isnan(self.bits_per_byte) else {
-            **values, "bits_per_byte": self.bits_per_byte
-        }  # fmt: skip
+        return (
+            values
+            if math.isnan(self.bits_per_byte)
+            else {**values, "bits_per_byte": self.bits_per_byte}
+        )
 
 
 class ByteTokenizer(Protocol):

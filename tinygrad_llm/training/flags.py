@@ -61,9 +61,7 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add ``--device``; `parse` refuses one that is not there."""
-    parser.add_argument(
-        "--device", default="cpu", help='"cpu", "cuda" or "cuda:N" (default: cpu)'
-    )
+    parser.add_argument("--device", default="cpu", help='"cpu", "cuda" or "cuda:N" (default: cpu)')
 
 
 def chosen_settings(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -49,9 +49,7 @@ class Histograms(Callback):
             parent, _, last = name.rpartition(".")
             if parent == "blocks" or name == "final_norm":
                 label = f"block {last}" if parent else "final norm"
-                self._removers.append(
-                    module.register_forward_hook(self._keeper(trainer, label))
-                )  # fmt: skip
+                self._removers.append(module.register_forward_hook(self._keeper(trainer, label)))
 
     def _keeper(self, trainer: Trainer, label: str) -> Any:
         def keep(module: Any, arguments: Any, output: Any) -> None:
@@ -153,8 +151,14 @@ def _draw_spread(axes: Any, records: list[dict[str, Any]], kind: str) -> None:
     for number, name in enumerate(names):
         values = [record[kind].get(name, {}).get("std", np.nan) for record in records]
         shade = number / max(1, len(names) - 1)
-        axes.plot(steps, values, color=(shade, 0.3, 1 - shade), linewidth=1, marker=".",
-                  label=_short([name])[0])  # fmt: skip
+        axes.plot(
+            steps,
+            values,
+            color=(shade, 0.3, 1 - shade),
+            linewidth=1,
+            marker=".",
+            label=_short([name])[0],
+        )
     axes.set(yscale="log", xlabel="step", title=f"standard deviation of {kind}")
     axes.grid(alpha=0.2)
     axes.legend(fontsize=6, ncols=2)

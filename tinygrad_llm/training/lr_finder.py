@@ -128,8 +128,13 @@ def draw_search(found: RateSearch, target: Path) -> Path:
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     axes.plot(found.rates, found.losses)
     axes.axvline(found.suggestion, color="C2", linestyle="--")
-    axes.annotate(f"suggested {found.suggestion:.1e}", (found.suggestion, max(found.losses)),
-                  (4, -8), textcoords="offset points", color="C2")  # fmt: skip
+    axes.annotate(
+        f"suggested {found.suggestion:.1e}",
+        (found.suggestion, max(found.losses)),
+        (4, -8),
+        textcoords="offset points",
+        color="C2",
+    )
     if found.exploded_at is not None:
         axes.axvline(found.exploded_at, color="C3", linestyle=":")
     axes.set(xscale="log", xlabel="learning rate", ylabel="smoothed training loss")

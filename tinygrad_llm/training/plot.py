@@ -82,9 +82,15 @@ def draw_loss(folder: Path, target: Path, levels: Mapping[str, float] | None = N
     for number, (name, value) in enumerate((levels or {}).items()):
         axes.axhline(value, linestyle=(":", "--")[number % 2], color="gray", linewidth=1)
         axes.annotate(
-            f"{name} {value:.2f}", (1, value), (-4, 3), xycoords=("axes fraction", "data"),
-            textcoords="offset points", ha="right", fontsize=8, color="dimgray",
-        )  # fmt: skip
+            f"{name} {value:.2f}",
+            (1, value),
+            (-4, 3),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color="dimgray",
+        )
     axes.set(xlabel="step", ylabel="cross-entropy (nats per token)", title=run.name)
     _add_token_axis(axes, run)
     axes.grid(alpha=0.2)

@@ -23,10 +23,7 @@ class ProgressBar(Callback):
     """
 
     def __init__(
-        self,
-        levels: Mapping[str, float] | None = None,
-        enabled: bool = True,
-        lines_every: int = 10,
+        self, levels: Mapping[str, float] | None = None, enabled: bool = True, lines_every: int = 10
     ) -> None:
         self.levels = dict(levels or {})
         self.enabled = enabled
@@ -40,9 +37,12 @@ class ProgressBar(Callback):
 
         if self.enabled and sys.stderr.isatty():
             self._bar = tqdm(
-                total=trainer.settings.steps, initial=trainer.step, unit="step",
-                dynamic_ncols=True, smoothing=0.05,
-            )  # fmt: skip
+                total=trainer.settings.steps,
+                initial=trainer.step,
+                unit="step",
+                dynamic_ncols=True,
+                smoothing=0.05,
+            )
 
     def on_step(self, trainer: Trainer, report: StepReport) -> None:
         """Moves the bar."""

@@ -25,9 +25,7 @@ class Recorder:
     """
 
     def __init__(
-        self,
-        folder: Path | None = None,
-        utilization: Callable[[float], float | None] | None = None,
+        self, folder: Path | None = None, utilization: Callable[[float], float | None] | None = None
     ) -> None:
         self.utilization = utilization
         self.seconds, self.tokens, self.steps = 0.0, 0, 0

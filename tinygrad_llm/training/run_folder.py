@@ -1,12 +1,12 @@
 """The folder of a run: its checkpoints, which of them are kept, and one process at a time.
 
-    runs/pydoc-bpe/
-      config.toml                     the settings, as --config reads them
-      log.jsonl  timing.jsonl         see log.py
-      loss.png
-      checkpoints/step-00000500/      complete checkpoints, see checkpoint.py
-      last -> checkpoints/step-...    the newest
-      best -> checkpoints/step-...    the one with the lowest validation loss
+runs/pydoc-bpe/
+  config.toml                     the settings, as --config reads them
+  log.jsonl  timing.jsonl         see log.py
+  loss.png
+  checkpoints/step-00000500/      complete checkpoints, see checkpoint.py
+  last -> checkpoints/step-...    the newest
+  best -> checkpoints/step-...    the one with the lowest validation loss
 """
 
 from __future__ import annotations
@@ -124,7 +124,8 @@ class RunFolder:
             return folder, state
         if complaints:
             raise CheckpointError(
-                f"{self.path}: no checkpoint is intact. " + " ".join(complaints)
+                f"{self.path}: no checkpoint is intact. "
+                + " ".join(complaints)
                 + " Begin a new run with --overwrite, or copy a backup there."
             )
         return None

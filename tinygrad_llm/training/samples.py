@@ -57,9 +57,14 @@ class TextSamples(Callback):
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, every: int, n_tokens: int, prompt: str, seed: int,
+        self,
+        tokenizer: Tokenizer,
+        every: int,
+        n_tokens: int,
+        prompt: str,
+        seed: int,
         bar: ProgressBar,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.tokenizer, self.every, self.n_tokens = tokenizer, every, n_tokens
         self.prompt, self.seed, self.bar = prompt, seed, bar
 

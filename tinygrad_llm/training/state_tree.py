@@ -1,6 +1,6 @@
 """The state of a run as two files: arrays in safetensors, everything else in JSON.
 
-    {"step": 3, "m": array}   ->   {"step": 3, "m": {"array": "m"}}   and   {"m": array}
+{"step": 3, "m": array}   ->   {"step": 3, "m": {"array": "m"}}   and   {"m": array}
 """
 
 from __future__ import annotations

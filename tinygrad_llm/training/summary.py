@@ -81,16 +81,11 @@ def _written(folder: Path) -> list[str]:
     return [f"  {name:<13} {text}" for name, text in known.items() if (folder / name).exists()]
 
 
-def _next_commands(
-    result: TrainingResult, folder: Path, steps: int, program: str
-) -> list[str]:
+def _next_commands(result: TrainingResult, folder: Path, steps: int, program: str) -> list[str]:
     if result.last_step < steps and not (result.stopped_by or "").startswith("early"):
         return ["Go on with:", f"  {program} --out {folder} --resume"]
     best = "best" if (folder / "best").exists() else "last"
-    return [
-        "Next, let it write:",
-        f"  {interpreter()} examples/generate.py {folder / best}",
-    ]
+    return ["Next, let it write:", f"  {interpreter()} examples/generate.py {folder / best}"]
 
 
 def interpreter() -> str:

@@ -1,6 +1,6 @@
 """TensorBoard events: the log's figures as curves, and histograms. Needs the package tensorboard.
 
-    tensorboard --logdir runs
+tensorboard --logdir runs
 """
 
 from __future__ import annotations
@@ -62,10 +62,14 @@ class TensorBoard(Callback):
         """A histogram: counts (n,) between edges (n + 1,)."""
         middles = (edges[1:] + edges[:-1]) / 2
         content = self._proto.HistogramProto(
-            min=float(edges[0]), max=float(edges[-1]), num=float(counts.sum()),
-            sum=float((counts * middles).sum()), sum_squares=float((counts * middles**2).sum()),
-            bucket_limit=edges[1:].tolist(), bucket=counts.astype(float).tolist(),
-        )  # fmt: skip
+            min=float(edges[0]),
+            max=float(edges[-1]),
+            num=float(counts.sum()),
+            sum=float((counts * middles).sum()),
+            sum_squares=float((counts * middles**2).sum()),
+            bucket_limit=edges[1:].tolist(),
+            bucket=counts.astype(float).tolist(),
+        )
         summary = self._proto.Summary(value=[self._proto.Summary.Value(tag=name, histo=content)])
         self._add(step, summary=summary)
 

@@ -282,4 +282,3 @@ class Trainer:
         folder = self.save(self.step, self.state(), self.progress.best_step)
         self._saved_step = self.step
         self._tell("on_checkpoint", folder)
-

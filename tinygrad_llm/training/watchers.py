@@ -31,9 +31,16 @@ def make_callbacks(
     bar = ProgressBar(levels, enabled=config.progress)
     watchers: list[Callback] = [bar]
     if config.sample_every:
-        watchers.append(TextSamples(
-            tokenizer, config.sample_every, config.sample_tokens, config.prompt, config.seed, bar
-        ))  # fmt: skip
+        watchers.append(
+            TextSamples(
+                tokenizer,
+                config.sample_every,
+                config.sample_tokens,
+                config.prompt,
+                config.seed,
+                bar,
+            )
+        )
     board = TensorBoard(folder) if config.tensorboard else None
     if config.histograms_every:
         watchers.append(Histograms(folder, config.histograms_every, board))

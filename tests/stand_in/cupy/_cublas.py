@@ -45,13 +45,37 @@ class _Library(stand_in_cublas_lt.Library):
     def cublasGemmEx(self, handle, *arguments):
         stand_in_gpu.done(_gemm, arguments, {}, _gemm(*arguments))
 
-    def cublasGemmStridedBatchedEx(self, handle, ta, tb, m, n, k, alpha, a, ka, lda, step_a, b, kb,
-                                   ldb, step_b, beta, c, kc, ldc, step_c, count, *_):  # fmt: skip
+    def cublasGemmStridedBatchedEx(
+        self,
+        handle,
+        ta,
+        tb,
+        m,
+        n,
+        k,
+        alpha,
+        a,
+        ka,
+        lda,
+        step_a,
+        b,
+        kb,
+        ldb,
+        step_b,
+        beta,
+        c,
+        kc,
+        ldc,
+        step_c,
+        count,
+        *_,
+    ):
         steps = [s * _KIND[x].itemsize for s, x in ((step_a, ka), (step_b, kb), (step_c, kc))]
         for i in range(count):
             one, two, three = (x + i * step for x, step in zip((a, b, c), steps, strict=True))
-            self.cublasGemmEx(handle, ta, tb, m, n, k, alpha, one, ka, lda, two, kb, ldb, beta,
-                              three, kc, ldc)
+            self.cublasGemmEx(
+                handle, ta, tb, m, n, k, alpha, one, ka, lda, two, kb, ldb, beta, three, kc, ldc
+            )
 
     def cublasCreate_v2(self, place):
         ctypes.c_void_p.from_address(place).value = 1

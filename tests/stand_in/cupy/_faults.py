@@ -62,5 +62,10 @@ def _full():
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
-_KINDS = {"error": _error, "crash": lambda: os._exit(139), "sticky": check,
-          "hang": lambda: time.sleep(1e6), "full": _full}  # fmt: skip
+_KINDS = {
+    "error": _error,
+    "crash": lambda: os._exit(139),
+    "sticky": check,
+    "hang": lambda: time.sleep(1e6),
+    "full": _full,
+}

@@ -22,9 +22,12 @@ class Conversion:
     __slots__ = ()
 
     def to(
-        self: Any, *where: Any, device: str | None = None, dtype: DTypeLike = None,
+        self: Any,
+        *where: Any,
+        device: str | None = None,
+        dtype: DTypeLike = None,
         non_blocking: bool = False,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """This tensor on another device, with another dtype, or both; gradients flow through.
 
         Args:

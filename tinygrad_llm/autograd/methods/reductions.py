@@ -26,22 +26,21 @@ class Reductions:
 
     __slots__ = ()
 
-    def sum(
-        self, axis: Axis = None, keepdims: bool = False, *, dtype: DTypeLike = None
-    ) -> Tensor:
+    def sum(self, axis: Axis = None, keepdims: bool = False, *, dtype: DTypeLike = None) -> Tensor:
         """Sum over ``axis``: one, several, or all axes."""
         return OPS["sum"](self, axis=axis, keepdims=keepdims)
 
-    def mean(
-        self, axis: Axis = None, keepdims: bool = False, *, dtype: DTypeLike = None
-    ) -> Tensor:
+    def mean(self, axis: Axis = None, keepdims: bool = False, *, dtype: DTypeLike = None) -> Tensor:
         """Arithmetic mean over ``axis``."""
         return OPS["mean"](self, axis=axis, keepdims=keepdims)
 
     def var(
-        self, axis: Axis = None, keepdims: bool = False, correction: int = 1,
+        self,
+        axis: Axis = None,
+        keepdims: bool = False,
+        correction: int = 1,
         unbiased: bool | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Variance over ``axis``; divides by n - ``correction``, as PyTorch does.
 
         Args:
@@ -51,9 +50,12 @@ class Reductions:
         return OPS["var"](self, axis=axis, keepdims=keepdims, correction=correction)
 
     def std(
-        self, axis: Axis = None, keepdims: bool = False, correction: int = 1,
+        self,
+        axis: Axis = None,
+        keepdims: bool = False,
+        correction: int = 1,
         unbiased: bool | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Standard deviation over ``axis``: the square root of `var`."""
         correction = correction if unbiased is None else int(unbiased)
         return OPS["std"](self, axis=axis, keepdims=keepdims, correction=correction)
@@ -71,9 +73,7 @@ class Reductions:
             )
         return OPS["norm"](self, axis=axis, keepdims=keepdims)
 
-    def prod(
-        self, axis: Axis = None, keepdims: bool = False, *, dtype: DTypeLike = None
-    ) -> Tensor:
+    def prod(self, axis: Axis = None, keepdims: bool = False, *, dtype: DTypeLike = None) -> Tensor:
         """Product over ``axis``."""
         return OPS["prod"](self, axis=axis, keepdims=keepdims)
 
@@ -86,9 +86,13 @@ class Reductions:
         return OPS["cumsum"](self, axis=axis)
 
     def max(
-        self, *other: Any, axis: Axis = None, keepdims: bool = False, dim: int | None = None,
+        self,
+        *other: Any,
+        axis: Axis = None,
+        keepdims: bool = False,
+        dim: int | None = None,
         keepdim: bool = False,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """Largest element, of all or over ``axis``; equal largest ones share the gradient.
 
         With ``dim=`` the pair (values, indices) of PyTorch: the gradient goes to the index named.
@@ -102,9 +106,13 @@ class Reductions:
         return OPS["max"](self, axis=axis, keepdims=keepdims or keepdim)
 
     def min(
-        self, *other: Any, axis: Axis = None, keepdims: bool = False, dim: int | None = None,
+        self,
+        *other: Any,
+        axis: Axis = None,
+        keepdims: bool = False,
+        dim: int | None = None,
         keepdim: bool = False,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """Smallest element, of all or over ``axis``; otherwise as `max`."""
         if dim is not None:
             return OPS["min_with_index"](self, axis=dim, keepdims=keepdim or keepdims)

@@ -29,9 +29,13 @@ class AttentionQKVKernel(KernelTwin, AttentionQKV):
         return super().refusal(arrays, kwargs) or why_not(supports(arrays[0], **options))
 
     def forward(
-        ctx, qkv: Array, n_head: int, causal: bool = True, dropout_p: float = 0.0,
+        ctx,
+        qkv: Array,
+        n_head: int,
+        causal: bool = True,
+        dropout_p: float = 0.0,
         key: Key | None = None,
-    ) -> Array:  # fmt: skip
+    ) -> Array:
         p, key = _dropout(ctx.name, dropout_p, key)
         y, lse = kernels().attention_qkv(qkv, n_head, causal, p, key)
         ctx.options = (n_head, causal, p, key)
@@ -59,9 +63,16 @@ class AttentionKernel(KernelTwin, ScaledDotProductAttention):
         return super().refusal(arrays, kwargs) or why_not(refused)
 
     def forward(
-        ctx, q: Array, k: Array, v: Array, causal: bool = False, mask: Any = None,
-        dropout_p: float = 0.0, scale: float | None = None, key: Key | None = None,
-    ) -> Array:  # fmt: skip
+        ctx,
+        q: Array,
+        k: Array,
+        v: Array,
+        causal: bool = False,
+        mask: Any = None,
+        dropout_p: float = 0.0,
+        scale: float | None = None,
+        key: Key | None = None,
+    ) -> Array:
         p, key = _dropout(ctx.name, dropout_p, key)
         if q.shape[2] == 1 and not p and not ctx.requires_grad:  # decoding: every key is visible
             return kernels().attention_decode(q, k, v, scale=scale)

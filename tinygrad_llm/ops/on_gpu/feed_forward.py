@@ -23,9 +23,7 @@ class FeedForwardKernel(KernelTwin, FeedForward):
         if x.dtype != w2.dtype:
             return f"x is {x.dtype} and the second weight is {w2.dtype}"
         rows = as_rows(x)
-        return super().refusal(arrays, kwargs) or why_not(
-            kernels().linear.supports(rows, w1, b1)
-        )
+        return super().refusal(arrays, kwargs) or why_not(kernels().linear.supports(rows, w1, b1))
 
     def forward(ctx, x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> Array:
         check_feed_forward_shapes(x, w1, b1, w2, b2)

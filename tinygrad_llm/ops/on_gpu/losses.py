@@ -25,13 +25,15 @@ class CrossEntropyKernel(KernelTwin, CrossEntropy):
         return super().refusal(arrays, kwargs)
 
     def forward(
-        ctx, logits: Array, targets: Any, ignore_index: int = -100, reduction: str = "mean",
+        ctx,
+        logits: Array,
+        targets: Any,
+        ignore_index: int = -100,
+        reduction: str = "mean",
         label_smoothing: float = 0.0,
-    ) -> Array:  # fmt: skip
+    ) -> Array:
         xp, v = ctx.xp, logits.shape[-1]
-        ids, counted = flatten_targets(
-            ctx.name, xp, logits.shape[:-1], targets, v, ignore_index
-        )
+        ids, counted = flatten_targets(ctx.name, xp, logits.shape[:-1], targets, v, ignore_index)
         losses, lse = kernels().cross_entropy(logits.reshape(-1, v), ids, ignore_index)
         ctx.count = xp.maximum(counted.sum(), 1).astype("float32") if reduction == "mean" else 1
         ctx.ignore_index = ignore_index
@@ -71,14 +73,17 @@ class LinearCrossEntropyKernel(KernelTwin, LinearCrossEntropy):
         return super().refusal(arrays, kwargs)
 
     def forward(
-        ctx, x: Array, weight: Array, targets: Any, bias: Array | None = None,
-        ignore_index: int = -100, chunk_rows: int | None = None,
-    ) -> Array:  # fmt: skip
+        ctx,
+        x: Array,
+        weight: Array,
+        targets: Any,
+        bias: Array | None = None,
+        ignore_index: int = -100,
+        chunk_rows: int | None = None,
+    ) -> Array:
         check_linear_shapes(ctx.name, x, weight, bias)
         v, c = weight.shape
-        ids, counted = flatten_targets(
-            ctx.name, ctx.xp, x.shape[:-1], targets, v, ignore_index
-        )
+        ids, counted = flatten_targets(ctx.name, ctx.xp, x.shape[:-1], targets, v, ignore_index)
         ctx.wants = (ctx.needs[0], ctx.needs[1], len(ctx.needs) > 3 and ctx.needs[3])
         ctx.like, ctx.ignore_index = (x.shape, weight.dtype), ignore_index
         ctx.chunk_rows = chunk_rows or max(1, rows_at_once(ids.size, v * x.itemsize))
@@ -96,9 +101,16 @@ class LinearCrossEntropyKernel(KernelTwin, LinearCrossEntropy):
             rows = min(len(table), len(room))
             table, room = table[:rows], room[:rows]
         loss, dx, _, db = kernels().linear_cross_entropy(
-            x, table, ids, bias, ctx.ignore_index, ctx.chunk_rows,
-            needs_gradient=ctx.requires_grad, classes=v, dw=room,
-        )  # fmt: skip
+            x,
+            table,
+            ids,
+            bias,
+            ctx.ignore_index,
+            ctx.chunk_rows,
+            needs_gradient=ctx.requires_grad,
+            classes=v,
+            dw=room,
+        )
         if ctx.requires_grad:
             gradients = zip((dx, dw, db), ctx.wants, strict=True)
             ctx.save(*inputs, *(g if wanted else None for g, wanted in gradients))

@@ -122,5 +122,3 @@ class DropoutKernel(KernelTwin, Dropout):
 
     def backward(ctx, dy: Array) -> Any:
         return kernels().dropout_backward(dy, ctx.p, ctx.key) if ctx.active else dy
-
-

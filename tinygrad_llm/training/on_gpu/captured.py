@@ -130,9 +130,11 @@ class _Recorded:
         _give_back_memory(self.xp)
         self.graph = record(self._launch)
         self.slots = [
-            slot for buffer in self.optimizer.buffers for slot in buffer.slots
+            slot
+            for buffer in self.optimizer.buffers
+            for slot in buffer.slots
             if slot.parameter.grad is not None
-        ]  # fmt: skip
+        ]
         self.parameters = [(p, p.data, p.requires_grad) for p in trainer.model.parameters()]
         self.places = self._places()
         self.constants = self._constants()
