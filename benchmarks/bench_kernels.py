@@ -77,7 +77,7 @@ def ceilings(timer: Any, rounds: int) -> dict[str, float]:
 
 def doubt(roofs: dict[str, float], card: str | None) -> str:
     """Why these ceilings are not those of the card, or ""."""
-    from tinygrad_llm.training.on_gpu import chips
+    from tinygrad_llm.training.report import utilization as chips
 
     known = dict(zip(("GB/s", "TFLOP/s"), chips.MEASURED.get(card or "", ()), strict=False))
     low = [

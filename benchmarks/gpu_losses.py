@@ -23,7 +23,7 @@ from tinygrad_llm.data import corpora
 from tinygrad_llm.data.loader import BatchLoader
 from tinygrad_llm.data.sliding_window import TokenDataset
 from tinygrad_llm.training.loop_settings import LoopSettings
-from tinygrad_llm.training.on_gpu.captured import CapturedTrainer
+from tinygrad_llm.training.steps.captured import CapturedTrainer
 from tinygrad_llm.training.trainer import Trainer
 
 STEPS = 4 if TINY else 200

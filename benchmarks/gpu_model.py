@@ -24,7 +24,7 @@ from train_sizes import Size
 from tinygrad_llm.autograd.modes import Observer
 from tinygrad_llm.backend import is_array
 from tinygrad_llm.optim import layout
-from tinygrad_llm.training.on_gpu import chips
+from tinygrad_llm.training.report import utilization as chips
 
 CHIPS = chips.MEASURED  # GB/s and TFLOP/s in bfloat16
 # What has been reached of those rates by good kernels: memory, products, attention (head size 64)

@@ -35,7 +35,7 @@ def environment() -> str:
     import triton
 
     from tinygrad_llm import kernels
-    from tinygrad_llm.training.on_gpu import chips
+    from tinygrad_llm.training.report import utilization as chips
 
     reason = kernels.why_not()
     _demand(reason is None, str(reason))
@@ -153,7 +153,7 @@ def training(dtype: str, graph: bool, dropout: float = 0.0, accumulate: int = 1)
 def _losses(device: str, dtype: str, graph: bool, dropout: float, accumulate: int) -> list[float]:
     import tinygrad_llm as tg
     from tinygrad_llm.training.loop_settings import LoopSettings
-    from tinygrad_llm.training.on_gpu.captured import CapturedTrainer
+    from tinygrad_llm.training.steps.captured import CapturedTrainer
     from tinygrad_llm.training.trainer import Trainer
 
     tg.manual_seed(0)

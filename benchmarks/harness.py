@@ -208,7 +208,7 @@ def machine() -> Row:
 
 def card(gpu: str | None) -> str | None:
     """The kind of card whose rates are known, "H100" or "H200"; None for others."""
-    from tinygrad_llm.training.on_gpu import chips
+    from tinygrad_llm.training.report import utilization as chips
 
     return chips.card(gpu or "")
 

@@ -61,7 +61,7 @@ def our_trainer(size: Size, dtype: str = "bfloat16", graph: bool = True) -> Any:
     """A trainer of this project on the GPU, and its loader."""
     import tinygrad_llm as tg
     from tinygrad_llm.training.loop_settings import LoopSettings
-    from tinygrad_llm.training.on_gpu.captured import CapturedTrainer
+    from tinygrad_llm.training.steps.captured import CapturedTrainer
     from tinygrad_llm.training.trainer import Trainer
 
     tg.manual_seed(0)
@@ -249,7 +249,7 @@ def _row(
     name: str, reports: list[dict[str, Any]], size: Size, speed: float, ours: float | None
 ) -> dict[str, Any]:
     import tinygrad_llm as tg
-    from tinygrad_llm.training.on_gpu import chips
+    from tinygrad_llm.training.report import utilization as chips
 
     config = tg.nn.GPTConfig(size.vocabulary, size.context, size.n_layer, size.n_head, size.n_embd)
     return {

@@ -48,7 +48,7 @@ from tinygrad_llm.finetuning.responses import (
 )
 from tinygrad_llm.finetuning.text_metrics import TextScores
 from tinygrad_llm.nn import apply_lora, remove_lora
-from tinygrad_llm.training.flags import add_device, run_program
+from tinygrad_llm.training.settings.flags import add_device, run_program
 
 PROGRAM = "python examples/finetune_instructions.py"
 TRAINED = Path("runs/pydoc-bpe/best")  # what examples/train_gpt.py leaves

@@ -35,7 +35,7 @@ from tinygrad_llm.finetuning.preference import (
 )
 from tinygrad_llm.finetuning.responses import respond
 from tinygrad_llm.nn import apply_lora, remove_lora
-from tinygrad_llm.training.flags import add_device, run_program
+from tinygrad_llm.training.settings.flags import add_device, run_program
 
 PROGRAM = "python examples/finetune_preferences.py"
 LEARNING_RATES = {"all": 1e-4, "lora": 1e-3}  # at width 128; DPO wants small steps

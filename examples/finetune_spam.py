@@ -49,7 +49,7 @@ from tinygrad_llm.finetuning.metrics import (
     score_table,
     threshold_curve,
 )
-from tinygrad_llm.training.flags import add_device, run_program
+from tinygrad_llm.training.settings.flags import add_device, run_program
 
 PROGRAM = "python examples/finetune_spam.py"
 TRAINED = Path("runs/pydoc-bpe/best")  # what examples/train_gpt.py leaves

@@ -29,7 +29,7 @@ from tinygrad_llm.generation.sampling import Sampling
 from tinygrad_llm.generation.scoring import compare, perplexity, top_candidates
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
-from tinygrad_llm.training.samples import start_id
+from tinygrad_llm.training.report.samples import start_id
 
 PROGRAM = "python examples/generate.py"
 

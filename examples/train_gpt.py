@@ -24,16 +24,22 @@ from tinygrad_llm.errors import ConfigError, MissingDependencyError, TinygradLLM
 from tinygrad_llm.explain.pictures import attention_maps
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
-from tinygrad_llm.training.assemble import make_trainer
 from tinygrad_llm.training.baselines import counting_baselines
-from tinygrad_llm.training.distributed import open_together, require_same_text
-from tinygrad_llm.training.flags import add_settings, add_sources, chosen_settings, describe, parse
 from tinygrad_llm.training.lr_finder import draw_search, find_learning_rate
-from tinygrad_llm.training.samples import sample_text
-from tinygrad_llm.training.session import Session
-from tinygrad_llm.training.summary import interpreter, summarize, try_loss_curve
-from tinygrad_llm.training.text import TokenText
-from tinygrad_llm.training.watchers import make_callbacks
+from tinygrad_llm.training.report.chosen import make_callbacks
+from tinygrad_llm.training.report.samples import sample_text
+from tinygrad_llm.training.report.summary import interpreter, summarize, try_loss_curve
+from tinygrad_llm.training.run.assemble import make_trainer
+from tinygrad_llm.training.run.session import Session
+from tinygrad_llm.training.run.text import TokenText
+from tinygrad_llm.training.settings.flags import (
+    add_settings,
+    add_sources,
+    chosen_settings,
+    describe,
+    parse,
+)
+from tinygrad_llm.training.steps.distributed import open_together, require_same_text
 
 PROGRAM = "examples/train_gpt.py"
 EXIT_CODES = {"Ctrl-C": 130, "SIGTERM": 143}  # as a shell expects them

@@ -49,7 +49,7 @@ def gpu_with_kernels(monkeypatch):
     """Inside, ``device="cuda"`` is the stand-in, on which the kernels run; not cuBLASLt."""
     from tinygrad_llm.kernels import _runtime, cublas_lt, gemm, tuning
 
-    from tinygrad_llm.training.on_gpu import prefetch
+    from tinygrad_llm.training.steps import prefetch
 
     with stand_in_gpu.stand_in_gpu(monkeypatch) as synchronizations:
         monkeypatch.setitem(sys.modules, "cupy", MODULE)

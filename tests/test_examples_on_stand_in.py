@@ -19,6 +19,7 @@ from tests.finetuning.test_classification import NAMES, toy_messages
 from tests.stand_in_gpu import MODULE, stand_in_gpu
 from tests.test_programs_on_stand_in import TOKENIZER, gpt, on_device
 from tinygrad_llm.backend.random import Generator
+from tinygrad_llm.commands import gradcheck
 from tinygrad_llm.data.templates import CHAT
 from tinygrad_llm.explain import proof
 from tinygrad_llm.finetuning import classification
@@ -53,7 +54,7 @@ def program(name):
 def test_train_resume_and_generate(gpu, flags, tmp_path, monkeypatch, capsys):
     pytest.importorskip("ml_dtypes")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tinygrad_llm.training.on_gpu.prefetch.cuda_module", lambda: MODULE)
+    monkeypatch.setattr("tinygrad_llm.training.steps.prefetch.cuda_module", lambda: MODULE)
     sizes = "--n-layer 1 --n-head 2 --n-embd 16 --context-length 16 --batch-size 2".split()
     train = program("train_gpt")
     where = ["--device", "cuda", "--no-graph", "--out", "run", *sizes, *flags]
@@ -163,7 +164,7 @@ def test_study_backprop(gpu, tmp_path, capsys, flags):
 
 
 def test_gradcheck_command(gpu, capsys):
-    assert proof.main(["--no-gpt", "--device", "cuda"]) == 0
+    assert gradcheck.main(["--no-gpt", "--device", "cuda"]) == 0
     assert "PASS" in capsys.readouterr().out
     assert gpu
     assert proof.check_gpt(max_elements=3, device="cuda").passed

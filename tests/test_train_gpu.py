@@ -96,7 +96,7 @@ print("a library says goodbye", file=sys.stderr)
 
 
 def test_cards_by_their_names():
-    from tinygrad_llm.training.on_gpu import chips
+    from tinygrad_llm.training.report import utilization as chips
 
     assert chips.card("NVIDIA H100 80GB HBM3") == "H100"
     assert chips.card("NVIDIA H200") == "H200"

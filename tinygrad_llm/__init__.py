@@ -68,7 +68,7 @@ if TYPE_CHECKING:
         training,
     )
     from tinygrad_llm.autograd.trace import trace
-    from tinygrad_llm.explain.explorer import explore
+    from tinygrad_llm.explain.explorer.page import explore
     from tinygrad_llm.generation.generate import generate
 
 __version__ = "0.1.0"
@@ -91,7 +91,7 @@ _SUBPACKAGES = (
 _LAZY = {
     "trace": ("tinygrad_llm.autograd.trace", "trace"),
     "generate": ("tinygrad_llm.generation.generate", "generate"),
-    "explore": ("tinygrad_llm.explain.explorer", "explore"),
+    "explore": ("tinygrad_llm.explain.explorer.page", "explore"),
 }
 
 __all__ = [
@@ -149,7 +149,7 @@ __all__ = [
 
 
 def _graph(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-    module = importlib.import_module("tinygrad_llm.explain.graph_svg")
+    module = importlib.import_module("tinygrad_llm.explain.graph.svg")
     return module.graph(tensor, *args, **kwargs)
 
 

@@ -10,11 +10,11 @@ from tinygrad_llm.errors import TinygradLLMError
 
 # command -> (module with main(argv) -> exit status, what it does)
 COMMANDS = {
-    "env": ("tinygrad_llm.training.cli_env", "what a bug report needs; what is missing"),
-    "explain": ("tinygrad_llm.explain.command", "formula, derivation, source and check of an op"),
-    "gradcheck": ("tinygrad_llm.explain.proof", "prove every gradient by finite differences"),
-    "plot": ("tinygrad_llm.training.cli_plot", "loss, learning rate, speed of runs as a picture"),
-    "tokenize": ("tinygrad_llm.training.cli_tokenize", "text files to token shards"),
+    "env": ("tinygrad_llm.commands.env", "what a bug report needs; what is missing"),
+    "explain": ("tinygrad_llm.commands.explain", "formula, derivation, source and check of an op"),
+    "gradcheck": ("tinygrad_llm.commands.gradcheck", "prove every gradient by finite differences"),
+    "plot": ("tinygrad_llm.commands.plot", "loss, learning rate, speed of runs as a picture"),
+    "tokenize": ("tinygrad_llm.commands.tokenize", "text files to token shards"),
 }
 
 

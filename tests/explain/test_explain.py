@@ -8,11 +8,11 @@ import pytest
 
 import tinygrad_llm as tg
 from tinygrad_llm.autograd.registry import REGISTRY, Op
+from tinygrad_llm.commands.explain import main
 from tinygrad_llm.errors import ConfigError
-from tinygrad_llm.explain.command import main
-from tinygrad_llm.explain.curve import curves, svg_plot, text_plot
-from tinygrad_llm.explain.op_call import live_check
-from tinygrad_llm.explain.op_page import Explanation, split_docstring
+from tinygrad_llm.explain.op.call import live_check
+from tinygrad_llm.explain.op.curve import curves, svg_plot, text_plot
+from tinygrad_llm.explain.op.page import Explanation, split_docstring
 
 OPS = pytest.mark.parametrize("op", REGISTRY.values(), ids=lambda op: op.name)
 
@@ -117,4 +117,4 @@ def test_command(capsys, tmp_path):
 
 def test_explain_is_a_package_and_a_function():
     assert isinstance(tg.explain("exp"), Explanation)
-    assert tg.explain.op_page.Explanation is Explanation
+    assert tg.explain.op.page.Explanation is Explanation

@@ -9,7 +9,7 @@ import pytest
 
 import tinygrad_llm as tg
 from tinygrad_llm.errors import GraphError
-from tinygrad_llm.explain.explorer_arrays import ArrayStore, corner_shape
+from tinygrad_llm.explain.explorer.arrays import ArrayStore, corner_shape
 from tinygrad_llm.explain.small_ops import small_ops
 
 

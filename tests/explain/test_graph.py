@@ -7,7 +7,7 @@ import pytest
 
 import tinygrad_llm as tg
 from tinygrad_llm.errors import GraphError
-from tinygrad_llm.explain.graph_layout import lay_out
+from tinygrad_llm.explain.graph.layout import lay_out
 
 SVG = "{http://www.w3.org/2000/svg}"
 

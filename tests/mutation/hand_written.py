@@ -74,7 +74,7 @@ HAND_WRITTEN = [
     ("ops/indexing.py", "add_at(ctx.xp, dx, ctx.index, dy)", "dx[ctx.index] = dy"),
     # modules
     ("nn/init.py", "GPT2_STD / math.sqrt(2 * n_layer)", "GPT2_STD / math.sqrt(n_layer)"),
-    ("nn/norm.py", "eps: float = 1e-5", "eps: float = 1e-6"),
+    ("nn/layer_norm.py", "eps: float = 1e-5", "eps: float = 1e-6"),
     (
         "nn/block.py",
         "ResidualSum(s, self.feed_forward(self.norm2(s)))",

@@ -67,7 +67,7 @@ PARTS = {
         22, ("tests/generation",), ("sampling.py", "generate.py", "beam_search.py", "scoring.py")
     ),
 }
-NOT_HERE = ("__init__.py", "on_gpu.py")  # what runs on a GPU alone has tests of its own
+NOT_HERE = ("__init__.py", "by_kernel.py")  # what runs on a GPU alone has tests of its own
 
 
 def all_mutants(parts: Sequence[str] = tuple(PARTS)) -> list[Mutant]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tinygrad_llm.training.assemble import make_trainer
-from tinygrad_llm.training.session import open_session
+from tinygrad_llm.training.run.assemble import make_trainer
+from tinygrad_llm.training.run.session import open_session
 from tinygrad_llm.training.trainer import Trainer
 
 SMALL = {

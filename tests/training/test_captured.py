@@ -12,9 +12,9 @@ from tinygrad_llm.errors import ConfigError, DTypeError, KernelError, ShapeError
 from tinygrad_llm.optim.flat import FlatBuffer
 from tinygrad_llm.training.loop_settings import LoopSettings
 from tinygrad_llm.training.lr_finder import find_learning_rate
-from tinygrad_llm.training.on_gpu import captured
-from tinygrad_llm.training.on_gpu.captured import CapturedTrainer
-from tinygrad_llm.training.on_gpu.keys import KeyTape
+from tinygrad_llm.training.steps import captured
+from tinygrad_llm.training.steps.captured import CapturedTrainer
+from tinygrad_llm.training.steps.dropout_keys import KeyTape
 from tinygrad_llm.training.trainer import Trainer
 
 pytest.importorskip("triton")

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from tinygrad_llm.errors import CheckpointError
-from tinygrad_llm.training import checkpoint
-from tinygrad_llm.training.checkpoint import read_state, verify, write_checkpoint
-from tinygrad_llm.training.run_folder import RunFolder
-from tinygrad_llm.training.state_tree import join_arrays, split_arrays
+from tinygrad_llm.training.run import checkpoint
+from tinygrad_llm.training.run.checkpoint import read_state, verify, write_checkpoint
+from tinygrad_llm.training.run.folder import RunFolder
+from tinygrad_llm.training.run.state_tree import join_arrays, split_arrays
 
 FILES = [
     "config.json",

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_llm.errors import ConfigError, MissingDependencyError
-from tinygrad_llm.training.config import BITS, FIXED, HARMLESS, TrainConfig
-from tinygrad_llm.training.config_file import read_settings
-from tinygrad_llm.training.flags import (
+from tinygrad_llm.training.settings.config import BITS, FIXED, HARMLESS, TrainConfig
+from tinygrad_llm.training.settings.files import read_settings
+from tinygrad_llm.training.settings.flags import (
     add_settings,
     add_sources,
     as_toml,
@@ -21,7 +21,7 @@ from tinygrad_llm.training.flags import (
     describe,
     parse,
 )
-from tinygrad_llm.training.presets import PRESETS
+from tinygrad_llm.training.settings.presets import PRESETS
 
 tomllib = pytest.importorskip("tomllib") if sys.version_info >= (3, 11) else None
 

@@ -12,7 +12,7 @@ import pytest
 
 from tinygrad_llm.data.shards import write_shard
 from tinygrad_llm.tokenizers import CharTokenizer
-from tinygrad_llm.training.log import read_log
+from tinygrad_llm.training.report.log import read_log
 
 TRAIN = Path(__file__).parents[2] / "examples" / "train_gpt.py"
 STEPS = 20_000

@@ -9,11 +9,11 @@ import tinygrad_llm as tg
 from tests.stand_in_gpu import MODULE, DeviceArray, stand_in_gpu
 from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.training.loop_settings import LoopSettings
-from tinygrad_llm.training.on_gpu import chips
-from tinygrad_llm.training.on_gpu.captured import CapturedTrainer
-from tinygrad_llm.training.on_gpu.half import LossScaledTrainer
-from tinygrad_llm.training.on_gpu.keys import KeyTape
-from tinygrad_llm.training.on_gpu.loss_scale import LossScale
+from tinygrad_llm.training.report import utilization as chips
+from tinygrad_llm.training.steps.captured import CapturedTrainer
+from tinygrad_llm.training.steps.dropout_keys import KeyTape
+from tinygrad_llm.training.steps.loss_scale import LossScale
+from tinygrad_llm.training.steps.loss_scaled import LossScaledTrainer
 from tinygrad_llm.training.trainer import Trainer
 
 
@@ -144,8 +144,8 @@ def test_float16_trains_with_a_scaled_loss_and_recovers_from_overflow():
     ],
 )
 def test_trainer_for_a_gpu(settings, kind):
-    from tinygrad_llm.training.assemble import trainer_for
-    from tinygrad_llm.training.config import TrainConfig
+    from tinygrad_llm.training.run.assemble import trainer_for
+    from tinygrad_llm.training.settings.config import TrainConfig
 
     assert trainer_for(TrainConfig(device="cuda", **settings)) is kind
 
@@ -192,7 +192,7 @@ def test_200_losses_on_a_gpu_agree_with_the_cpu(kind, dtype):
 
 @pytest.mark.gpu
 def test_prefetched_batches_are_the_loaders_own():
-    from tinygrad_llm.training.on_gpu.prefetch import Prefetcher
+    from tinygrad_llm.training.steps.prefetch import Prefetcher
 
     ahead, plain = Prefetcher(Periodic()), Periodic()
     for _ in range(10):
@@ -202,7 +202,7 @@ def test_prefetched_batches_are_the_loaders_own():
 
 @pytest.mark.parametrize("held", [1, 2, 5])
 def test_micro_batches_of_a_step_do_not_overwrite_each_other(monkeypatch, held):
-    from tinygrad_llm.training.on_gpu import prefetch
+    from tinygrad_llm.training.steps import prefetch
 
     with stand_in_gpu(monkeypatch):
         monkeypatch.setattr(prefetch, "cuda_module", lambda: MODULE)

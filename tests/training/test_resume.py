@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tinygrad_llm.errors import CheckpointError, ConfigError
-from tinygrad_llm.training.callbacks import Callback
+from tinygrad_llm.training.report.callback import Callback
 
 LOG = "log.jsonl"
 

@@ -12,9 +12,9 @@ import tinygrad_llm as tg
 from tinygrad_llm.errors import ConfigError, NumericsError
 from tinygrad_llm.nn import GPT, GPTConfig
 from tinygrad_llm.optim import SGD
-from tinygrad_llm.training.callbacks import Callback
 from tinygrad_llm.training.evaluate import Evaluation
 from tinygrad_llm.training.loop_settings import LoopSettings
+from tinygrad_llm.training.report.callback import Callback
 from tinygrad_llm.training.stopping import StopSignals
 from tinygrad_llm.training.trainer import Trainer
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from tinygrad_llm import __main__ as commands
+from tinygrad_llm.commands import env as cli_env
 from tinygrad_llm.errors import ConfigError, DataError, MissingDependencyError
-from tinygrad_llm.training import cli_env
-from tinygrad_llm.training.histograms import Histograms, draw_histograms
-from tinygrad_llm.training.log import LineLog, read_log
 from tinygrad_llm.training.lr_finder import draw_search, find_learning_rate
-from tinygrad_llm.training.memory import peak_bytes, readable, resident_bytes
-from tinygrad_llm.training.plot import draw_loss, draw_runs
-from tinygrad_llm.training.progress_bar import ProgressBar, readable_time
-from tinygrad_llm.training.tensorboard import TensorBoard
+from tinygrad_llm.training.report.histograms import Histograms, draw_histograms
+from tinygrad_llm.training.report.log import LineLog, read_log
+from tinygrad_llm.training.report.memory import peak_bytes, readable, resident_bytes
+from tinygrad_llm.training.report.plot import draw_loss, draw_runs
+from tinygrad_llm.training.report.progress_bar import ProgressBar, readable_time
+from tinygrad_llm.training.report.tensorboard import TensorBoard
 
 
 def is_picture(path, least=8000):

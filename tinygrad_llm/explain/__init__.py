@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from tinygrad_llm.explain import pictures
-from tinygrad_llm.explain.op_list import OpList
-from tinygrad_llm.explain.op_page import Explanation, explain
+from tinygrad_llm.explain.op.list import OpList
+from tinygrad_llm.explain.op.page import Explanation, explain
 
 __all__ = ["Explanation", "OpList", "explain", "pictures"]
 

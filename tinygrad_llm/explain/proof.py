@@ -8,8 +8,6 @@ dropout with a fixed seed, loss over chunks of rows. At the end one line and the
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +16,8 @@ import numpy as np
 
 from tinygrad_llm import ops  # noqa: F401  (fills the registry)
 from tinygrad_llm.autograd.gradcheck import RTOL, Report, gradcheck
-from tinygrad_llm.autograd.registry import REGISTRY, Op, Sample, true_gradient
-from tinygrad_llm.backend import Array, module_for, to_device
+from tinygrad_llm.autograd.registry import Op, Sample, true_gradient
+from tinygrad_llm.backend import Array, to_device
 from tinygrad_llm.backend.dtypes import is_float
 from tinygrad_llm.backend.random import default_generator, manual_seed
 
@@ -177,36 +175,3 @@ def op_lines(proofs: list[OpProof]) -> Iterator[str]:
     for p in proofs:
         row = f"{p.name:<30}{p.family:<18}{p.samples:>8}{p.slopes:>8}{p.error:>13.2e}"
         yield f"{row}{f'{p.caught}/{p.planted}':>9}  {'pass' if p.passed else 'FAIL'}"
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Print both tables; 0 when everything passed, 1 otherwise."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tinygrad_llm gradcheck",
-        description="Check every op and every parameter of a small GPT against finite differences.",
-    )
-    parser.add_argument("ops", nargs="*", metavar="OP", help="only these ops (default: all)")
-    parser.add_argument("--no-gpt", action="store_true", help="leave the GPT out")
-    parser.add_argument("--device", default="cpu", help='"cpu", "cuda" or "cuda:N" (default: cpu)')
-    args = parser.parse_args(argv)
-    from tinygrad_llm.autograd.registry import get_op
-
-    module_for(args.device)
-    start = time.perf_counter()
-    chosen = [get_op(name) for name in args.ops] or list(REGISTRY.values())
-    proofs = [check_op(op, device=args.device) for op in chosen]
-    print("\n".join(op_lines(proofs)))
-    ok = all(p.passed for p in proofs)
-    worst = max(p.error for p in proofs)
-    if not args.no_gpt and not args.ops:
-        report = check_gpt(device=args.device)
-        print(f"\nA GPT of 2 blocks, tied head, dropout 0.1, every parameter:\n{report}")
-        ok, worst = ok and report.passed, max(worst, report.error)
-    planted, caught = sum(p.planted for p in proofs), sum(p.caught for p in proofs)
-    print(
-        f"\n{'PASS' if ok else 'FAIL'}: {len(proofs)} ops, worst relative error {worst:.1e} "
-        f"(limit {RTOL:.0e}), {caught} of {planted} planted mistakes caught "
-        "(in each op wrong slopes, and gradients of another shape, type and number), "
-        f"{time.perf_counter() - start:.1f} s."
-    )
-    return 0 if ok else 1

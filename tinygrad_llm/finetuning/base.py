@@ -21,10 +21,10 @@ from tinygrad_llm.nn import GPT, Dropout
 from tinygrad_llm.pretrained import SIZES
 from tinygrad_llm.tokenizers import BPETokenizer, Tokenizer
 from tinygrad_llm.tokenizers.special import END_OF_TEXT
-from tinygrad_llm.training.assemble import make_model, make_trainer
-from tinygrad_llm.training.config import TrainConfig
-from tinygrad_llm.training.progress_bar import ProgressBar
-from tinygrad_llm.training.text import TokenText, checksum
+from tinygrad_llm.training.report.progress_bar import ProgressBar
+from tinygrad_llm.training.run.assemble import make_model, make_trainer
+from tinygrad_llm.training.run.text import TokenText, checksum
+from tinygrad_llm.training.settings.config import TrainConfig
 
 # Two cores, a few minutes. Dropout, since the texts are read several times.
 SMALL = TrainConfig(

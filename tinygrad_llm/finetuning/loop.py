@@ -22,8 +22,8 @@ from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.finetuning.collate import buckets
 from tinygrad_llm.nn import Module
 from tinygrad_llm.optim import AdamW, CosineSchedule, Optimizer, decay_groups
-from tinygrad_llm.training.callbacks import Callback
 from tinygrad_llm.training.loop_settings import LoopSettings
+from tinygrad_llm.training.report.callback import Callback
 from tinygrad_llm.training.trainer import Trainer
 
 Report = Callable[[str], None]

@@ -11,7 +11,7 @@ import numpy as np
 from tinygrad_llm.errors import DataError
 from tinygrad_llm.finetuning.loop import History
 from tinygrad_llm.finetuning.metrics import ThresholdCurve
-from tinygrad_llm.training.plot import pyplot
+from tinygrad_llm.training.report.plot import pyplot
 
 
 def draw_history(

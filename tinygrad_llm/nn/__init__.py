@@ -29,6 +29,7 @@ from tinygrad_llm.nn.embedding import Embedding
 from tinygrad_llm.nn.feed_forward import FeedForward
 from tinygrad_llm.nn.gpt import GPT
 from tinygrad_llm.nn.kv_cache import KVCache, left_pad
+from tinygrad_llm.nn.layer_norm import LayerNorm
 from tinygrad_llm.nn.left_out import LEFT_OUT
 from tinygrad_llm.nn.linear import Linear
 from tinygrad_llm.nn.lora import (
@@ -43,7 +44,6 @@ from tinygrad_llm.nn.lora import (
 )
 from tinygrad_llm.nn.losses import CrossEntropyLoss, MSELoss
 from tinygrad_llm.nn.module import Module
-from tinygrad_llm.nn.norm import LayerNorm
 from tinygrad_llm.nn.parameter import Parameter
 
 __all__ = [

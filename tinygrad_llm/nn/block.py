@@ -10,8 +10,8 @@ from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.nn.attention import MultiHeadAttention
 from tinygrad_llm.nn.feed_forward import FeedForward
 from tinygrad_llm.nn.kv_cache import LayerCache
+from tinygrad_llm.nn.layer_norm import LayerNorm
 from tinygrad_llm.nn.module import Module
-from tinygrad_llm.nn.norm import LayerNorm
 from tinygrad_llm.nn.residual import ResidualSum
 
 

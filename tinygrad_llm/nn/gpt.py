@@ -21,9 +21,9 @@ from tinygrad_llm.nn.containers import ModuleList
 from tinygrad_llm.nn.dropout import Dropout
 from tinygrad_llm.nn.embedding import Embedding
 from tinygrad_llm.nn.kv_cache import KVCache
+from tinygrad_llm.nn.layer_norm import LayerNorm
 from tinygrad_llm.nn.linear import Linear
 from tinygrad_llm.nn.module import Module
-from tinygrad_llm.nn.norm import LayerNorm
 
 
 class GPT(Module):

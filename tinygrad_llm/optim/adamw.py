@@ -10,9 +10,9 @@ import numpy as np
 
 from tinygrad_llm.backend import Array, ArrayModule, array_module, compute
 from tinygrad_llm.optim.blocks import for_blocks
+from tinygrad_llm.optim.by_kernel import adamw_by_kernel
 from tinygrad_llm.optim.flat import FlatBuffer, Run
 from tinygrad_llm.optim.groups import Parameters
-from tinygrad_llm.optim.on_gpu import adamw_by_kernel
 from tinygrad_llm.optim.optimizer import Optimizer, is_number, require
 
 

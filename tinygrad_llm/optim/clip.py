@@ -10,8 +10,8 @@ from tinygrad_llm.backend import Array, array_module
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ConfigError, NumericsError
 from tinygrad_llm.optim.blocks import for_blocks
+from tinygrad_llm.optim.by_kernel import clip_by_kernel
 from tinygrad_llm.optim.groups import gradient_of, named
-from tinygrad_llm.optim.on_gpu import clip_by_kernel
 from tinygrad_llm.optim.optimizer import Optimizer
 
 

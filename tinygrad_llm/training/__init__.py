@@ -1,16 +1,16 @@
-"""Training: settings, the loop, checkpoints, logs, pictures.
+"""Training: the loop, and four rooms beside it.
 
-trainer.py      the loop, every part a method        callbacks.py   what can be told about it
-checkpoint.py   whole or absent, checked when read   run_folder.py  which ones are kept
-config.py       every setting of a run               assemble.py    from settings to a trainer
-evaluate.py     loss, perplexity, bits per byte      baselines.py   what counting achieves
-log.py          what was computed, line by line      plot.py        pictures of it
+trainer.py   the loop, every part a method       evaluate.py   loss, perplexity, bits per byte
+settings/    every setting, as flag, file, preset
+run/         the folder, checkpoints, how a run begins and goes on
+report/      callbacks, logs, bars, pictures
+steps/       other ways to compute a step: a CUDA graph, float16, several processes
 """
 
-from tinygrad_llm.training.callbacks import Callback
-from tinygrad_llm.training.config import TrainConfig
 from tinygrad_llm.training.evaluate import Evaluation, Evaluator
 from tinygrad_llm.training.loop_settings import LoopSettings, TrainingResult
+from tinygrad_llm.training.report.callback import Callback
+from tinygrad_llm.training.settings.config import TrainConfig
 from tinygrad_llm.training.trainer import StepReport, Trainer
 
 __all__ = [

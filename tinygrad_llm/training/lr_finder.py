@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.errors import ConfigError, NumericsError
-from tinygrad_llm.training.plot import pyplot
+from tinygrad_llm.training.report.plot import pyplot
 from tinygrad_llm.training.trainer import Trainer
 
 _SMOOTHING = 0.9

@@ -24,12 +24,12 @@ from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.nn import Module
 from tinygrad_llm.optim import Optimizer, Schedule, clip_grad_norm
-from tinygrad_llm.training.callbacks import Callback
 from tinygrad_llm.training.evaluate import as_metrics
 from tinygrad_llm.training.loop_settings import LoopSettings, TrainingResult
 from tinygrad_llm.training.nan_policy import name_guilty_op, refuse_endless_skipping
 from tinygrad_llm.training.progress import Progress
-from tinygrad_llm.training.recorder import Recorder
+from tinygrad_llm.training.report.callback import Callback
+from tinygrad_llm.training.report.recorder import Recorder
 from tinygrad_llm.training.stopping import StopSignals
 
 Batch = tuple[Any, ...]

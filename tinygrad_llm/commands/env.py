@@ -1,0 +1,186 @@
+"""``python -m tinygrad_llm env``: what a bug report needs; what is missing for which feature."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm import __version__
+from tinygrad_llm.backend.files import cache_folder
+from tinygrad_llm.backend.threads import num_threads
+from tinygrad_llm.training.report.memory import readable
+
+# feature -> (modules, how to get them)
+FEATURES = {
+    "loss curves, plot": (("matplotlib",), "pip install 'tinygrad_llm[plot]'"),
+    "TensorBoard": (("tensorboard",), "pip install 'tinygrad_llm[tensorboard]'"),
+    "CUDA": (("cupy",), "pip install 'tinygrad_llm[cuda]' (CUDA 13) or 'tinygrad_llm[cuda12]'"),
+    "Triton kernels": (("triton",), "pip install 'tinygrad_llm[kernels]' (Linux)"),
+    "bfloat16": (("ml_dtypes",), "pip install ml_dtypes"),
+    "several processes": (("mpi4py",), "pip install 'tinygrad_llm[distributed]'"),
+    "YAML settings": (("yaml",), "pip install pyyaml"),
+    "tests": (("pytest", "hypothesis"), "pip install 'tinygrad_llm[dev]'"),
+    "comparison with PyTorch": (("torch",), "pip install 'tinygrad_llm[bench]'"),
+}
+VARIABLES = (
+    "TINYGRAD_LLM_NUM_THREADS",
+    "TINYGRAD_LLM_CACHE",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_CORETYPE",
+    "CUDA_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "TRITON_INTERPRET",
+    "TRITON_CACHE_DIR",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the report."""
+    parser = argparse.ArgumentParser(prog="python -m tinygrad_llm env", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
+    arguments = parser.parse_args(argv)
+    found = report()
+    print(json.dumps(found, indent=2) if arguments.json else as_text(found))
+    return 0
+
+
+def report() -> dict[str, dict[str, str]]:
+    """The report: sections of names and values."""
+    return {
+        "versions": _versions(),
+        "machine": _machine(),
+        "linear algebra": _blas(),
+        "GPU": _gpu(),
+        "caches": _caches(),
+        "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "features": _features(),
+    }
+
+
+def as_text(found: dict[str, dict[str, str]]) -> str:
+    """The report for people."""
+    lines = []
+    for section, values in found.items():
+        lines.append(section)
+        width = max(map(len, values), default=0)
+        lines += [f"  {name:<{width}}  {value}" for name, value in values.items()] or ["  (none)"]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _versions() -> dict[str, str]:
+    names = ("tiktoken", "safetensors", "tqdm", "threadpoolctl")
+    return {
+        "tinygrad_llm": f"{__version__}, in {Path(__file__).resolve().parents[1]}",
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "numpy": np.__version__,
+        **{name: _version(name) or "MISSING: pip install -e ." for name in names},
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _machine() -> dict[str, str]:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": f"{usable} usable of {os.cpu_count()}",
+        "memory": _memory(),
+        "lanes": f"{num_threads()} (set with TINYGRAD_LLM_NUM_THREADS)",
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else "unknown"
+
+
+def _memory() -> str:
+    try:
+        return readable(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, ValueError, OSError):
+        return "unknown"
+
+
+def _blas() -> dict[str, str]:
+    from threadpoolctl import threadpool_info
+
+    found = {}
+    for pool in threadpool_info():
+        kind = f"{pool.get('internal_api')} {pool.get('version') or ''}".strip()
+        found[kind] = f"{pool['num_threads']} threads, {pool.get('architecture', '')} kernels"
+    if "OPENBLAS_CORETYPE" in os.environ:
+        found["hint"] = (
+            "OPENBLAS_CORETYPE chooses these kernels; training may be much faster without it"
+        )
+    return found or {"BLAS": "not recognized (Accelerate on macOS is not listed)"}
+
+
+def _gpu() -> dict[str, str]:
+    found = {}
+    try:
+        import cupy
+    except ImportError:
+        found["CuPy"] = "not installed"
+    else:
+        found["CuPy"] = cupy.__version__
+        found["devices"] = _devices(cupy)
+    found["Triton"] = _version("triton") or "not installed"
+    return found
+
+
+def _devices(cupy: Any) -> str:
+    if not cupy.cuda.is_available():
+        return "none usable (see nvidia-smi: is there a driver, and is it new enough?)"
+    runtime = cupy.cuda.runtime
+    names = []
+    for index in range(runtime.getDeviceCount()):
+        properties = runtime.getDeviceProperties(index)
+        memory = readable(properties["totalGlobalMem"])
+        chip = f"sm_{properties['major']}{properties['minor']}"
+        names.append(f"{properties['name'].decode()} ({chip}, {memory})")
+    versions = f"driver {runtime.driverGetVersion()}, runtime {runtime.runtimeGetVersion()}"
+    return f"{'; '.join(names)}; {versions}"
+
+
+def _caches() -> dict[str, str]:
+    triton = Path(os.environ.get("TRITON_CACHE_DIR") or Path.home() / ".triton" / "cache")
+    folders = {"downloads": cache_folder(), "compiled Triton kernels": triton}
+    return {name: f"{folder} ({_size(folder)})" for name, folder in folders.items()}
+
+
+def _size(folder: Path) -> str:
+    if not folder.is_dir():
+        return "does not exist yet"
+    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return readable(total)
+
+
+def _features() -> dict[str, str]:
+    found = {}
+    for feature, (modules, hint) in FEATURES.items():
+        missing = [name for name in modules if importlib.util.find_spec(name) is None]
+        found[feature] = f"missing {', '.join(missing)}: {hint}" if missing else "ready"
+    return found

@@ -1,0 +1,40 @@
+"""``python -m tinygrad_llm explain [OP]``."""
+
+from __future__ import annotations
+
+import argparse
+import pydoc
+import sys
+from collections.abc import Sequence
+
+from tinygrad_llm.errors import TinygradLLMError
+from tinygrad_llm.explain.op.page import explain
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the explanation, through a pager on a terminal; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tinygrad_llm explain",
+        description="Formula, derivation, source, numbers and a live gradient check of an op.",
+    )
+    parser.add_argument("op", nargs="?", help="an op's name; without it, all ops are listed")
+    parser.add_argument("--html", metavar="FILE", help="write a page in place of printing")
+    options = parser.parse_args(arguments)
+    try:
+        page = explain(options.op)
+    except TinygradLLMError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if options.html:
+        _write(options.html, page)
+    elif sys.stdout.isatty():
+        pydoc.pager(str(page))
+    else:
+        print(page)
+    return 0
+
+
+def _write(path: str, page: object) -> None:
+    body = page._repr_html_() if hasattr(page, "_repr_html_") else f"<pre>{page}</pre>"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"<!doctype html><meta charset=utf-8><title>explain</title>{body}")

@@ -1,0 +1,118 @@
+"""The backprop explorer: a traced training step as one HTML page that needs nothing else.
+
+    with tg.trace(values=True) as t:
+        loss = model.loss(ids, targets)
+        loss.backward()
+    tg.explore(t, "step.html", model=model)
+
+The page holds the graph folded by module, the arrays, the gradients that met at each node, and the
+order of events. The template, the style and the scripts stand in ``explain/assets``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.trace import Trace, trace_of
+from tinygrad_llm.errors import GraphError
+from tinygrad_llm.explain.explorer.data import page_data
+
+_ASSETS = Path(__file__).with_name("assets")
+# In the order in which the page runs them.
+_SCRIPTS = (
+    "arrays",
+    "graph",
+    "lanes",
+    "steps",
+    "heat_map",
+    "tree",
+    "detail",
+    "other_details",
+    "keys",
+    "main",
+)
+MAX_BYTES = 8 << 20
+
+_HOW = (
+    "Record the step with\n"
+    "    with tg.trace(values=True) as t:\n"
+    "        loss = model.loss(ids, targets)\n"
+    "        loss.backward()\n"
+    "    tg.explore(t, path)"
+)
+
+
+def explore(
+    source: Trace | Tensor,
+    path: str | os.PathLike[str],
+    model: Any = None,
+    title: str = "Backpropagation, step by step",
+    max_bytes: int = MAX_BYTES,
+) -> Path:
+    """Write a traced step as a self-contained HTML page.
+
+    Args:
+        source: a trace with values, or a loss that was computed under one. The backward pass of
+            such a loss is run (and recorded) here if it has not been run yet.
+        path: file to write.
+        model: a Module whose names the parameters shall have; otherwise they are called after
+            the module and the argument that used them first.
+        title: heading of the page.
+        max_bytes: aim for a page no larger than this: of large arrays only a corner is kept.
+
+    Returns:
+        the path.
+
+    Raises:
+        GraphError: nothing was recorded, or the trace does not hold values.
+    """
+    recorded = source if isinstance(source, Trace) else _trace_of_loss(source)
+    if not recorded.keeps_values:
+        raise GraphError(f"explore: the trace holds no values. {_HOW}")
+    if not recorded.ops:
+        raise GraphError(f"explore: no op ran inside the trace. {_HOW}")
+    if model is not None:
+        recorded.name_leaves(model)
+    page = render(page_data(recorded, title, max_bytes))
+    target = Path(path)
+    target.write_text(page, encoding="utf-8")
+    return target
+
+
+def _trace_of_loss(loss: Tensor) -> Trace:
+    """The trace under which ``loss`` was computed, its backward pass included."""
+    recorded = trace_of(loss)
+    if recorded is None:
+        raise GraphError(
+            "explore: this tensor was not computed under a trace, so nothing is known about the "
+            f"ops that made it. {_HOW}"
+        )
+    walked = any(kind == "backward" for kind, _ in recorded.events)
+    if recorded.keeps_values and not walked and loss.requires_grad:
+        with recorded:
+            loss.backward()
+    return recorded
+
+
+def render(data: dict[str, Any]) -> str:
+    """The page around the data: template, style and scripts put together."""
+    scripts = "\n".join(_asset(f"{name}.js") for name in _SCRIPTS)
+    content = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
+    parts = {
+        "TITLE": data["title"].replace("&", "&amp;").replace("<", "&lt;"),
+        "STYLE": _asset("page.css"),
+        "SCRIPT": scripts,
+        "DATA": content,
+    }
+    page = _asset("page.html")
+    for name, text in parts.items():
+        page = page.replace(f"<!--{name}-->", text)
+    return page
+
+
+def _asset(name: str) -> str:
+    return (_ASSETS / name).read_text(encoding="utf-8")

@@ -1,0 +1,125 @@
+"""One op, explained from its own code and docstring: nothing here is written a second time."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from pathlib import Path
+
+import tinygrad_llm.ops  # noqa: F401  (enters all ops into the registry)
+from tinygrad_llm.autograd.registry import Op, get_op
+from tinygrad_llm.explain.op.call import live_check, worked_example
+from tinygrad_llm.explain.op.curve import curves, svg_plot, text_plot
+from tinygrad_llm.explain.op.list import OpList
+from tinygrad_llm.explain.op.source import backward_source, forward_source, kernel_file
+
+_DERIVATIONS = Path(__file__).resolve().parents[2] / "docs" / "derivations"
+
+
+@dataclass
+class Section:
+    """A piece of the page: ``code`` says that ``text`` is Python; ``svg`` replaces it in HTML."""
+
+    title: str
+    text: str
+    code: bool = False
+    svg: str = ""
+
+
+class Explanation:
+    """Everything there is to say about an op; ``print`` it, or let Jupyter show it.
+
+    Attributes:
+        op: the registry's entry.
+        sections: the pieces, in order.
+    """
+
+    def __init__(self, op: Op) -> None:
+        self.op = op
+        self.sections = _sections(op)
+
+    def __str__(self) -> str:
+        head = f"{self.op.name}   ({self.op.family})"
+        lines = [head, "=" * len(head)]
+        for s in self.sections:
+            lines += ["", s.title, "-" * len(s.title), s.text]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _repr_markdown_(self) -> str:
+        lines = [f"# {self.op.name}", "", f"*{self.op.family}*"]
+        for s in self.sections:
+            fence = "```python" if s.code else "```text"
+            lines += ["", f"## {s.title}", "", fence, s.text, "```"]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        parts = [f"<h2>{html.escape(self.op.name)}</h2><p><i>{html.escape(self.op.family)}</i></p>"]
+        for s in self.sections:
+            body = s.svg or f"<pre>{html.escape(s.text)}</pre>"
+            shown = "" if s.title.startswith("Triton") else " open"
+            parts.append(f"<details{shown}><summary><b>{s.title}</b></summary>{body}</details>")
+        return "".join(parts)
+
+
+def explain(name: str | None = None) -> Explanation | OpList:
+    """Explain the op called ``name``; without a name, list all ops by family.
+
+    Returns:
+        an object that prints well and that Jupyter renders.
+
+    Raises:
+        ConfigError: there is no such op; the message lists the nearest names.
+    """
+    return OpList() if name is None else Explanation(get_op(name))
+
+
+def _sections(op: Op) -> list[Section]:
+    formula, derivation, shapes, source = split_docstring(op.doc)
+    sections = [Section("Formula", formula), Section("Derivation", derivation)]
+    sections += [Section("Shapes", shapes)] if shapes else []
+    if op.one_variable:
+        pair = curves(op)
+        sections.append(Section("Plot", text_plot(pair), svg=svg_plot(pair)))
+    sections += [
+        Section("Forward", forward_source(op), code=True),
+        Section("Backward", backward_source(op), code=True),
+        Section("Example", worked_example(op)),
+        Section("Gradient check, run just now", live_check(op)),
+    ]
+    further = _further(op, source)
+    sections += [Section("Further", further)] if further else []
+    kernel = kernel_file(op)
+    if kernel is not None:
+        text = kernel.read_text(encoding="utf-8").rstrip()
+        sections.append(Section(f"Triton kernel: kernels/{kernel.name}", text, code=True))
+    return [s for s in sections if s.text]
+
+
+def split_docstring(doc: str) -> tuple[str, str, str, str]:
+    """(formula, derivation, shapes, source): the first paragraph, the middle, the marked lines."""
+    formula, _, rest = doc.partition("\n\n")
+    kept: list[str] = []
+    marked = {"Shapes:": "", "Source:": ""}
+    mark = ""
+    for line in rest.splitlines():
+        found = next((m for m in marked if line.startswith(m)), "")
+        if found or not line.strip():
+            mark = found
+        if mark:
+            marked[mark] += " " + line.removeprefix(mark).strip()
+        else:
+            kept.append(line)
+    shapes, source = (text.strip() for text in marked.values())
+    return formula.strip(), "\n".join(kept).strip("\n"), shapes, source
+
+
+def _further(op: Op, source: str) -> str:
+    lines = [source] if source else []
+    module = op.function.__module__
+    if module.startswith("tinygrad_llm."):  # not an op of the reader's own
+        lines.append(f"Code: {module.replace('.', '/')}.py")
+    if (_DERIVATIONS / f"{op.name}.md").is_file():
+        lines.append(f"Longer derivation: docs/derivations/{op.name}.md")
+    return "\n".join(lines)

@@ -1,0 +1,87 @@
+"""What each attention head looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm.autograd import Tensor, no_grad
+from tinygrad_llm.autograd.registry import REGISTRY
+from tinygrad_llm.autograd.trace import trace
+from tinygrad_llm.backend import to_numpy
+from tinygrad_llm.errors import ConfigError, ShapeError
+from tinygrad_llm.explain.pictures._figure import MOST_LABELS, evaluating, new_figure, printable
+from tinygrad_llm.explain.small_ops import small_ops
+
+_ATTENTION = ("attention_qkv", "scaled_dot_product_attention")
+
+
+def attention_weights(model: Any, ids: Any) -> list[np.ndarray]:
+    """The probabilities with which each position looks at each other one.
+
+    They are the model's own: its attention runs taken apart into small ops, and the results of
+    its softmax are recorded. Dropout is off.
+
+    Args:
+        model: a GPT, or any Module with ``hidden(ids)``.
+        ids: integers (B, T).
+
+    Returns:
+        for each layer an array (B, H, T, T); row i holds where position i looks.
+    """
+    keep = [op.name for op in REGISTRY.values() if op.composed and op.name not in _ATTENTION]
+    with evaluating(model), no_grad(), small_ops(keep), trace(values=True) as t:
+        model.hidden(ids)
+    return [op.values.outputs[0] for op in t.ops if op.name == "softmax" and op.values]
+
+
+def attention_maps(
+    model: Any, ids: Any, labels: Sequence[str] | None = None, layer: int | None = None
+) -> Any:
+    """A picture per head: rows are positions that look, columns positions that are looked at.
+
+    Args:
+        model: a GPT.
+        ids: integers (T,) or (1, T): one sequence.
+        labels: texts of the T tokens.
+        layer: only this layer; otherwise one row of pictures per layer.
+
+    Returns:
+        a matplotlib figure.
+
+    Raises:
+        ShapeError: more than one sequence, or labels of another number.
+        ConfigError: there is no such layer.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    ids = np.atleast_2d(to_numpy(ids.data if isinstance(ids, Tensor) else ids))
+    if len(ids) != 1:
+        raise ShapeError(f"attention_maps: ids must be one sequence, got shape {ids.shape}.")
+    if labels is not None and len(labels) != ids.shape[1]:
+        raise ShapeError(
+            f"attention_maps: expected {ids.shape[1]} labels, one per token, got {len(labels)}."
+        )
+    weights = attention_weights(model, ids)
+    chosen = range(len(weights)) if layer is None else [layer]
+    if layer is not None and layer not in range(len(weights)):
+        raise ConfigError(f"attention_maps: layer must be in 0 .. {len(weights) - 1}, got {layer}.")
+    heads = weights[0].shape[1]
+    figure = new_figure(2.4 * heads + 0.8, 2.5 * len(chosen) + 0.4)
+    axes = figure.subplots(len(chosen), heads, squeeze=False)
+    for row, number in enumerate(chosen):
+        for head in range(heads):
+            _draw(axes[row, head], weights[number][0, head], labels, f"layer {number} head {head}")
+    return figure
+
+
+def _draw(axis: Any, weights: np.ndarray, labels: Sequence[str] | None, title: str) -> None:
+    axis.imshow(weights, vmin=0, vmax=1, cmap="Blues")
+    axis.set_title(title, fontsize=9)
+    if labels is None or len(labels) > MOST_LABELS:
+        axis.tick_params(labelsize=7)
+        return
+    places, texts = range(len(labels)), printable(labels)
+    axis.set_xticks(places, texts, fontsize=6, rotation=90)
+    axis.set_yticks(places, texts, fontsize=6)

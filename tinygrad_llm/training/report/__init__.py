@@ -1,0 +1,1 @@
+"""What is written and shown while a model trains: callbacks, logs, bars, pictures, sums."""

@@ -1,0 +1,152 @@
+"""Pictures of runs: loss, learning rate, gradient norm, speed. Needs matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinygrad_llm.errors import DataError, MissingDependencyError
+from tinygrad_llm.training.report.log import LOG_NAME, TIMING_NAME, read_log
+
+
+@dataclass(frozen=True)
+class Run:
+    """The logs of a run.
+
+    Attributes:
+        name: for the legend.
+        steps: lines about training steps.
+        evaluations: lines about evaluations.
+        timing: lines about speed and memory.
+    """
+
+    name: str
+    steps: list[dict[str, Any]]
+    evaluations: list[dict[str, Any]]
+    timing: list[dict[str, Any]]
+
+
+def read_run(folder: Path) -> Run:
+    """The logs in a run's folder.
+
+    Raises:
+        DataError: there is no log, it is damaged, or it has no line yet.
+    """
+    lines = read_log(folder / LOG_NAME)
+    timing = read_log(folder / TIMING_NAME) if (folder / TIMING_NAME).is_file() else []
+    if not lines:
+        raise DataError(f"{folder / LOG_NAME}: holds no line yet; there is nothing to draw.")
+    return Run(
+        folder.resolve().name,
+        [line for line in lines if "loss" in line],
+        [line for line in lines if "validation_loss" in line],
+        timing,
+    )
+
+
+def pyplot() -> Any:
+    """matplotlib's pyplot, drawing into files.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise MissingDependencyError(
+            "pictures need matplotlib: pip install 'tinygrad_llm[plot]'"
+        ) from error
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def draw_loss(folder: Path, target: Path, levels: Mapping[str, float] | None = None) -> Path:
+    """The loss curve of one run.
+
+    Args:
+        folder: the run's.
+        target: the picture file.
+        levels: horizontal lines to compare with, such as {"bigram entropy": 3.9}.
+
+    Raises:
+        DataError, MissingDependencyError: see `read_run`, `pyplot`.
+    """
+    run, plt = read_run(folder), pyplot()
+    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    axes.plot(*_xy(run.steps, "loss"), label="training", linewidth=0.8, alpha=0.7)
+    axes.plot(*_xy(run.evaluations, "validation_loss"), label="validation", marker="o", ms=3)
+    for number, (name, value) in enumerate((levels or {}).items()):
+        axes.axhline(value, linestyle=(":", "--")[number % 2], color="gray", linewidth=1)
+        axes.annotate(
+            f"{name} {value:.2f}",
+            (1, value),
+            (-4, 3),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color="dimgray",
+        )
+    axes.set(xlabel="step", ylabel="cross-entropy (nats per token)", title=run.name)
+    _add_token_axis(axes, run)
+    axes.grid(alpha=0.2)
+    axes.legend(loc="upper center")
+    return _save(figure, target, plt)
+
+
+def draw_runs(folders: Sequence[Path], target: Path) -> Path:
+    """Loss, learning rate, gradient norm and speed of several runs in one picture.
+
+    Raises:
+        DataError, MissingDependencyError: see `read_run`, `pyplot`.
+    """
+    runs, plt = [read_run(folder) for folder in folders], pyplot()
+    figure, grid = plt.subplots(2, 2, figsize=(12, 8), layout="constrained")
+    panels = [
+        ("steps", "loss", "loss (nats per token)"),
+        ("steps", "learning_rate", "learning rate"),
+        ("steps", "gradient_norm", "gradient norm, before clipping"),
+        ("timing", "tokens_per_second", "tokens per second"),
+    ]
+    for axes, (lines, field, title) in zip(grid.flat, panels, strict=True):
+        for number, run in enumerate(runs):
+            color = f"C{number % 10}"
+            axes.plot(*_xy(getattr(run, lines), field), color=color, label=run.name, linewidth=0.9)
+            if field == "loss" and run.evaluations:
+                label = f"{run.name}, validation"
+                xy = _xy(run.evaluations, "validation_loss")
+                axes.plot(*xy, color=color, marker="o", ms=3, linestyle="--", label=label)
+        axes.set(xlabel="step", title=title)
+        axes.grid(alpha=0.2)
+    grid[0, 0].legend(fontsize=8)
+    grid[1, 1].set_ylim(bottom=0)
+    return _save(figure, target, plt)
+
+
+def _xy(lines: Sequence[Mapping[str, Any]], field: str) -> tuple[list[float], list[float]]:
+    return [line["step"] for line in lines], [line[field] for line in lines]
+
+
+def _add_token_axis(axes: Any, run: Run) -> None:
+    """A second x axis in tokens, as in the book's figure 5.12."""
+    if not run.steps or not run.steps[-1]["tokens"]:
+        return
+    per_step = run.steps[-1]["tokens"] / run.steps[-1]["step"]
+    above = axes.secondary_xaxis(
+        "top", functions=(lambda s: s * per_step / 1e6, lambda t: t * 1e6 / per_step)
+    )
+    above.set_xlabel("tokens seen (millions)")
+
+
+def _save(figure: Any, target: Path, plt: Any) -> Path:
+    try:
+        figure.savefig(target, dpi=120)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{target}: the picture cannot be written ({error}).") from error
+    finally:
+        plt.close(figure)
+    return target

@@ -1,0 +1,105 @@
+"""What is said at the end of a run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tinygrad_llm.errors import DataError, MissingDependencyError
+from tinygrad_llm.training.loop_settings import TrainingResult
+from tinygrad_llm.training.report.memory import peak_bytes, readable
+from tinygrad_llm.training.report.plot import draw_loss
+from tinygrad_llm.training.report.progress_bar import readable_time
+
+
+def summarize(
+    result: TrainingResult, folder: Path, steps: int, levels: Mapping[str, float], program: str
+) -> str:
+    """Final losses, speed, what was written, and the next command.
+
+    Args:
+        result: of `Trainer.fit`.
+        folder: the run's.
+        steps: as many as were planned.
+        levels: entropies to compare the loss with.
+        program: how the training script was called, for the command to go on.
+    """
+    lines = ["", _ending(result, steps)]
+    if result.loss is not None:
+        lines.append(f"  training loss      {result.loss:.4f} (smoothed)")
+    if result.evaluation:
+        lines.append(f"  validation loss    {_evaluation(result.evaluation)}")
+    if result.best_loss is not None and result.best_step != result.last_step:
+        lines.append(f"  best               {result.best_loss:.4f} at step {result.best_step}")
+    lines += [f"  {name:<18} {value:.4f}" for name, value in levels.items()]
+    if result.skipped_steps:
+        lines.append(f"  skipped steps      {result.skipped_steps} (NaN or infinity)")
+    lines += ["", f"Written to {folder}:", *_written(folder), ""]
+    return "\n".join([*lines, *_next_commands(result, folder, steps, program)])
+
+
+def _ending(result: TrainingResult, steps: int) -> str:
+    done = f"{result.last_step} of {steps} steps"
+    if result.first_step == result.last_step:
+        return f"This run has {done} already. Train longer with --steps N, anew with --overwrite."
+    return f"{_reason(result, done)}  {_speed(result)}"
+
+
+def _reason(result: TrainingResult, done: str) -> str:
+    if result.stopped_by:
+        return f"Stopped by {result.stopped_by} after {done}."
+    return f"Done: {done}."
+
+
+def _speed(result: TrainingResult) -> str:
+    return (
+        f"{readable_time(result.seconds)} of training, {result.tokens_per_second:,.0f} tokens/s, "
+        f"at most {readable(peak_bytes())}."
+    )
+
+
+def _evaluation(metrics: Mapping[str, float]) -> str:
+    text = f"{metrics['loss']:.4f} nats per token"
+    if "perplexity" in metrics:
+        text += f", perplexity {metrics['perplexity']:.2f}"
+    if "bits_per_byte" in metrics:
+        text += f", {metrics['bits_per_byte']:.3f} bits per byte"
+    return text
+
+
+def _written(folder: Path) -> list[str]:
+    known = {
+        "best": "the checkpoint with the lowest validation loss",
+        "last": "the newest checkpoint",
+        "loss.png": "the loss curve",
+        "log.jsonl": "loss, learning rate, gradient norm, validation",
+        "timing.jsonl": "speed and memory",
+        "config.toml": "the settings, for --config",
+    }
+    return [f"  {name:<13} {text}" for name, text in known.items() if (folder / name).exists()]
+
+
+def _next_commands(result: TrainingResult, folder: Path, steps: int, program: str) -> list[str]:
+    if result.last_step < steps and not (result.stopped_by or "").startswith("early"):
+        return ["Go on with:", f"  {program} --out {folder} --resume"]
+    best = "best" if (folder / "best").exists() else "last"
+    return ["Next, let it write:", f"  {interpreter()} examples/generate.py {folder / best}"]
+
+
+def interpreter() -> str:
+    """How to call this Python from here: ``.venv/bin/python``, or ``python``."""
+    if sys.prefix == sys.base_prefix:
+        return "python3"
+    path = os.path.relpath(sys.executable)
+    return "python" if path.startswith("..") else path
+
+
+def try_loss_curve(folder: Path, levels: Mapping[str, float]) -> str | None:
+    """Draw ``loss.png``; returns why it was not drawn, or None."""
+    try:
+        draw_loss(folder, folder / "loss.png", levels)
+    except (MissingDependencyError, DataError) as error:
+        return f"(no loss.png: {error})"
+    return None

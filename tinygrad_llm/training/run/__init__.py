@@ -1,0 +1,1 @@
+"""What stands on the disk, and how a run begins: folder, checkpoints, text, all put together."""

@@ -1,0 +1,284 @@
+"""From settings to a trainer that is ready to go: the order in which a run is put together."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm import pretrained
+from tinygrad_llm.backend.random import manual_seed
+from tinygrad_llm.data.loader import BatchLoader
+from tinygrad_llm.data.sliding_window import TokenDataset
+from tinygrad_llm.distributed.communicator import Communicator
+from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.nn import GPT, Dropout, GPTConfig
+from tinygrad_llm.optim import (
+    AdamW,
+    ConstantSchedule,
+    CosineSchedule,
+    LinearSchedule,
+    Optimizer,
+    Schedule,
+    WarmupSchedule,
+    decay_groups,
+)
+from tinygrad_llm.tokenizers import Tokenizer
+from tinygrad_llm.training.evaluate import Evaluator, bytes_per_token
+from tinygrad_llm.training.loop_settings import LoopSettings
+from tinygrad_llm.training.report.callback import Callback
+from tinygrad_llm.training.report.recorder import Recorder
+from tinygrad_llm.training.run.folder import RunFolder
+from tinygrad_llm.training.run.text import TokenText, check_same_text
+from tinygrad_llm.training.settings.config import TrainConfig
+from tinygrad_llm.training.trainer import Trainer
+
+
+def make_model(config: TrainConfig, vocab_size: int, saved: Path | None = None) -> GPT:
+    """The GPT of a run: new, from ``init_from``, or from the checkpoint that is resumed.
+
+    Raises:
+        ConfigError: the model to start from does not fit the tokenizer or the context length.
+        CheckpointError: it cannot be loaded.
+    """
+    manual_seed(config.seed)
+    start = saved or config.init_from
+    if start:
+        model = _load(start, config)
+        _check_fit(model.config, config, vocab_size)
+    else:
+        model = GPT(
+            GPTConfig(
+                vocab_size,
+                config.context_length,
+                config.n_layer,
+                config.n_head,
+                config.n_embd,
+                config.dropout,
+                config.qkv_bias,
+                config.tie_weights,
+            )
+        )
+    model = model.to(config.device).to(config.dtype)
+    model.checkpoint_blocks = config.recompute
+    return model
+
+
+def _load(start: str | Path, config: TrainConfig) -> GPT:
+    model = GPT.from_pretrained(start, device=config.device)
+    model.config = replace(model.config, dropout=config.dropout)
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.p = config.dropout
+    return model
+
+
+def _check_fit(have: GPTConfig, config: TrainConfig, vocab_size: int) -> None:
+    if have.vocab_size != vocab_size:
+        raise ConfigError(
+            f"init_from {config.init_from!r}: the model has {have.vocab_size} tokens, the "
+            f"tokenizer {vocab_size}. Use the model's own tokenizer (--tokenizer FOLDER, or gpt2)."
+        )
+    if config.context_length > have.context_length:
+        raise ConfigError(
+            f"context_length: {config.context_length} is more than the {have.context_length} of "
+            f"the model {config.init_from!r}. Lower it."
+        )
+
+
+def make_optimizer(config: TrainConfig, model: GPT) -> Optimizer:
+    """AdamW; matrices decay, biases and norms do not."""
+    return AdamW(
+        decay_groups(model, config.weight_decay),
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+    )
+
+
+def make_schedule(config: TrainConfig, optimizer: Optimizer) -> Schedule:
+    """The learning-rate schedule; the warm-up takes at most half of a short run."""
+    warmup = min(config.warmup, config.steps // 2)
+    if config.schedule == "constant":
+        return WarmupSchedule(optimizer, warmup) if warmup else ConstantSchedule(optimizer)
+    kind = CosineSchedule if config.schedule == "cosine" else LinearSchedule
+    return kind(optimizer, config.steps, warmup, config.min_learning_rate)
+
+
+def make_loader(
+    config: TrainConfig, text: TokenText, world: Communicator | None = None
+) -> BatchLoader:
+    """Batches of the training part, in an order that the seed decides.
+
+    Raises:
+        ConfigError: the batch cannot be shared out evenly among the processes.
+    """
+    dataset = TokenDataset(text.train, config.context_length)
+    rank, size = (0, 1) if world is None else (world.rank, world.size)
+    if config.batch_size % size:
+        raise ConfigError(
+            f"batch_size: {config.batch_size} windows cannot be shared out evenly among {size} "
+            f"processes. Choose a multiple of {size}."
+        )
+    return BatchLoader(
+        dataset,
+        config.batch_size // size,
+        config.seed,
+        random_crops=config.order == "crops",
+        rank=rank,
+        world_size=size,
+    )
+
+
+def make_evaluator(config: TrainConfig, text: TokenText, everything: bool = False) -> Evaluator:
+    """The validation part, or a fixed selection of it."""
+    return Evaluator(
+        text.validation,
+        config.context_length,
+        config.batch_size,
+        0 if everything else config.eval_tokens,
+        bytes_per_token(text.tokenizer),
+    )
+
+
+def loop_settings(config: TrainConfig) -> LoopSettings:
+    """What the loop needs to know of the settings."""
+    return LoopSettings(
+        config.steps,
+        config.accumulate,
+        config.clip,
+        config.on_nan,
+        config.eval_every,
+        config.checkpoint_every,
+        config.log_every,
+        config.patience,
+    )
+
+
+@dataclass(frozen=True)
+class Saver:
+    """Writes checkpoints of a GPT in training, with tokenizer, settings and versions."""
+
+    run: RunFolder
+    model: GPT
+    tokenizer: Tokenizer
+    config: TrainConfig
+    fingerprint: str
+
+    def __call__(self, step: int, state: Mapping[str, Any], best_step: int | None) -> Path:
+        """Write the checkpoint of a step; returns its folder."""
+        whole = {
+            **state,
+            "config": self.config.to_dict(),
+            "text": self.fingerprint,
+            "versions": versions(),
+        }
+        return self.run.save(step, self._write_model, whole, best_step)
+
+    def _write_model(self, folder: Path) -> None:
+        end = self.tokenizer.end_of_text_id
+        pretrained.save_model(
+            self.model, folder, extra_config={"eos_token_id": end, "bos_token_id": end}
+        )
+        self.tokenizer.save(folder)
+
+
+def make_trainer(
+    config: TrainConfig,
+    text: TokenText,
+    model: GPT,
+    run: RunFolder | None = None,
+    resumed: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
+    trainer_class: Callable[..., Trainer] | None = None,
+    world: Communicator | None = None,
+) -> Trainer:
+    """Everything together.
+
+    Args:
+        config: the settings.
+        text: tokenized.
+        model: from `make_model`.
+        run: where checkpoints and logs go; None for nowhere.
+        resumed: the state of a checkpoint to go on from.
+        callbacks: what listens.
+        trainer_class: a subclass of `Trainer` with other parts; None for what fits the device.
+        world: the processes that train together; None for this one.
+
+    Raises:
+        CheckpointError: the checkpoint is of another text or model.
+    """
+    optimizer = make_optimizer(config, model)
+    kind = trainer_class or trainer_for(config, world)
+    trainer = kind(
+        model,
+        optimizer,
+        make_loader(config, text, world),
+        loop_settings(config),
+        make_schedule(config, optimizer),
+        evaluate=make_evaluator(config, text),
+        save=None if run is None else Saver(run, model, text.tokenizer, config, text.fingerprint),
+        recorder=Recorder(None if run is None else run.path, _utilization(config, model)),
+        callbacks=callbacks,
+    )
+    if resumed is not None:
+        check_same_text(resumed["text"], text)
+        trainer.set_state(resumed)
+    else:
+        trainer.recorder.cut_after(-1)
+    return trainer
+
+
+def trainer_for(config: TrainConfig, world: Communicator | None = None) -> Callable[..., Trainer]:
+    """The trainer that fits the processes, the device, and the type of the weights."""
+    if world is not None and world.size > 1:
+        from tinygrad_llm.training.steps.distributed import trainer_together
+
+        return trainer_together(config, world)
+    if config.dtype == "float16":
+        from tinygrad_llm.training.steps.loss_scaled import LossScaledTrainer
+
+        return LossScaledTrainer
+    on_kernels = config.device.startswith("cuda") and config.dtype != "float64"
+    if on_kernels and config.graph and not config.histograms_every:
+        from tinygrad_llm.training.steps.captured import CapturedTrainer
+
+        return CapturedTrainer
+    return Trainer
+
+
+def _utilization(config: TrainConfig, model: GPT) -> Callable[[float], float | None] | None:
+    """From tokens/s to the used part of a GPU's peak; None on a CPU."""
+    if not config.device.startswith("cuda"):
+        return None
+    from tinygrad_llm.training.report import utilization as chips
+
+    peak = chips.peak_flops(chips.gpu_name()) if config.dtype in ("bfloat16", "float16") else None
+    return lambda speed: chips.utilization(speed, model.config, peak)
+
+
+def versions() -> dict[str, str]:
+    """What the bits of a result depend on besides the settings."""
+    from tinygrad_llm import __version__
+    from tinygrad_llm.backend.threads import num_threads
+
+    return {
+        "tinygrad_llm": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "threads": str(num_threads()),
+    }
+
+
+def changed_versions(saved: Mapping[str, str]) -> list[str]:
+    """Sentences about what differs from when the checkpoint was written."""
+    now = versions()
+    return [
+        f"{name}: {saved.get(name)} -> {value} (rounding may differ in the last bits)"
+        for name, value in now.items()
+        if saved.get(name) != value
+    ]

@@ -1,0 +1,157 @@
+"""One checkpoint: a folder that is complete or does not exist, and that notices any damage.
+
+    config.json  model.safetensors  tokenizer files      as Hugging Face transformers reads them
+    training_state.safetensors                           the optimizer's arrays
+    training_state.json                                  everything else, and a checksum of each
+                                                         of the other files and of itself
+
+The folder is written under a temporary name, every file flushed to the disk, and then renamed:
+whoever is killed in between leaves nothing under the final name. Reading first compares all
+checksums, so no parser ever sees a damaged file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tinygrad_llm.backend.download import sha256_of
+from tinygrad_llm.backend.files import sync_folder
+from tinygrad_llm.errors import CheckpointError
+from tinygrad_llm.pretrained.safetensors_file import SafetensorsFile, write_safetensors
+from tinygrad_llm.training.run.state_tree import join_arrays, split_arrays
+
+STATE_NAME, ARRAYS_NAME = "training_state.json", "training_state.safetensors"
+FORMAT, VERSION = "tinygrad_llm training state", 1
+
+
+def write_checkpoint(
+    target: Path, write_model: Callable[[Path], None], state: Mapping[str, Any]
+) -> Path:
+    """Write a checkpoint folder, whole or not at all.
+
+    Args:
+        target: the folder's final name; one that exists is replaced.
+        write_model: puts the model and the tokenizer into a folder.
+        state: nested tables of JSON's types and arrays.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        CheckpointError: it cannot be written (a full disk, no permission); what existed is intact.
+    """
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        write_model(temporary)
+        plain, arrays = split_arrays(state)
+        write_safetensors(temporary / ARRAYS_NAME, arrays)
+        _write_state(temporary, plain)
+        _sync_all(temporary)
+        _put_in_place(temporary, target)
+    except (OSError, CheckpointError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        why = error.strerror if isinstance(error, OSError) else error
+        raise CheckpointError(
+            f"{target}: cannot be written ({why}). Earlier checkpoints are intact. "
+            "Check the free space and the permissions, then go on with --resume."
+        ) from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return target
+
+
+def _write_state(folder: Path, plain: dict[str, Any]) -> None:
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in sorted(folder.iterdir())
+    }
+    body = {"format": FORMAT, "version": VERSION, **plain, "files": files}
+    text = json.dumps({"sha256": _checksum(body), **body}, indent=1)
+    (folder / STATE_NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def _sync_all(folder: Path) -> None:
+    for path in folder.iterdir():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(folder)
+
+
+def _put_in_place(temporary: Path, target: Path) -> None:
+    old = target.with_name(f".{target.name}.{os.getpid()}.old.tmp")
+    if target.exists():
+        os.rename(target, old)
+    os.rename(temporary, target)
+    sync_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Everything but the model: the state as it was given to `write_checkpoint`.
+
+    All files of the folder are verified, the model's too.
+
+    Raises:
+        CheckpointError: not a checkpoint, damaged, or of a version this package does not know.
+    """
+    state = verify(folder)
+    file = SafetensorsFile(folder / ARRAYS_NAME)
+    arrays = {name: file.read(name) for name in file}
+    return join_arrays(state, arrays)
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Compare every file with its checksum; returns the JSON part of the state.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or of an unknown version.
+    """
+    state = _read_json(folder / STATE_NAME)
+    for name, expected in state["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise CheckpointError(f"{path}: is missing; the checkpoint is not complete.")
+        size = path.stat().st_size
+        if size != expected["bytes"]:
+            raise CheckpointError(
+                f"{path}: is damaged: it has {size} bytes, {expected['bytes']} were written."
+            )
+        if sha256_of(path) != expected["sha256"]:
+            raise CheckpointError(f"{path}: is damaged: its checksum (sha256) is another one.")
+    return state
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        body = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path}: is missing; there is no checkpoint of a training run."
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: is damaged: not readable as JSON ({error}).") from error
+    if not isinstance(body, dict) or body.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: is damaged, or not a training state of this project.")
+    if body.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path}: has version {body.get('version')!r}, this package reads version {VERSION}. "
+            "Use the version of the package that wrote it."
+        )
+    stored = body.pop("sha256", None)
+    if stored != _checksum(body):
+        raise CheckpointError(f"{path}: is damaged: its checksum (sha256) is another one.")
+    return body
+
+
+def _checksum(body: Mapping[str, Any]) -> str:
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()

@@ -1,0 +1,130 @@
+"""Beginning a run, or going on with one: the settings, the folder, the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinygrad_llm import tokenizers
+from tinygrad_llm.backend import module_for
+from tinygrad_llm.backend.files import write_atomic
+from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.nn import GPT
+from tinygrad_llm.tokenizers import Tokenizer
+from tinygrad_llm.training.run.assemble import changed_versions, make_model
+from tinygrad_llm.training.run.folder import RunFolder, clear_run
+from tinygrad_llm.training.run.text import TokenText, load_text, short_name
+from tinygrad_llm.training.settings.config import TrainConfig
+from tinygrad_llm.training.settings.flags import as_toml, differences
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run that is about to begin or to go on.
+
+    As a context manager it lets go of the folder at the end.
+
+    Attributes:
+        config: its settings.
+        run: its folder; None on a process that only computes (`distributed`).
+        checkpoint: the folder of the checkpoint to go on from, or None for a new run.
+        state: that checkpoint's state, or None.
+    """
+
+    config: TrainConfig
+    run: RunFolder | None
+    checkpoint: Path | None
+    state: Mapping[str, Any] | None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.run is not None:
+            self.run.close()
+
+    def load_text(self) -> TokenText:
+        """The tokenized text; a resumed run keeps its tokenizer."""
+        return load_text(self.config, self._saved_tokenizer())
+
+    def load_model(self, text: TokenText) -> GPT:
+        """The model: new, or as it was."""
+        return make_model(self.config, text.tokenizer.vocab_size, self.checkpoint)
+
+    def _saved_tokenizer(self) -> Tokenizer | None:
+        return None if self.checkpoint is None else tokenizers.load(self.checkpoint)
+
+
+def open_session(
+    chosen: Mapping[str, Any], resume: bool, overwrite: bool, report: Report = print
+) -> Session:
+    """Open the run's folder, and find out where it stands.
+
+    Args:
+        chosen: settings that were given, see `flags.chosen_settings`.
+        resume: go on from the newest intact checkpoint; begin where there is none.
+        overwrite: remove an earlier run from the folder first.
+        report: is told what should be known.
+
+    Raises:
+        ConfigError: the folder holds a run and neither flag is given; or settings that do not fit.
+        CheckpointError: there are checkpoints, and none is intact.
+        DeviceError: the device is unknown or absent.
+    """
+    out = Path(chosen.get("out") or default_folder(chosen))
+    chosen = {**chosen, "out": str(out)}
+    config = TrainConfig.from_dict(chosen)
+    module_for(config.device)  # a missing GPU shall not cost the run that --overwrite removes
+    run = RunFolder(out, config.keep)
+    try:
+        if overwrite:
+            clear_run(out)
+            run.checkpoints.mkdir(exist_ok=True)
+        if run.steps() and not resume:
+            raise ConfigError(
+                f"{out}: holds a run already. Go on with it (--resume), choose another folder "
+                "(--out FOLDER), or replace it (--overwrite)."
+            )
+        session = _resume(run, chosen, report) if resume else None
+        session = session or Session(config, run, None, None)
+        module_for(session.config.device)  # which the checkpoint may have named
+        write_atomic(out / "config.toml", as_toml(session.config).encode("utf-8"))
+    except BaseException:
+        run.close()
+        raise
+    return session
+
+
+def _resume(run: RunFolder, chosen: Mapping[str, Any], report: Report) -> Session | None:
+    """The session of the newest checkpoint; None where there is no checkpoint yet."""
+    found = run.load_newest(report)
+    if found is None:
+        report(f"{run.path}: no checkpoint yet; beginning.")
+        return None
+    checkpoint, state = found
+    config = _resumed_config(state, chosen, report)
+    run.keep = config.keep
+    report(f"Going on after step {state['step']}, from {checkpoint}.")
+    return Session(config, run, checkpoint, state)
+
+
+def default_folder(chosen: Mapping[str, Any]) -> str:
+    """``runs/DATA-TOKENIZER``."""
+    config = TrainConfig.from_dict(chosen)
+    return f"runs/{short_name(config.data)}-{Path(config.tokenizer).name}"
+
+
+def _resumed_config(
+    state: Mapping[str, Any], chosen: Mapping[str, Any], report: Report
+) -> TrainConfig:
+    """The run's own settings, changed where others were given; says what that means."""
+    before = TrainConfig.from_dict(state["config"], "checkpoint")
+    for sentence in differences(before, chosen):
+        report(f"  changed: {sentence}")
+    for sentence in changed_versions(state["versions"]):
+        report(f"  changed: {sentence}")
+    return TrainConfig.from_dict({**before.to_dict(), **chosen})

@@ -1,0 +1,172 @@
+"""From the settings to tokens: tokenizer, training part, validation part."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinygrad_llm import tokenizers
+from tinygrad_llm.data import corpora
+from tinygrad_llm.data.documents import Document
+from tinygrad_llm.data.shards import SUFFIX, TokenShards, read_header
+from tinygrad_llm.data.sliding_window import encode_documents, split_ids
+from tinygrad_llm.errors import CheckpointError, ConfigError, DataError
+from tinygrad_llm.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
+from tinygrad_llm.tokenizers.special import END_OF_TEXT
+from tinygrad_llm.training.settings.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class TokenText:
+    """A tokenized text in two parts.
+
+    Attributes:
+        name: short, for file names and titles.
+        tokenizer: made the ids.
+        train, validation: token ids, arrays or memory-mapped shards (n_tokens,).
+        described: what it is, in a line for people.
+        fingerprint: a checksum of the ids: the same text gives the same.
+    """
+
+    name: str
+    tokenizer: Tokenizer
+    train: Any
+    validation: Any
+    described: str
+    fingerprint: str
+
+
+def load_text(config: TrainConfig, tokenizer: Tokenizer | None = None) -> TokenText:
+    """Load, tokenize and split the text of a run.
+
+    Args:
+        config: the settings "data", "tokenizer", and what belongs to them.
+        tokenizer: one that exists already (a resumed run's); None makes or loads it.
+
+    Raises:
+        DataError: the text is missing, not UTF-8, or too short.
+        TokenizerError: the tokenizer cannot be made or cannot express the text.
+    """
+    folder = Path(config.data[0])
+    if len(config.data) == 1 and folder.is_dir() and any(folder.glob(f"*{SUFFIX}")):
+        return _load_shards(config, folder)
+    documents = corpora.load(list(config.data))
+    tokenizer = tokenizer or make_tokenizer(config, documents)
+    ids = encode_documents(documents, tokenizer)
+    train, validation = split_ids(ids, config.validation_fraction, config.context_length)
+    characters = sum(len(document.text) for document in documents)
+    plural = "" if len(documents) == 1 else "s"
+    described = (
+        f"{' '.join(config.data)}: {len(documents)} document{plural}, {characters:,} characters, "
+        f"{len(ids):,} tokens ({characters / len(ids):.2f} characters each), "
+        f"{len(validation):,} of them for validation"
+    )
+    return TokenText(
+        short_name(config.data), tokenizer, train, validation, described, checksum(ids)
+    )
+
+
+def _load_shards(config: TrainConfig, folder: Path) -> TokenText:
+    """Shards stay on the disk: only the windows in use are read."""
+    shards = TokenShards(folder)
+    cut = len(shards) - round(len(shards) * config.validation_fraction)
+    train, validation = TokenRange(shards, 0, cut), TokenRange(shards, cut, len(shards))
+    check_length(train, validation, config.context_length)
+    described = (
+        f"{folder}: {len(shards.paths)} shards, {len(shards):,} tokens, {len(validation):,} of "
+        "them for validation"
+    )
+    digest = hashlib.sha256(b"".join(read_header(path).sha256 for path in shards.paths))
+    return TokenText(
+        folder.name, tokenizers.load(folder), train, validation, described, digest.hexdigest()
+    )
+
+
+def check_length(train: Any, validation: Any, context_length: int) -> None:
+    """Refuse parts that are shorter than one window.
+
+    Raises:
+        DataError: one is.
+    """
+    for name, part in (("training", train), ("validation", validation)):
+        if len(part) <= context_length:
+            raise DataError(
+                f"the {name} part has {len(part)} tokens, but a window needs {context_length + 1}. "
+                "Give more text, a shorter --context-length, or another --validation-fraction."
+            )
+
+
+class TokenRange:
+    """A stretch of a long sequence of tokens, without copying it.
+
+    Args:
+        source: shards.
+        start, stop: the stretch.
+    """
+
+    def __init__(self, source: TokenShards, start: int, stop: int) -> None:
+        self.source, self.start, self.stop = source, start, stop
+        self.dtype, self.shape = source.dtype, (stop - start,)
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, key: slice) -> np.ndarray:
+        """A copy of the ids of a slice."""
+        first, last, step = key.indices(len(self))
+        return self.source[self.start + first : self.start + max(first, last) : step]
+
+
+def make_tokenizer(config: TrainConfig, documents: Sequence[Document]) -> Tokenizer:
+    """The tokenizer that the settings name: learned from the documents, or loaded.
+
+    Raises:
+        ConfigError: neither a kind of tokenizer nor a folder.
+        TokenizerError: it cannot be loaded or learned.
+    """
+    texts = [document.text for document in documents]
+    special = (END_OF_TEXT,) if len(texts) > 1 else ()
+    if config.tokenizer == "char":
+        return CharTokenizer.train(texts, special)
+    if config.tokenizer == "word":
+        return WordTokenizer.train(texts)
+    if config.tokenizer == "bpe":
+        return BPETokenizer.train(texts, config.vocab_size, (END_OF_TEXT,))
+    if config.tokenizer == "gpt2":
+        return tokenizers.gpt2()
+    if Path(config.tokenizer).exists():
+        return tokenizers.load(config.tokenizer)
+    raise ConfigError(
+        f"tokenizer: expected bpe, char, word, gpt2 or a folder with a saved tokenizer, got "
+        f"{config.tokenizer!r}."
+    )
+
+
+def short_name(data: Sequence[str]) -> str:
+    """A name for files and titles: ``("texts/a.txt", "b.txt")`` -> ``"a-and-1-more"``."""
+    first = Path(data[0]).stem or "text"
+    return first if len(data) == 1 else f"{first}-and-{len(data) - 1}-more"
+
+
+def checksum(ids: np.ndarray) -> str:
+    """SHA-256 of the ids as 32-bit integers."""
+    return hashlib.sha256(np.ascontiguousarray(ids, dtype="<u4").data).hexdigest()
+
+
+def check_same_text(saved: Any, text: TokenText) -> None:
+    """Refuse to go on with another text than the run began with.
+
+    Raises:
+        CheckpointError: it is another one.
+    """
+    if saved != text.fingerprint:
+        raise CheckpointError(
+            f"--resume: the text is not the one this run began with ({text.described}). Its files "
+            "have changed, or, for pydoc and stdlib, the version of Python. Restore them, or begin "
+            "a new run in another folder with --out."
+        )
