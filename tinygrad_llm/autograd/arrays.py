@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from tinygrad_llm.backend import (
     Array,
+    ArrayLike,
     ArrayModule,
     array_module,
     is_array,
@@ -17,6 +18,12 @@ from tinygrad_llm.backend import (
 )
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, check_dtype, default_float
 from tinygrad_llm.errors import DTypeError, IndexRangeError, ShapeError
+
+if TYPE_CHECKING:
+    from tinygrad_llm.autograd.tensor import Tensor
+
+# What ops take in place of a Tensor, as a constant: arrays, numbers and lists of numbers.
+TensorLike: TypeAlias = "Tensor | ArrayLike"
 
 
 def array_of(owner: str, x: Any) -> Any:

@@ -15,6 +15,9 @@ from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.backend import Array, to_numpy
 from tinygrad_llm.errors import DTypeError, GraphError, ShapeError
 
+if TYPE_CHECKING:
+    import cupy
+
 
 class Exports:
     """Base of Tensor: conversions, none of which is recorded."""
@@ -68,7 +71,8 @@ class Exports:
 
     @property
     def __cuda_array_interface__(self) -> Any:
-        interface = self.data.__cuda_array_interface__  # AttributeError on the CPU: the protocol
+        array: cupy.ndarray = self.data
+        interface = array.__cuda_array_interface__  # AttributeError on the CPU: the protocol
         self._refuse_to_lose_a_gradient()
         return interface
 

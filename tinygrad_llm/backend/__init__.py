@@ -7,18 +7,27 @@ called ``xp``. CuPy is imported when the first CUDA array is asked for, never be
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from tinygrad_llm.errors import DeviceError, DTypeError
 
-Array = Any  # numpy.ndarray or cupy.ndarray
-ArrayModule = Any  # the module numpy or the module cupy
+# CuPy's arrays are typed as NumPy's, too: they have the same interface and no types of their own.
+# So a type checker knows an array from a Tensor, a number and a list, on either device.
+Array = np.ndarray
+ArrayModule = ModuleType  # numpy or cupy; what their functions return is not checked
+# What users may pass for an array: one, a number of Python or NumPy, or lists of these.
+ArrayLike = Array | np.generic | float | Sequence["ArrayLike"]
 
 
-def array_module(x: Array) -> ArrayModule:
-    """The module whose functions take ``x``: ``numpy`` or ``cupy``."""
+def array_module(x: object) -> ArrayModule:
+    """The module whose functions take the array ``x``: ``numpy`` or ``cupy``.
+
+    ``numpy`` for what is no array.
+    """
     if isinstance(x, (np.ndarray, np.generic)):
         return np
     cupy = sys.modules.get("cupy")
@@ -31,7 +40,7 @@ def array_module(x: Array) -> ArrayModule:
 _STAND_INS: dict[type, ArrayModule] = {}
 
 
-def _registered_module(x: Array) -> ArrayModule:
+def _registered_module(x: object) -> ArrayModule:
     return _STAND_INS.get(type(x), np)
 
 

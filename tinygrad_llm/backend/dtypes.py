@@ -6,15 +6,13 @@ package ``ml_dtypes`` registers one, and it is imported only when somebody asks 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinygrad_llm.errors import DTypeError, MissingDependencyError
 
 FLOAT_NAMES = ("float16", "bfloat16", "float32", "float64")
 FLOAT32 = np.dtype(np.float32)
-DTypeLike = Any
+DTypeLike = str | type | np.dtype | None
 
 
 def as_dtype(dtype: DTypeLike) -> np.dtype:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from tinygrad_llm.backend import Array, cuda_module
 from tinygrad_llm.distributed.communicator import Work
 from tinygrad_llm.distributed.mpi import MpiCommunicator
 from tinygrad_llm.errors import DeviceError, DTypeError
+
+if TYPE_CHECKING:
+    import cupy
 
 # ncclDataType_t of nccl.h; CuPy names no bfloat16 but passes the number on.
 DTYPES = {"uint8": 1, "int64": 4, "float16": 6, "float32": 7, "float64": 8, "bfloat16": 9}
@@ -107,7 +110,7 @@ def _parts(x: Array, bounds: Sequence[int]) -> list[Array]:
     return [x[i:j] for i, j in zip(bounds[:-1], bounds[1:], strict=True)]
 
 
-def _at(x: Array) -> int:
+def _at(x: cupy.ndarray) -> int:
     return x.data.ptr
 
 

@@ -41,14 +41,16 @@ def linear_backward(
     and only dW with x: it may be None where that gradient is not wanted.
     """
     dx = None  # (N, in)
+    products: list[tuple[Array, Array, Array]] = []
     if needs[0]:
         dx = empty(xp, (len(dy), weight.shape[1]), xp.result_type(dy, weight))
-    if needs[1] and dw is None:
-        dw = empty(xp, (dy.shape[1], x.shape[1]), xp.result_type(dy, x))  # (out, in)
+        products.append((dy, weight, dx))  # dx = dy W
+    if needs[1]:
+        if dw is None:
+            dw = empty(xp, (dy.shape[1], x.shape[1]), xp.result_type(dy, x))  # (out, in)
+        products.append((dy.T, x, dw))  # dW = dy^T x
     if needs[2] and db is None:
         db = empty(xp, dy.shape[1:], dy.dtype)  # (out,)
-    products = [(dy, weight, dx)] if needs[0] else []  # dx = dy W
-    products += [(dy.T, x, dw)] if needs[1] else []  # dW = dy^T x
     sums = [lambda: sum_rows(xp, dy, db)] if needs[2] else []
     matmul_all(xp, products, beside=sums)
     return dx, dw, db

@@ -44,20 +44,19 @@ def _pack_one(entries: list[tuple[str, Tensor, int]]) -> FlatBuffer:
     grad = to_device(xp.zeros(total, wide), first.device)
     slots, start = [], 0
     for name, parameter, group in entries:
-        slots.append(_place(name, parameter, group, start, data))
+        slots.append(_place(name, parameter, group, start, data, grad))
         start = slots[-1].next
     master = data if wide == data.dtype else data.astype(wide)
     return FlatBuffer(slots, data, grad, master, written_at=clock.next())
 
 
-def _place(name: str, parameter: Tensor, group: int, start: int, data: Array) -> Slot:
+def _place(name: str, parameter: Tensor, group: int, start: int, data: Array, grad: Array) -> Slot:
     """Move one parameter to its place, which begins with element ``start``."""
     stop, room = start + parameter.size, _room(parameter)
     view = data[start:stop].reshape(parameter.shape)
     move(parameter, view)
-    slot = Slot(
-        name, parameter, group, start, stop, start + _aligned(room), view, GradientBuffer(None)
-    )
+    buffer = GradientBuffer(grad[start:stop].reshape(parameter.shape))
+    slot = Slot(name, parameter, group, start, stop, start + _aligned(room), view, buffer)
     parameter.grad_buffer = slot.buffer
     if room > parameter.size:
         whole = data[start : start + room].reshape(-1, parameter.shape[1])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygrad_llm.backend import Array, cuda_module
+from tinygrad_llm.backend import Array, ArrayModule, cuda_module
 from tinygrad_llm.errors import DTypeError, ShapeError
+
+if TYPE_CHECKING:
+    import cupy
 
 Batch = tuple[Any, ...]
 
@@ -71,9 +74,9 @@ class Prefetcher:
 class _Slot:
     """One array's page-locked host buffer and its place on the GPU."""
 
-    def __init__(self, cupy: Any, like: np.ndarray) -> None:
-        self.pinned = _pinned(cupy, like)
-        self.device: Array = cupy.empty(like.shape, like.dtype)
+    def __init__(self, xp: ArrayModule, like: np.ndarray) -> None:
+        self.pinned = _pinned(xp, like)
+        self.device: cupy.ndarray = xp.empty(like.shape, like.dtype)
         self.sent: Any = None
 
     def send(self, array: np.ndarray, stream: Any) -> None:
@@ -101,7 +104,7 @@ def check_alike(owner: str, place: Array, array: Array) -> None:
     )
 
 
-def _pinned(cupy: Any, like: np.ndarray) -> np.ndarray:
+def _pinned(cupy: ArrayModule, like: np.ndarray) -> np.ndarray:
     """A NumPy array in page-locked memory."""
     memory = cupy.cuda.alloc_pinned_memory(max(like.nbytes, 1))
     return np.frombuffer(memory, like.dtype, like.size).reshape(like.shape)
