@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tinygrad_llm as tg
-from tinygrad_llm.autograd.registry import REGISTRY, Op
+from tinygrad_llm.autograd.registry import REGISTRY, Op, Proof
 from tinygrad_llm.commands.explain import main
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.explain.op.call import live_check
@@ -66,7 +66,7 @@ def test_a_wrong_backward_is_reported():
     right = REGISTRY["tanh"]
     broken = type("Broken", (right.function,), {"backward": lambda ctx, dy: dy, "name": "tanh"})
     not_wrong = {"right one": right.function.backward}
-    text = live_check(Op("tanh", "test", broken, right.samples, not_wrong))
+    text = live_check(Op("tanh", "test", broken, Proof(right.samples, not_wrong)))
     assert "WRONG" in text
     assert "MISSED" in text
 

@@ -8,7 +8,7 @@ from tinygrad_llm.autograd.modes import (
     no_grad,
     use_kernels,
 )
-from tinygrad_llm.autograd.registry import REGISTRY, get_op, register, sample, true_gradient
+from tinygrad_llm.autograd.registry import REGISTRY, get_op, prove, register, sample, true_gradient
 from tinygrad_llm.autograd.tensor import Tensor, tensor
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "get_op",
     "is_grad_enabled",
     "no_grad",
+    "prove",
     "register",
     "sample",
     "tensor",

@@ -6,21 +6,24 @@ imports ``ops/``.
 
 An entry also carries what proves and explains the op: samples of its arguments, and a wrong
 derivative that the gradient check has to catch. ``python -m tinygrad_llm gradcheck`` and
-``explain`` walk this list, as do the tests, so an op without them cannot be registered.
+``explain`` walk this list, as do the tests, and refuse an op without them.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from tinygrad_llm.errors import ConfigError
 
-F = TypeVar("F", bound=type)
+if TYPE_CHECKING:
+    from tinygrad_llm.autograd.function import Function
+
+F = TypeVar("F", bound="type[Function]")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,27 @@ def sample(*args: Any, label: str = "", constant: tuple[int, ...] = (), **kwargs
     return Sample(args, kwargs, label, constant)
 
 
+Samples = Callable[[np.random.Generator], Sequence[Sample]]
+Mistakes = dict[str, Callable[..., object]]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What shows that an op's gradient is right, and that the check of it can fail.
+
+    Attributes:
+        samples: makes argument lists for checks from a NumPy generator.
+        wrong: typical mistakes: name -> a ``backward(ctx, dy)`` with that mistake, each of which
+            the check must catch. It runs on a subclass of the op; `true_gradient` gives the
+            right gradient.
+        composed: the same function written with simpler Tensor ops, for reading and comparison.
+    """
+
+    samples: Samples
+    wrong: Mistakes
+    composed: Callable[..., object] | None = None
+
+
 @dataclass(frozen=True)
 class Op:
     """An entry of the registry.
@@ -53,21 +77,15 @@ class Op:
         name: the public name, such as ``"layer_norm"``.
         family: the heading under which lists show it, such as ``"normalization"``.
         function: the class with ``forward`` and ``backward``.
-        samples: makes argument lists for checks from a NumPy generator.
-        wrong: typical mistakes: name -> a ``backward(ctx, dy)`` with that mistake, each of which
-            the check must catch. It runs on a subclass of the op; `true_gradient` gives the
-            right gradient.
-        composed: the same function written with simpler Tensor ops, for reading and comparison.
+        proof: its samples and planted mistakes; None until `prove` has said them.
         one_variable: a scalar function of one variable, which `explain` can plot.
         kernel: name of the Triton kernel's module under ``tinygrad_llm.kernels``, if there is one.
     """
 
     name: str
     family: str
-    function: type
-    samples: Callable[[np.random.Generator], Sequence[Sample]]
-    wrong: dict[str, Callable[..., Any]]
-    composed: Callable[..., Any] | None = None
+    function: type[Function]
+    proof: Proof | None = None
     one_variable: bool = False
     kernel: str | None = None
 
@@ -75,6 +93,30 @@ class Op:
     def doc(self) -> str:
         """The docstring with formula, derivation, shapes and source."""
         return inspect.getdoc(self.function) or ""
+
+    @property
+    def samples(self) -> Samples:
+        """The samples of its proof; ConfigError where there is no proof."""
+        return self._proven().samples
+
+    @property
+    def wrong(self) -> Mistakes:
+        """The planted mistakes of its proof; ConfigError where there is no proof."""
+        return self._proven().wrong
+
+    @property
+    def composed(self) -> Callable[..., object] | None:
+        """The same function in simpler ops, if its proof has one."""
+        return None if self.proof is None else self.proof.composed
+
+    def _proven(self) -> Proof:
+        if self.proof is None:
+            raise ConfigError(
+                f"op {self.name!r} has no proof: nothing shows that its gradient is right. Write "
+                f"prove({self.name!r}, samples=lambda rng: [sample(...)], wrong={{'what is wrong': "
+                "lambda ctx, dy: ...}) below its class; docs/write_your_own_op.md shows one."
+            )
+        return self.proof
 
 
 REGISTRY: dict[str, Op] = {}
@@ -86,38 +128,73 @@ def register(
     name: str,
     *,
     family: str,
-    samples: Callable[[np.random.Generator], Sequence[Sample]],
-    wrong: dict[str, Callable[..., Any]],
-    composed: Callable[..., Any] | None = None,
-    one_variable: bool = False,
     kernel: str | None = None,
+    one_variable: bool = False,
+    samples: Samples | None = None,
+    wrong: Mistakes | None = None,
+    composed: Callable[..., object] | None = None,
 ) -> Callable[[F], F]:
     """Class decorator: enter a `Function` into the registry (see `Op` for the arguments).
 
+    The proof is given here, as ``samples`` and ``wrong``, or further down with `prove`.
+
     Raises:
-        ConfigError: the name is taken, the class has no docstring, or ``wrong`` is empty.
+        ConfigError: the name is taken, the class has no docstring, or the proof is incomplete.
     """
 
     def decorate(function: F) -> F:
-        _check(name, function, wrong)
-        REGISTRY[name] = Op(name, family, function, samples, wrong, composed, one_variable, kernel)
-        function.name = name  # type: ignore[attr-defined]
-        OPS[name] = function.apply  # type: ignore[attr-defined]
+        _check(name, function)
+        proof = None
+        if samples is not None or wrong is not None or composed is not None:
+            proof = _proof("register", name, samples, wrong, composed)
+        function.name = name
+        REGISTRY[name] = Op(name, family, function, proof, one_variable, kernel)
+        OPS[name] = function.apply
         return function
 
     return decorate
 
 
-def _check(name: str, function: type, wrong: dict[str, Callable[..., Any]]) -> None:
+def prove(
+    name: str, *, samples: Samples, wrong: Mistakes, composed: Callable[..., object] | None = None
+) -> None:
+    """Give the registered op ``name`` its samples and planted mistakes (see `Proof`).
+
+    It stands at the end of a file whose class, with derivation, forward and backward, fills a
+    screen of its own.
+
+    Raises:
+        ConfigError: there is no op of that name, or ``samples`` or ``wrong`` is missing or empty.
+    """
+    REGISTRY[name] = replace(get_op(name), proof=_proof("prove", name, samples, wrong, composed))
+
+
+def refuse_unproven() -> None:
+    """ConfigError if any op of the registry has no proof; the message says what to write."""
+    for op in REGISTRY.values():
+        op._proven()
+
+
+def _proof(
+    call: str,
+    name: str,
+    samples: Samples | None,
+    wrong: Mistakes | None,
+    composed: Callable[..., object] | None,
+) -> Proof:
+    if samples is None or not wrong:
+        raise ConfigError(
+            f"{call}({name!r}): give samples, and at least one wrong backward that the gradient "
+            "check must catch; a check that never fails proves nothing."
+        )
+    return Proof(samples, wrong, composed)
+
+
+def _check(name: str, function: type[Function]) -> None:
     if name in REGISTRY and REGISTRY[name].function.__qualname__ != function.__qualname__:
         raise ConfigError(f"register: the name {name!r} is taken by {REGISTRY[name].function}.")
     if not (function.__doc__ or "").strip():
         raise ConfigError(f"register({name!r}): the class needs a docstring with the derivation.")
-    if not wrong:
-        raise ConfigError(
-            f"register({name!r}): give at least one wrong backward that the gradient check must "
-            "catch; a check that never fails proves nothing."
-        )
 
 
 def true_gradient(ctx: Any, *dy: Any) -> Any:

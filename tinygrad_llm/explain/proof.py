@@ -105,7 +105,7 @@ def call_on(
 
 def check_op(op: Op, seed: int = 0, device: str = "cpu") -> OpProof:
     """Check one op on all its samples, and its planted mistakes."""
-    apply = op.function.apply  # type: ignore[attr-defined]
+    apply = op.function.apply
     planted = [*op.wrong.values(), *WRONG_FORMS.values()]
     reports = [
         gradcheck(*call_on(device, apply, s), raise_error=False)

@@ -1,8 +1,10 @@
 """The ops: one op, or one close family, per file; formula, forward and backward side by side.
 
-Importing this package enters all of them into the registry.
+Importing this package enters all of them into the registry, and fails if one has no proof: samples
+and planted mistakes (`prove`).
 """
 
+from tinygrad_llm.autograd.registry import refuse_unproven
 from tinygrad_llm.ops import (
     arithmetic,
     attention,
@@ -80,3 +82,5 @@ __all__ = [
     "silu",
     "softmax",
 ]
+
+refuse_unproven()

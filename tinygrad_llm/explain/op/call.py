@@ -53,7 +53,7 @@ def _readable(samples: Sequence[Sample]) -> Sample:
 
 
 def _apply(op: Op) -> Callable[..., Any]:
-    return op.function.apply  # type: ignore[attr-defined]
+    return op.function.apply
 
 
 def _rounded(sample: Sample) -> Sample:
@@ -66,7 +66,8 @@ def _rounded(sample: Sample) -> Sample:
 
 
 def _argument(op: Op, position: int) -> str:
-    names: tuple[str, ...] = argument_names(op.function)
+    function: type = op.function
+    names = argument_names(function)
     if names and names[-1].startswith("*") and position >= len(names) - 1:
         return f"{names[-1][1:]}{position - len(names) + 1}"
     return names[position]

@@ -29,7 +29,7 @@ def curves(op: Op) -> list[Curve]:
     x = np.linspace(*X_RANGE, POINTS)
     with np.errstate(all="ignore"):
         point = Tensor(x, requires_grad=True)
-        f = op.function.apply(point)  # type: ignore[attr-defined]
+        f = op.function.apply(point)
         f.backward(np.ones(x.shape))
     y = np.where(np.isfinite(f.data), f.data, np.nan)
     grad = np.asarray(point.grad)
