@@ -13,7 +13,7 @@ from tinygrad_llm.explain.op.curve import curves, svg_plot, text_plot
 from tinygrad_llm.explain.op.list import OpList
 from tinygrad_llm.explain.op.source import backward_source, forward_source, kernel_file
 
-_DERIVATIONS = Path(__file__).resolve().parents[2] / "docs" / "derivations"
+_DERIVATIONS = Path(__file__).resolve().parents[3] / "docs" / "derivations"
 
 
 @dataclass
