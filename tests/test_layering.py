@@ -26,7 +26,7 @@ LAYERS = [
 ]
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
 # One file may know the kernels, and imports them lazily.
-KERNEL_IMPORTERS = {PACKAGE / "ops" / "_dispatch.py"}
+KERNEL_IMPORTERS = {PACKAGE / "autograd" / "kernels.py"}
 ALLOWED_IN_KERNELS = {"numpy", "cupy", "cupy_backends", "triton", "ml_dtypes", "tinygrad_llm"}
 
 

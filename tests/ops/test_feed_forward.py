@@ -8,7 +8,7 @@ from tests.stand_in_gpu import DeviceArray, stand_in_gpu
 from tinygrad_llm import nn
 from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
 
-pytest.importorskip("triton", reason="the twins need the kernels")
+pytest.importorskip("triton", reason="the kernel versions need the kernels")
 from tinygrad_llm.kernels import linear_products
 
 from tests.stand_in_cublas_lt import Library, use
@@ -19,7 +19,7 @@ BIAS, GELU_AUX_BIAS, DGELU_BGRAD, BGRADB = 4, 164, 208, 512  # cublasLt.h
 
 @pytest.fixture
 def library(monkeypatch, tmp_path):
-    """A stand-in GPU on which the twins run; products by cuBLAS are counted as 0."""
+    """A stand-in GPU on which the kernels run; products by cuBLAS are counted as 0."""
     import tinygrad_llm.kernels as package
     from tinygrad_llm.kernels import _common, gelu_kernel, gemm
 

@@ -23,7 +23,7 @@ KEEPS_MORE = {
     "linear_cross_entropy": "a second backward pass computes all gradients again",
 }
 CASES = [case for case in CASES if case.values[0].name not in KEEPS_MORE]
-TWINS = [case for case in CASES if case.values[0].function.kernel_twin is not None]
+KERNEL_VERSIONS = [case for case in CASES if case.values[0].function.kernel_version is not None]
 
 
 def calls(op, number, dtype="float64"):
@@ -83,8 +83,8 @@ def test_what_is_kept_is_needed(op, number):
         assert not list(unneeded(op, call)), f"wanted: {call[1]}"
 
 
-@pytest.mark.parametrize(("op", "number"), TWINS)
-def test_what_a_kernel_twin_keeps_is_needed(op, number):
+@pytest.mark.parametrize(("op", "number"), KERNEL_VERSIONS)
+def test_what_a_kernel_version_keeps_is_needed(op, number):
     pytest.importorskip("triton")
     try:
         with tg.use_kernels("force"):

@@ -52,8 +52,8 @@ class Function:
         edges: for each positional argument, where its gradient goes.
         result_shape, result_dtype: what the gradient that arrives must have; set when recorded.
         ran: class attribute: what computes it, "array code" or the name of a kernel.
-        kernel_twin: class attribute: the same op by a Triton kernel, if there is one; its
-            ``choose`` decides between the two (ops/_dispatch.py).
+        kernel_version: class attribute: the same op by a Triton kernel, if there is one; its
+            ``choose`` decides between the two (ops/by_kernel/_version.py).
         fresh: class attribute; True promises that ``backward`` returns new arrays that nobody
             else holds, so that the engine may add into them instead of copying.
     """
@@ -62,7 +62,7 @@ class Function:
     fresh: ClassVar[bool] = False
     is_leaf_edge: ClassVar[bool] = False
     ran: ClassVar[str] = "array code"
-    kernel_twin: ClassVar[Any] = None
+    kernel_version: ClassVar[Any] = None
 
     xp: ArrayModule
     needs: tuple[bool, ...]
@@ -181,12 +181,12 @@ class Function:
                 edges.append(None)
         if kwargs and recording:
             _refuse_gradients_by_keyword(cls.name, kwargs)
-        # The node: of this class, or of its Triton twin.
-        twin = cls.kernel_twin
-        if twin is None or (type(first) is np.ndarray and state.kernels != "force"):
+        # The node: of this class, or of its kernel version.
+        version = cls.kernel_version
+        if version is None or (type(first) is np.ndarray and state.kernels != "force"):
             ctx = cls()
         else:
-            ctx = twin.choose(cls, arrays, kwargs)()
+            ctx = version.choose(cls, arrays, kwargs)()
         ctx.xp = np if type(first) is np.ndarray else array_module(first)
         ctx.needs = tuple(needs)
         ctx.requires_grad = True in needs

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_llm.autograd.kernels import FLOAT64, decide, kernels
 from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.backend import Array, array_module
-from tinygrad_llm.ops._dispatch import FLOAT64, decide, kernels
 from tinygrad_llm.optim.flat import FlatBuffer, Run
 
 

@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.kernels import kernels
 from tinygrad_llm.autograd.modes import state
 from tinygrad_llm.autograd.versions import memory_range
 from tinygrad_llm.backend import Array, ArrayModule, array_module, to_numpy
 from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.errors import ConfigError, KernelError, ShapeError
-from tinygrad_llm.ops._dispatch import kernels
 from tinygrad_llm.optim import AdamW, Optimizer
 from tinygrad_llm.optim.by_kernel import adamw_by_kernel
 from tinygrad_llm.optim.flat import FlatBuffer, Run

@@ -1,22 +1,19 @@
-"""Kernel twins of the layers with parameters: linear through cuBLAS, embedding."""
+"""linear by cuBLAS (kernels/linear_products.py)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tinygrad_llm.autograd import Function
-from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.kernels import kernels
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.compute import as_rows
-from tinygrad_llm.errors import ShapeError
-from tinygrad_llm.ops._dispatch import KernelTwin, kernels, twin_of, why_not
-from tinygrad_llm.ops._ids import as_ids
-from tinygrad_llm.ops.embedding import Embedding
+from tinygrad_llm.ops.by_kernel._version import KernelVersion, kernel_version_of, why_not
 from tinygrad_llm.ops.linear import Linear, check_linear_shapes
 
 
-@twin_of(Linear)
-class LinearKernel(KernelTwin, Linear):
+@kernel_version_of(Linear)
+class LinearKernel(KernelVersion, Linear):
     """linear through cuBLAS: low precision in, sums in float32, dW added where it belongs."""
 
     ran = "cublas"
@@ -69,30 +66,3 @@ def bias_target(ctx: Function, index: int) -> tuple[Array | None, Any]:
     """
     target, accumulate = ctx.gradient_target(index)
     return None if accumulate else target, None if target is None else target.dtype
-
-
-@twin_of(Embedding)
-class EmbeddingKernel(KernelTwin, Embedding):
-    """embedding through kernels/embedding_kernel.py; its backward sorts, so the bits repeat."""
-
-    @classmethod
-    def choose(cls, plain: type[Function], arrays: list[Any], kwargs: dict[str, Any]) -> Any:
-        return super().choose(plain, arrays[::-1], kwargs)  # where the table lies, not the ids
-
-    def forward(ctx, ids: Any, weight: Array) -> Array:
-        if weight.ndim != 2:
-            raise ShapeError(f"embedding: weight must be (V, C), got shape {weight.shape}.")
-        ids = as_ids("embedding", ctx.xp, ids, weight.shape[0])
-        ctx.table = weight.shape[0], weight.dtype
-        ctx.save(ids)
-        return kernels().embedding(ids, weight)
-
-    def backward(ctx, dy: Array) -> Any:
-        (ids,) = ctx.saved
-        rows, dtype = ctx.table
-        out, accumulate = ctx.gradient_target(1)
-        if out is not None and not accumulate:
-            out.fill(0)
-        in_order = state.deterministic or (out is not None and out.dtype != "float32")
-        dw = kernels().embedding_backward(dy, ids, rows, in_order, out=out)
-        return None, dw if dw.dtype == dtype or out is not None else dw.astype(dtype)

@@ -1,18 +1,19 @@
-"""Kernel twin of the feed-forward network: six products, and nothing beside them."""
+"""feed_forward by cuBLAS (kernels/linear_products.py): six products, nothing beside them."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from tinygrad_llm.autograd.kernels import kernels
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.compute import as_rows
-from tinygrad_llm.ops._dispatch import KernelTwin, kernels, twin_of, why_not
+from tinygrad_llm.ops.by_kernel._version import KernelVersion, kernel_version_of, why_not
+from tinygrad_llm.ops.by_kernel.linear import bias_target, layer_gradients
 from tinygrad_llm.ops.feed_forward import FeedForward, check_feed_forward_shapes
-from tinygrad_llm.ops.on_gpu.layers import bias_target, layer_gradients
 
 
-@twin_of(FeedForward)
-class FeedForwardKernel(KernelTwin, FeedForward):
+@kernel_version_of(FeedForward)
+class FeedForwardKernel(KernelVersion, FeedForward):
     """feed_forward through kernels/linear_products.py: biases, GELU and sums ride along."""
 
     ran = "cublas"

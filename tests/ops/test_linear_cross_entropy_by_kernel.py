@@ -5,7 +5,7 @@ import pytest
 
 import tinygrad_llm as tg
 from tinygrad_llm.autograd.padding import with_padding
-from tinygrad_llm.ops.on_gpu.losses import LOGITS_BYTES, rows_at_once
+from tinygrad_llm.ops.by_kernel.linear_cross_entropy import LOGITS_BYTES, rows_at_once
 
 GPT2 = 50257 * 2  # bytes of a row of logits
 

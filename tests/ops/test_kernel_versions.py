@@ -1,4 +1,4 @@
-"""Each kernel twin against its op's array code, in Triton's interpreter; on a GPU where one is."""
+"""Each kernel version against its op's array code, in Triton's interpreter, or on a GPU."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ pytest.importorskip("triton")
 CASES = [
     pytest.param(op, s, id=f"{op.name}-{s.label or i}")
     for op in REGISTRY.values()
-    if op.function.kernel_twin is not None
+    if op.function.kernel_version is not None
     for i, s in enumerate(op.samples(np.random.default_rng(3)))
 ]
 
@@ -31,19 +31,19 @@ def results(op, s, mode, device="cpu"):
 
 
 @pytest.mark.parametrize(("op", "s"), CASES)
-def test_twin_equals_array_code(op, s):
+def test_kernel_version_equals_array_code(op, s):
     plain, _ = results(op, s, "off")
     try:
         forced, ran = results(op, s, "force")
     except tg.errors.KernelError as reason:
-        pytest.skip(str(reason))  # the twin refuses with a sentence; the op then uses array code
+        pytest.skip(str(reason))  # the kernel refuses with a sentence; the op then uses array code
     for a, b in zip(plain, forced, strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(("op", "s"), CASES)
-def test_twin_equals_array_code_on_a_gpu(op, s):
+def test_kernel_version_equals_array_code_on_a_gpu(op, s):
     plain, _ = results(op, s, "off")
     on_gpu, _ = results(op, s, "auto", device="cuda")
     for a, b in zip(plain, on_gpu, strict=True):

@@ -1,0 +1,47 @@
+"""The door to ``tinygrad_llm.kernels``: which calls a kernel takes, and why another one does not.
+
+`Function.apply` asks an op's kernel version (``ops/by_kernel/``) when the arrays are on a GPU, or
+when ``tg.use_kernels("force")`` runs the kernels in Triton's interpreter; the optimizers and the
+captured step ask for themselves. Nobody else imports the kernels, and nobody does before the first
+call: most runs on a CPU never need them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.backend import Array
+from tinygrad_llm.errors import KernelError
+
+FLOAT64 = "kernels compute in float32; float64 arrays take the array code"
+
+
+def kernels() -> ModuleType:
+    """The package of kernels, imported when the first one is wanted."""
+    import tinygrad_llm.kernels as package
+
+    return package
+
+
+def decide(op: str, array: Array, refusal: Callable[[], str | None], ran: str = "triton") -> bool:
+    """Whether a kernel takes a call; leaves a note of the decision.
+
+    Args:
+        op: its name, for the note.
+        array: one of the arguments: where it lies is where the kernel would run.
+        refusal: says why the kernel cannot take the arguments, or None.
+        ran: what the note says ran.
+
+    Raises:
+        KernelError: mode "force", and the kernel cannot run.
+    """
+    if state.kernels == "off":
+        return False
+    package = kernels()
+    reason = package.why_not(array) or refusal()
+    package.note_dispatch(op, "array code" if reason else ran, reason or "")
+    if reason and state.kernels == "force":
+        raise KernelError(f"{op}: a kernel was demanded and cannot run: {reason}")
+    return reason is None
