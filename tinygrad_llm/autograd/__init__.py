@@ -8,13 +8,24 @@ from tinygrad_llm.autograd.modes import (
     no_grad,
     use_kernels,
 )
-from tinygrad_llm.autograd.registry import REGISTRY, get_op, prove, register, sample, true_gradient
+from tinygrad_llm.autograd.registry import (
+    REGISTRY,
+    Sample,
+    arguments_of,
+    get_op,
+    prove,
+    register,
+    sample,
+    true_gradient,
+)
 from tinygrad_llm.autograd.tensor import Tensor, tensor
 
 __all__ = [
     "REGISTRY",
     "Function",
+    "Sample",
     "Tensor",
+    "arguments_of",
     "deterministic",
     "enable_grad",
     "get_op",

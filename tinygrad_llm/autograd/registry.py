@@ -197,6 +197,29 @@ def _check(name: str, function: type[Function]) -> None:
         raise ConfigError(f"register({name!r}): the class needs a docstring with the derivation.")
 
 
+def planted(function: type[Function], wrong: Callable[..., object]) -> type[Function]:
+    """A subclass of the op ``function`` whose ``backward`` is the mistake ``wrong``."""
+    signature = inspect.signature(function.forward)
+
+    def forward(ctx: Any, *args: object, **kwargs: object) -> object:
+        call = signature.bind(ctx, *args, **kwargs)
+        call.apply_defaults()
+        ctx.arguments = call.arguments
+        return function.forward(ctx, *args, **kwargs)
+
+    methods = {"forward": forward, "backward": wrong, "name": function.name}
+    return type("Planted", (function,), methods)
+
+
+def arguments_of(ctx: Any) -> dict[str, Any]:
+    """Name -> argument of the op's call, inside a planted mistake.
+
+    A mistake may need what the right rule does not: GELU's saves a slope, and one who forgets a
+    part of that slope computes the rest from x.
+    """
+    return ctx.arguments
+
+
 def true_gradient(ctx: Any, *dy: Any) -> Any:
     """The right ``backward``, for use inside a planted wrong one."""
     return type(ctx).__base__.backward(ctx, *dy)  # type: ignore[union-attr]

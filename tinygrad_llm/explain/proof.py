@@ -16,7 +16,7 @@ import numpy as np
 
 from tinygrad_llm import ops  # noqa: F401  (fills the registry)
 from tinygrad_llm.autograd.gradcheck import RTOL, Report, gradcheck
-from tinygrad_llm.autograd.registry import Op, Sample, true_gradient
+from tinygrad_llm.autograd.registry import Op, Sample, planted, true_gradient
 from tinygrad_llm.backend import Array, to_device
 from tinygrad_llm.backend.dtypes import is_float
 from tinygrad_llm.backend.random import default_generator, manual_seed
@@ -124,7 +124,7 @@ def check_op(op: Op, seed: int = 0, device: str = "cpu") -> OpProof:
 
 def is_caught(op: Op, wrong: Callable[..., Any], seed: int = 0, device: str = "cpu") -> bool:
     """Whether any sample shows that this wrong ``backward`` is wrong."""
-    broken: Any = type("Broken", (op.function,), {"backward": wrong, "name": op.name})
+    broken = planted(op.function, wrong)
     return any(
         not gradcheck(*call_on(device, broken.apply, s), raise_error=False)
         for s in op.samples(np.random.default_rng(seed))
