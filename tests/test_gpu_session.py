@@ -219,12 +219,13 @@ def test_a_test_that_breaks_the_device_fails_alone(tmp_path, more):
     )
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n gpu", encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    own_environment = {k: v for k, v in os.environ.items() if k != "PYTEST_XDIST_WORKER"}
     done = subprocess.run(
         [*command, *more],
         cwd=tmp_path,
         encoding="utf-8",
         capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        env={**own_environment, "PYTHONPATH": str(tmp_path)},
     )
     if more:
         # a, b and c; and test_breaks itself, if its report arrived before its worker ended
