@@ -23,12 +23,11 @@ EVERYTHING = "(everything on)"
 
 def _composed(*names: str) -> None:
     """The readable forms in small ops instead of fused ones; all of them without names."""
-    from tinygrad_llm.autograd.registry import OPS, REGISTRY
+    from tinygrad_llm.autograd.registry import REGISTRY
+    from tinygrad_llm.explain.small_ops import small_ops
 
-    for name in names or tuple(REGISTRY):
-        composed = REGISTRY[name].composed
-        if composed is not None:
-            OPS[name] = composed
+    keep = [name for name in REGISTRY if names and name not in names]
+    small_ops(keep).__enter__()  # for good: each measurement is a process
 
 
 def _no_pool() -> None:

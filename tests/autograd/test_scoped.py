@@ -8,21 +8,20 @@ from pathlib import Path
 import pytest
 
 import tinygrad_llm as tg
-from tinygrad_llm.autograd.modes import Observer, state
+from tinygrad_llm.autograd.modes import Observer, current
 from tinygrad_llm.errors import ConfigError
-from tinygrad_llm.explain.small_ops import _state as small_ops_state
 from tinygrad_llm.explain.small_ops import small_ops
 from tinygrad_llm.nn import init
 
 SCOPES = {
     "no_grad": (tg.no_grad, tg.is_grad_enabled),
     "enable_grad": (tg.enable_grad, lambda: "nothing differs"),
-    "use_kernels": (lambda: tg.use_kernels("off"), lambda: state.kernels),
-    "deterministic": (tg.deterministic, lambda: state.deterministic),
-    "detect_anomaly": (tg.detect_anomaly, lambda: state.observer),
-    "trace": (tg.trace, lambda: state.observer),
+    "use_kernels": (lambda: tg.use_kernels("off"), lambda: current.kernels),
+    "deterministic": (tg.deterministic, lambda: current.deterministic),
+    "detect_anomaly": (tg.detect_anomaly, lambda: current.observer),
+    "trace": (tg.trace, lambda: current.observer),
     "no_init": (init.no_init, init.is_skipping),
-    "small_ops": (small_ops, lambda: small_ops_state.composed),
+    "small_ops": (small_ops, lambda: current.composed),
 }
 every_scope = pytest.mark.parametrize(("make", "look"), SCOPES.values(), ids=SCOPES)
 
@@ -108,7 +107,7 @@ def test_with_and_without_brackets(decorate):
 
 
 def test_brackets_are_left_out_of_the_others_too():
-    assert tg.deterministic(lambda: state.deterministic)()
+    assert tg.deterministic(lambda: current.deterministic)()
     assert init.no_init(init.is_skipping)()
     with pytest.raises(TypeError, match="mode"):
         tg.use_kernels(lambda: None)
@@ -238,7 +237,7 @@ def test_an_observer_that_is_entered_twice_sees_each_op_once():
     with names, others, names:
         tg.tensor([1.0]).exp()
     assert names.seen == others.seen == ["exp"]
-    assert state.observer is None
+    assert current.observer is None
 
 
 # Names that functions assign to in their module. They belong to the process by their nature: what

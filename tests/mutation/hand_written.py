@@ -101,7 +101,7 @@ HAND_WRITTEN = [
     ("nn/dropout.py", "return self.training and self.p > 0", "return self.p > 0"),
     (
         "nn/residual.py",
-        "self._summands is None or self._recorded != state.grad_enabled",
+        "self._summands is None or self._recorded != current.grad_enabled",
         "self._summands is None",
     ),
     # optimizers

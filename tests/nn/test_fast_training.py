@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import tinygrad_llm as tg
-from tinygrad_llm.autograd.registry import OPS, REGISTRY
 from tinygrad_llm.backend import pool, products, threads
+from tinygrad_llm.explain.small_ops import small_ops
 
 
 def losses(n_steps, c=32, t=16, batch=4, v=50, n_layer=2, dtype="float32"):
@@ -29,22 +29,15 @@ def losses(n_steps, c=32, t=16, batch=4, v=50, n_layer=2, dtype="float32"):
     return np.array(found)
 
 
-@pytest.fixture
-def _composed(monkeypatch):
-    for name, op in REGISTRY.items():
-        if op.composed is not None:
-            monkeypatch.setitem(OPS, name, op.composed)
-
-
 @pytest.fixture(scope="module")
 def fused_losses():
     return {dtype: losses(200, dtype=dtype) for dtype in ("float32", "float64")}
 
 
-@pytest.mark.usefixtures("_composed")
 @pytest.mark.parametrize(("dtype", "bound"), [("float64", 1e-9), ("float32", 1e-3)])
 def test_200_steps_have_the_losses_of_the_composed_engine(fused_losses, dtype, bound):
-    plain = losses(200, dtype=dtype)
+    with small_ops():
+        plain = losses(200, dtype=dtype)
     assert plain[-1] < 0.6 * plain[0]  # it did learn
     np.testing.assert_allclose(fused_losses[dtype], plain, rtol=bound)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinygrad_llm as tg
-from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.modes import current
 
 pytest.importorskip("triton")
 
@@ -55,7 +55,7 @@ def test_sums_in_a_fixed_order_where_they_are_asked_for(run, in_order, in_any_or
 
 
 def test_a_block_ends_even_with_an_error():
-    before = state.deterministic
+    before = current.deterministic
     with pytest.raises(ZeroDivisionError), tg.deterministic(not before):
         1 / 0
-    assert state.deterministic == before
+    assert current.deterministic == before

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd.function import Function
-from tinygrad_llm.autograd.modes import enable_grad, no_grad, state
+from tinygrad_llm.autograd.modes import current, enable_grad, no_grad
 from tinygrad_llm.autograd.tensor import Tensor, make_result
 from tinygrad_llm.autograd.versions import clock, was_overwritten
 from tinygrad_llm.backend import Array, array_module
@@ -37,7 +37,7 @@ def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
     Raises:
         GraphError: the function returns something else, or writes into an argument.
     """
-    if not state.grad_enabled:
+    if not current.grad_enabled:
         return function(*args)
     # A scalar that requires a gradient makes the walk come by, for the parameters used inside.
     like = next((a.data for a in args if isinstance(a, Tensor)), _CPU)

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.autograd.returned import from_hook, gradient_of, one_per_argument
 from tinygrad_llm.autograd.versions import clock, was_overwritten
 from tinygrad_llm.backend import is_array
@@ -99,7 +99,7 @@ def _node_backward(node: Any, dy: Any) -> tuple[Any, ...]:
         )
     if node.time < clock.last_write:
         _check_saved(node)
-    observer = state.observer
+    observer = current.observer
     if observer is not None:
         observer.before_backward(node, dy)
     try:

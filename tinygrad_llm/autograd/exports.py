@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.backend import Array, to_numpy
 from tinygrad_llm.errors import DTypeError, GraphError, ShapeError
 
@@ -77,7 +77,7 @@ class Exports:
         return interface
 
     def _refuse_to_lose_a_gradient(self) -> None:
-        if self.requires_grad and state.grad_enabled:
+        if self.requires_grad and current.grad_enabled:
             raise GraphError(
                 "tensor: another library asks for the values of a tensor that requires a gradient, "
                 "and would lose it. To compute with gradients use the tensor's methods or "

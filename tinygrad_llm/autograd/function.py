@@ -24,7 +24,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tinygrad_llm.autograd.engine import FREED, out_of_memory
-from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.forms import chosen_form, run_composed
+from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.autograd.tensor import Tensor, make_result
 from tinygrad_llm.autograd.versions import clock
 from tinygrad_llm.backend import Array, ArrayModule, array_module, device_of, plain_array
@@ -52,8 +53,8 @@ class Function:
         edges: for each positional argument, where its gradient goes.
         result_shape, result_dtype: what the gradient that arrives must have; set when recorded.
         ran: class attribute: what computes it, "array code" or the name of a kernel.
-        kernel_version: class attribute: the same op by a Triton kernel, if there is one; its
-            ``choose`` decides between the two (ops/by_kernel/_version.py).
+        kernel_version: class attribute: the same op by a Triton kernel, if there is one.
+        has_forms: class attribute: whether there is another form than the array code (`forms`).
         fresh: class attribute; True promises that ``backward`` returns new arrays that nobody
             else holds, so that the engine may add into them instead of copying.
     """
@@ -63,6 +64,7 @@ class Function:
     is_leaf_edge: ClassVar[bool] = False
     ran: ClassVar[str] = "array code"
     kernel_version: ClassVar[Any] = None
+    has_forms: ClassVar[bool] = False
 
     xp: ArrayModule
     needs: tuple[bool, ...]
@@ -163,7 +165,7 @@ class Function:
         """
         # Tensors become arrays; of each is noted whether a gradient is wanted, and where it goes.
         arrays, needs, edges, first = [], [], [], None
-        recording = state.grad_enabled
+        recording = current.grad_enabled
         for arg in args:
             if isinstance(arg, Tensor):
                 data = arg.data
@@ -181,12 +183,14 @@ class Function:
                 edges.append(None)
         if kwargs and recording:
             _refuse_gradients_by_keyword(cls.name, kwargs)
-        # The node: of this class, or of its kernel version.
-        version = cls.kernel_version
-        if version is None or (type(first) is np.ndarray and state.kernels != "force"):
-            ctx = cls()
+        # The node: of this class, unless another form of the op runs.
+        if cls.has_forms:
+            form = chosen_form(cls, first, arrays, kwargs)
+            if form is None:
+                return run_composed(cls, args, kwargs)
+            ctx = form()
         else:
-            ctx = version.choose(cls, arrays, kwargs)()
+            ctx = cls()
         ctx.xp = np if type(first) is np.ndarray else array_module(first)
         ctx.needs = tuple(needs)
         ctx.requires_grad = True in needs
@@ -194,7 +198,7 @@ class Function:
             ctx.edges = tuple(edges)
         # The computation. Its result points to the node only if a gradient is wanted.
         try:
-            if state.observer is None:
+            if current.observer is None:
                 out = ctx.forward(*arrays, **kwargs)
             else:
                 out = _observed_forward(ctx, tuple(arrays), kwargs)
@@ -234,8 +238,8 @@ class Output(Function):
 
 
 def _observed_forward(ctx: Function, arrays: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    observer = state.observer
-    ctx.scope = ".".join(state.scopes)
+    observer = current.observer
+    ctx.scope = ".".join(current.scopes)
     observer.before_forward(ctx, arrays, kwargs)
     out = ctx.forward(*arrays, **kwargs)
     observer.after_forward(ctx, arrays, out)

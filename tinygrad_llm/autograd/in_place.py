@@ -17,7 +17,7 @@ import numpy as np
 from tinygrad_llm.autograd.arrays import plain_index, write_at
 from tinygrad_llm.autograd.engine import may_write
 from tinygrad_llm.autograd.handles import stop_keeping
-from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.versions import note_write
 from tinygrad_llm.backend import Array, array_module
@@ -46,7 +46,7 @@ class InPlace:
 
     def __setitem__(self: Any, index: Any, value: Any) -> None:
         needs_gradient = self.requires_grad or getattr(value, "requires_grad", False)
-        if state.grad_enabled and needs_gradient and is_float(self.data.dtype):
+        if current.grad_enabled and needs_gradient and is_float(self.data.dtype):
             self._check_recordable()
             self._become(OPS["setitem"](self, value, index=index))
         else:

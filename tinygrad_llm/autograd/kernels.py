@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import ModuleType
 
-from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.backend import Array
 from tinygrad_llm.errors import KernelError
 
@@ -37,11 +37,11 @@ def decide(op: str, array: Array, refusal: Callable[[], str | None], ran: str = 
     Raises:
         KernelError: mode "force", and the kernel cannot run.
     """
-    if state.kernels == "off":
+    if current.kernels == "off":
         return False
     package = kernels()
     reason = package.why_not(array) or refusal()
     package.note_dispatch(op, "array code" if reason else ran, reason or "")
-    if reason and state.kernels == "force":
+    if reason and current.kernels == "force":
         raise KernelError(f"{op}: a kernel was demanded and cannot run: {reason}")
     return reason is None

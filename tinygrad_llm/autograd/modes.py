@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tinygrad_llm.autograd.scoped import Scoped
@@ -19,16 +20,17 @@ class _State(threading.local):
     observer: Any = None
     kernels = os.environ.get("TINYGRAD_LLM_KERNELS", "auto")  # see use_kernels
     deterministic = os.environ.get("TINYGRAD_LLM_DETERMINISTIC", "0") not in {"", "0"}
+    composed: Mapping[str, Callable[..., Any]] = {}  # ops that run as simpler ones: see forms
     scopes: tuple[str, ...] = ()  # names of the modules being called; kept only while observed
 
 
-state = _State()
+current = _State()
 
 
 class _Mode(Scoped):
-    """Base of the settings that stand in `state`."""
+    """Base of the settings that stand in `current`."""
 
-    place = state
+    place = current
 
 
 class no_grad(_Mode):
@@ -51,7 +53,7 @@ class enable_grad(_Mode):
 
 def is_grad_enabled() -> bool:
     """True where ops record the graph."""
-    return state.grad_enabled
+    return current.grad_enabled
 
 
 class use_kernels(_Mode):
@@ -165,4 +167,4 @@ class _Both(Observer):
 
 def watched_as_written() -> bool:
     """Whether somebody reads along who wants every step of a formula as an op of its own."""
-    return state.observer is not None and state.observer.as_written
+    return current.observer is not None and current.observer.as_written

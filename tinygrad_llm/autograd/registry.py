@@ -148,6 +148,7 @@ def register(
         if samples is not None or wrong is not None or composed is not None:
             proof = _proof("register", name, samples, wrong, composed)
         function.name = name
+        function.has_forms = function.has_forms or composed is not None
         REGISTRY[name] = Op(name, family, function, proof, one_variable, kernel)
         OPS[name] = function.apply
         return function
@@ -166,7 +167,9 @@ def prove(
     Raises:
         ConfigError: there is no op of that name, or ``samples`` or ``wrong`` is missing or empty.
     """
-    REGISTRY[name] = replace(get_op(name), proof=_proof("prove", name, samples, wrong, composed))
+    op = replace(get_op(name), proof=_proof("prove", name, samples, wrong, composed))
+    op.function.has_forms = op.function.has_forms or composed is not None
+    REGISTRY[name] = op
 
 
 def refuse_unproven() -> None:

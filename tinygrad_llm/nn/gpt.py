@@ -8,7 +8,7 @@ from typing import Any
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor, no_grad
 from tinygrad_llm.autograd.checkpoint import checkpoint
-from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.backend import Array, array_module, module_for
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.errors import ConfigError, ShapeError
@@ -159,7 +159,7 @@ class GPT(Module):
             mask = _as_mask(mask, self.device)
         x = self.token_embedding(ids) + self.position_embedding(positions)  # (B, T, C)
         x = self.dropout(x)
-        recompute = self.checkpoint_blocks and cache is None and state.grad_enabled
+        recompute = self.checkpoint_blocks and cache is None and current.grad_enabled
         for i, block in enumerate(self.blocks):
             if recompute:
                 x = checkpoint(block, x, mask)

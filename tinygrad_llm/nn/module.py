@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tinygrad_llm.autograd import Tensor
-from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.errors import ConfigError, missing_name
 from tinygrad_llm.nn.hooks import Hooks
 from tinygrad_llm.nn.left_out import METHODS_LEFT_OUT
@@ -187,14 +187,14 @@ class Module(Hooks, Moving):
     # ---- calling -----------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if state.observer is None or not self._label:
+        if current.observer is None or not self._label:
             return self._call(args, kwargs)
-        outer = state.scopes
-        state.scopes = (*outer, self._label)
+        outer = current.scopes
+        current.scopes = (*outer, self._label)
         try:
             return self._call(args, kwargs)
         finally:
-            state.scopes = outer
+            current.scopes = outer
 
     # ---- changing all at once ----------------------------------------------------------------
 

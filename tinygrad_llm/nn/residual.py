@@ -8,7 +8,7 @@ from typing import Any
 from tinygrad_llm.autograd import Tensor, enable_grad, no_grad
 from tinygrad_llm.autograd.function import Output
 from tinygrad_llm.autograd.handles import Handle
-from tinygrad_llm.autograd.modes import state, watched_as_written
+from tinygrad_llm.autograd.modes import current, watched_as_written
 from tinygrad_llm.errors import GraphError
 
 
@@ -31,7 +31,7 @@ class ResidualSum(Tensor):
     def __init__(self, x: Any, update: Tensor) -> None:
         x = x if isinstance(x, Tensor) else Tensor(x)
         self._summands: tuple[Tensor, Tensor] | None = None
-        self._recorded = state.grad_enabled  # whether the addition belongs in the graph
+        self._recorded = current.grad_enabled  # whether the addition belongs in the graph
         self._requires_grad = self._recorded and (x.requires_grad or update.requires_grad)
         self.grad = self.grad_buffer = self.on_gradient = self._hooks = None
         # ``data`` and ``_node`` are not set: their first reader comes by __getattr__
@@ -63,7 +63,7 @@ class ResidualSum(Tensor):
         None too where gradients were recorded when the sum was made and are not now, or the other
         way round, and where the two differ in shape or type.
         """
-        if self._summands is None or self._recorded != state.grad_enabled:
+        if self._summands is None or self._recorded != current.grad_enabled:
             return None
         x, update = self._summands
         alike = x.shape == update.shape and x.dtype == update.dtype

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd.kernels import FLOAT64, decide, kernels
-from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.backend import Array, array_module
 from tinygrad_llm.optim.flat import FlatBuffer, Run
 
@@ -63,7 +63,7 @@ def clip_by_kernel(gradients: list[Array], max_norm: float) -> Array | None:
 
 def _choose_kernel(name: str, array: Array, refusal: Callable[[Any], str | None]) -> bool:
     """Whether a kernel takes this call; on NumPy arrays only where it is forced."""
-    if isinstance(array, np.ndarray) and state.kernels != "force":
+    if isinstance(array, np.ndarray) and current.kernels != "force":
         return False
     float64 = FLOAT64 if array.dtype == np.float64 else None
     return decide(name, array, lambda: refusal(kernels()) or float64)

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
-from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.autograd.padding import Padded
 from tinygrad_llm.autograd.versions import clock
 from tinygrad_llm.backend import Array, array_module, to_device
@@ -66,7 +66,7 @@ def _place(name: str, parameter: Tensor, group: int, start: int, data: Array, gr
 
 def _room(parameter: Tensor) -> int:
     """Elements that a parameter takes, with the rows of zeros behind it."""
-    on_host = isinstance(parameter.data, np.ndarray) and state.kernels != "force"
+    on_host = isinstance(parameter.data, np.ndarray) and current.kernels != "force"
     if on_host or parameter.ndim != 2:
         return parameter.size
     rows, columns = parameter.shape

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.autograd.registry import REGISTRY
 from tinygrad_llm.backend import is_array, to_numpy
 
@@ -112,9 +112,9 @@ class ValueRecorder:
 
 def _run_unobserved(node: Any, dys: list[Any]) -> tuple[Any, ...]:
     """The node's ``backward``, which shall not itself appear in the trace."""
-    observer, state.observer = state.observer, None
+    observer, current.observer = current.observer, None
     try:
         rows = node.backward(*dys)
     finally:
-        state.observer = observer
+        current.observer = observer
     return rows if type(rows) is tuple else (rows,)

@@ -55,7 +55,7 @@ def kernel_version_of(plain: type[Function]) -> Callable[[F], F]:
 
     def attach(version: F) -> F:
         version.name = plain.name  # type: ignore[attr-defined]
-        plain.kernel_version = version
+        plain.kernel_version, plain.has_forms = version, True
         return version
 
     return attach

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_llm.autograd.kernels import kernels
-from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.random import Key, default_generator
 from tinygrad_llm.ops.attention import ScaledDotProductAttention
@@ -48,7 +48,7 @@ class AttentionKernel(KernelVersion, ScaledDotProductAttention):
     def backward(ctx, dy: Array) -> Any:
         q, k, v, y, lse = ctx.saved
         grads = kernels().attention_backward(
-            dy, q, k, v, y, lse, *ctx.options, deterministic=state.deterministic
+            dy, q, k, v, y, lse, *ctx.options, deterministic=current.deterministic
         )
         return (*grads, None, None)[: len(ctx.needs)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinygrad_llm.autograd.kernels import kernels
-from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.random import Key
 from tinygrad_llm.ops.attention_qkv import AttentionQKV
@@ -40,5 +40,5 @@ class AttentionQKVKernel(KernelVersion, AttentionQKV):
     def backward(ctx, dy: Array) -> Any:
         qkv, y, lse = ctx.saved
         return kernels().attention_qkv_backward(
-            dy, qkv, y, lse, *ctx.options, deterministic=state.deterministic
+            dy, qkv, y, lse, *ctx.options, deterministic=current.deterministic
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 from tinygrad_llm.autograd import Function
 from tinygrad_llm.autograd.kernels import kernels
-from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.backend import Array
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._ids import as_ids
@@ -36,6 +36,6 @@ class EmbeddingKernel(KernelVersion, Embedding):
         out, accumulate = ctx.gradient_target(1)
         if out is not None and not accumulate:
             out.fill(0)
-        in_order = state.deterministic or (out is not None and out.dtype != "float32")
+        in_order = current.deterministic or (out is not None and out.dtype != "float32")
         dw = kernels().embedding_backward(dy, ids, rows, in_order, out=out)
         return None, dw if dw.dtype == dtype or out is not None else dw.astype(dtype)

@@ -28,7 +28,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.autograd.kernels import kernels
-from tinygrad_llm.autograd.modes import state
+from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.autograd.versions import memory_range
 from tinygrad_llm.backend import Array, ArrayModule, array_module, to_numpy
 from tinygrad_llm.backend.random import default_generator
@@ -149,7 +149,7 @@ class _Recorded:
             {key: value for key, value in group.items() if key not in FED}
             for group in self.optimizer.param_groups
         ]
-        modes = self.trainer.model.training, state.deterministic, state.kernels
+        modes = self.trainer.model.training, current.deterministic, current.kernels
         return modes, self.trainer.settings.clip, settings
 
     def is_outdated(self) -> bool:
