@@ -22,7 +22,6 @@ from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import TEMPLATES
 from tinygrad_llm.errors import MissingDependencyError
 from tinygrad_llm.finetuning import plots
-from tinygrad_llm.finetuning.base import set_dropout
 from tinygrad_llm.finetuning.constructed import polite_preferences
 from tinygrad_llm.finetuning.conversation import load_assistant, save_assistant
 from tinygrad_llm.finetuning.instruction import encode_instructions, fit_instructions
@@ -82,7 +81,7 @@ def draw(history: History, out: Path) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Learn both answers, then prefer one."""
     model, tokenizer, tuned_in = load_assistant(arguments.base, arguments.device)
-    set_dropout(model, 0.0)
+    model.set_dropout(0.0)
     template = TEMPLATES[arguments.template] if arguments.template else tuned_in
     template = template or TEMPLATES["chat"]
     train, test = polite_preferences(arguments.seed)

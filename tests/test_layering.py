@@ -27,12 +27,21 @@ LAYERS = [
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
 # One file may know the kernels, and imports them lazily.
 KERNEL_IMPORTERS = {PACKAGE / "autograd" / "kernels.py"}
+# Where users look for a method that needs what is built on this package: imported when called.
+ARROWS_BACK = {
+    (PACKAGE / "nn" / "gpt.py", "pretrained"),  # GPT.from_pretrained, save_pretrained
+    (PACKAGE / "nn" / "utils.py", "optim"),  # nn.utils.clip_grad_norm_
+}
 ALLOWED_IN_KERNELS = {"numpy", "cupy", "cupy_backends", "triton", "ml_dtypes", "tinygrad_llm"}
 
 
 def imports(path):
-    """Absolute names of all modules that a file imports, at any depth."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Absolute names of all modules that a file imports, at any depth and in any way."""
+    return imports_of(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def imports_of(tree):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -40,6 +49,9 @@ def imports(path):
                 yield from (f"tinygrad_llm.{a.name}" for a in node.names)
             else:
                 yield node.module
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            if isinstance(node.args[0], ast.Constant):
+                yield node.args[0].value
 
 
 def layer_of(path):
@@ -61,8 +73,33 @@ def test_no_arrow_points_back(path):
         theirs = name.split(".")[1]
         if theirs == "kernels":
             assert path in KERNEL_IMPORTERS or mine == "commands", f"{path} imports {name}"
-        elif theirs in RANK and theirs != mine:
+        elif theirs in RANK and theirs != mine and (path, theirs) not in ARROWS_BACK:
             assert RANK[theirs] < RANK[mine], f"{path} imports {name}"
+
+
+def test_the_arrows_that_point_back_are_imported_when_called():
+    for path, theirs in ARROWS_BACK:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        name = f"tinygrad_llm.{theirs}"
+        assert name in set(imports(path)), f"{path} no longer imports {name}: take it off the list"
+        functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+        inside = sum(list(imports_of(f)).count(name) for f in functions)
+        assert inside == list(imports(path)).count(name), f"{path} imports {name} at its top"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import tinygrad_llm.optim",
+        "from tinygrad_llm import optim",
+        "from tinygrad_llm.optim import SGD",
+        "def f():\n    from tinygrad_llm.optim.sgd import SGD",
+        "importlib.import_module('tinygrad_llm.optim').SGD",
+        "SGD = import_module('tinygrad_llm.optim').SGD",
+    ],
+)
+def test_an_arrow_is_seen_however_it_is_written(line):
+    assert any(name.startswith("tinygrad_llm.optim") for name in imports_of(ast.parse(line)))
 
 
 def test_kernels_stand_alone():

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from tinygrad_llm.errors import CheckpointError, TokenizerError
-from tinygrad_llm.finetuning.base import SMALL, open_base, pretrain, set_dropout
+from tinygrad_llm.finetuning.base import SMALL, open_base, pretrain
 from tinygrad_llm.nn import GPT, Dropout, GPTConfig
 from tinygrad_llm.pretrained import save_model
 
@@ -54,8 +54,8 @@ def test_a_tokenizer_of_another_model_is_refused(tokenizer, tmp_path):
 
 
 def test_dropout_can_be_taken_out(gpt):
-    set_dropout(gpt, 0.3)
-    set_dropout(gpt, 0.0)
+    gpt.set_dropout(0.3)
+    gpt.set_dropout(0.0)
     gpt.train()
     assert gpt([[1, 2, 3]]).tolist() == gpt([[1, 2, 3]]).tolist()
 

@@ -9,7 +9,6 @@ from tinygrad_llm.autograd import Tensor, no_grad
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import CHAT
 from tinygrad_llm.errors import ConfigError, DataError
-from tinygrad_llm.finetuning.base import set_dropout
 from tinygrad_llm.finetuning.constructed import polite_preferences
 from tinygrad_llm.finetuning.instruction import encode_instructions, fit_instructions
 from tinygrad_llm.finetuning.loop import FitSettings
@@ -68,7 +67,7 @@ def test_the_policy_starts_as_the_reference(gpt, tokenizer):
 
 
 def test_dropout_is_off_while_the_policy_is_compared_with_the_reference(gpt, tokenizer):
-    set_dropout(gpt, 0.5)
+    gpt.set_dropout(0.5)
     train, _ = polite_preferences()
     data = with_reference(encode_preferences(train[:8], CHAT, tokenizer, 64), gpt)
     history = fit_preferences(gpt, data, data, FitSettings(epochs=1, batch_size=8))

@@ -7,7 +7,7 @@ fewer labelled examples than one that starts from random weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.data.sliding_window import encode_documents, split_ids
 from tinygrad_llm.errors import CheckpointError
 from tinygrad_llm.finetuning.loop import raise_if_signalled
-from tinygrad_llm.nn import GPT, Dropout
+from tinygrad_llm.nn import GPT
 from tinygrad_llm.pretrained import SIZES
 from tinygrad_llm.tokenizers import BPETokenizer, Tokenizer
 from tinygrad_llm.tokenizers.special import END_OF_TEXT
@@ -78,16 +78,8 @@ def open_base(folder_or_name: str, dropout: float = 0.1, device: str = "cpu") ->
             f"{folder_or_name}: the tokenizer has {tokenizer.vocab_size} tokens, the model only "
             f"{model.config.vocab_size}. They do not belong together."
         )
-    set_dropout(model, dropout)
+    model.set_dropout(dropout)
     return BaseModel(model, tokenizer, str(folder_or_name))
-
-
-def set_dropout(model: GPT, p: float) -> None:
-    """Change the model's dropout everywhere."""
-    model.config = replace(model.config, dropout=p)
-    for module in model.modules():
-        if isinstance(module, Dropout):
-            module.p = p
 
 
 def pretrain(

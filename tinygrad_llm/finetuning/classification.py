@@ -27,7 +27,7 @@ from tinygrad_llm.errors import ConfigError, DataError
 from tinygrad_llm.finetuning.collate import IGNORE, last_real, pad, truncate
 from tinygrad_llm.finetuning.loop import FitSettings, History, Report, fit
 from tinygrad_llm.finetuning.metrics import score
-from tinygrad_llm.generation.evaluating import check_scores, first_cause
+from tinygrad_llm.generation.finite_scores import check_scores, first_cause
 from tinygrad_llm.nn import GPT, Dropout, Linear, Module
 from tinygrad_llm.nn.lora import apply_lora, freeze
 from tinygrad_llm.tokenizers import Tokenizer
@@ -193,16 +193,13 @@ def class_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
 
 def logits_of(classifier: TextClassifier, rows: Sequence[Sequence[int]]) -> np.ndarray:
     """Logits (N, K) of any number of texts, in batches of like length, in evaluation mode."""
-    was_training = classifier.training
-    classifier.eval()
     order = np.argsort([len(row) for row in rows], kind="stable")
     out = np.empty((len(rows), classifier.n_classes), np.float32)
-    with no_grad():
+    with classifier.evaluating(), no_grad():
         for i in range(0, len(rows), _EVAL_BATCH):
             batch = order[i : i + _EVAL_BATCH]
             ids, lengths = pad([rows[j] for j in batch], 0)  # (B, T)
             out[batch] = to_numpy(classifier(ids, lengths).data)
-    classifier.train(was_training)
     return out
 
 
@@ -266,8 +263,7 @@ def language_loss(gpt: GPT, hidden: Tensor, ids: np.ndarray, lengths: np.ndarray
     targets = np.full_like(ids, IGNORE)  # (B, T)
     targets[:, :-1] = ids[:, 1:]
     targets[np.arange(ids.shape[1]) >= last_real(lengths)[:, None]] = IGNORE
-    weight = gpt.token_embedding.weight if gpt.head is None else gpt.head.weight
-    return F.linear_cross_entropy(hidden, weight, targets, ignore_index=IGNORE)
+    return gpt.loss_of_hidden(hidden, targets, IGNORE)
 
 
 def evaluate_classifier(classifier: TextClassifier, data: LabelledTexts) -> dict[str, float]:

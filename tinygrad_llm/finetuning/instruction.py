@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor, no_grad
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import Template, Turn
@@ -115,14 +114,13 @@ def shift(ids: list[int], is_answer: list[bool]) -> tuple[list[int], list[int]]:
 
 def masked_loss(model: GPT, inputs: np.ndarray, targets: np.ndarray) -> Tensor:
     """Mean loss over the answer tokens of a right-padded batch: (B, T), (B, T) -> scalar."""
-    return model.loss(inputs, targets, ignore_index=IGNORE)
+    return model.loss(inputs, targets, IGNORE)
 
 
 def packed_loss(model: GPT, batch: Packed) -> Tensor:
     """The same of a packed batch: examples in one row do not see each other."""
     hidden = model.hidden(batch.ids, positions=batch.positions, mask=batch.mask)  # (B, T, C)
-    weight = model.token_embedding.weight if model.head is None else model.head.weight
-    return F.linear_cross_entropy(hidden, weight, batch.targets, ignore_index=IGNORE)
+    return model.loss_of_hidden(hidden, batch.targets, IGNORE)
 
 
 def collate(data: InstructionSet, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -134,16 +132,13 @@ def collate(data: InstructionSet, numbers: Sequence[int]) -> tuple[np.ndarray, n
 
 def evaluate_instructions(model: GPT, data: InstructionSet) -> dict[str, float]:
     """Loss per answer token, every token of the set counting the same, and its perplexity."""
-    was_training = model.training
-    model.eval()
     nats, tokens = 0.0, 0
-    with no_grad():
+    with model.evaluating(), no_grad():
         for numbers in buckets(data.lengths, _EVAL_BATCH):
             inputs, targets = collate(data, numbers.tolist())
             n = int((targets != IGNORE).sum())
             nats += float(masked_loss(model, inputs, targets).item()) * n
             tokens += n
-    model.train(was_training)
     return {"loss": nats / tokens, "perplexity": math.exp(min(nats / tokens, 700.0))}
 
 

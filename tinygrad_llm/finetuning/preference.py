@@ -189,14 +189,11 @@ def fit_preferences(
 
 def _log_probabilities(model: GPT, data: PreferenceSet) -> np.ndarray:
     """log p(answer | prompt) of every row (2 N,), in evaluation mode."""
-    was_training = model.training
-    model.eval()
     out = np.empty(len(data.inputs), np.float32)
-    with no_grad():
+    with model.evaluating(), no_grad():
         for numbers in buckets(data.lengths, _EVAL_BATCH):
             rows = _rows_of(numbers)
             out[rows] = to_numpy(answer_log_probabilities(model, *_collate(data, rows)).data)
-    model.train(was_training)
     return out
 
 

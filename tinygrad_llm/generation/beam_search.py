@@ -25,7 +25,7 @@ import numpy as np
 from tinygrad_llm.autograd import no_grad
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.errors import GenerationError
-from tinygrad_llm.generation.evaluating import check_scores, evaluating, first_cause
+from tinygrad_llm.generation.finite_scores import check_scores, first_cause
 from tinygrad_llm.generation.prompts import as_prompts
 from tinygrad_llm.generation.sampling import largest, log_softmax
 from tinygrad_llm.nn import GPT
@@ -85,7 +85,7 @@ def beam_search(
             f"beam_search: {len(prompt)} tokens and {max_new_tokens} new ones exceed the model's "
             f"context_length={limit}. Shorten the prompt or lower max_new_tokens."
         )
-    with evaluating(model.modules()), no_grad():
+    with model.evaluating(), no_grad():
         return _search(
             model, prompt, max_new_tokens, n_beams, length_penalty, {int(i) for i in stop_ids}
         )

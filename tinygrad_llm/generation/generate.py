@@ -22,7 +22,7 @@ from tinygrad_llm.autograd import no_grad
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.backend.random import Generator, default_generator
 from tinygrad_llm.errors import GenerationError
-from tinygrad_llm.generation.evaluating import evaluating, first_cause
+from tinygrad_llm.generation.finite_scores import first_cause
 from tinygrad_llm.generation.prompts import Prompts, as_prompts
 from tinygrad_llm.generation.sampling import Sampling, choose, log_softmax
 from tinygrad_llm.nn import GPT, KVCache, left_pad
@@ -175,7 +175,7 @@ class _Reader:
         self, model: GPT, texts: list[list[int]], max_new_tokens: int, use_cache: bool, slide: int
     ) -> None:
         self.model, self.texts, self.slide = model, texts, slide
-        self._modules = list(model.modules())
+        self._evaluating = model.evaluating()
         self._context = model.config.context_length
         longest = max(len(text) for text in texts) + max_new_tokens - 1
         self._room = min(self._context, max(longest, 1))
@@ -185,7 +185,7 @@ class _Reader:
 
     def next_logits(self, rows: np.ndarray) -> np.ndarray:
         """Scores (n, V) of the token after the given rows' texts."""
-        with evaluating(self._modules), no_grad():
+        with self._evaluating, no_grad():
             if self._keep(rows):
                 newest = np.array([[self.texts[r][-1]] for r in rows])  # (n, 1)
                 hidden = self.model.hidden(newest, cache=self._cache)  # (n, 1, C)

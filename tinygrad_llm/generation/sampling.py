@@ -19,7 +19,7 @@ import numpy as np
 
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.errors import GenerationError
-from tinygrad_llm.generation.evaluating import Cause, check_scores
+from tinygrad_llm.generation.finite_scores import Cause, check_scores
 
 _FIRST_CANDIDATES = 64
 

@@ -16,7 +16,7 @@ import numpy as np
 from tinygrad_llm.autograd import no_grad
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.errors import DataError
-from tinygrad_llm.generation.evaluating import Cause, check_scores, evaluating, first_cause
+from tinygrad_llm.generation.finite_scores import Cause, check_scores, first_cause
 from tinygrad_llm.generation.prompts import as_prompts
 from tinygrad_llm.generation.sampling import largest, log_softmax
 from tinygrad_llm.nn import GPT
@@ -76,7 +76,7 @@ def token_logprobs(model: GPT, ids: Any, stride: int | None = None) -> np.ndarra
         )
     out = np.empty(len(text) - 1)
     scored = 0  # of the targets text[1:]
-    with evaluating(model.modules()), no_grad():
+    with model.evaluating(), no_grad():
         while scored < len(out):
             end = min(scored + (context if scored == 0 else stride), len(out))
             start = max(0, end - context)
@@ -132,7 +132,7 @@ def top_candidates(logits: np.ndarray, tokenizer: Tokenizer, k: int = 10) -> lis
 def next_tokens(model: GPT, tokenizer: Tokenizer, prompt: str, k: int = 10) -> list[Candidate]:
     """The k most probable tokens after a prompt; of a long one only the end counts."""
     ids = tokenizer.encode(prompt, allowed_special="all")[-model.config.context_length :]
-    with evaluating(model.modules()), no_grad():
+    with model.evaluating(), no_grad():
         hidden = model.hidden([ids])  # (1, T, C)
         logits = to_numpy(model.logits(hidden[:, -1]).data)[0]  # (V,)
         check_scores("next_tokens", logits, lambda: first_cause(model, ids))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tinygrad_llm import functional as F
@@ -10,11 +12,11 @@ from tinygrad_llm.autograd import Tensor, no_grad
 from tinygrad_llm.autograd.checkpoint import checkpoint
 from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.backend import Array, array_module, module_for
+from tinygrad_llm.backend.dtypes import DTypeLike
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.errors import ConfigError, ShapeError
 from tinygrad_llm.nn import init
 from tinygrad_llm.nn._ids import as_ids, check_positions
-from tinygrad_llm.nn._pretrained_hook import call_pretrained
 from tinygrad_llm.nn.block import TransformerBlock
 from tinygrad_llm.nn.config import GPTConfig
 from tinygrad_llm.nn.containers import ModuleList
@@ -108,12 +110,19 @@ class GPT(Module):
             raise ShapeError(
                 f"GPT.loss: targets must have the shape of ids, {ids.shape}, got {targets.shape}."
             )
-        hidden = self.hidden(ids)  # (B, T, C)
+        return self.loss_of_hidden(self.hidden(ids), targets, ignore_index)
+
+    def loss_of_hidden(self, hidden: Tensor, targets: Array, ignore_index: int = -100) -> Tensor:
+        """The same from the residual stream (B, T, C) that `hidden` returned.
+
+        A plain output layer is one op with the loss, which never holds all logits. Any other head
+        (a LoRALinear, one's own, one with hooks) is called, and has all its logits.
+        """
         if self.head is None:
             weight, bias = self.token_embedding.weight, None
-        elif type(self.head) is Linear:
+        elif type(self.head) is Linear and not self.head.has_hooks:
             weight, bias = self.head.weight, self.head.bias
-        else:  # a head of one's own, such as LoRALinear
+        else:
             return F.cross_entropy(self.logits(hidden), targets, ignore_index)
         return F.linear_cross_entropy(hidden, weight, targets, bias, ignore_index)
 
@@ -185,6 +194,17 @@ class GPT(Module):
             )
         return xp.arange(n_new) if cache is None else cache.positions(n_new)
 
+    def set_dropout(self, p: float) -> None:
+        """Change the probability of dropout everywhere, as for fine-tuning on a small set.
+
+        Raises:
+            ConfigError: p is not a number of [0, 1).
+        """
+        self.config = replace(self.config, dropout=p)
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.p = self.config.dropout
+
     # ---- generation, saving, loading ---------------------------------------------------------
 
     def new_cache(self, batch: int, max_length: int | None = None, padding: Any = None) -> KVCache:
@@ -209,18 +229,42 @@ class GPT(Module):
 
     @classmethod
     def from_pretrained(
-        cls, folder_or_name: str | os.PathLike[str], device: str = "cpu", **options: Any
+        cls,
+        folder_or_name: str | os.PathLike[str],
+        device: str = "cpu",
+        dtype: DTypeLike | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
     ) -> GPT:
         """Read a model: a folder of `save_pretrained`, of transformers, or a name like "gpt2".
+
+        Args:
+            folder_or_name: see `pretrained.from_pretrained`, which this is.
+            device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+            dtype: of the parameters; by default that of the file, but float32 for half precision.
+            cache_dir: where downloads are kept, by default the user's cache.
 
         Raises:
             CheckpointError: there is no such model, or its files are damaged.
         """
-        return call_pretrained("load", folder_or_name, device=device, **options)
+        from tinygrad_llm import pretrained  # builds on this package
 
-    def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
-        """Write config.json and model.safetensors so that transformers can open the folder."""
-        call_pretrained("save", self, folder, **options)
+        return pretrained.from_pretrained(folder_or_name, device, dtype, cache_dir)
+
+    def save_pretrained(
+        self, folder: str | os.PathLike[str], extra_config: Mapping[str, object] | None = None
+    ) -> None:
+        """Write config.json and model.safetensors so that transformers can open the folder.
+
+        Args:
+            folder: made if need be.
+            extra_config: entries to add to ``config.json``, such as ``{"eos_token_id": 7}``.
+
+        Raises:
+            CheckpointError: a file cannot be written, or the model is no plain GPT.
+        """
+        from tinygrad_llm import pretrained
+
+        pretrained.save_model(self, folder, extra_config)
 
 
 def _as_mask(mask: Any, device: str) -> Array:

@@ -33,6 +33,11 @@ class Hooks:
             self._watch_gradient(out, hook)
         return out
 
+    @property
+    def has_hooks(self) -> bool:
+        """Whether calling the module does more than its ``forward``."""
+        return bool(self._forward_pre_hooks or self._forward_hooks or self._backward_hooks)
+
     def _watch_gradient(self, out: Any, hook: ForwardHook) -> None:
         for tensor in out if isinstance(out, tuple) else (out,):
             if isinstance(tensor, Tensor) and tensor.requires_grad:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.errors import ConfigError, missing_name
+from tinygrad_llm.nn.evaluating import Evaluating
 from tinygrad_llm.nn.hooks import Hooks
 from tinygrad_llm.nn.left_out import METHODS_LEFT_OUT
 from tinygrad_llm.nn.moving import Moving
@@ -207,6 +208,10 @@ class Module(Hooks, Moving):
     def eval(self: M) -> M:
         """Switch to evaluation mode (dropout passes everything); returns the module."""
         return self.train(False)
+
+    def evaluating(self) -> Evaluating:
+        """``with model.evaluating():`` is evaluation mode inside, and each module's own after."""
+        return Evaluating(self)
 
     def apply(self: M, function: Callable[[Module], Any]) -> M:
         """Call ``function`` on every module of the tree; returns the module."""

@@ -1,12 +1,11 @@
 """Clipping where PyTorch has it: ``tg.nn.utils.clip_grad_norm_(model.parameters(), 1.0)``.
 
 The function itself is one of `tinygrad_llm.optim`. That package builds on this one, so it is
-looked up when it is called.
+imported when it is called.
 """
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from tinygrad_llm.errors import ConfigError, missing_name
@@ -38,8 +37,9 @@ def clip_grad_norm_(
     """
     if norm_type != 2:
         raise ConfigError(f"clip_grad_norm_: norm_type must be 2, got {norm_type!r}.")
-    clip = importlib.import_module("tinygrad_llm.optim").clip_grad_norm
-    return clip(parameters, max_norm, error_if_nonfinite)
+    from tinygrad_llm import optim
+
+    return optim.clip_grad_norm(parameters, max_norm, error_if_nonfinite)
 
 
 def __getattr__(name: str) -> Any:

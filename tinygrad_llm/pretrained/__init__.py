@@ -12,7 +12,6 @@ from pathlib import Path
 
 from tinygrad_llm.backend.dtypes import DTypeLike
 from tinygrad_llm.nn import GPT
-from tinygrad_llm.nn._pretrained_hook import set_pretrained_hooks
 from tinygrad_llm.pretrained.config_file import read_config, write_config
 from tinygrad_llm.pretrained.download import SIZES, gpt2_config, model_folder
 from tinygrad_llm.pretrained.folder import gpt2_tensors, load_model, save_model
@@ -61,6 +60,3 @@ def from_pretrained(
     path = Path(folder_or_name)
     is_name = isinstance(folder_or_name, str) and not path.is_dir() and len(path.parts) == 1
     return load_model(model_folder(path.name, cache_dir) if is_name else path, device, dtype)
-
-
-set_pretrained_hooks(from_pretrained, save_model)

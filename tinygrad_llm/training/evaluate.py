@@ -97,11 +97,8 @@ class Evaluator:
 
     def __call__(self, model: GPT) -> Evaluation:
         """Loss, perplexity and bits per byte; the model is in evaluation mode meanwhile."""
-        was_training = model.training
-        model.eval()
-        with no_grad():
+        with model.evaluating(), no_grad():
             figures = self.measure(model)
-        model.train(was_training)
         nats, tokens, n_bytes = (sum(column) for column in zip(*figures, strict=True))
         bits = nats / math.log(2) / n_bytes if n_bytes else math.nan
         return Evaluation(nats / tokens, int(tokens), bits)

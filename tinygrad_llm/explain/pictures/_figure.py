@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_llm.errors import MissingDependencyError
@@ -25,18 +24,6 @@ def new_figure(width: float, height: float) -> Any:
             "pip install 'tinygrad_llm[plot]'"
         ) from error
     return Figure(figsize=(width, height), layout="constrained")
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Dropout off inside; afterwards as before, module by module."""
-    before = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
 
 
 def printable(labels: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from tinygrad_llm.autograd.registry import REGISTRY
 from tinygrad_llm.autograd.trace import trace
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.errors import ConfigError, ShapeError
-from tinygrad_llm.explain.pictures._figure import MOST_LABELS, evaluating, new_figure, printable
+from tinygrad_llm.explain.pictures._figure import MOST_LABELS, new_figure, printable
 from tinygrad_llm.explain.small_ops import small_ops
 
 _ATTENTION = ("attention_qkv", "scaled_dot_product_attention")
@@ -32,7 +32,7 @@ def attention_weights(model: Any, ids: Any) -> list[np.ndarray]:
         for each layer an array (B, H, T, T); row i holds where position i looks.
     """
     keep = [op.name for op in REGISTRY.values() if op.composed and op.name not in _ATTENTION]
-    with evaluating(model), no_grad(), small_ops(keep), trace(values=True) as t:
+    with model.evaluating(), no_grad(), small_ops(keep), trace(values=True) as t:
         model.hidden(ids)
     return [op.values.outputs[0] for op in t.ops if op.name == "softmax" and op.values]
 

@@ -14,7 +14,7 @@ from tinygrad_llm.autograd import no_grad
 from tinygrad_llm.autograd.versions import note_write
 from tinygrad_llm.backend import array_module
 from tinygrad_llm.errors import ConfigError
-from tinygrad_llm.explain.pictures._figure import evaluating, new_figure
+from tinygrad_llm.explain.pictures._figure import new_figure
 
 
 @dataclass
@@ -59,7 +59,7 @@ def measure_landscape(
     steps = np.linspace(-radius, radius, size)
     losses = np.empty((size, size))
     try:
-        with evaluating(model), no_grad():
+        with model.evaluating(), no_grad():
             for i, a in enumerate(steps):
                 for j, b in enumerate(steps):
                     for p, x, d, e in zip(parameters, home, first, second, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tinygrad_llm.data.loader import BatchLoader
 from tinygrad_llm.data.sliding_window import TokenDataset
 from tinygrad_llm.distributed.communicator import Communicator
 from tinygrad_llm.errors import ConfigError
-from tinygrad_llm.nn import GPT, Dropout, GPTConfig
+from tinygrad_llm.nn import GPT, GPTConfig
 from tinygrad_llm.optim import (
     AdamW,
     ConstantSchedule,
@@ -70,10 +70,7 @@ def make_model(config: TrainConfig, vocab_size: int, saved: Path | None = None) 
 
 def _load(start: str | Path, config: TrainConfig) -> GPT:
     model = GPT.from_pretrained(start, device=config.device)
-    model.config = replace(model.config, dropout=config.dropout)
-    for module in model.modules():
-        if isinstance(module, Dropout):
-            module.p = config.dropout
+    model.set_dropout(config.dropout)
     return model
 
 

@@ -1,9 +1,8 @@
-"""Evaluation mode for a while, and what to say when a model's scores are no numbers."""
+"""What to say when a model's scores are no numbers: that they are not, and where it began."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -11,22 +10,9 @@ from tinygrad_llm.autograd import no_grad
 from tinygrad_llm.autograd.anomaly import detect_anomaly
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.errors import NumericsError
-from tinygrad_llm.nn import GPT, Module
+from tinygrad_llm.nn import GPT
 
 Cause = Callable[[], str]
-
-
-@contextmanager
-def evaluating(modules: Iterable[Module]) -> Iterator[None]:
-    """Inside, the modules are in evaluation mode; afterwards each is as it was."""
-    training = [module for module in modules if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def check_scores(owner: str, logits: np.ndarray, cause: Cause | None = None) -> None:
@@ -70,7 +56,7 @@ def first_cause(model: GPT, ids: Iterable[int]) -> str:
             )
     window = list(ids)[-model.config.context_length :]
     try:
-        with evaluating(model.modules()), no_grad(), detect_anomaly():
+        with model.evaluating(), no_grad(), detect_anomaly():
             model([window])
     except NumericsError as error:
         return f"All weights are finite. It began here: {error}"
