@@ -1,4 +1,4 @@
-"""Every loss goes through the head that the model has: tied, plain, biased, LoRA, one of its own."""
+"""Every loss goes through the head that the model has: tied, plain, biased, LoRA, or its own."""
 
 import numpy as np
 import pytest

@@ -143,6 +143,18 @@ def test_plain_lists_and_overwritten_parameters_are_refused():
         layer.get_submodule("nope")
 
 
+def test_a_module_is_put_in_the_place_of_another():
+    net, new = Net(), nn.Linear(4, 4)
+    net.set_submodule("stack.0", new)
+    assert net.stack[0] is new
+    with Scopes() as scopes:
+        net(tg.tensor([[1.0, 2.0, 3.0]]))
+    assert [name for path, name in scopes.seen if path == "stack.0"] == ["linear"]
+    for path in ("stack.7", ""):
+        with pytest.raises(ConfigError, match="Net: "):
+            net.set_submodule(path, new)
+
+
 def test_sequential_and_module_list():
     layers = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     assert layers(tg.tensor([[1.0, 1.0]])).shape == (1, 1)

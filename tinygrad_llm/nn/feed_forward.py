@@ -10,7 +10,7 @@ from tinygrad_llm.autograd.modes import watched_as_written
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.nn._checks import check_size
 from tinygrad_llm.nn.dropout import Dropout
-from tinygrad_llm.nn.linear import Linear
+from tinygrad_llm.nn.linear import Linear, is_plain
 from tinygrad_llm.nn.module import Module
 
 
@@ -62,10 +62,5 @@ class FeedForward(Module):
         if not isinstance(x, Tensor) or x.device == "cpu" or x.dtype.itemsize != 2:
             return False
         return all(
-            type(layer) is Linear and layer.bias is not None and not _has_hooks(layer)
-            for layer in (self.expand, self.project)
+            is_plain(layer) and layer.bias is not None for layer in (self.expand, self.project)
         )
-
-
-def _has_hooks(module: Module) -> bool:
-    return bool(module._forward_pre_hooks or module._forward_hooks or module._backward_hooks)

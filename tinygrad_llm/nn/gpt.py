@@ -24,7 +24,7 @@ from tinygrad_llm.nn.dropout import Dropout
 from tinygrad_llm.nn.embedding import Embedding
 from tinygrad_llm.nn.kv_cache import KVCache
 from tinygrad_llm.nn.layer_norm import LayerNorm
-from tinygrad_llm.nn.linear import Linear
+from tinygrad_llm.nn.linear import Linear, is_plain
 from tinygrad_llm.nn.module import Module
 
 
@@ -120,7 +120,7 @@ class GPT(Module):
         """
         if self.head is None:
             weight, bias = self.token_embedding.weight, None
-        elif type(self.head) is Linear and not self.head.has_hooks:
+        elif is_plain(self.head):
             weight, bias = self.head.weight, self.head.bias
         else:
             return F.cross_entropy(self.logits(hidden), targets, ignore_index)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
@@ -52,3 +52,11 @@ class Linear(Module):
     def forward(self, x: Any) -> Tensor:
         """x (..., in) -> (..., out)."""
         return F.linear(x, self.weight, self.bias)
+
+
+def is_plain(layer: Module) -> TypeGuard[Linear]:
+    """Whether a call of the layer is y = x W^T + b and nothing else: no subclass, no hooks.
+
+    An op that takes W and b may then stand in for the call.
+    """
+    return type(layer) is Linear and not layer.has_hooks

@@ -134,7 +134,7 @@ def apply_lora(
     """
     if any(True for _ in lora_layers(model)):
         raise ConfigError("apply_lora: the model has LoRA layers already; call remove_lora first.")
-    linears = [path for path, m in model.named_modules() if type(m) is Linear]
+    linears = {path: m for path, m in model.named_modules() if type(m) is Linear}
     chosen = [path for path in linears if any(_ends_with(path, t) for t in targets)]
     for target in targets:
         if not any(_ends_with(path, target) for path in linears):
@@ -145,8 +145,8 @@ def apply_lora(
             )
     model.requires_grad_(False)
     for path in chosen:
-        linear = model.get_submodule(path)
-        _replace(model, path, LoRALinear(linear, rank, alpha, dropout, generator))  # type: ignore[arg-type]
+        changed = LoRALinear(linears[path], rank, alpha, dropout, generator)
+        model.set_submodule(path, changed)
     return chosen
 
 
@@ -176,7 +176,7 @@ def remove_lora(model: Module, keep_change: bool = True) -> None:
     """
     for path, layer in list(lora_layers(model)):
         layer.merge() if keep_change else layer.unmerge()
-        _replace(model, path, layer.to_linear())
+        model.set_submodule(path, layer.to_linear())
 
 
 def adapter_state_dict(model: Module) -> dict[str, Tensor]:
@@ -235,14 +235,6 @@ def _adapter_parameters(model: Module) -> dict[str, Parameter]:
     if not found:
         raise ConfigError("LoRA: the model has no LoRA layers; call apply_lora(model) first.")
     return found
-
-
-def _replace(model: Module, path: str, module: Module) -> None:
-    owner, _, name = path.rpartition(".")
-    parent = model.get_submodule(owner)
-    label = getattr(parent, name)._label
-    setattr(parent, name, module)
-    module._set_label(label)
 
 
 def _ends_with(path: str, target: str) -> bool:

@@ -185,6 +185,19 @@ class Module(Hooks, Moving):
             raise ConfigError(f"{type(self).__name__}: there is no submodule {path!r}.")
         return found
 
+    def set_submodule(self, path: str, module: Module) -> None:
+        """Put another module in the place of the one at ``path``.
+
+        Raises:
+            ConfigError: there is none, or ``path`` is this module itself.
+        """
+        replaced = self.get_submodule(path)
+        if replaced is self:
+            raise ConfigError(f"{type(self).__name__}: a module cannot replace itself ({path!r}).")
+        owner, _, name = path.rpartition(".")
+        setattr(self.get_submodule(owner), name, module)
+        module._set_label(replaced._label)
+
     # ---- calling -----------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
