@@ -151,7 +151,7 @@ def row_sum(xp: ArrayModule, x: Array) -> Array:
     return np.matmul(x, _filled(x.shape[-1], x.dtype, 1.0))[..., None]
 
 
-def elementwise(ufunc: Callable[..., Array], a: Any, b: Any) -> Array:
+def parallel_ufunc(ufunc: Callable[..., Array], a: Any, b: Any) -> Array:
     """``ufunc(a, b)``; large NumPy arrays of one shape and type by all lanes, in pooled memory."""
     if type(a) is not np.ndarray or a.size < threads.WORTH_SHARING or type(b) is not np.ndarray:
         return ufunc(a, b)

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tinygrad_llm.autograd import Function, register, sample
+from tinygrad_llm.autograd import Function, prove, register, sample
 from tinygrad_llm.autograd.axes import normalize_axis
+from tinygrad_llm.autograd.registry import Sample
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import accumulate_dtype, is_integer
 
 
-def _rows(rng: np.random.Generator) -> list[Any]:
-    x = rng.normal(size=(2, 3, 4))
-    return [sample(x, axis=-1), sample(x, axis=0, label="first axis")]
-
-
-@register(
-    "cumsum",
-    family="reduction",
-    samples=_rows,
-    wrong={"from the front": lambda ctx, dy: dy.cumsum(axis=ctx.axis)},
-)
+@register("cumsum", family="reduction")
 class CumSum(Function):
     """y_i = x_1 + ... + x_i along an axis
 
@@ -52,3 +41,15 @@ def _running_sum(x: Array, axis: int) -> Array:
     if is_integer(x.dtype):
         return x.cumsum(axis=axis, dtype=np.int64)
     return x.cumsum(axis=axis, dtype=accumulate_dtype(x.dtype)).astype(x.dtype, copy=False)
+
+
+def _rows(rng: np.random.Generator) -> list[Sample]:
+    x = rng.normal(size=(2, 3, 4))
+    return [sample(x, axis=-1), sample(x, axis=0, label="first axis")]
+
+
+prove(
+    "cumsum",
+    samples=_rows,
+    wrong={"summed from the front": lambda ctx, dy: dy.cumsum(axis=ctx.axis)},
+)

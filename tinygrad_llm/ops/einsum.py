@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd import Function, register, sample, true_gradient
+from tinygrad_llm.autograd import Function, prove, register, sample, true_gradient
+from tinygrad_llm.autograd.registry import Sample
 from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.promotion import of_one_dtype
@@ -16,25 +17,7 @@ from tinygrad_llm.errors import ShapeError
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # stand in for the axes of an ellipsis
 
 
-def _products(rng: np.random.Generator) -> list[Any]:
-    a, b = rng.normal(size=(2, 3)), rng.normal(size=(3, 4))
-    q, k = rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 2, 4))
-    return [
-        sample(a, b, equation="ij,jk->ik"),
-        sample(q, k, equation="btd,bsd->bts", label="scores"),
-        sample(a, equation="ij->j", label="a sum"),
-        sample(a, rng.normal(size=(3, 5)), equation="ij,jk->i", label="an axis summed away"),
-        sample(q, b[:2, :].T, equation="...d,dk->...k", label="ellipsis"),
-        sample(a, b, rng.normal(size=(4,)), equation="ij,jk,k->", label="three operands"),
-    ]
-
-
-def _halved(ctx: Any, dy: Array) -> Any:
-    """Mistake: the gradients are half as large."""
-    return tuple(None if g is None else g / 2 for g in true_gradient(ctx, dy))
-
-
-@register("einsum", family="linear algebra", samples=_products, wrong={"halved": _halved})
+@register("einsum", family="linear algebra")
 class Einsum(Function):
     """y[out] = sum of a[in_1] b[in_2] ... over the letters that out does not have
 
@@ -60,7 +43,7 @@ class Einsum(Function):
         ctx.save(*(x if wanted > need else None for x, need in zip(xs, ctx.needs, strict=True)))
         return _einsum(ctx.xp, _written(ctx.inputs, ctx.output), of_one_dtype(xs))
 
-    def backward(ctx, dy: Array) -> Any:
+    def backward(ctx, dy: Array) -> tuple[Array | None, ...]:
         return tuple(
             ctx.factor_gradient(i, dy) if need else None for i, need in enumerate(ctx.needs)
         )
@@ -85,7 +68,7 @@ def _einsum(xp: ArrayModule, terms: str, xs: Sequence[Array]) -> Array:
     return xp.einsum(terms, *xs, optimize=len(xs) > 2).astype(dtype, copy=False)
 
 
-def parse(equation: str, xs: Any) -> tuple[list[str], str]:
+def parse(equation: str, xs: Sequence[Array]) -> tuple[list[str], str]:
     """The letters of each operand and of the result, an ellipsis written out.
 
     Raises:
@@ -118,7 +101,7 @@ def parse(equation: str, xs: Any) -> tuple[list[str], str]:
     return inputs, output
 
 
-def _lengths(equation: str, inputs: list[str], xs: Any) -> dict[str, int]:
+def _lengths(equation: str, inputs: list[str], xs: Sequence[Array]) -> dict[str, int]:
     """Letter -> length of its axes."""
     lengths: dict[str, int] = {}
     for letters, x in zip(inputs, xs, strict=True):
@@ -133,3 +116,38 @@ def _lengths(equation: str, inputs: list[str], xs: Any) -> dict[str, int]:
 
 def _written(inputs: list[str], output: str) -> str:
     return f"{','.join(inputs)}->{output}"
+
+
+def _products(rng: np.random.Generator) -> list[Sample]:
+    a, b = rng.normal(size=(2, 3)), rng.normal(size=(3, 4))
+    q, k = rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 2, 4))
+    return [
+        sample(a, b, equation="ij,jk->ik"),
+        sample(q, k, equation="btd,bsd->bts", label="scores"),
+        sample(a, equation="ij->j", label="a sum"),
+        sample(a, rng.normal(size=(3, 5)), equation="ij,jk->i", label="an axis summed away"),
+        sample(q, b[:2, :].T, equation="...d,dk->...k", label="ellipsis"),
+        sample(a, b, rng.normal(size=(4,)), equation="ij,jk,k->", label="three operands"),
+    ]
+
+
+def _others_forgotten(ctx: Einsum, dy: Array) -> tuple[Array | None, ...]:
+    """Mistake: the rule of a sum, as if nothing were multiplied: ones for the other factors."""
+    ctx.save(*(None if x is None else ctx.xp.ones_like(x) for x in ctx.saved))
+    return true_gradient(ctx, dy)
+
+
+def _shared_out(ctx: Einsum, dy: Array) -> tuple[Array | None, ...]:
+    """Mistake: along an axis that was summed away, each element gets only its share of dy."""
+    grads = []
+    for letters, grad in zip(ctx.inputs, true_gradient(ctx, dy), strict=True):
+        away = [c for c in letters if c not in ctx.output and "".join(ctx.inputs).count(c) == 1]
+        grads.append(grad / math.prod(ctx.lengths[c] for c in away))
+    return tuple(grads)
+
+
+prove(
+    "einsum",
+    samples=_products,
+    wrong={"other factors forgotten": _others_forgotten, "mean's rule": _shared_out},
+)

@@ -5,11 +5,10 @@ Those whose values are fractions take integers too, as float32 (`as_float`).
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tinygrad_llm.autograd import Function, register, sample, true_gradient
+from tinygrad_llm.autograd import Function, register, sample
+from tinygrad_llm.autograd.registry import Sample
 from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.backend.dtypes import FLOAT32
 from tinygrad_llm.backend.promotion import as_float
@@ -22,11 +21,11 @@ def sigmoid_forward(xp: ArrayModule, x: Array) -> Array:
     return xp.exp(xp.minimum(x, 0)) / (1 + xp.exp(-xp.abs(x)))
 
 
-def _normal(rng: np.random.Generator) -> list[Any]:
+def _normal(rng: np.random.Generator) -> list[Sample]:
     return [sample(rng.normal(size=(3, 5))), sample(rng.normal(size=()), label="scalar")]
 
 
-def _positive(rng: np.random.Generator) -> list[Any]:
+def _positive(rng: np.random.Generator) -> list[Sample]:
     return [sample(rng.uniform(0.5, 3.0, (3, 5)))]
 
 
@@ -35,7 +34,7 @@ def _positive(rng: np.random.Generator) -> list[Any]:
     family="elementwise",
     samples=_normal,
     one_variable=True,
-    wrong={"x in place of e^x": lambda ctx, dy: dy * ctx.xp.log(ctx.saved[0])},
+    wrong={"x saved in place of y": lambda ctx, dy: dy * ctx.xp.log(ctx.saved[0])},
 )
 class Exp(Function):
     """y = e^x
@@ -64,7 +63,7 @@ class Exp(Function):
     family="elementwise",
     samples=_positive,
     one_variable=True,
-    wrong={"times x": lambda ctx, dy: dy * ctx.saved[0]},
+    wrong={"multiplied by x": lambda ctx, dy: dy * ctx.saved[0]},
 )
 class Log(Function):
     """y = ln x,  x > 0
@@ -152,7 +151,7 @@ class Sigmoid(Function):
     family="elementwise",
     samples=_normal,
     one_variable=True,
-    wrong={"sign": lambda ctx, dy: -true_gradient(ctx, dy)},
+    wrong={"a minus sign": lambda ctx, dy: -dy * ctx.xp.cos(ctx.saved[0])},
 )
 class Sin(Function):
     """y = sin x
@@ -178,7 +177,7 @@ class Sin(Function):
     family="elementwise",
     samples=_normal,
     one_variable=True,
-    wrong={"sign": lambda ctx, dy: -true_gradient(ctx, dy)},
+    wrong={"minus sign lost": lambda ctx, dy: dy * ctx.xp.sin(ctx.saved[0])},
 )
 class Cos(Function):
     """y = cos x

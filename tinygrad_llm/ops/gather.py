@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd import Function, Tensor, register, sample
+from tinygrad_llm.autograd import Function, Tensor, prove, register, sample
 from tinygrad_llm.autograd.arrays import array_of
 from tinygrad_llm.autograd.axes import normalize_axis
-from tinygrad_llm.autograd.registry import OPS
+from tinygrad_llm.autograd.registry import OPS, Sample
 from tinygrad_llm.backend import Array, array_module, is_array
 from tinygrad_llm.backend.compute import add_at
 from tinygrad_llm.backend.promotion import as_element
@@ -60,29 +60,7 @@ def _integers(op: str, xp: Any, index: Any, length: int) -> Array:
     return xp.asarray(index)
 
 
-def _gathered(rng: np.random.Generator) -> list[Any]:
-    x = rng.normal(size=(3, 4))
-    return [
-        sample(x, axis=1, index=np.array([[0, 1], [3, 0], [2, 3]])),
-        sample(x, axis=1, index=np.array([[1, 1, 1], [0, 2, 0]]), label="repeated, shorter"),
-        sample(
-            rng.normal(size=(2, 3, 2)),
-            axis=0,
-            index=np.array([[[1, 0], [0, 1]]]),
-            label="three axes",
-        ),
-    ]
-
-
-def _last_copy_only(ctx: Any, dy: Array) -> Array:
-    dx = ctx.xp.zeros(ctx.shape, dy.dtype)
-    dx[ctx.saved] = dy
-    return dx
-
-
-@register(
-    "gather", family="selection", samples=_gathered, wrong={"last copy only": _last_copy_only}
-)
+@register("gather", family="selection")
 class Gather(Function):
     """y[i, j] = x[i, index[i, j]]    (axis = 1)
 
@@ -104,22 +82,6 @@ class Gather(Function):
         dx = ctx.xp.zeros(ctx.shape, dy.dtype)
         add_at(ctx.xp, dx, ctx.saved, dy)
         return dx
-
-
-def _scattered(rng: np.random.Generator) -> list[Any]:
-    x, src = rng.normal(size=(3, 4)), rng.normal(size=(3, 2))
-    index = np.array([[0, 1], [3, 0], [2, 3]])
-    return [
-        sample(x, src, axis=1, index=index),
-        sample(x, -1.5, axis=1, index=index, label="constant"),
-        sample(
-            x, rng.normal(size=(1, 4)), axis=0, index=np.array([[2, 0, 1, 2]]), label="along axis 0"
-        ),
-    ]
-
-
-def _kept_and_put(ctx: Any, dy: Array) -> Any:
-    return dy, dy[ctx.saved] if ctx.needs[1] else None
 
 
 class _Scattering(Function):
@@ -147,7 +109,7 @@ class _Scattering(Function):
         return unbroadcast(dy[ctx.saved], *ctx.src_like)
 
 
-@register("scatter", family="selection", samples=_scattered, wrong={"both get all": _kept_and_put})
+@register("scatter", family="selection")
 class Scatter(_Scattering):
     """y = x, and y[i, index[i, j]] = src[i, j]    (axis = 1)
 
@@ -165,26 +127,13 @@ class Scatter(_Scattering):
         y[ctx.saved] = src
         return y
 
-    def backward(ctx, dy: Array) -> Any:
+    def backward(ctx, dy: Array) -> tuple[Array, Array | None]:
         dx = dy.copy()
         dx[ctx.saved] = 0
         return dx, ctx.source_gradient(dy) if ctx.needs[1] else None
 
 
-def _added(rng: np.random.Generator) -> list[Any]:
-    x, src = rng.normal(size=(3, 4)), rng.normal(size=(3, 2))
-    index = np.array([[0, 0], [3, 0], [2, 3]])
-    return [
-        sample(x, src, axis=1, index=index),
-        sample(x, 2.0, axis=1, index=index, label="constant"),
-    ]
-
-
-def _overwritten(ctx: Any, dy: Array) -> Any:
-    return Scatter.backward(ctx, dy)
-
-
-@register("scatter_add", family="selection", samples=_added, wrong={"scatter's rule": _overwritten})
+@register("scatter_add", family="selection")
 class ScatterAdd(_Scattering):
     """y = x, and y[i, index[i, j]] += src[i, j]    (axis = 1)
 
@@ -201,7 +150,7 @@ class ScatterAdd(_Scattering):
         add_at(ctx.xp, y, ctx.saved, src)
         return y
 
-    def backward(ctx, dy: Array) -> Any:
+    def backward(ctx, dy: Array) -> tuple[Array, Array | None]:
         return dy, ctx.source_gradient(dy) if ctx.needs[1] else None
 
 
@@ -215,3 +164,49 @@ def index_select(x: Tensor, axis: int, index: Any) -> Tensor:
 
 
 OPS["index_select"] = index_select
+
+
+def _gathered(rng: np.random.Generator) -> list[Sample]:
+    x = rng.normal(size=(3, 4))
+    deep, front = rng.normal(size=(2, 3, 2)), np.array([[[1, 0], [0, 1]]])
+    return [
+        sample(x, axis=1, index=np.array([[0, 1], [3, 0], [2, 3]])),
+        sample(x, axis=1, index=np.array([[1, 1, 1], [0, 2, 0]]), label="repeated, shorter"),
+        sample(deep, axis=0, index=front, label="three axes"),
+    ]
+
+
+def _scattered(rng: np.random.Generator) -> list[Sample]:
+    x, src, row = rng.normal(size=(3, 4)), rng.normal(size=(3, 2)), rng.normal(size=(1, 4))
+    index = np.array([[0, 1], [3, 0], [2, 3]])
+    return [
+        sample(x, src, axis=1, index=index),
+        sample(x, -1.5, axis=1, index=index, label="constant"),
+        sample(x, row, axis=0, index=np.array([[2, 0, 1, 2]]), label="along axis 0"),
+    ]
+
+
+def _added(rng: np.random.Generator) -> list[Sample]:
+    x, src = rng.normal(size=(3, 4)), rng.normal(size=(3, 2))
+    index = np.array([[0, 0], [3, 0], [2, 3]])
+    return [
+        sample(x, src, axis=1, index=index),
+        sample(x, 2.0, axis=1, index=index, label="constant"),
+    ]
+
+
+def _last_copy_only(ctx: Gather, dy: Array) -> Array:
+    """Mistake: dx[...] = dy, which keeps one of the gradients of a repeated element."""
+    dx = ctx.xp.zeros(ctx.shape, dy.dtype)
+    dx[ctx.saved] = dy
+    return dx
+
+
+def _both_get_all(ctx: Scatter, dy: Array) -> tuple[Array, Array | None]:
+    """Mistake: dx = dy, for the elements too that were overwritten."""
+    return dy, ctx.source_gradient(dy) if ctx.needs[1] else None
+
+
+prove("gather", samples=_gathered, wrong={"last copy only": _last_copy_only})
+prove("scatter", samples=_scattered, wrong={"both get all": _both_get_all})
+prove("scatter_add", samples=_added, wrong={"scatter's rule": Scatter.backward})

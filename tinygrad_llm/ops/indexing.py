@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd import Function, register, sample, true_gradient
+from tinygrad_llm.autograd import Function, prove, register, sample, true_gradient
 from tinygrad_llm.autograd.arrays import plain_index, write_at
+from tinygrad_llm.autograd.registry import Sample
 from tinygrad_llm.backend import Array, ArrayModule, is_array
 from tinygrad_llm.backend.compute import add_at
 from tinygrad_llm.errors import IndexRangeError
@@ -25,31 +26,7 @@ def _places_differ(index: Any) -> bool:
     return all(i.dtype.kind == "b" for i in _arrays(index))
 
 
-def _cube(rng: np.random.Generator) -> Array:
-    return rng.normal(size=(2, 3, 4))
-
-
-def _index_samples(rng: np.random.Generator) -> list[Any]:
-    x = _cube(rng)
-    return [
-        sample(x, index=1),
-        sample(x, index=(slice(None), slice(0, 3, 2)), label="slices"),
-        sample(x, index=(..., None, -1), label="new axis"),
-        sample(x, index=np.array([0, 1, 1, 1]), label="repeated index"),
-        sample(x, index=x > 0, label="mask"),
-        sample(x, index=(np.array([0, 1]), slice(None), np.array([3, 3])), label="two arrays"),
-    ]
-
-
-def _last_copy_only(ctx: Any, dy: Array) -> Array:
-    dx = ctx.xp.zeros(ctx.shape, dy.dtype)
-    dx[ctx.index] = dy if is_array(ctx.index) and ctx.index.size == 4 else 2 * dy
-    return dx
-
-
-@register(
-    "getitem", family="shape", samples=_index_samples, wrong={"last copy only": _last_copy_only}
-)
+@register("getitem", family="shape")
 class GetItem(Function):
     """y = x[index]: numbers, slices, None, ..., boolean masks, integer arrays, as in NumPy
 
@@ -80,34 +57,7 @@ class GetItem(Function):
         return dx
 
 
-def _write_samples(rng: np.random.Generator) -> list[Any]:
-    def x() -> Array:
-        return rng.normal(size=(3, 4))
-
-    return [
-        sample(x(), rng.normal(size=(4,)), index=1),
-        sample(x(), rng.normal(size=(2, 1)), index=(slice(0, 3, 2), [1, 3]), label="broadcast"),
-        sample(x(), rng.normal(size=()), index=np.eye(3, 4, dtype=bool), label="mask"),
-        sample(x(), rng.normal(size=(3, 4)), index=np.array([2, 0, 2]), label="repeated index"),
-        sample(x(), 0.0, index=(..., -1), label="a number"),
-    ]
-
-
-def _through_the_overwritten(ctx: Any, dy: Array) -> Any:
-    return dy, true_gradient(ctx, dy)[1]
-
-
-def _counted_twice(ctx: Any, dy: Array) -> Any:
-    dx, dvalue = true_gradient(ctx, dy)
-    return dx, dvalue if dvalue is None else dvalue * 2
-
-
-@register(
-    "setitem",
-    family="shape",
-    samples=_write_samples,
-    wrong={"through the overwritten": _through_the_overwritten, "counted twice": _counted_twice},
-)
+@register("setitem", family="shape")
 class SetItem(Function):
     """y = x, then y[index] = v: what ``x[index] = v`` records
 
@@ -132,7 +82,7 @@ class SetItem(Function):
         write_at(y, ctx.index, value)
         return y
 
-    def backward(ctx, dy: Array) -> Any:
+    def backward(ctx, dy: Array) -> tuple[Array | None, Array | None]:
         dx = dvalue = None
         if ctx.needs[1]:
             dvalue = ctx.xp.asarray(dy[ctx.index])
@@ -153,3 +103,60 @@ def _stays(xp: ArrayModule, shape: tuple[int, ...], index: Any, part: tuple[int,
     last = xp.zeros(shape, number.dtype)
     last[index] = number
     return last[index] == number
+
+
+def _read_samples(rng: np.random.Generator) -> list[Sample]:
+    x = rng.normal(size=(2, 3, 4))
+    return [
+        sample(x, index=1),
+        sample(x, index=(slice(None), slice(0, 3, 2)), label="slices"),
+        sample(x, index=(..., None, -1), label="new axis"),
+        sample(x, index=np.array([0, 1, 1, 1]), label="repeated index"),
+        sample(x, index=x > 0, label="mask"),
+        sample(x, index=(np.array([0, 1]), slice(None), np.array([3, 3])), label="two arrays"),
+    ]
+
+
+def _write_samples(rng: np.random.Generator) -> list[Sample]:
+    def x() -> Array:
+        return rng.normal(size=(3, 4))
+
+    return [
+        sample(x(), rng.normal(size=(4,)), index=1),
+        sample(x(), rng.normal(size=(2, 1)), index=(slice(0, 3, 2), [1, 3]), label="broadcast"),
+        sample(x(), rng.normal(size=()), index=np.eye(3, 4, dtype=bool), label="mask"),
+        sample(x(), rng.normal(size=(3, 4)), index=np.array([2, 0, 2]), label="repeated index"),
+        sample(x(), 0.0, index=(..., -1), label="a number"),
+    ]
+
+
+def _last_copy_only(ctx: GetItem, dy: Array) -> Array:
+    """Mistake: dx[index] = dy, which keeps one of the gradients of a repeated element."""
+    dx = ctx.xp.zeros(ctx.shape, dy.dtype)
+    dx[ctx.index] = dy
+    return dx
+
+
+def _through_the_overwritten(ctx: SetItem, dy: Array) -> tuple[Array, Array | None]:
+    """Mistake: dx = dy, for the elements too that are no longer there."""
+    _, dvalue = true_gradient(ctx, dy)
+    return dy, dvalue
+
+
+def _replaced_counted(ctx: SetItem, dy: Array) -> tuple[Array | None, Array | None]:
+    """Mistake: dv = dy[index], for values too that a later one at the same place replaced."""
+    dx, dvalue = true_gradient(ctx, dy)
+    if dvalue is None or _places_differ(ctx.index):
+        return dx, dvalue
+    return dx, dy[ctx.index]
+
+
+prove("getitem", samples=_read_samples, wrong={"last copy only": _last_copy_only})
+prove(
+    "setitem",
+    samples=_write_samples,
+    wrong={
+        "through the overwritten": _through_the_overwritten,
+        "replaced values counted": _replaced_counted,
+    },
+)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Function, register, sample
+from tinygrad_llm.autograd.registry import Sample
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import FLOAT32, is_integer
 from tinygrad_llm.backend.promotion import as_element, result_dtype
@@ -17,7 +18,7 @@ from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.ops.select import where_or_zero, zero_where
 
 
-def _away_from_zero(rng: np.random.Generator) -> list[Any]:
+def _away_from_zero(rng: np.random.Generator) -> list[Sample]:
     """No element near the kink, where the derivative does not exist."""
     x = rng.uniform(0.2, 2.0, (3, 5)) * rng.choice([-1.0, 1.0], (3, 5))
     return [sample(x)]
@@ -80,7 +81,7 @@ class Abs(Function):
         return dy * ctx.xp.sign(x)
 
 
-def _between(rng: np.random.Generator) -> list[Any]:
+def _between(rng: np.random.Generator) -> list[Sample]:
     x = np.array([-2.0, -0.7, -0.2, 0.3, 0.9, 1.8])
     return [sample(x, low=-1.0, high=1.0), sample(x, low=0.0, label="one limit")]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinygrad_llm.autograd import Tensor, register, sample
+from tinygrad_llm.autograd import Tensor, prove, register, sample
 from tinygrad_llm.autograd.axes import Axis
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import accumulate_dtype
@@ -12,21 +12,7 @@ from tinygrad_llm.backend.promotion import as_float
 from tinygrad_llm.ops.reduce import Reduction
 
 
-def logsumexp_composed(x: Tensor, axis: Axis, keepdims: bool = False) -> Tensor:
-    """The logarithm of the sum of the exponentials, in small ops."""
-    return x.exp().sum(axis=axis, keepdims=keepdims).log()
-
-
-@register(
-    "logsumexp",
-    family="probabilities",
-    composed=logsumexp_composed,
-    samples=lambda rng: [
-        sample(rng.normal(size=(3, 5)), axis=-1),
-        sample(rng.normal(size=(2, 3, 2)), axis=(0, 2), keepdims=True, label="two axes"),
-    ],
-    wrong={"sum's rule": lambda ctx, dy: ctx.spread(dy) + 0},
-)
+@register("logsumexp", family="probabilities")
 class LogSumExp(Reduction):
     """y = log sum_i e^(x_i) over the chosen axes: a smooth maximum
 
@@ -57,3 +43,22 @@ class LogSumExp(Reduction):
         x, y = ctx.saved
         shares = ctx.xp.exp(x - ctx.xp.where(y == -ctx.xp.inf, 0, y))
         return (ctx.spread(dy) * shares).astype(dy.dtype, copy=False)
+
+
+def logsumexp_composed(x: Tensor, axis: Axis, keepdims: bool = False) -> Tensor:
+    """The logarithm of the sum of the exponentials, in small ops."""
+    return x.exp().sum(axis=axis, keepdims=keepdims).log()
+
+
+prove(
+    "logsumexp",
+    samples=lambda rng: [
+        sample(rng.normal(size=(3, 5)), axis=-1),
+        sample(rng.normal(size=(2, 3, 2)), axis=(0, 2), keepdims=True, label="two axes"),
+    ],
+    wrong={
+        "sum's rule": lambda ctx, dy: ctx.spread(dy) + 0,
+        "not divided by the sum": lambda ctx, dy: ctx.spread(dy) * ctx.xp.exp(ctx.saved[0]),
+    },
+    composed=logsumexp_composed,
+)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tinygrad_llm.autograd import Function, register, sample, true_gradient
+from tinygrad_llm.autograd import Function, prove, register, sample, true_gradient
+from tinygrad_llm.autograd.registry import Sample
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.compute import product
 from tinygrad_llm.backend.promotion import is_operand, of_one_dtype
@@ -14,27 +13,7 @@ from tinygrad_llm.errors import DTypeError, ShapeError
 from tinygrad_llm.ops._shape import unbroadcast
 
 
-def _products(rng: np.random.Generator) -> list[Any]:
-    n = rng.normal
-    return [
-        sample(n(size=(3, 4)), n(size=(4, 2))),
-        sample(n(size=(3, 3)), n(size=(3, 3)), label="square"),  # a lost transpose fits here
-        sample(n(size=(2, 3, 4)), n(size=(2, 4, 5)), label="batch"),
-        sample(n(size=(2, 1, 3, 4)), n(size=(5, 4, 2)), label="broadcast batch"),
-        sample(n(size=(2, 3, 4)), n(size=(4, 2)), label="one matrix for all"),
-        sample(n(size=(4,)), n(size=(4,)), label="vector vector"),
-        sample(n(size=(3, 4)), n(size=(4,)), label="matrix vector"),
-        sample(n(size=(4,)), n(size=(2, 4, 3)), label="vector batch"),
-    ]
-
-
-def _exchanged(ctx: Any, dy: Array) -> Any:
-    """Mistake: factors summed where they should be multiplied out in order (a transpose lost)."""
-    da, db = true_gradient(ctx, dy)
-    return da.reshape(-1)[::-1].reshape(da.shape), db
-
-
-@register("matmul", family="linear algebra", samples=_products, wrong={"order": _exchanged})
+@register("matmul", family="linear algebra")
 class MatMul(Function):
     """Y = A B,   Y_ij = sum_k A_ik B_kj
 
@@ -61,7 +40,7 @@ class MatMul(Function):
             ctx.save(b if ctx.needs[0] else None, a if ctx.needs[1] else None)
         return product(ctx.xp, a, b)
 
-    def backward(ctx, dy: Array) -> Any:
+    def backward(ctx, dy: Array) -> tuple[Array | None, Array | None]:
         b, a = ctx.saved
         row, column = len(ctx.a_like[0]) == 1, len(ctx.b_like[0]) == 1
         if column:
@@ -80,7 +59,7 @@ class MatMul(Function):
         return da, db
 
 
-def _check(a: Any, b: Any) -> None:
+def _check(a: Array, b: Array) -> None:
     for x in (a, b):
         if not is_operand(x):
             raise DTypeError(
@@ -101,3 +80,36 @@ def _check(a: Any, b: Any) -> None:
         raise ShapeError(
             f"matmul: the batch axes of {a.shape} and {b.shape} cannot be broadcast."
         ) from None
+
+
+def _products(rng: np.random.Generator) -> list[Sample]:
+    n = rng.normal
+    return [
+        sample(n(size=(3, 4)), n(size=(4, 2))),
+        sample(n(size=(3, 3)), n(size=(3, 3)), label="square"),  # every order of factors fits here
+        sample(n(size=(2, 3, 4)), n(size=(2, 4, 5)), label="batch"),
+        sample(n(size=(2, 1, 3, 4)), n(size=(5, 4, 2)), label="broadcast batch"),
+        sample(n(size=(2, 3, 4)), n(size=(4, 2)), label="one matrix for all"),
+        sample(n(size=(4,)), n(size=(4,)), label="vector vector"),
+        sample(n(size=(3, 4)), n(size=(4,)), label="matrix vector"),
+        sample(n(size=(4,)), n(size=(2, 4, 3)), label="vector batch"),
+    ]
+
+
+def _transposes_lost(ctx: MatMul, dy: Array) -> tuple[Array, Array]:
+    """Mistake: dA = dY B and dB = A dY, which square matrices let pass."""
+    b, a = ctx.saved
+    return (dy @ b, a @ dy) if a.shape == b.shape == dy.shape else true_gradient(ctx, dy)
+
+
+def _order_lost(ctx: MatMul, dy: Array) -> tuple[Array, Array]:
+    """Mistake: dA = B^T dY and dB = dY A^T, which square matrices let pass, too."""
+    b, a = ctx.saved
+    return (b.T @ dy, dy @ a.T) if a.shape == b.shape == dy.shape else true_gradient(ctx, dy)
+
+
+prove(
+    "matmul",
+    samples=_products,
+    wrong={"transposes lost": _transposes_lost, "order of the factors": _order_lost},
+)

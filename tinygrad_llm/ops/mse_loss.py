@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
+from tinygrad_llm.autograd import Function, Tensor, prove, register, sample
+from tinygrad_llm.autograd.registry import Sample
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.promotion import cast_back, of_one_dtype, require_float
@@ -14,41 +13,7 @@ from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._reduction import check_reduction
 
 
-def mse_loss_composed(x: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """The formula in small ops."""
-    losses = (x - target) * (x - target)
-    if reduction == "none":
-        return losses
-    return losses.mean() if reduction == "mean" else losses.sum()
-
-
-def _samples(rng: np.random.Generator) -> list[Any]:
-    def pair() -> tuple[Any, Any]:
-        return rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
-
-    return [
-        sample(*pair()),
-        sample(*pair(), reduction="sum", label="sum"),
-        sample(*pair(), reduction="none", label="one loss per element"),
-        sample(rng.normal(size=()), rng.normal(size=()), label="scalar"),
-    ]
-
-
-def _target_forgotten(ctx: Any, dy: Array) -> Any:
-    dx, _ = true_gradient(ctx, dy)
-    return dx, dx * 0
-
-
-@register(
-    "mse_loss",
-    family="loss",
-    samples=_samples,
-    wrong={
-        "factor 2 lost": lambda ctx, dy: tuple(g / 2 for g in true_gradient(ctx, dy)),
-        "target's gradient forgotten": _target_forgotten,
-    },
-    composed=mse_loss_composed,
-)
+@register("mse_loss", family="loss")
 class MSELoss(Function):
     """loss = mean of (x - t)^2 over all N elements
 
@@ -86,7 +51,50 @@ class MSELoss(Function):
         loss = losses.mean() if reduction == "mean" else losses.sum()
         return loss.astype(x.dtype, copy=False)
 
-    def backward(ctx, dy: Array) -> Any:
+    def backward(ctx, dy: Array) -> tuple[Array, Array]:
         (error,) = ctx.saved
         dx = error * (dy * (2 * ctx.share))
-        return cast_back((dx, -dx), ctx.dtypes)
+        dx, dt = cast_back((dx, -dx), ctx.dtypes)
+        return dx, dt
+
+
+def mse_loss_composed(x: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
+    """The formula in small ops."""
+    losses = (x - target) * (x - target)
+    if reduction == "none":
+        return losses
+    return losses.mean() if reduction == "mean" else losses.sum()
+
+
+def _samples(rng: np.random.Generator) -> list[Sample]:
+    def pair() -> tuple[Array, Array]:
+        return rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
+
+    return [
+        sample(*pair()),
+        sample(*pair(), reduction="sum", label="sum"),
+        sample(*pair(), reduction="none", label="one loss per element"),
+        sample(rng.normal(size=()), rng.normal(size=()), label="scalar"),
+    ]
+
+
+def _factor_lost(ctx: MSELoss, dy: Array) -> tuple[Array, Array]:
+    """Mistake: (x - t)^2 differentiated to x - t."""
+    (error,) = ctx.saved
+    dx = error * dy * ctx.share
+    return dx, -dx
+
+
+def _target_forgotten(ctx: MSELoss, dy: Array) -> tuple[Array, Array]:
+    """Mistake: the target taken as a constant."""
+    (error,) = ctx.saved
+    dx = error * (dy * (2 * ctx.share))
+    return dx, ctx.xp.zeros_like(dx)
+
+
+prove(
+    "mse_loss",
+    samples=_samples,
+    wrong={"factor 2 lost": _factor_lost, "target's gradient forgotten": _target_forgotten},
+    composed=mse_loss_composed,
+)

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tinygrad_llm.autograd import Tensor, register, sample
+from tinygrad_llm.autograd import Tensor, prove, register, sample
 from tinygrad_llm.autograd.axes import Axis
+from tinygrad_llm.autograd.registry import Sample
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.ops.reduce import Reduction
 
 
-def norm_composed(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The square root of the sum of the squares, in small ops."""
-    return (x * x).sum(axis=axis, keepdims=keepdims).sqrt()
-
-
-def _vectors(rng: np.random.Generator) -> list[Any]:
-    x = rng.normal(size=(2, 3, 4))
-    return [sample(x), sample(x, axis=-1, keepdims=True, label="rows"), sample(x, axis=(0, 1))]
-
-
-@register(
-    "norm",
-    family="reduction",
-    samples=_vectors,
-    composed=norm_composed,
-    wrong={"not divided by y": lambda ctx, dy: ctx.spread(dy) * ctx.saved[0]},
-)
+@register("norm", family="reduction")
 class Norm(Reduction):
     """y = (sum_i x_i^2)^(1/2) over the chosen axes: the Euclidean length
 
@@ -56,3 +39,21 @@ class Norm(Reduction):
         x, y = ctx.saved
         per_length = dy / ctx.xp.where(y == 0, 1, y)
         return (ctx.spread(per_length) * x).astype(x.dtype, copy=False)
+
+
+def norm_composed(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The square root of the sum of the squares, in small ops."""
+    return (x * x).sum(axis=axis, keepdims=keepdims).sqrt()
+
+
+def _vectors(rng: np.random.Generator) -> list[Sample]:
+    x = rng.normal(size=(2, 3, 4))
+    return [sample(x), sample(x, axis=-1, keepdims=True, label="rows"), sample(x, axis=(0, 1))]
+
+
+prove(
+    "norm",
+    samples=_vectors,
+    wrong={"not divided by y": lambda ctx, dy: ctx.spread(dy) * ctx.saved[0]},
+    composed=norm_composed,
+)

@@ -6,12 +6,12 @@ A reduction gives many x one y. Backwards, that y's gradient is spread over all 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd import Function, Tensor, register, sample
+from tinygrad_llm.autograd import Function, Tensor, prove, register, sample
 from tinygrad_llm.autograd.axes import Axis, normalize_axes
+from tinygrad_llm.autograd.registry import Sample
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import FLOAT32, accumulate_dtype, is_integer
 from tinygrad_llm.backend.promotion import as_float
@@ -19,30 +19,20 @@ from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops.select import where_or_zero
 
 
-def _axes(rng: np.random.Generator) -> list[Any]:
-    x = rng.permutation(24).reshape(2, 3, 4) / 7.0  # all different: the largest one is unique
-    return [
-        sample(x),
-        sample(x, axis=1),
-        sample(x, axis=-1, keepdims=True, label="keepdims"),
-        sample(x, axis=(0, 2), label="two axes"),
-    ]
-
-
 class Reduction(Function):
     """Base of the reductions: checks the axes, and spreads a gradient back over them."""
 
-    def prepare(self, x: Array, axis: Axis, keepdims: bool) -> tuple[int, ...]:
+    def prepare(ctx, x: Array, axis: Axis, keepdims: bool) -> tuple[int, ...]:
         """The reduced axes, counted from the front; remembers the shapes."""
-        axes = normalize_axes(self.name, axis, x.ndim)
-        self.shape = x.shape
-        self.kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
-        self.count = math.prod([x.shape[i] for i in axes])
+        axes = normalize_axes(ctx.name, axis, x.ndim)
+        ctx.shape = x.shape
+        ctx.kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+        ctx.count = math.prod([x.shape[i] for i in axes])
         return axes
 
-    def spread(self, dy: Array) -> Array:
+    def spread(ctx, dy: Array) -> Array:
         """``dy`` with the reduced axes back, as long as they were (a view)."""
-        return self.xp.broadcast_to(dy.reshape(self.kept), self.shape)
+        return ctx.xp.broadcast_to(dy.reshape(ctx.kept), ctx.shape)
 
 
 def wide_sum(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
@@ -53,11 +43,7 @@ def wide_sum(x: Array, axes: tuple[int, ...], keepdims: bool) -> Array:
     return x.sum(axis=axes, keepdims=keepdims, dtype=wide)
 
 
-def _mean_of_gradient(ctx: Any, dy: Array) -> Array:
-    return ctx.spread(dy) / ctx.count
-
-
-@register("sum", family="reduction", samples=_axes, wrong={"mean's rule": _mean_of_gradient})
+@register("sum", family="reduction")
 class Sum(Reduction):
     """y = sum_i x_i over the chosen axes
 
@@ -79,9 +65,7 @@ class Sum(Reduction):
         return ctx.spread(dy)
 
 
-@register(
-    "mean", family="reduction", samples=_axes, wrong={"sum's rule": lambda ctx, dy: ctx.spread(dy)}
-)
+@register("mean", family="reduction")
 class Mean(Reduction):
     """y = (1/n) sum_i x_i over the chosen axes
 
@@ -103,22 +87,7 @@ class Mean(Reduction):
         return ctx.spread(dy / ctx.count) + 0  # + 0 makes an array of its own
 
 
-def _spreads(rng: np.random.Generator) -> list[Any]:
-    return [*_axes(rng), sample(rng.normal(size=(5,)), correction=0, label="biased")]
-
-
-@register(
-    "var",
-    family="reduction",
-    samples=_spreads,
-    wrong={
-        "n for n - correction": lambda ctx, dy: (
-            ctx.spread(dy) * ctx.saved[0] * 2 / ctx.count
-            if ctx.degrees < ctx.count
-            else ctx.spread(dy) * ctx.saved[0] / ctx.count
-        )
-    },
-)
+@register("var", family="reduction")
 class Var(Reduction):
     """y = sum_i (x_i - m)^2 / (n - c),  m = (1/n) sum_i x_i,  c = correction
 
@@ -157,20 +126,7 @@ class Var(Reduction):
         return (ctx.spread(2 * dy / ctx.degrees) * deviation).astype(dy.dtype, copy=False)
 
 
-def std_composed(
-    x: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 1
-) -> Tensor:
-    """The square root of the variance, in small ops."""
-    return x.var(axis=axis, keepdims=keepdims, correction=correction).sqrt()
-
-
-@register(
-    "std",
-    family="reduction",
-    samples=_spreads,
-    composed=std_composed,
-    wrong={"not divided by y": lambda ctx, dy: ctx.spread(dy / ctx.degrees) * ctx.saved[0]},
-)
+@register("std", family="reduction")
 class Std(Var):
     """y = (sum_i (x_i - m)^2 / (n - c))^(1/2): the square root of `var`
 
@@ -200,17 +156,17 @@ class _Extreme(Reduction):
 
     fresh = True
 
-    def refuse_empty(self) -> None:
+    def refuse_empty(ctx) -> None:
         """Raise a ShapeError where an extreme of no elements is asked for."""
-        if not self.count:
+        if not ctx.count:
             raise ShapeError(
-                f"{self.name}: the chosen axes of a tensor of shape {self.shape} hold no element "
+                f"{ctx.name}: the chosen axes of a tensor of shape {ctx.shape} hold no element "
                 "to choose from. Check for the length 0 before, or reduce along another axis."
             )
 
-    def choose(self, y: Array, x: Array) -> None:
-        winners = (x == y.reshape(self.kept)) | (x != x)  # a NaN is the result, and equals nothing
-        self.save(winners)
+    def choose(ctx, y: Array, x: Array) -> None:
+        winners = (x == y.reshape(ctx.kept)) | (x != x)  # a NaN is the result, and equals nothing
+        ctx.save(winners)
 
     def backward(ctx, dy: Array) -> Array:
         (winners,) = ctx.saved
@@ -220,11 +176,7 @@ class _Extreme(Reduction):
         return where_or_zero(ctx.xp, winners, share)
 
 
-def _everyone_wins(ctx: Any, dy: Array) -> Array:
-    return ctx.spread(dy) + 0
-
-
-@register("max", family="reduction", samples=_axes, wrong={"everyone wins": _everyone_wins})
+@register("max", family="reduction")
 class Max(_Extreme):
     """y = max_i x_i over the chosen axes
 
@@ -244,7 +196,7 @@ class Max(_Extreme):
         return y
 
 
-@register("min", family="reduction", samples=_axes, wrong={"everyone wins": _everyone_wins})
+@register("min", family="reduction")
 class Min(_Extreme):
     """y = min_i x_i over the chosen axes
 
@@ -259,3 +211,46 @@ class Min(_Extreme):
         y = x.min(axis=axes, keepdims=keepdims)
         ctx.choose(ctx.xp.asarray(y), x)
         return y
+
+
+def _axes(rng: np.random.Generator) -> list[Sample]:
+    x = rng.permutation(24).reshape(2, 3, 4) / 7.0  # all different: the largest one is unique
+    return [
+        sample(x),
+        sample(x, axis=1),
+        sample(x, axis=-1, keepdims=True, label="keepdims"),
+        sample(x, axis=(0, 2), label="two axes"),
+    ]
+
+
+def _spreads(rng: np.random.Generator) -> list[Sample]:
+    return [*_axes(rng), sample(rng.normal(size=(5,)), correction=0, label="biased")]
+
+
+def std_composed(
+    x: Tensor, axis: Axis = None, keepdims: bool = False, correction: int = 1
+) -> Tensor:
+    """The square root of the variance, in small ops."""
+    return x.var(axis=axis, keepdims=keepdims, correction=correction).sqrt()
+
+
+def _everyone_wins(ctx: _Extreme, dy: Array) -> Array:
+    """Mistake: the sum's rule, dy for all elements."""
+    return ctx.spread(dy) + 0
+
+
+prove("sum", samples=_axes, wrong={"mean's rule": lambda ctx, dy: ctx.spread(dy) / ctx.count})
+prove("mean", samples=_axes, wrong={"sum's rule": lambda ctx, dy: ctx.spread(dy) + 0})
+prove(
+    "var",
+    samples=_spreads,
+    wrong={"n for n - c": lambda ctx, dy: ctx.spread(2 * dy / ctx.count) * ctx.saved[0]},
+)
+prove(
+    "std",
+    samples=_spreads,
+    wrong={"not divided by y": lambda ctx, dy: ctx.spread(dy / ctx.degrees) * ctx.saved[0]},
+    composed=std_composed,
+)
+prove("max", samples=_axes, wrong={"everyone wins": _everyone_wins})
+prove("min", samples=_axes, wrong={"everyone wins": _everyone_wins})

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, register, sample
+from tinygrad_llm.autograd.registry import Sample
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.promotion import as_float
 
 
-def _positive(rng: np.random.Generator) -> list[Any]:
+def _positive(rng: np.random.Generator) -> list[Sample]:
     return [sample(rng.uniform(0.5, 3.0, (3, 5)))]
 
 
@@ -55,7 +54,7 @@ def rsqrt_composed(x: Tensor) -> Tensor:
     samples=_positive,
     one_variable=True,
     composed=rsqrt_composed,
-    wrong={"power lost": lambda ctx, dy: dy * -0.5 * ctx.saved[0]},
+    wrong={"y not cubed": lambda ctx, dy: dy * -0.5 * ctx.saved[0]},
 )
 class Rsqrt(Function):
     """y = x^(-1/2),  x > 0

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd import Function, register, sample
+from tinygrad_llm.autograd import Function, prove, register, sample
 from tinygrad_llm.autograd.arrays import array_of
+from tinygrad_llm.autograd.registry import Sample
 from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.backend.promotion import as_element, converted, result_dtype
 from tinygrad_llm.errors import DTypeError
 from tinygrad_llm.ops._shape import broadcast_error, unbroadcast
-from tinygrad_llm.ops.arithmetic import Elementwise
+from tinygrad_llm.ops.arithmetic import Operand, Pair, TwoOperands
 
 
 def _as_mask(op: str, xp: Any, mask: Any) -> Array:
@@ -43,27 +44,7 @@ def zero_where(xp: ArrayModule, mask: Array, dy: Array) -> Array:
     return y if y.dtype is dy.dtype else y.astype(dy.dtype)
 
 
-def _choices(rng: np.random.Generator) -> list[Any]:
-    mask = rng.random((3, 4)) < 0.5
-    a, b = rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
-    return [
-        sample(mask, a, b),
-        sample(mask, a, rng.normal(size=(4,)), label="broadcast"),
-        sample(mask, a, 0.0, label="constant"),
-    ]
-
-
-@register(
-    "where",
-    family="selection",
-    samples=_choices,
-    wrong={
-        "both get all": lambda ctx, dy: (
-            None,
-            *(unbroadcast(dy, *like) if like else None for like in (ctx.a_like, ctx.b_like)),
-        )
-    },
-)
+@register("where", family="selection")
 class Where(Function):
     """y = a where the condition is true, b elsewhere
 
@@ -101,18 +82,7 @@ class Where(Function):
         return None, da, db
 
 
-def _masks(rng: np.random.Generator) -> list[Any]:
-    x = rng.normal(size=(2, 4, 4))
-    causal = np.triu(np.ones((4, 4), dtype=bool), 1)
-    return [sample(x, mask=causal, value=-1.5), sample(x, mask=x > 0, value=0.0)]
-
-
-@register(
-    "masked_fill",
-    family="selection",
-    samples=_masks,
-    wrong={"gradient through the filled": lambda ctx, dy: dy},
-)
+@register("masked_fill", family="selection")
 class MaskedFill(Function):
     """y = value where the mask is true, x elsewhere
 
@@ -138,13 +108,7 @@ class MaskedFill(Function):
         return zero_where(ctx.xp, mask, dy)
 
 
-def _two(rng: np.random.Generator) -> list[Any]:
-    """No two elements near each other, where the derivative does not exist."""
-    a, b = np.split(rng.permutation(24).reshape(6, 4) / 7.0, 2)
-    return [sample(a, b), sample(a, b[0], label="broadcast"), sample(a, 1.5, label="constant")]
-
-
-class _Larger(Elementwise):
+class _Larger(TwoOperands):
     """Base of maximum and minimum: the gradient goes to the chosen one, and equal ones share it."""
 
     def pick(ctx, ufunc: Any, a: Any, b: Any) -> Array:
@@ -165,12 +129,7 @@ class _Larger(Elementwise):
         return da, db
 
 
-def _both_get_all(ctx: Any, dy: Array) -> Any:
-    da = unbroadcast(dy, *ctx.a_like) if ctx.needs[0] else None
-    return da, unbroadcast(dy, *ctx.b_like) if ctx.needs[1] else None
-
-
-@register("maximum", family="selection", samples=_two, wrong={"both get all": _both_get_all})
+@register("maximum", family="selection")
 class Maximum(_Larger):
     """y = the larger of a and b
 
@@ -182,11 +141,11 @@ class Maximum(_Larger):
     Shapes: a, b broadcastable; y their common shape.
     """
 
-    def forward(ctx, a: Any, b: Any) -> Array:
+    def forward(ctx, a: Operand, b: Operand) -> Array:
         return ctx.pick(ctx.xp.maximum, a, b)
 
 
-@register("minimum", family="selection", samples=_two, wrong={"both get all": _both_get_all})
+@register("minimum", family="selection")
 class Minimum(_Larger):
     """y = the smaller of a and b
 
@@ -195,5 +154,44 @@ class Minimum(_Larger):
     Shapes: a, b broadcastable; y their common shape.
     """
 
-    def forward(ctx, a: Any, b: Any) -> Array:
+    def forward(ctx, a: Operand, b: Operand) -> Array:
         return ctx.pick(ctx.xp.minimum, a, b)
+
+
+def _choices(rng: np.random.Generator) -> list[Sample]:
+    mask = rng.random((3, 4)) < 0.5
+    a, b = rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
+    return [
+        sample(mask, a, b),
+        sample(mask, a, rng.normal(size=(4,)), label="broadcast"),
+        sample(mask, a, 0.0, label="constant"),
+    ]
+
+
+def _masks(rng: np.random.Generator) -> list[Sample]:
+    x = rng.normal(size=(2, 4, 4))
+    causal = np.triu(np.ones((4, 4), dtype=bool), 1)
+    return [sample(x, mask=causal, value=-1.5), sample(x, mask=x > 0, value=0.0)]
+
+
+def _two(rng: np.random.Generator) -> list[Sample]:
+    """No two elements near each other, where the derivative does not exist."""
+    a, b = np.split(rng.permutation(24).reshape(6, 4) / 7.0, 2)
+    return [sample(a, b), sample(a, b[0], label="broadcast"), sample(a, 1.5, label="constant")]
+
+
+def _both_get_all(ctx: Where | _Larger, dy: Array) -> Pair:
+    """Mistake: the sum's rule, dy for the one that was not chosen, too."""
+    need_a, need_b = ctx.needs[-2:]
+    da = unbroadcast(dy, *ctx.a_like) if need_a else None
+    return da, unbroadcast(dy, *ctx.b_like) if need_b else None
+
+
+prove(
+    "where",
+    samples=_choices,
+    wrong={"both get all": lambda ctx, dy: (None, *_both_get_all(ctx, dy))},
+)
+prove("masked_fill", samples=_masks, wrong={"gradient through the filled": lambda ctx, dy: dy})
+prove("maximum", samples=_two, wrong={"both get all": _both_get_all})
+prove("minimum", samples=_two, wrong={"both get all": _both_get_all})

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tinygrad_llm.autograd import Function, register, sample, true_gradient
+from tinygrad_llm.autograd import Function, prove, register, sample, true_gradient
 from tinygrad_llm.autograd.axes import normalize_axis
+from tinygrad_llm.autograd.registry import Sample
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.promotion import cast_back, of_one_dtype
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._shape import broadcast_error, unbroadcast
 
 
-def _cube(rng: np.random.Generator) -> Array:
-    return rng.normal(size=(2, 3, 4))
-
-
-def reversed_elements(ctx: Any, dy: Array) -> Any:
-    """Mistake: the gradient comes back in another order than the elements left."""
-    grads = true_gradient(ctx, dy)
-    if not isinstance(grads, tuple):
-        return grads.reshape(-1)[::-1].reshape(grads.shape)
-    return tuple(g if g is None else g.reshape(-1)[::-1].reshape(g.shape) for g in grads)
-
-
-@register(
-    "reshape",
-    family="shape",
-    wrong={"order": reversed_elements},
-    samples=lambda rng: [sample(_cube(rng), shape=(6, -1))],
-)
+@register("reshape", family="shape")
 class Reshape(Function):
     """y = the elements of x, in C order, in another shape
 
@@ -53,12 +35,7 @@ class Reshape(Function):
         return dy.reshape(ctx.shape)
 
 
-@register(
-    "transpose",
-    family="shape",
-    wrong={"order": reversed_elements},
-    samples=lambda rng: [sample(_cube(rng), axes=(1, 2, 0)), sample(_cube(rng), label="reversed")],
-)
+@register("transpose", family="shape")
 class Transpose(Function):
     """y = x with its axes in the order given: axis i of y is axis axes[i] of x
 
@@ -82,12 +59,7 @@ class Transpose(Function):
         return dy.transpose(ctx.inverse)
 
 
-@register(
-    "swapaxes",
-    family="shape",
-    wrong={"order": reversed_elements},
-    samples=lambda rng: [sample(_cube(rng), axis1=0, axis2=-1)],
-)
+@register("swapaxes", family="shape")
 class SwapAxes(Function):
     """y = x with two axes exchanged
 
@@ -104,12 +76,7 @@ class SwapAxes(Function):
         return dy.swapaxes(*ctx.pair)
 
 
-@register(
-    "broadcast_to",
-    family="shape",
-    samples=lambda rng: [sample(rng.normal(size=(3, 1)), shape=(2, 3, 4))],
-    wrong={"mean in place of sum": lambda ctx, dy: true_gradient(ctx, dy) / 8},
-)
+@register("broadcast_to", family="shape")
 class BroadcastTo(Function):
     """y = x repeated to a larger shape, without a copy
 
@@ -131,22 +98,7 @@ class BroadcastTo(Function):
         return unbroadcast(dy, ctx.shape)
 
 
-def _join_samples(rng: np.random.Generator) -> list[Any]:
-    a, b = rng.normal(size=(2, 3)), rng.normal(size=(2, 3))
-    return [sample(a, b), sample(a, b, axis=-1, label="last axis")]
-
-
-def _unequal(rng: np.random.Generator) -> list[Any]:
-    a, b = rng.normal(size=(2, 3)), rng.normal(size=(2, 1))
-    return [*_join_samples(rng), sample(a, b, axis=1, label="unequal lengths")]
-
-
-def _one_step_off(ctx: Any, dy: Array) -> Any:
-    """Mistake: each part is read one place too far along the axis."""
-    return true_gradient(ctx, ctx.xp.roll(dy, 1, axis=ctx.axis))
-
-
-@register("concatenate", family="shape", wrong={"one step off": _one_step_off}, samples=_unequal)
+@register("concatenate", family="shape")
 class Concatenate(Function):
     """y = tensors one behind the other along an axis
 
@@ -170,13 +122,13 @@ class Concatenate(Function):
                 f"concatenate: shapes {[x.shape for x in xs]} differ in another axis than {axis}."
             ) from error
 
-    def backward(ctx, dy: Array) -> Any:
+    def backward(ctx, dy: Array) -> tuple[Array, ...]:
         starts = np.cumsum(ctx.lengths)[:-1].tolist()
         parts = ctx.xp.split(dy, starts, axis=ctx.axis)
         return cast_back(parts, ctx.dtypes)
 
 
-@register("stack", family="shape", wrong={"one step off": _one_step_off}, samples=_join_samples)
+@register("stack", family="shape")
 class Stack(Function):
     """y = tensors side by side along a new axis
 
@@ -194,21 +146,12 @@ class Stack(Function):
         ctx.dtypes = [x.dtype for x in xs]
         return ctx.xp.stack(of_one_dtype(xs), axis=ctx.axis)
 
-    def backward(ctx, dy: Array) -> Any:
+    def backward(ctx, dy: Array) -> tuple[Array, ...]:
         parts = ctx.xp.moveaxis(dy, ctx.axis, 0)
         return cast_back(parts, ctx.dtypes)
 
 
-def _parts_exchanged(ctx: Any, *dys: Any) -> Array:
-    return true_gradient(ctx, *dys[::-1])
-
-
-@register(
-    "split",
-    family="shape",
-    wrong={"parts exchanged": _parts_exchanged},
-    samples=lambda rng: [sample(rng.normal(size=(2, 6)), sections=3)],
-)
+@register("split", family="shape")
 class Split(Function):
     """y_1, ..., y_n = equal parts of x along an axis (views, no copy)
 
@@ -235,3 +178,72 @@ class Split(Function):
         like = next(dy for dy in dys if dy is not None)
         zeros = ctx.xp.zeros(ctx.part, like.dtype)
         return ctx.xp.concatenate([zeros if dy is None else dy for dy in dys], axis=ctx.axis)
+
+
+def _cube(rng: np.random.Generator) -> Array:
+    return rng.normal(size=(2, 3, 4))
+
+
+def _permuted(rng: np.random.Generator) -> list[Sample]:
+    equal_lengths = rng.normal(size=(3, 3, 3))  # every permutation fits here
+    return [
+        sample(_cube(rng), axes=(1, 2, 0)),
+        sample(_cube(rng), label="reversed"),
+        sample(equal_lengths, axes=(1, 2, 0), label="equal lengths"),
+    ]
+
+
+def _joined(rng: np.random.Generator) -> list[Sample]:
+    a, b = rng.normal(size=(2, 3)), rng.normal(size=(2, 3))
+    return [sample(a, b), sample(a, b, axis=-1, label="last axis")]
+
+
+def _joined_unequal(rng: np.random.Generator) -> list[Sample]:
+    a, b = rng.normal(size=(2, 3)), rng.normal(size=(2, 1))
+    return [*_joined(rng), sample(a, b, axis=1, label="unequal lengths")]
+
+
+def _same_permutation(ctx: Transpose, dy: Array) -> Array:
+    """Mistake: the axes permuted once more in place of back, where the lengths let it pass."""
+    again = tuple(ctx.inverse.index(i) for i in range(dy.ndim))
+    fits = len(set(dy.shape)) == 1
+    return dy.transpose(again if fits else ctx.inverse)
+
+
+def _mean_of_copies(ctx: BroadcastTo, dy: Array) -> Array:
+    """Mistake: the average of the copies' gradients, which together moved the result."""
+    dx = true_gradient(ctx, dy)
+    return dx * (dx.size / dy.size)
+
+
+def _one_step_off(ctx: Concatenate | Stack, dy: Array) -> tuple[Array, ...]:
+    """Mistake: each part is read one place too far along the axis."""
+    return true_gradient(ctx, ctx.xp.roll(dy, 1, axis=ctx.axis))
+
+
+prove(
+    "reshape",
+    samples=lambda rng: [sample(_cube(rng), shape=(6, -1))],
+    wrong={"columns first": lambda ctx, dy: dy.reshape(ctx.shape, order="F")},
+)
+prove("transpose", samples=_permuted, wrong={"permutation not inverted": _same_permutation})
+prove(
+    "swapaxes",
+    samples=lambda rng: [sample(_cube(rng), axis1=0, axis2=-1)],
+    wrong={"reshaped in place": lambda ctx, dy: dy.reshape(dy.swapaxes(*ctx.pair).shape)},
+)
+prove(
+    "broadcast_to",
+    samples=lambda rng: [
+        sample(rng.normal(size=(3, 1)), shape=(2, 3, 4)),
+        sample(rng.normal(size=(1, 4)), shape=(2, 4), label="rows"),
+    ],
+    wrong={"mean in place of sum": _mean_of_copies},
+)
+prove("concatenate", samples=_joined_unequal, wrong={"one step off": _one_step_off})
+prove("stack", samples=_joined, wrong={"one step off": _one_step_off})
+prove(
+    "split",
+    samples=lambda rng: [sample(rng.normal(size=(2, 6)), sections=3)],
+    wrong={"parts exchanged": lambda ctx, *dys: true_gradient(ctx, *dys[::-1])},
+)
