@@ -3,12 +3,18 @@
 The folder ``kernels/`` stands at the top of the repository because it stands alone: it imports
 NumPy, CuPy and Triton, and nothing of the package. It is installed as ``tinygrad_llm.kernels``,
 since a top-level package named ``kernels`` would collide with another one on PyPI.
+
+The version is said once, in ``tinygrad_llm/__init__.py``, and read from there without importing.
 """
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+HERE = Path(__file__).parent
+INIT = (HERE / "tinygrad_llm" / "__init__.py").read_text(encoding="utf-8")
+VERSION = re.findall(r'^__version__ = "(.+)"$', INIT, re.MULTILINE)[0]
 GPU = ["triton>=3.6", "ml_dtypes>=0.5"]
 DEV = [
     "pytest>=8",
@@ -21,11 +27,30 @@ DEV = [
 
 setup(
     name="tinygrad_llm",
-    version="0.1.0",
+    version=VERSION,
     description="A GPT from tokenizer to chat on NumPy and CuPy, with nothing hidden.",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: GPU :: NVIDIA CUDA",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Education",
+        "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    keywords=["autograd", "backpropagation", "GPT", "language model", "NumPy", "CuPy", "Triton"],
     python_requires=">=3.10",
     packages=find_packages(include=["tinygrad_llm", "tinygrad_llm.*"]) + ["tinygrad_llm.kernels"],
     package_dir={"tinygrad_llm.kernels": "kernels"},

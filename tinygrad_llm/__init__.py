@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from tinygrad_llm.explain.explorer.page import explore
     from tinygrad_llm.generation.generate import generate
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _SUBPACKAGES = (
     "backend",
