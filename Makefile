@@ -1,6 +1,6 @@
-# The short way in. Every target makes .venv first, once, and prints the command it runs.
+# The common tasks. Every target first makes .venv, once, and prints the command it runs.
 #
-#   make train                       train a GPT on the Python manual (two minutes)
+#   make train                       train a GPT on the Python manual (under five minutes)
 #   make train ARGS="--preset tiny"  with other settings
 #   make test                        the test suite
 #   make finetune                    a spam filter and an assistant from that GPT, with scores

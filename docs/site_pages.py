@@ -37,7 +37,8 @@ def on_config(config: Any) -> Any:
         title = script.read_text(encoding="utf-8").split("# # ", 1)[1].split("\n", 1)[0]
         entries.append({title: f"chapters/{script.stem}.md"})
     named = str(config.nav)
-    config.nav.insert(2, {"Chapters": entries})
+    book_map = next(i for i, entry in enumerate(config.nav) if "Book map" in entry)
+    config.nav.insert(book_map + 1, {"Chapters": entries})
     pages = sorted(path.name for path in Path(config.docs_dir).glob("*.md"))
     config.nav.extend(name for name in pages if name not in named)
     return config

@@ -115,8 +115,8 @@ def train(session: Session, world: Communicator, attention_text: str | None = No
     levels = {"unigram entropy": counted.unigram, "bigram entropy": counted.bigram}
     print(f"Text: {text.described}")
     print(
-        f"Loss of who only knows how frequent each token is: {counted.unigram:.3f}; "
-        f"of who also knows the token before: {counted.bigram:.3f}."
+        f"Loss of a model that knows only token frequencies: {counted.unigram:.3f}; "
+        f"of one that also knows the token before: {counted.bigram:.3f}."
     )
     model = session.load_model(text)
     print(f"Model: {model.num_parameters():,} parameters, {text.tokenizer.vocab_size} tokens.\n")

@@ -16,7 +16,11 @@ def test_files_are_as_long_as_the_page_says():
     """Rounded to tens, and not to be written anew for every line that comes or goes."""
     said = {name: int(count) for _, name, count in ROWS}
     assert len(said) == 9
-    wrong = {name: lines(name) for name, count in said.items() if abs(lines(name) - count) > 15}
+    wrong = {
+        name: lines(name)
+        for name, count in said.items()
+        if abs(lines(name) - count) > max(15, count / 8)
+    }
     assert not wrong, "write the new lengths into docs/read_the_code.md"
 
 
