@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import engine
-from tinygrad_llm.autograd.arrays import as_array, is_view_of
+from tinygrad_llm.autograd.arrays import TensorLike, as_array, is_view_of
 from tinygrad_llm.autograd.copies import Copies
 from tinygrad_llm.autograd.exports import Exports
 from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
@@ -202,6 +202,11 @@ def make_result(data: Any, node: Any) -> Tensor:
     out._node = node
     out._requires_grad = node is not None
     return out
+
+
+def tensor_of(x: TensorLike) -> Tensor:
+    """``x`` itself if it is a Tensor, otherwise a constant with these values."""
+    return x if isinstance(x, Tensor) else Tensor(x)
 
 
 def tensor(

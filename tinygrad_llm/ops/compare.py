@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from tinygrad_llm.autograd.arrays import array_of
+from tinygrad_llm.autograd.arrays import TensorLike, array_of
 from tinygrad_llm.autograd.axes import normalize_axis
 from tinygrad_llm.autograd.registry import OPS
-from tinygrad_llm.autograd.tensor import Tensor, make_result
+from tinygrad_llm.autograd.tensor import Tensor, make_result, tensor_of
 from tinygrad_llm.backend import array_module
 from tinygrad_llm.backend.promotion import agree, is_operand, of_one_dtype
 from tinygrad_llm.errors import DTypeError, ShapeError
@@ -15,7 +16,7 @@ from tinygrad_llm.ops._ids import as_ids
 from tinygrad_llm.ops._shape import broadcast_error
 
 
-def _comparison(name: str) -> Any:
+def _comparison(name: str) -> Callable[[TensorLike, TensorLike], Tensor]:
     def compare(a: Any, b: Any) -> Tensor:
         x = a.data if isinstance(a, Tensor) else b.data
         a, b = array_of(name, a), array_of(name, b)
@@ -32,7 +33,7 @@ def _comparison(name: str) -> Any:
     return compare
 
 
-def _index_of_extreme(name: str) -> Any:
+def _index_of_extreme(name: str) -> Callable[..., Tensor]:
     def index_of(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Tensor:
         """Index along ``axis``, or of the flattened tensor; int64.
 
@@ -49,7 +50,7 @@ def _index_of_extreme(name: str) -> Any:
     return index_of
 
 
-def one_hot(ids: Any, num_classes: int = -1) -> Tensor:
+def one_hot(ids: TensorLike, num_classes: int = -1) -> Tensor:
     """y[..., j] = 1 where j is the id, else 0; int64.
 
     Args:
@@ -63,7 +64,7 @@ def one_hot(ids: Any, num_classes: int = -1) -> Tensor:
         IndexRangeError: an id is negative or not less than V.
         ShapeError: there is no id to tell V from.
     """
-    ids = ids if isinstance(ids, Tensor) else Tensor(ids)
+    ids = tensor_of(ids)
     if num_classes < 0:
         if not ids.size:
             raise ShapeError("one_hot: without any id, num_classes= must be given.")
@@ -75,6 +76,5 @@ def one_hot(ids: Any, num_classes: int = -1) -> Tensor:
 
 for _name in ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"):
     OPS[_name] = _comparison(_name)
-for _name in ("argmax", "argmin"):
-    OPS[_name] = _index_of_extreme(_name)
-OPS["one_hot"] = one_hot
+argmax = OPS["argmax"] = _index_of_extreme("argmax")
+argmin = OPS["argmin"] = _index_of_extreme("argmin")

@@ -6,7 +6,8 @@ whose backward sends each gradient to the element that was taken.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from tinygrad_llm.autograd.axes import normalize_axis
 from tinygrad_llm.autograd.registry import OPS
@@ -14,6 +15,8 @@ from tinygrad_llm.autograd.tensor import Tensor, make_result
 from tinygrad_llm.backend import array_module
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ShapeError
+from tinygrad_llm.ops.compare import argmax, argmin
+from tinygrad_llm.ops.gather import Gather
 
 
 class Chosen(NamedTuple):
@@ -59,9 +62,9 @@ def topk(x: Tensor, k: int, axis: int = -1, largest: bool = True) -> Chosen:
     return Chosen(_take(x, place, indices), indices)
 
 
-def _with_index(name: str) -> Any:
+def _with_index(index_of: Callable[..., Tensor]) -> Callable[..., Chosen]:
     def extreme(x: Tensor, axis: int, keepdims: bool = False) -> Chosen:
-        indices = OPS[name](x, axis=axis, keepdims=True)
+        indices = index_of(x, axis=axis, keepdims=True)
         values = _take(x, axis, indices)
         if keepdims or not x.ndim:
             return Chosen(values, indices)
@@ -71,11 +74,11 @@ def _with_index(name: str) -> Any:
 
 
 def _take(x: Tensor, axis: int, indices: Tensor) -> Tensor:
-    return OPS["gather"](x, axis=axis, index=indices.data) if x.ndim else x
+    return Gather.apply(x, axis=axis, index=indices.data) if x.ndim else x
 
 
 OPS["argsort"] = argsort
 OPS["sort"] = sort
 OPS["topk"] = topk
-OPS["max_with_index"] = _with_index("argmax")
-OPS["min_with_index"] = _with_index("argmin")
+OPS["max_with_index"] = _with_index(argmax)
+OPS["min_with_index"] = _with_index(argmin)
