@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # What ops take in place of a Tensor, as a constant: arrays, numbers and lists of numbers.
 TensorLike: TypeAlias = "Tensor | ArrayLike"
+# What may stand in x[...].
+Index: TypeAlias = "TensorLike | slice | EllipsisType | tuple[Index, ...] | None"
 
 
 def array_of(owner: str, x: Any) -> Any:
@@ -88,7 +91,7 @@ def is_view_of(x: Array, source: Any) -> bool:
     return both and np.may_share_memory(x, source)
 
 
-def plain_index(index: Any) -> Any:
+def plain_index(index: Index) -> Any:
     """An index with arrays in place of Tensors and lists."""
     if isinstance(index, tuple):
         return tuple(plain_index(i) for i in index)

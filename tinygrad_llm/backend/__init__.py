@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def _registered_module(x: object) -> ArrayModule:
     return _STAND_INS.get(type(x), np)
 
 
-def is_array(x: object) -> bool:
+def is_array(x: object) -> TypeGuard[Array]:
     """True for a NumPy or CuPy array (not for scalars, lists and Tensors)."""
     if isinstance(x, np.ndarray):
         return True
@@ -164,6 +164,6 @@ def to_device(x: Array, device: str) -> Array:
         return cupy.asarray(x)
 
 
-def to_numpy(x: Array) -> np.ndarray:
+def to_numpy(x: Array | np.generic) -> np.ndarray:
     """A NumPy array with the values of ``x``; copies only from a GPU."""
     return x if isinstance(x, np.ndarray) else x.get() if hasattr(x, "get") else np.asarray(x)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tinygrad_llm.autograd.arrays import array_of
+from tinygrad_llm.autograd.arrays import TensorLike, array_of
 from tinygrad_llm.backend import Array, ArrayModule, is_array
 from tinygrad_llm.errors import DTypeError, IndexRangeError
 
 
-def as_ids(op: str, xp: ArrayModule, ids: Any, limit: int, ignore: int | None = None) -> Array:
+def as_ids(
+    op: str, xp: ArrayModule, ids: TensorLike, limit: int, ignore: int | None = None
+) -> Array:
     """``ids`` (array, nested list or Tensor) as an integer array of module ``xp``.
 
     Ids that come from the host are checked. Those already on a GPU are not: reading them back
@@ -28,8 +28,8 @@ def as_ids(op: str, xp: ArrayModule, ids: Any, limit: int, ignore: int | None = 
         DTypeError: not integers.
         IndexRangeError: one is out of range; names it and its position.
     """
-    ids = array_of(op, ids)
-    array = ids if is_array(ids) else np.asarray(ids)
+    given = array_of(op, ids)
+    array = given if is_array(given) else np.asarray(given)
     if array.dtype.kind not in "iu":
         if array.size or array.dtype != np.float64:  # an empty list is float64 to NumPy
             raise DTypeError(

@@ -1,15 +1,17 @@
-"""Broadcasting undone, and the sentences said about shapes that do not fit."""
+"""Broadcasting undone, and the error for shapes that cannot be broadcast."""
 
 from __future__ import annotations
 
-from typing import Any
+import numpy as np
 
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ShapeError
 
+Like = tuple[tuple[int, ...], np.dtype]  # shape and type of an operand: those of its gradient
 
-def unbroadcast(dy: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:
+
+def unbroadcast(dy: Array, shape: tuple[int, ...], dtype: np.dtype | None = None) -> Array:
     """The gradient of a broadcast operand: ``dy`` summed over the axes that were repeated.
 
     If y[i, j] = f(x[j]), each x[j] acts on every y[i, j], so dx[j] = sum over i of dy[i, j].
@@ -35,7 +37,7 @@ def unbroadcast(dy: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:
     return dy if dtype is None or dy.dtype is dtype else dy.astype(dtype, copy=False)
 
 
-def broadcast_error(op: str, a: Any, b: Any) -> ShapeError:
+def broadcast_error(op: str, a: object, b: object) -> ShapeError:
     """The error for two operands that cannot be broadcast together."""
     return ShapeError(
         f"{op}: shapes {getattr(a, 'shape', ())} and {getattr(b, 'shape', ())} cannot be "

@@ -18,7 +18,7 @@ from tinygrad_llm.backend.compute import parallel_ufunc
 from tinygrad_llm.backend.dtypes import FLOAT32
 from tinygrad_llm.backend.promotion import agree, converted, fractional_dtype, result_dtype
 from tinygrad_llm.errors import DTypeError
-from tinygrad_llm.ops._shape import broadcast_error, unbroadcast
+from tinygrad_llm.ops._shape import Like, broadcast_error, unbroadcast
 
 Operand = Array | float  # a Python number is a constant
 Pair = tuple[Array | None, Array | None]  # the gradients of two operands
@@ -33,8 +33,8 @@ class TwoOperands(Function):
     """
 
     dtype_of_result: ClassVar[Callable[..., np.dtype]] = staticmethod(result_dtype)
-    a_like: tuple[tuple[int, ...], np.dtype]
-    b_like: tuple[tuple[int, ...], np.dtype]
+    a_like: Like
+    b_like: Like
 
     def compute(ctx, ufunc: Callable[..., Array], a: Any, b: Any) -> Array:
         """``ufunc(a, b)`` of the type that both together have.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinygrad_llm.autograd import Function, register, sample
 from tinygrad_llm.backend import Array, device_of
 from tinygrad_llm.backend import to_device as move
+from tinygrad_llm.backend.dtypes import DTypeLike
 
 
 @register(
@@ -28,7 +27,7 @@ class Cast(Function):
     Shapes: x, y equal.
     """
 
-    def forward(ctx, x: Array, dtype: Any) -> Array:
+    def forward(ctx, x: Array, dtype: DTypeLike) -> Array:
         ctx.dtype = x.dtype
         return x.astype(dtype)
 

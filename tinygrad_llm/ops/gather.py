@@ -6,58 +6,18 @@ The index may be shorter than x along the other axes, as in PyTorch.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, prove, register, sample
-from tinygrad_llm.autograd.arrays import array_of
+from tinygrad_llm.autograd.arrays import TensorLike, array_of
 from tinygrad_llm.autograd.axes import normalize_axis
 from tinygrad_llm.autograd.registry import OPS, Sample
-from tinygrad_llm.backend import Array, array_module, is_array
+from tinygrad_llm.backend import Array, ArrayModule, array_module, is_array
 from tinygrad_llm.backend.compute import add_at
 from tinygrad_llm.backend.promotion import as_element
 from tinygrad_llm.errors import DTypeError, IndexRangeError, ShapeError
-from tinygrad_llm.ops._shape import unbroadcast
-
-
-def places(op: str, xp: Any, x: Array, index: Any, axis: int) -> tuple[Array, ...]:
-    """One integer array for each axis of x, which together name the elements.
-
-    Raises:
-        ShapeError: the index has another number of axes, or is longer than x along another axis.
-        IndexRangeError: it names an element outside.
-        DTypeError: it does not hold integers.
-    """
-    axis = normalize_axis(op, axis, x.ndim)
-    index = _integers(op, xp, index, x.shape[axis])
-    others = [i for i in range(x.ndim) if i != axis]
-    if index.ndim != x.ndim or any(index.shape[i] > x.shape[i] for i in others):
-        raise ShapeError(
-            f"{op}: the index of shape {index.shape} must have the axes of the tensor of shape "
-            f"{x.shape}, and be no longer except along axis {axis}."
-        )
-    found: list[Array] = []
-    for i, n in enumerate(index.shape):
-        counting = xp.arange(n).reshape((-1,) + (1,) * (x.ndim - 1 - i))
-        found.append(index if i == axis else counting)
-    return tuple(found)
-
-
-def _integers(op: str, xp: Any, index: Any, length: int) -> Array:
-    """The index as an array of ``xp``; its range is checked where that stops no GPU."""
-    index = array_of(op, index)
-    index = index if is_array(index) else np.asarray(index)
-    if index.dtype.kind not in "iu":
-        raise DTypeError(f"{op}: the index must hold integers, got {index.dtype}. Use .long().")
-    on_host = isinstance(index, np.ndarray) and index.size
-    if on_host and not 0 <= index.min() <= index.max() < length:
-        wrong = index.min() if index.min() < 0 else index.max()
-        raise IndexRangeError(
-            f"{op}: index {wrong} is out of range: expected 0 .. {length - 1}, the axis has "
-            f"length {length}."
-        )
-    return xp.asarray(index)
+from tinygrad_llm.ops._shape import Like, unbroadcast
+from tinygrad_llm.ops.arithmetic import Operand
 
 
 @register("gather", family="selection")
@@ -73,7 +33,7 @@ class Gather(Function):
 
     fresh = True
 
-    def forward(ctx, x: Array, axis: int, index: Any) -> Array:
+    def forward(ctx, x: Array, axis: int, index: TensorLike) -> Array:
         ctx.shape = x.shape
         ctx.save(*places("gather", ctx.xp, x, index, axis))
         return x[ctx.saved]
@@ -88,21 +48,28 @@ class _Scattering(Function):
     """Base of scatter and scatter_add: checks index and source."""
 
     fresh = True
+    src_like: Like
 
-    def prepare(ctx, x: Array, src: Any, axis: int, index: Any) -> Array:
+    def prepare(ctx, x: Array, src: Operand, axis: int, index: TensorLike) -> Array:
         """The source, cut to the index's shape, with the type of x."""
         axis = normalize_axis(ctx.name, axis, x.ndim)
         ctx.save(*places(ctx.name, ctx.xp, x, index, axis))
         shape = ctx.saved[axis].shape
-        if not hasattr(src, "dtype"):
-            return ctx.xp.broadcast_to(as_element(ctx.name, src, x.dtype), shape)
+        if is_array(src):
+            src = ctx.source(src, shape, x.dtype)
+        else:
+            src = as_element(ctx.name, src, x.dtype)
+        return ctx.xp.broadcast_to(src, shape)
+
+    def source(ctx, src: Array, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+        """An array as the source, in the type of x."""
         ctx.src_like = src.shape, src.dtype
         if src.shape not in ((), shape):
             raise ShapeError(
                 f"{ctx.name}: src must be a number or have the index's shape {shape}, got "
                 f"{src.shape}."
             )
-        return ctx.xp.broadcast_to(src.astype(x.dtype, copy=False), shape)
+        return src.astype(dtype, copy=False)
 
     def source_gradient(ctx, dy: Array) -> Array:
         """The gradient at the places written to."""
@@ -121,7 +88,7 @@ class Scatter(_Scattering):
     two sources stays is not defined, nor are their gradients.
     """
 
-    def forward(ctx, x: Array, src: Any, axis: int, index: Any) -> Array:
+    def forward(ctx, x: Array, src: Operand, axis: int, index: TensorLike) -> Array:
         src = ctx.prepare(x, src, axis, index)
         y = x.copy()
         y[ctx.saved] = src
@@ -144,7 +111,7 @@ class ScatterAdd(_Scattering):
 
     fresh = False
 
-    def forward(ctx, x: Array, src: Any, axis: int, index: Any) -> Array:
+    def forward(ctx, x: Array, src: Operand, axis: int, index: TensorLike) -> Array:
         src = ctx.prepare(x, src, axis, index)
         y = x.copy()
         add_at(ctx.xp, y, ctx.saved, src)
@@ -154,7 +121,45 @@ class ScatterAdd(_Scattering):
         return dy, ctx.source_gradient(dy) if ctx.needs[1] else None
 
 
-def index_select(x: Tensor, axis: int, index: Any) -> Tensor:
+def places(op: str, xp: ArrayModule, x: Array, index: TensorLike, axis: int) -> tuple[Array, ...]:
+    """One integer array for each axis of x, which together name the elements.
+
+    Raises:
+        ShapeError: the index has another number of axes, or is longer than x along another axis.
+        IndexRangeError: it names an element outside.
+        DTypeError: it does not hold integers.
+    """
+    axis = normalize_axis(op, axis, x.ndim)
+    along = _integers(op, xp, index, x.shape[axis])
+    others = [i for i in range(x.ndim) if i != axis]
+    if along.ndim != x.ndim or any(along.shape[i] > x.shape[i] for i in others):
+        raise ShapeError(
+            f"{op}: the index of shape {along.shape} must have the axes of the tensor of shape "
+            f"{x.shape}, and be no longer except along axis {axis}."
+        )
+    counting = (
+        xp.arange(n).reshape((-1,) + (1,) * (x.ndim - 1 - i)) for i, n in enumerate(along.shape)
+    )
+    return tuple(along if i == axis else count for i, count in enumerate(counting))
+
+
+def _integers(op: str, xp: ArrayModule, index: TensorLike, length: int) -> Array:
+    """The index as an array of ``xp``; its range is checked where that stops no GPU."""
+    given = array_of(op, index)
+    array = given if is_array(given) else np.asarray(given)
+    if array.dtype.kind not in "iu":
+        raise DTypeError(f"{op}: the index must hold integers, got {array.dtype}. Use .long().")
+    on_host = isinstance(array, np.ndarray) and array.size
+    if on_host and not 0 <= array.min() <= array.max() < length:
+        wrong = array.min() if array.min() < 0 else array.max()
+        raise IndexRangeError(
+            f"{op}: index {wrong} is out of range: expected 0 .. {length - 1}, the axis has "
+            f"length {length}."
+        )
+    return xp.asarray(array)
+
+
+def index_select(x: Tensor, axis: int, index: TensorLike) -> Tensor:
     """The slices of x along ``axis`` that the integers ``index`` (N,) name; an op of indexing."""
     axis = normalize_axis("index_select", axis, x.ndim)
     chosen = _integers("index_select", array_module(x.data), index, x.shape[axis])

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from tinygrad_llm.autograd import Function, prove, register, sample, true_gradient
-from tinygrad_llm.autograd.arrays import plain_index, write_at
+from tinygrad_llm.autograd.arrays import Index, plain_index, write_at
 from tinygrad_llm.autograd.registry import Sample
 from tinygrad_llm.backend import Array, ArrayModule, is_array
 from tinygrad_llm.backend.compute import add_at
 from tinygrad_llm.errors import IndexRangeError
-from tinygrad_llm.ops._shape import unbroadcast
+from tinygrad_llm.ops._shape import Like, unbroadcast
+from tinygrad_llm.ops.arithmetic import Operand
 
 
-def _arrays(index: Any) -> list[Array]:
+def _arrays(index: Index) -> list[Array]:
     """The arrays in an index."""
     return [i for i in (index if isinstance(index, tuple) else (index,)) if is_array(i)]
 
 
-def _places_differ(index: Any) -> bool:
+def _places_differ(index: Index) -> bool:
     """Whether no element can be met twice; only arrays of integers may repeat one."""
     return all(i.dtype.kind == "b" for i in _arrays(index))
 
@@ -40,7 +40,7 @@ class GetItem(Function):
 
     fresh = True
 
-    def forward(ctx, x: Array, index: Any) -> Array:
+    def forward(ctx, x: Array, index: Index) -> Array:
         ctx.shape, ctx.index = x.shape, plain_index(index)
         ctx.save(*_arrays(ctx.index))
         try:
@@ -71,12 +71,12 @@ class SetItem(Function):
     Shapes: as in NumPy; v broadcastable to x[index], y as x.
     """
 
-    value_like: Any = None
+    value_like: Like
 
-    def forward(ctx, x: Array, value: Any, index: Any) -> Array:
+    def forward(ctx, x: Array, value: Operand, index: Index) -> Array:
         ctx.index = plain_index(index)
         ctx.save(*_arrays(ctx.index))
-        if ctx.needs[1]:
+        if is_array(value):
             ctx.value_like = value.shape, value.dtype
         y = x.copy()
         write_at(y, ctx.index, value)
@@ -97,7 +97,7 @@ class SetItem(Function):
         return dx, dvalue
 
 
-def _stays(xp: ArrayModule, shape: tuple[int, ...], index: Any, part: tuple[int, ...]) -> Array:
+def _stays(xp: ArrayModule, shape: tuple[int, ...], index: Index, part: tuple[int, ...]) -> Array:
     """Whether each value written to x[index] (of shape ``part``) is the last one at its place."""
     number = xp.arange(math.prod(part)).reshape(part)
     last = xp.zeros(shape, number.dtype)

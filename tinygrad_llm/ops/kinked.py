@@ -5,8 +5,6 @@ Such zeros are written, not multiplied: 0 times an infinite gradient would be Na
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinygrad_llm.autograd import Function, register, sample
@@ -16,6 +14,8 @@ from tinygrad_llm.backend.dtypes import FLOAT32, is_integer
 from tinygrad_llm.backend.promotion import as_element, result_dtype
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.ops.select import where_or_zero, zero_where
+
+Limit = float | np.generic | None
 
 
 def _away_from_zero(rng: np.random.Generator) -> list[Sample]:
@@ -106,7 +106,7 @@ class Clip(Function):
 
     fresh = True
 
-    def forward(ctx, x: Array, low: float | None = None, high: float | None = None) -> Array:
+    def forward(ctx, x: Array, low: Limit = None, high: Limit = None) -> Array:
         if low is None and high is None:
             raise ConfigError("clip: give low, high, or both.")
         if not (x.dtype is FLOAT32 and type(low) in _LIMITS and type(high) in _LIMITS):
@@ -124,7 +124,7 @@ class Clip(Function):
 _LIMITS = (float, int, type(None))
 
 
-def _alike(x: Array, low: float | None, high: float | None) -> tuple[Array, Any, Any]:
+def _alike(x: Array, low: Limit, high: Limit) -> tuple[Array, Limit, Limit]:
     """x and its limits in one type: integers between fractions become float32.
 
     Raises:

@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
-from tinygrad_llm.autograd.arrays import array_of
-from tinygrad_llm.autograd.axes import normalize_axes
+from tinygrad_llm.autograd.arrays import TensorLike, array_of
+from tinygrad_llm.autograd.axes import Axis, normalize_axes
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.tensor import Tensor, make_result
-from tinygrad_llm.backend import array_module
+from tinygrad_llm.backend import Array, array_module
 from tinygrad_llm.backend.promotion import of_one_dtype
 from tinygrad_llm.errors import DTypeError
 from tinygrad_llm.ops._shape import broadcast_error
 
 
-def _bitwise(name: str) -> Any:
-    def combine(a: Any, b: Any) -> Tensor:
-        xp = array_module((a if isinstance(a, Tensor) else b).data)
-        a, b = of_one_dtype((_bits(name, a), _bits(name, b)))
+def _bitwise(name: str) -> Callable[[TensorLike, TensorLike], Tensor]:
+    def combine(a: TensorLike, b: TensorLike) -> Tensor:
+        xp = array_module(array_of(name, a if isinstance(a, Tensor) else b))
+        x, y = of_one_dtype((_bits(name, a), _bits(name, b)))
         try:
-            return make_result(getattr(xp, name)(a, b), None)
+            return make_result(getattr(xp, name)(x, y), None)
         except ValueError as error:
-            raise broadcast_error(name, a, b) from error
+            raise broadcast_error(name, x, y) from error
 
     return combine
 
 
-def _bits(name: str, x: Any) -> Any:
+def _bits(name: str, x: TensorLike) -> Array | int:
     """The array or number of ``x``, which must be boolean or whole."""
-    x = array_of(name, x)
-    kind = x.dtype.kind if hasattr(x, "dtype") else "i" if isinstance(x, int) else "f"
+    bits = array_of(name, x)
+    kind = bits.dtype.kind if hasattr(bits, "dtype") else "i" if isinstance(bits, int) else "f"
     if kind not in "biu":
         raise DTypeError(
-            f"{name}: expected booleans or integers, got {getattr(x, 'dtype', type(x).__name__)}. "
-            "Compare something: (x > 0) & (x < 1)."
+            f"{name}: expected booleans or integers, got "
+            f"{getattr(bits, 'dtype', type(bits).__name__)}. Compare something: (x > 0) & (x < 1)."
         )
-    return x
+    return bits
 
 
 def invert(x: Tensor) -> Tensor:
@@ -43,8 +43,8 @@ def invert(x: Tensor) -> Tensor:
     return make_result(array_module(x.data).invert(_bits("invert", x)), None)
 
 
-def _over_axes(name: str) -> Any:
-    def reduce(x: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+def _over_axes(name: str) -> Callable[..., Tensor]:
+    def reduce(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
         axes = normalize_axes(name, axis, x.ndim)
         answer = getattr(array_module(x.data), name)
         return make_result(answer(x.data, axis=axes, keepdims=keepdims), None)
@@ -52,7 +52,7 @@ def _over_axes(name: str) -> Any:
     return reduce
 
 
-def _of_each_element(name: str) -> Any:
+def _of_each_element(name: str) -> Callable[[Tensor], Tensor]:
     def step(x: Tensor) -> Tensor:
         try:
             return make_result(getattr(array_module(x.data), name)(x.data), None)

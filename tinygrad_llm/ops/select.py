@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
 from tinygrad_llm.autograd import Function, prove, register, sample
-from tinygrad_llm.autograd.arrays import array_of
+from tinygrad_llm.autograd.arrays import TensorLike, array_of
 from tinygrad_llm.autograd.registry import Sample
-from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend import Array, ArrayModule, is_array
 from tinygrad_llm.backend.promotion import as_element, converted, result_dtype
 from tinygrad_llm.errors import DTypeError
-from tinygrad_llm.ops._shape import broadcast_error, unbroadcast
+from tinygrad_llm.ops._shape import Like, broadcast_error, unbroadcast
 from tinygrad_llm.ops.arithmetic import Operand, Pair, TwoOperands
 
 
-def _as_mask(op: str, xp: Any, mask: Any) -> Array:
-    mask = xp.asarray(array_of(op, mask))
-    if mask.dtype.kind != "b":
+def _as_mask(op: str, xp: ArrayModule, mask: TensorLike) -> Array:
+    array = xp.asarray(array_of(op, mask))
+    if array.dtype.kind != "b":
         raise DTypeError(
-            f"{op}: the mask must be boolean, got {mask.dtype}. Compare something: mask != 0."
+            f"{op}: the mask must be boolean, got {array.dtype}. Compare something: mask != 0."
         )
-    return mask
+    return array
 
 
-def choose(xp: ArrayModule, cond: Array, a: Any, b: Any) -> Array:
+def choose(xp: ArrayModule, cond: Array, a: Operand, b: Operand) -> Array:
     """a where the condition is true, b elsewhere, of the type that both together have."""
     dtype = result_dtype(a, b)
     # A number alone has NumPy's type in `where`, and CuPy makes float32 of bfloat16.
@@ -59,22 +59,22 @@ class Where(Function):
     """
 
     fresh = True
-    a_like: Any = None
-    b_like: Any = None
+    a_like: Like
+    b_like: Like
 
-    def forward(ctx, cond: Any, a: Any, b: Any) -> Array:
-        cond = _as_mask("where", ctx.xp, cond)
-        ctx.save(cond)
-        if ctx.needs[1]:
+    def forward(ctx, cond: TensorLike, a: Operand, b: Operand) -> Array:
+        mask = _as_mask("where", ctx.xp, cond)
+        ctx.save(mask)
+        if is_array(a):
             ctx.a_like = a.shape, a.dtype
-        if ctx.needs[2]:
+        if is_array(b):
             ctx.b_like = b.shape, b.dtype
         try:
-            return choose(ctx.xp, cond, a, b)
+            return choose(ctx.xp, mask, a, b)
         except ValueError as error:
             raise broadcast_error("where", a, b) from error
 
-    def backward(ctx, dy: Array) -> Any:
+    def backward(ctx, dy: Array) -> tuple[None, Array | None, Array | None]:
         (cond,) = ctx.saved
         xp = ctx.xp
         da = unbroadcast(where_or_zero(xp, cond, dy), *ctx.a_like) if ctx.needs[1] else None
@@ -94,14 +94,14 @@ class MaskedFill(Function):
 
     fresh = True
 
-    def forward(ctx, x: Array, mask: Any, value: float) -> Array:
-        mask = _as_mask("masked_fill", ctx.xp, mask)
+    def forward(ctx, x: Array, mask: TensorLike, value: float) -> Array:
+        filled = _as_mask("masked_fill", ctx.xp, mask)
         value = as_element("masked_fill", value, x.dtype)
-        ctx.save(mask)
+        ctx.save(filled)
         try:
-            return choose(ctx.xp, ctx.xp.broadcast_to(mask, x.shape), value, x)
+            return choose(ctx.xp, ctx.xp.broadcast_to(filled, x.shape), value, x)
         except ValueError as error:
-            raise broadcast_error("masked_fill", x, mask) from error
+            raise broadcast_error("masked_fill", x, filled) from error
 
     def backward(ctx, dy: Array) -> Array:
         (mask,) = ctx.saved
@@ -111,14 +111,14 @@ class MaskedFill(Function):
 class _Larger(TwoOperands):
     """Base of maximum and minimum: the gradient goes to the chosen one, and equal ones share it."""
 
-    def pick(ctx, ufunc: Any, a: Any, b: Any) -> Array:
+    def pick(ctx, ufunc: Callable[..., Array], a: Operand, b: Operand) -> Array:
         """The chosen elements; keeps whose they are."""
         y = ctx.compute(ufunc, a, b)
         if ctx.requires_grad:
             ctx.save(*((x == y) | (x != x) for x in (a, b)))  # a NaN wins, and equals nothing
         return y
 
-    def backward(ctx, dy: Array) -> Any:
+    def backward(ctx, dy: Array) -> Pair:
         a_won, b_won = ctx.saved
         share = ctx.xp.where(a_won & b_won, dy * 0.5, dy)
         da = db = None
