@@ -31,7 +31,6 @@ from tinygrad_llm.autograd import (
 from tinygrad_llm.autograd.anomaly import detect_anomaly
 from tinygrad_llm.autograd.checkpoint import checkpoint
 from tinygrad_llm.autograd.gradcheck import gradcheck
-from tinygrad_llm.autograd.registry import EXTENSIONS
 from tinygrad_llm.backend.random import Generator, default_generator, manual_seed
 from tinygrad_llm.creation import (
     arange,
@@ -70,6 +69,7 @@ if TYPE_CHECKING:
     )
     from tinygrad_llm.autograd.trace import trace
     from tinygrad_llm.explain.explorer.page import explore
+    from tinygrad_llm.explain.graph.svg import graph
     from tinygrad_llm.generation.generate import generate
 
 __version__ = "0.2.0"
@@ -93,6 +93,7 @@ _LAZY = {
     "trace": ("tinygrad_llm.autograd.trace", "trace"),
     "generate": ("tinygrad_llm.generation.generate", "generate"),
     "explore": ("tinygrad_llm.explain.explorer.page", "explore"),
+    "graph": ("tinygrad_llm.explain.graph.svg", "graph"),
 }
 
 __all__ = [
@@ -121,6 +122,7 @@ __all__ = [
     "generate",
     "generation",
     "gradcheck",
+    "graph",
     "is_grad_enabled",
     "kernels",
     "linspace",
@@ -148,14 +150,6 @@ __all__ = [
     "zeros",
     "zeros_like",
 ]
-
-
-def _graph(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
-    module = importlib.import_module("tinygrad_llm.explain.graph.svg")
-    return module.graph(tensor, *args, **kwargs)
-
-
-EXTENSIONS["graph"] = _graph  # loss.graph(): autograd must not import explain
 
 
 def __getattr__(name: str) -> Any:

@@ -129,7 +129,7 @@ assert np.allclose(logits.grad, formula, atol=1e-6)
 # %% [markdown]
 # ## The graph
 #
-# `loss.graph()` draws it, `tg.trace()` lists what was done, forward and backward, and what was
+# `tg.graph(loss)` draws it, `tg.trace()` lists what was done, forward and backward, and what was
 # kept for the way back. (`examples/study_backprop.py` makes a page of it to walk through.)
 
 # %%

@@ -121,7 +121,6 @@ class Op:
 
 REGISTRY: dict[str, Op] = {}
 OPS: dict[str, Callable[..., Any]] = {}  # name -> Function.apply, for Tensor's operators
-EXTENSIONS: dict[str, Callable[..., Any]] = {}  # methods that a later layer gives to Tensor
 
 
 def register(

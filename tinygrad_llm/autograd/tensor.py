@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from tinygrad_llm.autograd.in_place import InPlace
 from tinygrad_llm.autograd.left_out import LEFT_OUT
 from tinygrad_llm.autograd.methods import Conversion, Description, Reductions, Selection, Shape
 from tinygrad_llm.autograd.operators import Operators
-from tinygrad_llm.autograd.registry import EXTENSIONS
 from tinygrad_llm.backend import Array, array_module
 from tinygrad_llm.backend.dtypes import DTypeLike, is_float
 from tinygrad_llm.errors import DTypeError, GraphError, ShapeError, missing_name
@@ -186,12 +185,11 @@ class Tensor(
                 self.register_hook(KeepGradient(self))
         return self
 
-    def __getattr__(self, name: str) -> Any:
-        # Methods without a line of their own: those that a later layer adds, such as graph().
-        if name in EXTENSIONS:
-            return lambda *args, **kwargs: EXTENSIONS[name](self, *args, **kwargs)
-        there = () if name.startswith("_") else dir(type(self))  # protocols are only asked for
-        raise missing_name("Tensor", name, LEFT_OUT, there)
+    if not TYPE_CHECKING:  # a type checker would take every name for one that is there
+
+        def __getattr__(self, name):
+            there = () if name.startswith("_") else dir(type(self))  # protocols are only asked for
+            raise missing_name("Tensor", name, LEFT_OUT, there)
 
 
 def make_result(data: Any, node: Any) -> Tensor:

@@ -2,7 +2,7 @@
 
     tg.explain("gelu")                 # formula, derivation, source, numbers, live check, plot
     tg.explore(trace, "step.html")     # a page on which a real training step can be walked through
-    loss.graph().save("graph.svg")     # the recorded graph
+    tg.graph(loss).save("graph.svg")   # the recorded graph
     tg.explain.pictures                # attention, gradients, loss landscape, embeddings
 
 `tg.explain` is this package, and it can be called like a function.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinygrad_llm.autograd import Tensor, enable_grad, no_grad
 from tinygrad_llm.autograd.function import Output
@@ -39,11 +39,13 @@ class ResidualSum(Tensor):
         if watched_as_written():
             self._add_up()
 
-    def __getattr__(self, name: str) -> Any:
-        if name not in ("data", "_node"):
-            return super().__getattr__(name)
-        self._add_up()
-        return getattr(self, name)
+    if not TYPE_CHECKING:  # as Tensor's, of which a type checker knows nothing
+
+        def __getattr__(self, name):
+            if name not in ("data", "_node"):
+                return super().__getattr__(name)
+            self._add_up()
+            return getattr(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Other values, or no gradient any more: that is said of the sum, so it must be there.

@@ -1,4 +1,4 @@
-"""``loss.graph()``: the recorded graph as an SVG picture, without any outside program."""
+"""``tg.graph(loss)``: the recorded graph as an SVG picture, without any outside program."""
 
 from __future__ import annotations
 
