@@ -23,6 +23,7 @@ DEV = [
     "ruff>=0.14",
     "mypy>=1.18",
     "selenium>=4.20",
+    "safetensors>=0.4.5",
 ]
 
 setup(
@@ -68,7 +69,8 @@ setup(
     install_requires=[
         "numpy>=2.1",
         "tiktoken>=0.7",
-        "safetensors>=0.4.5",
+        "regex>=2024.11.6",
+        "google-crc32c>=1.6",
         "tqdm>=4.66",
         "threadpoolctl>=3.5",
     ],

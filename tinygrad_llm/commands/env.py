@@ -81,7 +81,7 @@ def as_text(found: dict[str, dict[str, str]]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    names = ("tiktoken", "safetensors", "tqdm", "threadpoolctl")
+    names = ("tiktoken", "regex", "google-crc32c", "tqdm", "threadpoolctl")
     return {
         "tinygrad_llm": f"{__version__}, in {Path(__file__).resolve().parents[1]}",
         "python": f"{platform.python_version()} ({sys.executable})",

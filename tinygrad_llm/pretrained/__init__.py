@@ -16,13 +16,11 @@ from tinygrad_llm.pretrained.config_file import read_config, write_config
 from tinygrad_llm.pretrained.download import SIZES, gpt2_config, model_folder
 from tinygrad_llm.pretrained.folder import gpt2_tensors, load_model, save_model
 from tinygrad_llm.pretrained.safetensors_file import SafetensorsFile, write_safetensors
-from tinygrad_llm.pretrained.tf_checkpoint import TensorflowCheckpoint
 from tinygrad_llm.pretrained.vocabulary import extend_vocabulary
 
 __all__ = [
     "SIZES",
     "SafetensorsFile",
-    "TensorflowCheckpoint",
     "extend_vocabulary",
     "from_pretrained",
     "gpt2_config",

@@ -6,10 +6,11 @@ The format is small enough to read in full:
     n bytes     JSON: {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...}
     the rest    the tensors' bytes, C order, little-endian; offsets count from here
 
-The ``safetensors`` library reads and writes the same files (the tests compare with it), but hands
-out copies and keeps what it mapped. Here a file is mapped into memory and a tensor is a view; once
-copied, its pages are given back, so that loading a model needs little more than the model. Writing
-likewise holds one tensor at a time, where the library holds them all as bytes.
+The ``safetensors`` library reads and writes the same files (the tests compare with it). But
+loading with it takes twice the memory of the model, since it hands out copies and keeps what it
+mapped. Here a tensor is a view of the mapped file, and its pages are given back once it is copied.
+And the library saves an array's memory as it lies: a transposed view, which is what this project's
+weights are in GPT-2's layout, would come out in the wrong order. Here each is written in C order.
 
 Source: the format's description in huggingface/safetensors, README.md, section "Format".
 """

@@ -16,7 +16,6 @@ from tinygrad_llm.errors import CheckpointError
 from tinygrad_llm.pretrained.config_file import read_json
 from tinygrad_llm.pretrained.gpt2_layout import with_prefix
 from tinygrad_llm.pretrained.safetensors_file import SafetensorsFile
-from tinygrad_llm.pretrained.tf_checkpoint import TensorflowCheckpoint
 
 WEIGHTS_NAME, INDEX_NAME = "model.safetensors", "model.safetensors.index.json"
 
@@ -85,6 +84,8 @@ def open_source(folder: Path) -> WeightSource:
         return _open_shards(folder / INDEX_NAME)
     indexes = sorted(folder.glob("*.ckpt.index"))
     if indexes:
+        from tinygrad_llm.pretrained.tf_checkpoint import TensorflowCheckpoint  # seldom needed
+
         return TensorflowCheckpoint(indexes[0])
     raise CheckpointError(_nothing_found(folder))
 

@@ -25,9 +25,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.errors import CheckpointError
-from tinygrad_llm.pretrained.crc32c import crc32c, unmask
 from tinygrad_llm.pretrained.gpt2_layout import from_openai
-from tinygrad_llm.pretrained.tf_table import damaged, read_table, read_varint
+from tinygrad_llm.pretrained.tf_table import crc32c, damaged, read_table, read_varint, unmask
 
 _DTYPES: dict[int, np.dtype] = {
     1: np.dtype("<f4"),

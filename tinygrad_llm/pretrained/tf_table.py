@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from google_crc32c import value as crc32c
+
 from tinygrad_llm.errors import CheckpointError
-from tinygrad_llm.pretrained.crc32c import crc32c, unmask
 
 _FOOTER_BYTES, _MAGIC = 48, 0xDB4775248B80FB57
 _TRAILER_BYTES = 5  # compression type and checksum
@@ -55,6 +56,12 @@ def damaged(source: str, why: str) -> CheckpointError:
     return CheckpointError(
         f"{source}: is damaged or only partly downloaded ({why}). Fetch it again."
     )
+
+
+def unmask(masked: int) -> int:
+    """A checksum from how TensorFlow stores it: rotated by 15 bits, and a constant added."""
+    rotated = (masked - 0xA282EAD8) & 0xFFFFFFFF
+    return ((rotated >> 17) | (rotated << 15)) & 0xFFFFFFFF
 
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:

@@ -13,11 +13,9 @@ from tinygrad_llm.errors import TokenizerError
 from tinygrad_llm.tokenizers import gpt2_files, special
 from tinygrad_llm.tokenizers.base import Tokenizer
 from tinygrad_llm.tokenizers.byte_map import from_visible, to_visible
-from tinygrad_llm.tokenizers.byte_pair import byte_tokens, learn_merges, merge_piece
+from tinygrad_llm.tokenizers.byte_pair import Merge, byte_tokens, learn_merges, merge_piece
 from tinygrad_llm.tokenizers.pre_split import FAST_PATTERN, cut_long_spaces, split_pieces
 from tinygrad_llm.tokenizers.texts import as_texts
-
-Merge = tuple[bytes, bytes]
 
 
 class BPETokenizer(Tokenizer):
@@ -27,7 +25,8 @@ class BPETokenizer(Tokenizer):
     GPT-2's own merges these are GPT-2's ids.
 
     `encode` runs in tiktoken with this tokenizer's ranks. `encode_readable` does the same in
-    Python that can be read (`pre_split.split_pieces`, `byte_pair.merge_piece`).
+    Python that can be read (`pre_split.split_pieces`, `byte_pair.merge_piece`), and
+    `byte_pair.learn_merges_readable` is training in a dozen lines.
 
     Args:
         merges: pairs of tokens in the order in which they were learned.
