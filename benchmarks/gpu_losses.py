@@ -23,7 +23,8 @@ from tinygrad_llm.data import corpora
 from tinygrad_llm.data.loader import BatchLoader
 from tinygrad_llm.data.sliding_window import TokenDataset
 from tinygrad_llm.training.loop_settings import LoopSettings
-from tinygrad_llm.training.steps.captured import CapturedTrainer
+from tinygrad_llm.training.steps.captured import CapturedStep
+from tinygrad_llm.training.steps.eager import EagerStep
 from tinygrad_llm.training.trainer import Trainer
 
 STEPS = 4 if TINY else 200
@@ -31,22 +32,23 @@ CONTEXT, LAYERS, HEADS, WIDTH, BATCH = (8, 1, 2, 16, 2) if TINY else (128, 4, 4,
 # In the mean over all steps, of losses that fall from 5.5 to about 2.5.
 BOUNDS = {"float32": 2e-3, "bfloat16": 2e-2}
 RUNS = (
-    ("cpu", "float32", Trainer),
-    ("cuda", "float32", Trainer),
-    ("cuda", "float32", CapturedTrainer),
-    ("cuda", "bfloat16", Trainer),
-    ("cuda", "bfloat16", CapturedTrainer),
+    ("cpu", "float32", EagerStep),
+    ("cuda", "float32", EagerStep),
+    ("cuda", "float32", CapturedStep),
+    ("cuda", "bfloat16", EagerStep),
+    ("cuda", "bfloat16", CapturedStep),
 )
 
 
-def losses(device: str, dtype: str, kind: type[Trainer], ids: np.ndarray) -> np.ndarray:
+def losses(device: str, dtype: str, kind: type[EagerStep], ids: np.ndarray) -> np.ndarray:
     """The loss of each step."""
     tg.manual_seed(0)
     config = tg.nn.GPTConfig(256, CONTEXT, n_layer=LAYERS, n_head=HEADS, n_embd=WIDTH)
     model = tg.nn.GPT(config).to(device).to(dtype)
     optimizer = tg.optim.AdamW(tg.optim.decay_groups(model, 0.1), lr=1e-3)
     loader = BatchLoader(TokenDataset(ids, CONTEXT), BATCH)
-    trainer = kind(model, optimizer, loader, LoopSettings(STEPS, clip=1.0, eval_every=0))
+    settings = LoopSettings(STEPS, clip=1.0, eval_every=0)
+    trainer = Trainer(model, optimizer, loader, settings, stepper=kind())
     bar = tqdm(range(STEPS), desc=f"{device} {dtype} {kind.__name__}", leave=False, disable=None)
     return np.array([trainer.train_step().loss for _ in bar])
 
@@ -79,7 +81,7 @@ def compare(report: Report) -> bool:
     return good
 
 
-def _row(device: str, dtype: str, kind: type[Trainer], found: np.ndarray, gap: np.ndarray) -> Any:
+def _row(device: str, dtype: str, kind: type[EagerStep], found: np.ndarray, gap: np.ndarray) -> Any:
     return {
         "op": f"losses of {STEPS} steps",
         "device": device,

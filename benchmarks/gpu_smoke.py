@@ -14,7 +14,7 @@ import platform
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,8 @@ def training(dtype: str, graph: bool, dropout: float = 0.0, accumulate: int = 1)
 def _losses(device: str, dtype: str, graph: bool, dropout: float, accumulate: int) -> list[float]:
     import tinygrad_llm as tg
     from tinygrad_llm.training.loop_settings import LoopSettings
-    from tinygrad_llm.training.steps.captured import CapturedTrainer
+    from tinygrad_llm.training.steps.captured import CapturedStep
+    from tinygrad_llm.training.steps.eager import EagerStep
     from tinygrad_llm.training.trainer import Trainer
 
     tg.manual_seed(0)
@@ -161,8 +162,8 @@ def _losses(device: str, dtype: str, graph: bool, dropout: float, accumulate: in
     model = tg.nn.GPT(config).to(device).to(dtype)
     optimizer = tg.optim.AdamW(tg.optim.decay_groups(model, 0.1), lr=RATE)
     settings = LoopSettings(STEPS, accumulate=accumulate, clip=1.0, eval_every=0)
-    kind = CapturedTrainer if graph else Trainer
-    trainer = kind(model, optimizer, _Batches(), settings)
+    stepper = CapturedStep() if graph else EagerStep()
+    trainer = Trainer(model, optimizer, _Batches(), settings, stepper=stepper)
     return [trainer.train_step().loss for _ in range(STEPS)]
 
 
@@ -178,6 +179,9 @@ class _Batches:
 
     def state(self) -> dict[str, Any]:
         return {}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        pass
 
 
 def _half(*shape: int) -> np.ndarray:

@@ -18,7 +18,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -56,12 +56,16 @@ class OneBatch:
         """Nothing to remember."""
         return {}
 
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Nothing to go on from."""
+
 
 def our_trainer(size: Size, dtype: str = "bfloat16", graph: bool = True) -> Any:
     """A trainer of this project on the GPU, and its loader."""
     import tinygrad_llm as tg
     from tinygrad_llm.training.loop_settings import LoopSettings
-    from tinygrad_llm.training.steps.captured import CapturedTrainer
+    from tinygrad_llm.training.steps.captured import CapturedStep
+    from tinygrad_llm.training.steps.prefetch import Prefetcher
     from tinygrad_llm.training.trainer import Trainer
 
     tg.manual_seed(0)
@@ -71,7 +75,9 @@ def our_trainer(size: Size, dtype: str = "bfloat16", graph: bool = True) -> Any:
     settings = LoopSettings(10**9, clip=MAX_NORM, eval_every=0)
     loader = OneBatch()
     loader.batch = size.batches(1)[0]
-    return (CapturedTrainer if graph else Trainer)(model, optimizer, loader, settings)
+    if not graph:
+        return Trainer(model, optimizer, loader, settings)
+    return Trainer(model, optimizer, Prefetcher(loader), settings, stepper=CapturedStep())
 
 
 def our_step(size: Size) -> Step:

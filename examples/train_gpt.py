@@ -32,6 +32,7 @@ from tinygrad_llm.training.report.summary import interpreter, summarize, try_los
 from tinygrad_llm.training.run.assemble import make_trainer
 from tinygrad_llm.training.run.session import Session
 from tinygrad_llm.training.run.text import TokenText
+from tinygrad_llm.training.run.together import open_together, require_same_text
 from tinygrad_llm.training.settings.flags import (
     add_settings,
     add_sources,
@@ -39,7 +40,6 @@ from tinygrad_llm.training.settings.flags import (
     describe,
     parse,
 )
-from tinygrad_llm.training.steps.distributed import open_together, require_same_text
 
 PROGRAM = "examples/train_gpt.py"
 EXIT_CODES = {"Ctrl-C": 130, "SIGTERM": 143}  # as a shell expects them

@@ -14,7 +14,7 @@ from tinygrad_llm.finetuning.collate import (
     share_of_padding,
     truncate,
 )
-from tinygrad_llm.finetuning.loop import BucketLoader
+from tinygrad_llm.finetuning.loader import BucketLoader
 
 rows = st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=12), min_size=1, max_size=20)
 
@@ -70,13 +70,13 @@ def test_buckets_save_padding():
 def test_the_order_differs_between_epochs_and_can_be_continued():
     lengths = [3, 4, 5, 6, 7, 8, 9, 10, 3, 4]
     loader = BucketLoader(lengths, 2, seed=3)
-    seen = [loader.next_batch().tolist() for _ in range(len(loader))]
+    seen = [loader.next_batch()[0].tolist() for _ in range(len(loader))]
     state = loader.state()
-    following = [loader.next_batch().tolist() for _ in range(7)]
+    following = [loader.next_batch()[0].tolist() for _ in range(7)]
     assert following[: len(loader)] != seen
     other = BucketLoader(lengths, 2, seed=9)
     other.set_state(state)
-    assert [other.next_batch().tolist() for _ in range(7)] == following
+    assert [other.next_batch()[0].tolist() for _ in range(7)] == following
 
 
 @given(rows)

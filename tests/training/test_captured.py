@@ -12,9 +12,11 @@ from tinygrad_llm.errors import ConfigError, DTypeError, KernelError, ShapeError
 from tinygrad_llm.optim.flat import FlatBuffer
 from tinygrad_llm.training.loop_settings import LoopSettings
 from tinygrad_llm.training.lr_finder import find_learning_rate
-from tinygrad_llm.training.steps import captured
-from tinygrad_llm.training.steps.captured import CapturedTrainer
+from tinygrad_llm.training.steps import recorded
+from tinygrad_llm.training.steps.captured import CapturedStep
 from tinygrad_llm.training.steps.dropout_keys import KeyTape
+from tinygrad_llm.training.steps.eager import EagerStep
+from tinygrad_llm.training.steps.prefetch import Prefetcher
 from tinygrad_llm.training.trainer import Trainer
 
 pytest.importorskip("triton")
@@ -47,7 +49,14 @@ def gpu(monkeypatch):
 
 
 def make_trainer(
-    kind, device="cuda", dtype="float32", frozen=(), accumulate=1, recompute=False, **more
+    kind,
+    device="cuda",
+    dtype="float32",
+    frozen=(),
+    accumulate=1,
+    recompute=False,
+    record=Replay,
+    **more,
 ):
     tg.manual_seed(0)
     model = tg.nn.GPT(tg.nn.GPTConfig(17, 4, n_layer=1, n_head=1, n_embd=8, **more))
@@ -58,9 +67,8 @@ def make_trainer(
     optimizer = tg.optim.AdamW(tg.optim.decay_groups(model, 0.1), lr=1e-2)
     settings = LoopSettings(STEPS, accumulate=accumulate, clip=0.5, eval_every=0)
     schedule = tg.optim.CosineSchedule(optimizer, STEPS, 1, 1e-3)
-    trainer = kind(model, optimizer, Batches(), settings, schedule)
-    trainer.record = Replay
-    return trainer
+    stepper = EagerStep() if kind is EagerStep else CapturedStep(record)
+    return Trainer(model, optimizer, Batches(), settings, schedule, stepper=stepper)
 
 
 def run(kind, between=lambda trainer: None, **more):
@@ -91,11 +99,11 @@ def test_a_step_is_recorded_anew_where_the_gradients_had_to_move(gpu):
             held.append((p.grad, p.grad.get()))
             p.grad = p.grad * 0 + 1  # which brings the flat gradient into use at once
 
-    replayed = run(CapturedTrainer, hold_and_assign)
+    replayed = run(CapturedStep, hold_and_assign)
     assert held
     for gradient, values in held:
         np.testing.assert_array_equal(gradient.get(), values)
-    assert_equal(run(Trainer), replayed)
+    assert_equal(run(EagerStep), replayed)
 
 
 @pytest.mark.parametrize(
@@ -108,26 +116,26 @@ def test_a_step_is_recorded_anew_where_the_gradients_had_to_move(gpu):
     ids=str,
 )
 def test_replayed_steps_equal_plain_ones(gpu, options):
-    assert_equal(run(Trainer, **options), run(CapturedTrainer, **options))
+    assert_equal(run(EagerStep, **options), run(CapturedStep, **options))
 
 
 def _keep_rates(monkeypatch):
-    def enter(self, original=captured._OnDevice.__enter__):
+    def enter(self, original=recorded._OnDevice.__enter__):
         rates = [group["lr"] for group in self.groups]
         original(self)
         for group, rate in zip(self.groups, rates, strict=True):
             group["lr"] = rate
 
-    monkeypatch.setattr(captured._OnDevice, "__enter__", enter)
+    monkeypatch.setattr(recorded._OnDevice, "__enter__", enter)
 
 
 def _keep_step(monkeypatch):
-    def enter(self, original=captured._OnDevice.__enter__):
+    def enter(self, original=recorded._OnDevice.__enter__):
         original(self)
         for group in self.groups:
             group["step_on_device"] = 1
 
-    monkeypatch.setattr(captured._OnDevice, "__enter__", enter)
+    monkeypatch.setattr(recorded._OnDevice, "__enter__", enter)
 
 
 def _keep_keys(monkeypatch):
@@ -135,12 +143,12 @@ def _keep_keys(monkeypatch):
 
 
 def test_what_python_decides_anew_each_step_is_missed_when_it_is_recorded(gpu, monkeypatch):
-    plain = run(Trainer, dropout=0.2)
+    plain = run(EagerStep, dropout=0.2)
     for plant in (_keep_rates, _keep_step, _keep_keys):
         with monkeypatch.context() as patches:
             plant(patches)
             with pytest.raises(AssertionError):
-                assert_equal(plain, run(CapturedTrainer, dropout=0.2))
+                assert_equal(plain, run(CapturedStep, dropout=0.2))
 
 
 def edit_weights(trainer):
@@ -155,11 +163,11 @@ def edit_weights(trainer):
 
 
 def test_weights_edited_between_replays_stay_edited(gpu, monkeypatch):
-    plain = run(Trainer, edit_weights, dtype="bfloat16")
-    assert_equal(plain, run(CapturedTrainer, edit_weights, dtype="bfloat16"))
+    plain = run(EagerStep, edit_weights, dtype="bfloat16")
+    assert_equal(plain, run(CapturedStep, edit_weights, dtype="bfloat16"))
     monkeypatch.setattr(FlatBuffer, "gather", lambda self: None)
     with pytest.raises(AssertionError):
-        assert_equal(plain, run(CapturedTrainer, edit_weights, dtype="bfloat16"))
+        assert_equal(plain, run(CapturedStep, edit_weights, dtype="bfloat16"))
 
 
 def step_by_hand(trainer):
@@ -172,14 +180,14 @@ def step_by_hand(trainer):
 
 
 def test_steps_by_hand_between_replays_count(gpu):
-    plain = run(Trainer, step_by_hand, accumulate=2)
-    assert_equal(plain, run(CapturedTrainer, step_by_hand, accumulate=2))
+    plain = run(EagerStep, step_by_hand, accumulate=2)
+    assert_equal(plain, run(CapturedStep, step_by_hand, accumulate=2))
 
 
 def test_the_search_of_a_learning_rate_finds_what_it_finds_without_a_graph():
     plain, other = (
         find_learning_rate(make_trainer(kind, "cpu", accumulate=2), 1e-4, 1.0, steps=12)
-        for kind in (Trainer, CapturedTrainer)
+        for kind in (EagerStep, CapturedStep)
     )
     assert plain == other
 
@@ -191,8 +199,8 @@ def replace_frozen_table(trainer):
 
 def test_another_array_of_a_frozen_parameter_is_recorded_anew(gpu):
     options = {"frozen": ["position_embedding"]}
-    plain = run(Trainer, replace_frozen_table, **options)
-    assert_equal(plain, run(CapturedTrainer, replace_frozen_table, **options))
+    plain = run(EagerStep, replace_frozen_table, **options)
+    assert_equal(plain, run(CapturedStep, replace_frozen_table, **options))
 
 
 def change_decay(trainer):
@@ -209,44 +217,46 @@ def change_clip(trainer):
 
 @pytest.mark.parametrize("change", [change_decay, change_momentum, change_clip])
 def test_a_changed_setting_holds_from_the_next_step_on(gpu, change):
-    plain = run(Trainer, change)
-    assert_equal(plain, run(CapturedTrainer, change))
+    plain = run(EagerStep, change)
+    assert_equal(plain, run(CapturedStep, change))
 
 
 def test_a_step_is_recorded_once_and_again_when_other_parameters_learn(gpu):
-    trainer = make_trainer(CapturedTrainer)
+    trainer = make_trainer(CapturedStep)
     trainer.train_step()
-    first = trainer._step
+    first = trainer.stepper._recorded
     gpu.clear()
     for buffer in trainer.optimizer.buffers:
         buffer.gather()
     assert gpu == []  # what is looked for before each replay costs neither a copy nor a wait
     trainer.train_step()
-    assert trainer._step is first
+    assert trainer.stepper._recorded is first
     trainer.model.final_norm.requires_grad_(False)  # the same arrays, but not all learn
     before = trainer.model.final_norm.weight.numpy().copy()
     trainer.train_step()
-    assert trainer._step is not first
+    assert trainer.stepper._recorded is not first
     np.testing.assert_array_equal(trainer.model.final_norm.weight.numpy(), before)
 
 
 def test_recording_leaves_weights_and_moments_alone(gpu):
-    trainer = make_trainer(CapturedTrainer)
+    trainer = make_trainer(CapturedStep)
     buffer = trainer.optimizer.buffers[0]
     kept = [buffer.data, *buffer.moments.values()]
     before = [array.get() for array in kept]
     batch = trainer.loader.next_batch()
-    step = trainer._record([batch])
+    step = trainer.stepper.record(trainer, [batch])
     for a, b in zip(before, kept, strict=True):
         np.testing.assert_array_equal(a, b.get())
-    step([batch])
+    step.compute([batch])
     assert all((a != b.get()).any() for a, b in zip(before, kept, strict=True))
 
 
 def recorded_without_launches(batches):
-    trainer = make_trainer(CapturedTrainer, "cpu", accumulate=len(batches))
-    trainer.record = lambda launch: types.SimpleNamespace(replay=lambda: np.zeros(3))
-    return trainer._record(batches)
+    def record(launch):
+        return types.SimpleNamespace(replay=lambda: np.zeros(3))
+
+    trainer = make_trainer(CapturedStep, "cpu", accumulate=len(batches), record=record)
+    return trainer.stepper.record(trainer, batches)
 
 
 @pytest.mark.parametrize(
@@ -260,10 +270,10 @@ def recorded_without_launches(batches):
 def test_a_batch_unlike_the_first_is_an_error(change, error, words):
     first = Batches().next_batch()
     step = recorded_without_launches([first])
-    with pytest.raises(error, match="CapturedTrainer: all batches .*like the first.*" + words):
-        step([tuple(map(change, first))])
+    with pytest.raises(error, match="CapturedStep: all batches .*like the first.*" + words):
+        step.compute([tuple(map(change, first))])
     with pytest.raises(ShapeError, match=r"1 micro-batches of 2 arrays each, got \[2, 2\]"):
-        step([first, first])
+        step.compute([first, first])
 
 
 def test_the_prefetcher_refuses_a_short_last_batch(gpu):
@@ -275,7 +285,7 @@ def test_the_prefetcher_refuses_a_short_last_batch(gpu):
             self.rows -= 1
             return batch
 
-    ahead = captured.Prefetcher(Shorter())
+    ahead = Prefetcher(Shorter())
     with pytest.raises(ShapeError, match=r"Prefetcher: .*expected .*\(2, 4\).*got \(1, 4\)"):
         ahead.next_batch()
 
@@ -286,8 +296,7 @@ def test_a_step_that_cannot_be_recorded_names_the_way_out(monkeypatch):
     def refuse(launch):
         raise kernels.KernelError("capture: something waited")
 
-    trainer = make_trainer(CapturedTrainer, "cpu")
-    trainer.record = refuse
+    trainer = make_trainer(CapturedStep, "cpu", record=refuse)
     with pytest.raises(KernelError, match="something waited. .*--no-graph"):
         trainer.train_step()
 
@@ -295,10 +304,21 @@ def test_a_step_that_cannot_be_recorded_names_the_way_out(monkeypatch):
 def test_only_adamw_can_be_recorded():
     optimizer = tg.optim.SGD(model := tg.nn.Linear(2, 2))
     with pytest.raises(ConfigError, match="must be AdamW.*got SGD"):
-        CapturedTrainer(model, optimizer, Batches(), LoopSettings(1, eval_every=0))
+        Trainer(model, optimizer, Batches(), LoopSettings(1, eval_every=0), stepper=CapturedStep())
+
+
+def test_methods_that_a_graph_would_not_call_are_refused():
+    class Clipped(Trainer):
+        def clip(self):
+            return super().clip()
+
+    model = tg.nn.Linear(2, 2)
+    settings = LoopSettings(1, eval_every=0)
+    with pytest.raises(ConfigError, match="Clipped overrides clip, which a graph does not call"):
+        Clipped(model, tg.optim.AdamW(model), Batches(), settings, stepper=CapturedStep())
 
 
 def test_a_recording_without_the_kernel_is_refused():
-    trainer = make_trainer(CapturedTrainer, "cpu")
+    trainer = make_trainer(CapturedStep, "cpu")
     with tg.use_kernels("off"), pytest.raises(KernelError, match="only the kernel of"):
         trainer.train_step()

@@ -10,10 +10,11 @@ from tests.stand_in_gpu import MODULE, DeviceArray, stand_in_gpu
 from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.training.loop_settings import LoopSettings
 from tinygrad_llm.training.report import utilization as chips
-from tinygrad_llm.training.steps.captured import CapturedTrainer
+from tinygrad_llm.training.steps.captured import CapturedStep
 from tinygrad_llm.training.steps.dropout_keys import KeyTape
+from tinygrad_llm.training.steps.eager import EagerStep
 from tinygrad_llm.training.steps.loss_scale import LossScale
-from tinygrad_llm.training.steps.loss_scaled import LossScaledTrainer
+from tinygrad_llm.training.steps.precision import Precision, ScaledLoss
 from tinygrad_llm.training.trainer import Trainer
 
 
@@ -123,31 +124,35 @@ def test_float16_trains_with_a_scaled_loss_and_recovers_from_overflow():
     model = tg.nn.GPT(tg.nn.GPTConfig(17, 8, n_layer=1, n_head=2, n_embd=8)).to("float16")
     optimizer = tg.optim.AdamW(model.parameters(), lr=1e-2)
     settings = LoopSettings(12, clip=1.0, eval_every=0)
-    trainer = LossScaledTrainer(model, optimizer, Batches(), settings)
-    trainer.scale.value = 2.0**20  # overflows float16 at first
+    scale = LossScale(2.0**20)  # overflows float16 at first
+    trainer = Trainer(model, optimizer, Batches(), settings, precision=ScaledLoss(scale))
     with np.errstate(over="ignore", invalid="ignore"):
         reports = [trainer.train_step() for _ in range(12)]
     assert reports[0].skipped
     assert not reports[-1].skipped
-    assert trainer.scale.value < 2.0**20
+    assert scale.value < 2.0**20
     state = trainer.state()
-    assert state["loss_scale"]["value"] == trainer.scale.value
+    assert state["loss_scale"]["value"] == scale.value
 
 
 @pytest.mark.parametrize(
-    ("settings", "kind"),
+    ("settings", "stepper", "precision"),
     [
-        ({}, CapturedTrainer),
-        ({"graph": False}, Trainer),
-        ({"dtype": "float64"}, Trainer),
-        ({"dtype": "float16"}, LossScaledTrainer),
+        ({}, CapturedStep, Precision),
+        ({"graph": False}, EagerStep, Precision),
+        ({"histograms_every": 5}, EagerStep, Precision),
+        ({"dtype": "float64"}, EagerStep, Precision),
+        ({"dtype": "float16"}, CapturedStep, ScaledLoss),
+        ({"dtype": "float16", "graph": False}, EagerStep, ScaledLoss),
     ],
 )
-def test_trainer_for_a_gpu(settings, kind):
-    from tinygrad_llm.training.run.assemble import trainer_for
+def test_parts_of_a_step_on_a_gpu(settings, stepper, precision):
+    from tinygrad_llm.training.run.assemble import make_precision, make_stepper
     from tinygrad_llm.training.settings.config import TrainConfig
 
-    assert trainer_for(TrainConfig(device="cuda", **settings)) is kind
+    config = TrainConfig(device="cuda", **settings)
+    assert type(make_stepper(config)) is stepper
+    assert type(make_precision(config)) is precision
 
 
 LONG = tg.nn.GPTConfig(257, 64, n_layer=2, n_head=2, n_embd=64)
@@ -176,15 +181,16 @@ def losses_of(kind, device, dtype, steps=200):
     tg.manual_seed(1)
     model = tg.nn.GPT(LONG).to(device).to(dtype)
     optimizer = tg.optim.AdamW(tg.optim.decay_groups(model, 0.1), lr=1e-3)
-    trainer = kind(model, optimizer, Periodic(), LoopSettings(steps, eval_every=0))
+    settings = LoopSettings(steps, eval_every=0)
+    trainer = Trainer(model, optimizer, Periodic(), settings, stepper=kind())
     return np.array([trainer.train_step().loss for _ in range(steps)])
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("kind", [Trainer, CapturedTrainer])
+@pytest.mark.parametrize("kind", [EagerStep, CapturedStep])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_200_losses_on_a_gpu_agree_with_the_cpu(kind, dtype):
-    on_cpu = losses_of(Trainer, "cpu", "float32")
+    on_cpu = losses_of(EagerStep, "cpu", "float32")
     on_gpu = losses_of(kind, "cuda", dtype)
     assert on_cpu[-1] < 0.7 * on_cpu[0]
     assert np.abs(on_cpu - on_gpu).mean() < BOUNDS[dtype]

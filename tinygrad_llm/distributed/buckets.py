@@ -145,15 +145,32 @@ class GradientSum:
             slot.parameter.on_gradient = None
         if not self._expected:
             self._learn()
+        self._complete()
+        for slot in self._slots():
+            if id(slot.parameter) in self._expected:
+                slot.parameter.grad = slot.grad
+
+    def add_up(self) -> None:
+        """Sum gradients that are complete already: those of a replayed graph tell of no arrival.
+
+        Raises:
+            DistributedError: the ranks do not use the same parameters, or one does not answer.
+        """
+        if not self._order:
+            self._seen = {id(s.parameter): 1 for s in self._slots() if s.parameter.grad is not None}
+            self._learn()
+            self._expected = {}  # how many contributions there are, a backward pass will show
+        self._begun = 0
+        self._complete()
+
+    def _complete(self) -> None:
+        """Begin the sums that have not begun, and wait for all."""
         for number in self._order[self._begun :]:
             self._begin(self.buckets[number])
         for number in self._order:
             bucket = self.buckets[number]
             if bucket.work is not None:
                 bucket.work.wait()
-        for slot in self._slots():
-            if id(slot.parameter) in self._expected:
-                slot.parameter.grad = slot.grad
 
     def _note(self, parameter: Any) -> None:
         """A contribution has arrived at a parameter."""

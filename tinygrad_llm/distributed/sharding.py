@@ -55,36 +55,56 @@ class ShardedUpdate:
 
     # ---- a step ----------------------------------------------------------------------------------
 
-    def clip(self, limit: float) -> float:
-        """Clip by the norm of the whole gradient, of which each rank knows a part."""
-        gradients = self.own_gradients()
-        own = float(gradient_norm(gradients))
-        norm = self.world.total(own * own)[0] ** 0.5
-        if limit < norm < float("inf"):
-            for gradient in gradients:
-                gradient *= gradient.dtype.type(limit / (norm + 1e-6))
-        return norm
-
     def own_gradients(self) -> list[Array]:
         """The part of each bucket that this rank owns, to read and to scale."""
         return [b.buffer.grad[b.owned(self.world.rank)] for b in self.sums.buckets]
 
+    def norm(self) -> float:
+        """Norm of the whole gradient, of which each rank knows a part."""
+        own = float(gradient_norm(self.own_gradients()))
+        return float(self.world.total(own * own)[0] ** 0.5)
+
+    def clip(self, limit: float) -> float:
+        """Clip by the norm of the whole gradient; returns what it was."""
+        norm = self.norm()
+        if limit < norm < float("inf"):
+            for gradient in self.own_gradients():
+                gradient *= gradient.dtype.type(limit / (norm + 1e-6))
+        return norm
+
     def step(self) -> None:
         """Update the own part, then exchange the weights."""
-        optimizer, rank = self.optimizer, self.world.rank
-        self._gather()
+        self.gather()
+        for part, run in self.runs():
+            self.optimizer.update(part, run, self.optimizer.param_groups[run.group])
+        self.finish_step()
+
+    def gather(self) -> None:
+        """Bring back what was assigned from outside; master weights follow edited weights."""
+        for buffer in self.optimizer.buffers:
+            moved = any(slot.parameter.data is not slot.data for slot in buffer.slots)
+            buffer.gather()
+            if moved:
+                note_write(buffer.data)
+        for part in self.parts:
+            part.gather()
+
+    def runs(self) -> Iterator[tuple[FlatBuffer, Run]]:
+        """What this rank updates: its part of each bucket, and the stretches of it."""
         for bucket, part, grad in zip(
             self.sums.buckets, self.parts, self.own_gradients(), strict=True
         ):
-            own, part.grad = bucket.owned(rank), grad
+            own, part.grad = bucket.owned(self.world.rank), grad
             for run in bucket.buffer.runs():
                 start, stop = max(run.start, own.start), min(run.stop, own.stop)
                 if start < stop:
-                    mine = Run(run.group, run.steps, start - own.start, stop - own.start)
-                    optimizer.update(part, mine, optimizer.param_groups[run.group])
+                    yield part, Run(run.group, run.steps, start - own.start, stop - own.start)
             part.grad = part.data[:0]
+
+    def finish_step(self) -> None:
+        """The own part has new weights: exchange them, and count the step."""
         self._exchange_weights()
-        for buffer in optimizer.buffers:
+        for buffer in self.optimizer.buffers:
             buffer.finish_step()
         self._note_writes()
 
@@ -95,16 +115,6 @@ class ShardedUpdate:
         ]
         for work in works:
             work.wait()
-
-    def _gather(self) -> None:
-        """Bring back what was assigned from outside; master weights follow edited weights."""
-        for buffer in self.optimizer.buffers:
-            moved = any(slot.parameter.data is not slot.data for slot in buffer.slots)
-            buffer.gather()
-            if moved:
-                note_write(buffer.data)
-        for part in self.parts:
-            part.gather()
 
     def _note_writes(self) -> None:
         for bucket, part in zip(self.sums.buckets, self.parts, strict=True):

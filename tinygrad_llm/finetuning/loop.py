@@ -5,6 +5,10 @@ examples of like length. And a small set is learned by heart within a few epochs
 loss falls, then rises, while the training loss goes on falling. So the weights with the lowest
 validation loss are kept in memory and put back at the end, and with ``patience`` the run stops
 when the validation has not improved for a while.
+
+The other parts of a step are those of pretraining: weights in float16 train with a scaled loss, and
+several processes share each batch out. A CUDA graph holds one shape, and hardly two batches here
+have the same, so Python computes each step.
 """
 
 from __future__ import annotations
@@ -17,13 +21,16 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.autograd import Tensor, no_grad
-from tinygrad_llm.backend.random import Generator
+from tinygrad_llm.distributed import Communicator
 from tinygrad_llm.errors import ConfigError
-from tinygrad_llm.finetuning.collate import buckets
+from tinygrad_llm.finetuning.loader import BucketLoader
 from tinygrad_llm.nn import Module
-from tinygrad_llm.optim import AdamW, CosineSchedule, Optimizer, decay_groups
-from tinygrad_llm.training.loop_settings import LoopSettings
-from tinygrad_llm.training.report.callback import Callback
+from tinygrad_llm.optim import AdamW, CosineSchedule, decay_groups
+from tinygrad_llm.training.loop_settings import LoopSettings, StepReport, TrainingResult
+from tinygrad_llm.training.report.callback import Callback, Record
+from tinygrad_llm.training.steps.eager import Batch, Figures
+from tinygrad_llm.training.steps.precision import Precision, ScaledLoss
+from tinygrad_llm.training.steps.ranks import Ranks
 from tinygrad_llm.training.trainer import Trainer
 
 Report = Callable[[str], None]
@@ -101,6 +108,7 @@ def fit(
     evaluate: Evaluate,
     settings: FitSettings,
     report: Report | None = None,
+    communicator: Communicator | None = None,
 ) -> History:
     """Train the parameters that require a gradient; end with the best weights seen.
 
@@ -112,14 +120,16 @@ def fit(
         evaluate: measures on the validation set; "loss" decides which weights are kept.
         settings: how.
         report: called with a line after each validation.
+        communicator: processes that each learn from a part of every batch; None for this one.
 
     Raises:
-        ConfigError: nothing to train.
+        ConfigError: nothing to train, or a batch with fewer examples than there are processes.
         NumericsError: a loss or gradient is not finite.
         KeyboardInterrupt: Ctrl-C or SIGTERM came; the best weights so far are in the model.
     """
     optimizer = AdamW(decay_groups(model, settings.weight_decay), lr=settings.learning_rate)
-    loader = BucketLoader(lengths, settings.batch_size, settings.seed, settings.pool)
+    rank, size = (0, 1) if communicator is None else (communicator.rank, communicator.size)
+    loader = BucketLoader(lengths, settings.batch_size, settings.seed, settings.pool, rank, size)
     steps = len(loader) * settings.epochs
     warmup = min(round(settings.warmup * steps), steps - 1)
     schedule = CosineSchedule(optimizer, steps, warmup, settings.learning_rate / 10)
@@ -130,7 +140,18 @@ def fit(
         patience=settings.patience,
     )
     watcher = _Watcher(model, len(loader), report)
-    tuner = FineTuner(batch_loss, model, optimizer, loader, loop, schedule, evaluate, watcher)
+    tuner = FineTuner(
+        batch_loss,
+        model,
+        optimizer,
+        loader,
+        loop,
+        schedule,
+        evaluate=lambda _: evaluate(),
+        callbacks=[watcher],
+        precision=precision_for(model),
+        world=None if communicator is None or size == 1 else Ranks(communicator),
+    )
     watcher.history.stopped_by = tuner.fit().stopped_by
     model.eval()
     raise_if_signalled(watcher.history.stopped_by)
@@ -143,90 +164,45 @@ def raise_if_signalled(stopped_by: str | None) -> None:
         raise KeyboardInterrupt
 
 
+def precision_for(model: Module) -> Precision:
+    """A scaled loss where parameters are in float16."""
+    types = {p.data.dtype for p in model.parameters() if p.requires_grad}
+    return ScaledLoss() if np.dtype(np.float16) in types else Precision()
+
+
 class FineTuner(Trainer):
     """A Trainer whose batches are numbers of examples.
 
+    Args:
+        batch_loss: see `fit`.
+        others: as for `Trainer`.
+
     Attributes:
-        comparable_loss: of the last batch, what the validation loss compares with.
+        comparable_loss: of the last step, what the validation loss compares with.
     """
 
-    def __init__(
-        self,
-        batch_loss: BatchLoss,
-        model: Module,
-        optimizer: Optimizer,
-        loader: BucketLoader,
-        settings: LoopSettings,
-        schedule: CosineSchedule,
-        evaluate: Evaluate,
-        watcher: Callback,
-    ) -> None:
+    def __init__(self, batch_loss: BatchLoss, *others: Any, **more: Any) -> None:
         self._batch_loss, self.comparable_loss = batch_loss, math.nan
-        super().__init__(
-            model,
-            optimizer,
-            loader,
-            settings,
-            schedule,
-            evaluate=lambda _: evaluate(),
-            callbacks=[watcher],
-        )
+        super().__init__(*others, **more)
 
-    def compute_loss(self, batch: Any) -> Tensor:
-        """The mean loss of the examples ``batch`` (B,)."""
-        loss = self._batch_loss(batch)
+    def compute_loss(self, batch: Batch) -> Tensor:
+        """The mean loss of the examples whose numbers (B,) the batch consists of."""
+        loss = self._batch_loss(batch[0])
         if not isinstance(loss, tuple):
             loss = (loss, loss)
         self.comparable_loss = float(loss[1].item())
         return loss[0]
 
-    def count_targets(self, batch: Any) -> int:
+    def count_targets(self, batch: Batch) -> int:
         """Every example counts the same."""
-        return len(batch)
+        return len(batch[0])
 
-
-class BucketLoader:
-    """Endless epochs of batches of like length; a batch is an array of example numbers.
-
-    Args:
-        lengths: tokens of each example.
-        batch_size: examples in a batch; the last one of an epoch may be smaller.
-        seed: of the order, which is another one in each epoch.
-        pool: as in `collate.buckets`.
-    """
-
-    def __init__(
-        self, lengths: Sequence[int], batch_size: int, seed: int = 0, pool: int = 0
-    ) -> None:
-        self._lengths, self._batch_size, self._seed = lengths, batch_size, seed
-        self._pool = pool
-        self._step = 0
-        self._epoch = self._order(0)
-
-    def __len__(self) -> int:
-        """Batches in an epoch."""
-        return math.ceil(len(self._lengths) / self._batch_size)
-
-    def next_batch(self) -> np.ndarray:
-        """Numbers of the next examples (B,)."""
-        epoch, place = divmod(self._step, len(self))
-        if place == 0:
-            self._epoch = self._order(epoch)
-        self._step += 1
-        return self._epoch[place]
-
-    def state(self) -> dict[str, Any]:
-        """The position, in JSON's types."""
-        return {"seed": self._seed, "step": self._step}
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved `state`."""
-        self._seed, self._step = int(state["seed"]), int(state["step"])
-        self._epoch = self._order(self._step // len(self))
-
-    def _order(self, epoch: int) -> list[np.ndarray]:
-        generator = Generator(self._seed * 100_003 + epoch)
-        return buckets(self._lengths, self._batch_size, generator, self._pool)
+    def compute_gradients(self, batches: Sequence[Batch]) -> Figures:
+        """As in `Trainer`; the comparable loss becomes that of all processes."""
+        figures = super().compute_gradients(batches)
+        share = self.count_targets(batches[-1]) / figures[1]
+        self.comparable_loss = self.world.total(self.comparable_loss * share)
+        return figures
 
 
 class _Watcher(Callback):
@@ -240,11 +216,11 @@ class _Watcher(Callback):
             raise ConfigError("fit: no parameter requires a gradient; unfreeze some layer.")
         self._best = [p.data.copy() for p in self._parameters]
 
-    def on_step(self, trainer: Trainer, report: Any) -> None:
+    def on_step(self, trainer: Trainer, report: StepReport) -> None:
         loss = trainer.comparable_loss if isinstance(trainer, FineTuner) else report.loss
         self.history.losses.append((report.step, loss))
 
-    def on_evaluation(self, trainer: Trainer, record: dict[str, Any]) -> None:
+    def on_evaluation(self, trainer: Trainer, record: Record) -> None:
         measured = {k.removeprefix("validation_"): v for k, v in record.items()}
         measured["epoch"] = measured["step"] / self._per_epoch
         self.history.evaluations.append(measured)
@@ -256,7 +232,7 @@ class _Watcher(Callback):
         if self._report:
             self._report(self._line(measured) + (" *" if best else ""))
 
-    def on_end(self, trainer: Trainer, result: Any) -> None:
+    def on_end(self, trainer: Trainer, result: TrainingResult) -> None:
         with no_grad():
             for kept, parameter in zip(self._best, self._parameters, strict=True):
                 parameter.copy_(kept)

@@ -11,6 +11,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import no_grad
 from tinygrad_llm.data.sliding_window import TokenDataset
+from tinygrad_llm.distributed import Communicator
 from tinygrad_llm.nn import GPT
 
 
@@ -121,6 +122,29 @@ class Evaluator:
             chosen = self.windows[first : first + self.batch_size].tolist()
             pairs = [self.dataset[i] for i in chosen]
             yield np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
+
+
+class SharedEvaluator(Evaluator):
+    """An `Evaluator` whose batches are shared out; all ranks get one process's result, bit by bit.
+
+    Args:
+        whole: the evaluator of one process, the same on all ranks.
+        world: the ranks.
+    """
+
+    def __init__(self, whole: Evaluator, world: Communicator) -> None:
+        self.dataset, self.windows = whole.dataset, whole.windows
+        self.batch_size, self.token_bytes = whole.batch_size, whole.token_bytes
+        self.world = world
+
+    def measure(self, model: GPT) -> list[tuple[float, int, int]]:
+        """Nats, tokens and bytes of each batch, each measured on one rank."""
+        batches = list(self.batches())
+        table = np.zeros((len(batches), 3))  # each line is not 0 on one rank only: exact sums
+        for i in range(self.world.rank, len(batches), self.world.size):
+            table[i] = self.measure_batch(model, *batches[i])
+        self.world.all_reduce(table).wait()
+        return [(nats, int(tokens), int(n_bytes)) for nats, tokens, n_bytes in table.tolist()]
 
 
 def as_metrics(result: Evaluation | Mapping[str, float]) -> dict[str, float]:

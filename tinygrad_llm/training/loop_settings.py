@@ -1,11 +1,26 @@
-"""What the training loop must be told, and what it tells at its end."""
+"""What goes into the training loop, settings and batches, and the figures that come out of it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.training.steps.eager import Batch
+
+
+class Loader(Protocol):
+    """Gives batches, and knows where it is."""
+
+    def next_batch(self) -> Batch:
+        """The next micro-batch."""
+
+    def state(self) -> dict[str, Any]:
+        """The position, in JSON's types."""
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a position."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,27 @@ class LoopSettings:
                 raise ConfigError(f"{name}: expected 0 or more, got {getattr(self, name)}.")
         if self.on_nan not in ("stop", "skip"):
             raise ConfigError(f'on_nan: expected "stop" or "skip", got {self.on_nan!r}.')
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one optimizer step did.
+
+    Attributes:
+        step: number of steps done, this one included.
+        loss: mean over the step's targets, before the update.
+        learning_rate: used in this step.
+        gradient_norm: before clipping.
+        tokens: targets learned from.
+        skipped: True when the update was left out for a NaN or an infinity.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    tokens: int
+    skipped: bool = False
 
 
 @dataclass

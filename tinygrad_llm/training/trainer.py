@@ -5,56 +5,40 @@
         clip the gradient;  set the learning rate;  optimizer.step()
         log;  evaluate;  save a checkpoint                    each when it is due
 
-Every part is a method, to be overridden in a subclass, and every event is told to callbacks. What
-happens between two steps is complete before the next begins, and the state at that moment is all
-there is: a run that goes on from a checkpoint computes the same bits as one never stopped.
+Every part is a method, to be overridden in a subclass, and every event is told to callbacks. How a
+step is computed is composed of three parts (`steps`): Python or a CUDA graph, plain or scaled
+gradients, one process or several. What happens between two steps is complete before the next
+begins, and the state at that moment is all there is: a run that goes on from a checkpoint computes
+the same bits as one never stopped.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.backend import is_array
 from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.nn import Module
-from tinygrad_llm.optim import Optimizer, Schedule, clip_grad_norm
+from tinygrad_llm.optim import Optimizer, Schedule
 from tinygrad_llm.training.evaluate import as_metrics
-from tinygrad_llm.training.loop_settings import LoopSettings, TrainingResult
+from tinygrad_llm.training.loop_settings import Loader, LoopSettings, StepReport, TrainingResult
 from tinygrad_llm.training.nan_policy import name_guilty_op, refuse_endless_skipping
 from tinygrad_llm.training.progress import Progress
 from tinygrad_llm.training.report.callback import Callback
 from tinygrad_llm.training.report.recorder import Recorder
+from tinygrad_llm.training.steps.eager import IGNORED, Batch, EagerStep, Figures
+from tinygrad_llm.training.steps.precision import Precision
+from tinygrad_llm.training.steps.world import OneProcess
 from tinygrad_llm.training.stopping import StopSignals
 
-Batch = tuple[Any, ...]
-IGNORED = -100  # targets that do not count, as in cross_entropy
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What one optimizer step did.
-
-    Attributes:
-        step: number of steps done, this one included.
-        loss: mean over the step's targets, before the update.
-        learning_rate: used in this step.
-        gradient_norm: before clipping.
-        tokens: targets learned from.
-        skipped: True when the update was left out for a NaN or an infinity.
-    """
-
-    step: int
-    loss: float
-    learning_rate: float
-    gradient_norm: float
-    tokens: int
-    skipped: bool = False
+# Methods that a step is made of, besides the loss: one that is recorded does not call them.
+_PARTS_OF_A_STEP = ("count_targets", "backward", "first_gradient", "clip")
 
 
 class Trainer:
@@ -63,7 +47,7 @@ class Trainer:
     Args:
         model: anything with parameters; `compute_loss` says what is minimized.
         optimizer: over the model's parameters.
-        loader: gives batches: ``next_batch()``, ``state()``, ``set_state(state)``.
+        loader: gives batches, tuples of arrays.
         settings: how long, how often, and what to do about NaN.
         schedule: sets the optimizer's learning rate; None leaves it as it is.
         evaluate: called with the model at intervals; returns an `Evaluation` or a table of
@@ -71,17 +55,23 @@ class Trainer:
         save: called as ``save(step, state, best_step)`` to write a checkpoint. None for none.
         recorder: writes the log. None for none.
         callbacks: are told what happens.
+        stepper: how a step is computed: `EagerStep` or `steps.captured.CapturedStep`.
+        precision: `Precision`, or `ScaledLoss` for weights in float16.
+        world: `OneProcess`, or `steps.ranks.Ranks` for several.
 
     Attributes:
         step: optimizer steps done.
         progress: best loss, tokens seen, and what else a checkpoint keeps.
+
+    Raises:
+        ConfigError: the parts do not fit each other.
     """
 
     def __init__(
         self,
         model: Module,
         optimizer: Optimizer,
-        loader: Any,
+        loader: Loader,
         settings: LoopSettings,
         schedule: Schedule | None = None,
         *,
@@ -89,6 +79,9 @@ class Trainer:
         save: Callable[[int, Mapping[str, Any], int | None], Path] | None = None,
         recorder: Recorder | None = None,
         callbacks: Sequence[Callback] = (),
+        stepper: EagerStep | None = None,
+        precision: Precision | None = None,
+        world: OneProcess | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -99,9 +92,18 @@ class Trainer:
         self.save = save
         self.recorder = recorder or Recorder()
         self.callbacks = list(callbacks)
+        self.stepper = stepper or EagerStep()
+        self.precision = precision or Precision()
+        self.world = world or OneProcess()
         self.step = 0
         self.progress = Progress()
         self._saved_step = -1
+        self.world.attach(optimizer)
+        self.stepper.attach(self, self._overridden())
+
+    def _overridden(self) -> list[str]:
+        own = type(self)
+        return [n for n in _PARTS_OF_A_STEP if getattr(own, n) is not getattr(Trainer, n)]
 
     # ---- the parts of a step: override what should be different ------------------------------
 
@@ -112,55 +114,62 @@ class Trainer:
 
     def count_targets(self, batch: Batch) -> int:
         """How many targets the mean of `compute_loss` runs over: its weight among the others."""
-        return int(np.count_nonzero(np.asarray(batch[-1]) != IGNORED))
+        targets = batch[-1] if is_array(batch[-1]) else np.asarray(batch[-1])
+        return int((targets != IGNORED).sum())
 
     def backward(self, batches: Sequence[Batch]) -> tuple[float, int]:
         """Gradients of the mean loss over several micro-batches; returns loss and targets.
 
         The mean over all targets is the mean of the micro-batches' means, weighted by their
-        numbers of targets: accumulation gives what one large batch would.
+        numbers of targets: accumulation gives what one large batch would, and so do several
+        processes with parts of it.
         """
+        self.stepper.set_aside()
         counts = [self.count_targets(batch) for batch in batches]
-        total = max(1, sum(counts))
+        total = max(1, int(self.world.total(sum(counts))))
         mean = 0.0
-        for batch, count in zip(batches, counts, strict=True):
-            loss = self.compute_loss(batch)
-            share = count / total
-            seed = self.seed(share)
-            loss.backward(None if seed == 1.0 else np.asarray(seed, loss.dtype))
-            mean += float(loss.item()) * share
-        return mean, total
+        with self.world.own_random_numbers():
+            for i, (batch, count) in enumerate(zip(batches, counts, strict=True)):
+                if i == len(batches) - 1:  # only now are the gradients complete, one by one
+                    self.world.watch()
+                loss = self.compute_loss(batch)
+                share = count / total
+                first = self.first_gradient(share)
+                loss.backward(None if first == 1.0 else np.asarray(first, loss.dtype))
+                mean += float(loss.item()) * share
+        self.world.finish()
+        return self.world.total(mean), total
 
-    def seed(self, share: float) -> float:
-        """What the backward pass of a micro-batch starts from: its share of all targets."""
-        return share
+    def first_gradient(self, share: float) -> float:
+        """What the backward pass of a micro-batch starts from, given its share of all targets."""
+        return share * self.precision.scale
 
     def update(self) -> None:
         """Change the weights by the gradients."""
-        self.optimizer.step()
+        self.stepper.update(self)
 
     def clip(self) -> float:
         """Limit the gradient's norm; returns what it was."""
-        limit = self.settings.clip or float("inf")
-        return float(clip_grad_norm(self.optimizer, limit))
+        if self.precision.scaled:
+            self.precision.unscale(self.world.gradients())
+        return self.world.clip(self.settings.clip or float("inf"))
 
-    def compute_gradients(self, batches: Sequence[Batch]) -> tuple[float, int, float]:
+    def compute_gradients(self, batches: Sequence[Batch]) -> Figures:
         """Clipped gradients of a step; returns loss, targets, and the norm before clipping."""
-        self.optimizer.zero_grad()
-        loss, tokens = self.backward(batches)
-        return loss, tokens, self.clip()
+        return self.stepper.compute(self, batches)
 
     def train_step(self) -> StepReport:
         """One optimizer step."""
         random_state = default_generator().state()
         batches = [self.loader.next_batch() for _ in range(self.settings.accumulate)]
         loss, tokens, norm = self.compute_gradients(batches)
+        self.precision.note(norm)
         rate = self.optimizer.lr
         healthy = bool(np.isfinite(loss) and np.isfinite(norm))
         if healthy:
             self.update()
             self.progress.skipped_in_a_row = 0
-        elif self.settings.on_nan == "stop":
+        elif self.settings.on_nan == "stop" and not self.precision.scaled:
             default_generator().set_state(random_state)
             name_guilty_op(lambda: self.backward(batches), self.step, loss, norm)
         else:
@@ -180,6 +189,7 @@ class Trainer:
             NumericsError: a NaN or an infinity, when ``settings.on_nan`` is "stop".
             CheckpointError: a checkpoint cannot be written.
         """
+        self.world.begin(self)
         self.model.train()
         result = TrainingResult(first_step=self.step)
         self._tell("on_start")
@@ -198,7 +208,7 @@ class Trainer:
             started = time.perf_counter()
             report = self.train_step()
             self._after_step(report, time.perf_counter() - started)
-            result.stopped_by = self.agree_to_stop(signals.reason or self._early_stop())
+            result.stopped_by = self.world.agree_to_stop(signals.reason or self._early_stop())
         result.finish(self.step, self.progress, self.recorder)
         if self._saved_step != self.step:
             self.save_checkpoint()
@@ -234,10 +244,6 @@ class Trainer:
             return None
         return f"early stopping: no better validation loss in {waited} evaluations"
 
-    def agree_to_stop(self, reason: str | None) -> str | None:
-        """Why to stop after this step, or None; several processes settle it together."""
-        return reason
-
     def _tell(self, event: str, *what: Any) -> None:
         for callback in self.callbacks:
             getattr(callback, event)(self, *what)
@@ -246,12 +252,14 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """All that decides how the run goes on, the weights excepted."""
+        scale = self.precision.state()
         return {
             "step": self.step,
             "optimizer": self.optimizer.state_dict(),
             "loader": self.loader.state(),
             "generator": default_generator().state(),
             "trainer": self.progress.to_dict(),
+            **({} if scale is None else {"loss_scale": scale}),
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
@@ -265,7 +273,11 @@ class Trainer:
         """
         saved, own = state["optimizer"], self.optimizer.state_dict()["settings"]
         settings = {**saved["settings"], "groups": own["groups"]}
-        self.optimizer.load_state_dict({**saved, "settings": settings})
+        with self.world.loading_state():
+            self.optimizer.load_state_dict({**saved, "settings": settings})
+        self.stepper.forget()
+        if "loss_scale" in state:
+            self.precision.set_state(state["loss_scale"])
         self.loader.set_state(state["loader"])
         default_generator().set_state(state["generator"])
         self.progress = Progress.from_dict(state["trainer"])
@@ -276,9 +288,9 @@ class Trainer:
 
     def save_checkpoint(self) -> None:
         """Write a checkpoint of this moment."""
-        if self.save is None:
-            return
-        self.recorder.sync()
-        folder = self.save(self.step, self.state(), self.progress.best_step)
+        with self.world.whole_state():
+            if self.save is not None:
+                self.recorder.sync()
+                folder = self.save(self.step, self.state(), self.progress.best_step)
+                self._tell("on_checkpoint", folder)
         self._saved_step = self.step
-        self._tell("on_checkpoint", folder)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from tinygrad_llm import pretrained
 from tinygrad_llm.backend.random import manual_seed
@@ -28,13 +25,20 @@ from tinygrad_llm.optim import (
     decay_groups,
 )
 from tinygrad_llm.tokenizers import Tokenizer
-from tinygrad_llm.training.evaluate import Evaluator, bytes_per_token
-from tinygrad_llm.training.loop_settings import LoopSettings
+from tinygrad_llm.training.evaluate import Evaluator, SharedEvaluator, bytes_per_token
+from tinygrad_llm.training.loop_settings import Loader, LoopSettings
 from tinygrad_llm.training.report.callback import Callback
 from tinygrad_llm.training.report.recorder import Recorder
 from tinygrad_llm.training.run.folder import RunFolder
 from tinygrad_llm.training.run.text import TokenText, check_same_text
+from tinygrad_llm.training.run.versions import versions
 from tinygrad_llm.training.settings.config import TrainConfig
+from tinygrad_llm.training.steps.captured import CapturedStep
+from tinygrad_llm.training.steps.eager import EagerStep
+from tinygrad_llm.training.steps.precision import Precision, ScaledLoss
+from tinygrad_llm.training.steps.prefetch import Prefetcher
+from tinygrad_llm.training.steps.ranks import Ranks
+from tinygrad_llm.training.steps.world import OneProcess
 from tinygrad_llm.training.trainer import Trainer
 
 
@@ -130,29 +134,28 @@ def make_loader(
     )
 
 
-def make_evaluator(config: TrainConfig, text: TokenText, everything: bool = False) -> Evaluator:
-    """The validation part, or a fixed selection of it."""
-    return Evaluator(
+def make_evaluator(
+    config: TrainConfig,
+    text: TokenText,
+    everything: bool = False,
+    world: Communicator | None = None,
+) -> Evaluator:
+    """The validation part, or a fixed selection of it; several processes share it out."""
+    evaluator = Evaluator(
         text.validation,
         config.context_length,
         config.batch_size,
         0 if everything else config.eval_tokens,
         bytes_per_token(text.tokenizer),
     )
+    if world is None or world.size == 1:
+        return evaluator
+    return SharedEvaluator(evaluator, world)
 
 
 def loop_settings(config: TrainConfig) -> LoopSettings:
-    """What the loop needs to know of the settings."""
-    return LoopSettings(
-        config.steps,
-        config.accumulate,
-        config.clip,
-        config.on_nan,
-        config.eval_every,
-        config.checkpoint_every,
-        config.log_every,
-        config.patience,
-    )
+    """Those of the settings that the loop needs to know; they have the same names."""
+    return LoopSettings(**{item.name: getattr(config, item.name) for item in fields(LoopSettings)})
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,7 @@ def make_trainer(
     run: RunFolder | None = None,
     resumed: Mapping[str, Any] | None = None,
     callbacks: Sequence[Callback] = (),
-    trainer_class: Callable[..., Trainer] | None = None,
+    trainer_class: Callable[..., Trainer] = Trainer,
     world: Communicator | None = None,
 ) -> Trainer:
     """Everything together.
@@ -202,24 +205,31 @@ def make_trainer(
         run: where checkpoints and logs go; None for nowhere.
         resumed: the state of a checkpoint to go on from.
         callbacks: what listens.
-        trainer_class: a subclass of `Trainer` with other parts; None for what fits the device.
+        trainer_class: a subclass of `Trainer` with other methods. Python computes its steps, as
+            a graph would repeat what they did in the first one.
         world: the processes that train together; None for this one.
 
     Raises:
         CheckpointError: the checkpoint is of another text or model.
     """
     optimizer = make_optimizer(config, model)
-    kind = trainer_class or trainer_for(config, world)
-    trainer = kind(
+    stepper = make_stepper(config) if trainer_class is Trainer else EagerStep()
+    loader: Loader = make_loader(config, text, world)
+    if isinstance(stepper, CapturedStep):
+        loader = Prefetcher(loader, config.accumulate)
+    trainer = trainer_class(
         model,
         optimizer,
-        make_loader(config, text, world),
+        loader,
         loop_settings(config),
         make_schedule(config, optimizer),
-        evaluate=make_evaluator(config, text),
+        evaluate=make_evaluator(config, text, world=world),
         save=None if run is None else Saver(run, model, text.tokenizer, config, text.fingerprint),
         recorder=Recorder(None if run is None else run.path, _utilization(config, model)),
         callbacks=callbacks,
+        stepper=stepper,
+        precision=make_precision(config),
+        world=make_world(config, world),
     )
     if resumed is not None:
         check_same_text(resumed["text"], text)
@@ -229,22 +239,23 @@ def make_trainer(
     return trainer
 
 
-def trainer_for(config: TrainConfig, world: Communicator | None = None) -> Callable[..., Trainer]:
-    """The trainer that fits the processes, the device, and the type of the weights."""
-    if world is not None and world.size > 1:
-        from tinygrad_llm.training.steps.distributed import trainer_together
-
-        return trainer_together(config, world)
-    if config.dtype == "float16":
-        from tinygrad_llm.training.steps.loss_scaled import LossScaledTrainer
-
-        return LossScaledTrainer
+def make_stepper(config: TrainConfig) -> EagerStep:
+    """A CUDA graph on a GPU, where the kernels take the type and no callback reads activations."""
     on_kernels = config.device.startswith("cuda") and config.dtype != "float64"
-    if on_kernels and config.graph and not config.histograms_every:
-        from tinygrad_llm.training.steps.captured import CapturedTrainer
+    captured = on_kernels and config.graph and not config.histograms_every
+    return CapturedStep() if captured else EagerStep()
 
-        return CapturedTrainer
-    return Trainer
+
+def make_precision(config: TrainConfig) -> Precision:
+    """A scaled loss for float16, whose range is small."""
+    return ScaledLoss() if config.dtype == "float16" else Precision()
+
+
+def make_world(config: TrainConfig, world: Communicator | None = None) -> OneProcess:
+    """The processes that train together, or this one."""
+    if world is None or world.size == 1:
+        return OneProcess()
+    return Ranks(world, config.shard_optimizer)
 
 
 def _utilization(config: TrainConfig, model: GPT) -> Callable[[float], float | None] | None:
@@ -255,27 +266,3 @@ def _utilization(config: TrainConfig, model: GPT) -> Callable[[float], float | N
 
     peak = chips.peak_flops(chips.gpu_name()) if config.dtype in ("bfloat16", "float16") else None
     return lambda speed: chips.utilization(speed, model.config, peak)
-
-
-def versions() -> dict[str, str]:
-    """What the bits of a result depend on besides the settings."""
-    from tinygrad_llm import __version__
-    from tinygrad_llm.backend.threads import num_threads
-
-    return {
-        "tinygrad_llm": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "machine": platform.machine(),
-        "threads": str(num_threads()),
-    }
-
-
-def changed_versions(saved: Mapping[str, str]) -> list[str]:
-    """Sentences about what differs from when the checkpoint was written."""
-    now = versions()
-    return [
-        f"{name}: {saved.get(name)} -> {value} (rounding may differ in the last bits)"
-        for name, value in now.items()
-        if saved.get(name) != value
-    ]

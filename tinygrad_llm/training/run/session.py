@@ -13,9 +13,10 @@ from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
-from tinygrad_llm.training.run.assemble import changed_versions, make_model
+from tinygrad_llm.training.run.assemble import make_model
 from tinygrad_llm.training.run.folder import RunFolder, clear_run
 from tinygrad_llm.training.run.text import TokenText, load_text, short_name
+from tinygrad_llm.training.run.versions import changed_versions
 from tinygrad_llm.training.settings.config import TrainConfig
 from tinygrad_llm.training.settings.flags import as_toml, differences
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from tinygrad_llm.errors import NumericsError
 
 SMALLEST = 2.0**-14
+ScaleState = dict[str, float]  # the attributes of a LossScale by name
 
 
 @dataclass
@@ -59,11 +59,11 @@ class LossScale:
             )
         return False
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> ScaleState:
         """For a checkpoint."""
         return asdict(self)
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
+    def set_state(self, state: Mapping[str, float]) -> None:
         """Go on from `state`."""
         for name in asdict(self):
             setattr(self, name, state[name])

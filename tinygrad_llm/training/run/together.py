@@ -1,0 +1,64 @@
+"""How several processes begin a run, or go on with one: the same settings, the same text.
+
+Only rank 0 opens the folder; the other ranks learn from it where the run stands, and read the
+checkpoint themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tinygrad_llm.distributed import Communicator, require_equal
+from tinygrad_llm.training.run.checkpoint import read_state
+from tinygrad_llm.training.run.session import Session, open_session
+from tinygrad_llm.training.run.text import TokenText
+from tinygrad_llm.training.run.versions import versions
+from tinygrad_llm.training.settings.config import TrainConfig
+
+
+def open_together(
+    world: Communicator, chosen: Mapping[str, Any], resume: bool, overwrite: bool
+) -> Session:
+    """`session.open_session` for all ranks: rank 0 opens the folder, the others read from it.
+
+    Raises:
+        DistributedError: the ranks were started with different settings or versions.
+        ConfigError, CheckpointError: as `open_session`.
+    """
+    if world.size == 1:
+        return open_session(chosen, resume, overwrite)
+    own = versions()
+    require_equal(
+        world,
+        {
+            **chosen,
+            "--resume": resume,
+            "--overwrite": overwrite,
+            "version": own["tinygrad_llm"],
+            "version of NumPy": own["numpy"],
+        },
+    )
+    session = open_session(chosen, resume, overwrite) if world.rank == 0 else None
+    found = world.share(
+        session
+        and {
+            "config": session.config.to_dict(),
+            "checkpoint": session.checkpoint and str(session.checkpoint),
+        }
+    )
+    if session is not None:
+        return session
+    checkpoint = Path(found["checkpoint"]) if found["checkpoint"] else None
+    state = read_state(checkpoint) if checkpoint else None
+    return Session(TrainConfig.from_dict(found["config"]), None, checkpoint, state)
+
+
+def require_same_text(world: Communicator, text: TokenText) -> None:
+    """Refuse to train on texts that differ between the ranks.
+
+    Raises:
+        DistributedError: they do.
+    """
+    require_equal(world, {"text": text.described, "checksum of the text": text.fingerprint})

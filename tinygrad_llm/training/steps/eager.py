@@ -1,0 +1,46 @@
+"""A step whose ops Python runs one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tinygrad_llm.backend import Array
+
+if TYPE_CHECKING:
+    from tinygrad_llm.training.trainer import Trainer
+
+Batch = tuple[Array, ...]
+Figures = tuple[float, int, float]  # of a step: loss, targets, norm of the gradient
+IGNORED = -100  # targets that do not count, as in cross_entropy
+
+
+class EagerStep:
+    """The plain way: the methods of the trainer, in order."""
+
+    def attach(self, trainer: Trainer, overridden: Sequence[str]) -> None:
+        """Look at the trainer that will use this, once.
+
+        Args:
+            trainer: with its other parts in place.
+            overridden: methods of a step that a subclass of `Trainer` has changed.
+
+        Raises:
+            ConfigError: the step of this trainer cannot be computed in this way.
+        """
+
+    def compute(self, trainer: Trainer, batches: Sequence[Batch]) -> Figures:
+        """Clipped gradients of a step; returns loss, targets, and the norm before clipping."""
+        trainer.optimizer.zero_grad()
+        loss, tokens = trainer.backward(batches)
+        return loss, tokens, trainer.clip()
+
+    def update(self, trainer: Trainer) -> None:
+        """Change the weights by the gradients."""
+        trainer.world.update()
+
+    def set_aside(self) -> None:
+        """Gradients are computed by hand from here on: what `compute` has left is void."""
+
+    def forget(self) -> None:
+        """Weights and optimizer have another state: keep nothing of the one before."""
