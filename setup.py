@@ -16,6 +16,8 @@ HERE = Path(__file__).parent
 INIT = (HERE / "tinygrad_llm" / "__init__.py").read_text(encoding="utf-8")
 VERSION = re.findall(r'^__version__ = "(.+)"$', INIT, re.MULTILINE)[0]
 GPU = ["triton>=3.6", "ml_dtypes>=0.5"]
+KERNELS = ["tinygrad_llm.kernels"]
+KERNELS += [f"tinygrad_llm.kernels.{folder}" for folder in find_packages("kernels")]
 DEV = [
     "pytest>=8",
     "pytest-xdist>=3.5",
@@ -53,7 +55,7 @@ setup(
     ],
     keywords=["autograd", "backpropagation", "GPT", "language model", "NumPy", "CuPy", "Triton"],
     python_requires=">=3.10",
-    packages=find_packages(include=["tinygrad_llm", "tinygrad_llm.*"]) + ["tinygrad_llm.kernels"],
+    packages=[*find_packages(include=["tinygrad_llm", "tinygrad_llm.*"]), *KERNELS],
     package_dir={"tinygrad_llm.kernels": "kernels"},
     package_data={
         "tinygrad_llm": [

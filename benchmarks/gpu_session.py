@@ -208,7 +208,7 @@ INSTALL = (
 IMPORT = "import tinygrad_llm.kernels"
 
 
-def why_not() -> str:
+def what_is_missing() -> str:
     """Why no stage can run here, in a sentence, or ""; installs this package if need be."""
     if _python("-c", IMPORT):
         problem = _python(*INSTALL) or _python("-c", IMPORT)
@@ -250,7 +250,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ["GPU_SESSION_TINY"] = "1"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what ends us at a time limit
     begun = time.perf_counter()
-    if problem := why_not():
+    if problem := what_is_missing():
         print(problem)
         return 2
     results = options.work / "results" if options.tiny else RESULTS

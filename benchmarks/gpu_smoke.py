@@ -77,11 +77,11 @@ def matrix_products() -> str:
 def product_with_bias() -> str:
     """cuBLASLt; without it training works too, with one more pass per linear layer."""
     import cupy
-    from tinygrad_llm.kernels import cublas_lt
+    from tinygrad_llm.kernels.products import epilogues
 
     x, w, b = _half(1024, 768), _half(2304, 768), _half(2304)
-    y = cublas_lt.linear_with_bias(*(cupy.asarray(array) for array in (x, w, b)))
-    reason = cublas_lt.why_not(cupy.cuda.runtime.getDevice())
+    y = epilogues.linear_with_bias(*(cupy.asarray(array) for array in (x, w, b)))
+    reason = epilogues.fallbacks(cupy.cuda.runtime.getDevice())
     _demand(y is not None, f"not used: {reason or 'no algorithm for this size'}")
     wide = [array.astype(np.float32) for array in (x, w, b)]
     error = _distance(y, wide[0] @ wide[1].T + wide[2])
@@ -109,9 +109,9 @@ def against_numpy(kind: str, small: str, size: str) -> Check:
 
 def _refusals() -> str:
     """What cuBLASLt takes with no type of its vector; it costs a pass over memory more."""
-    from tinygrad_llm.kernels import cublas_lt
+    from tinygrad_llm.kernels.products import epilogues
 
-    trials = cublas_lt.trials()
+    trials = epilogues.trials()
     taken = {form.partition(", vector")[0] for form, why in trials.items() if not why}
     refused = sorted(
         f"{form} ({why})"

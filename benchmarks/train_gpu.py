@@ -134,13 +134,13 @@ def peak_device_bytes(contender: str) -> int:
 def fallbacks() -> list[str]:
     """What of our step did not run as it should, each with the reason."""
     import cupy
-    from tinygrad_llm.kernels import cublas_lt
+    from tinygrad_llm.kernels.products import epilogues
 
     from tinygrad_llm import kernels
 
     lines = kernels.explain_dispatch().splitlines()
     slow = [" ".join(line.split()) for line in lines if "array code" in line]
-    reason = cublas_lt.why_not(cupy.cuda.runtime.getDevice())
+    reason = epilogues.fallbacks(cupy.cuda.runtime.getDevice())
     return slow + ([reason] if reason else [])
 
 

@@ -35,13 +35,13 @@ _HOME = {
                              "cross_entropy_with_gradient"),
     "linear_cross_entropy_kernel": ("linear_cross_entropy",),
     "embedding_kernel": ("embedding", "embedding_backward"),
-    "attention_kernel": ("attention", "attention_qkv"),
-    "attention_gradients": ("attention_backward", "attention_qkv_backward"),
-    "attention_decode_kernel": ("attention_decode",),
+    "attention_kernel.forward": ("attention", "attention_qkv"),
+    "attention_kernel.gradients": ("attention_backward", "attention_qkv_backward"),
+    "attention_kernel.decode": ("attention_decode",),
     "adamw_kernel": ("adamw",),
     "grad_norm_kernel": ("grad_norm", "clip_factor", "scale_in_place"),
-    "gemm": ("matmul",),
-    "linear_products": ("linear", "linear_gelu", "linear_gelu_backward",
+    "products.matmul": ("matmul",),
+    "products.linear": ("linear", "linear_gelu", "linear_gelu_backward",
                         "linear_backward_weight"),
     "_common": ("column_sum",),
     "catalog": ("resource_table",),
@@ -80,7 +80,7 @@ def __dir__() -> list[str]:
 def why_not(array: Any = None) -> str | None:
     """Why kernels cannot run on arrays of the kind of `array` (a GPU's if None), or None."""
     from . import _runtime
-    return _runtime.why_not_host() if _runtime.is_host(array) else _runtime.why_not()
+    return _runtime.why_no_interpreter() if _runtime.is_host(array) else _runtime.why_no_gpu()
 
 
 def available(array: Any = None) -> bool:

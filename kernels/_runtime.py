@@ -133,7 +133,7 @@ def _launch_on_gpu(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], nu
 
 def _first_launch(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], num_warps: int,
                   num_stages: int, constants: dict[str, Any], key: tuple[Any, ...]) -> None:
-    reason = why_not()
+    reason = why_no_gpu()
     if reason is not None:
         raise KernelError(f"kernel {kernel.__name__}: {reason}")
     from . import _driver
@@ -199,7 +199,7 @@ def _install_hint(problem: str, extra: str) -> str:
 
 
 @functools.cache
-def why_not() -> str | None:
+def why_no_gpu() -> str | None:
     """The reason why kernels cannot run on a GPU here, or None where they can."""
     try:
         import triton  # noqa: F401
@@ -226,7 +226,7 @@ def is_host(array: Any) -> bool:
     return isinstance(array, np.ndarray)
 
 
-def why_not_host() -> str | None:
+def why_no_interpreter() -> str | None:
     """The reason why kernels cannot be interpreted on NumPy arrays, or None where they can."""
     if importlib.util.find_spec("triton") is None:
         return _install_hint("Triton is not installed", "kernels")

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from .adamw_kernel import adamw
-from .attention_decode_kernel import attention_decode
-from .attention_gradients import attention_backward
-from .attention_kernel import attention
+from .attention_kernel.decode import attention_decode
+from .attention_kernel.forward import attention
+from .attention_kernel.gradients import attention_backward
 from .compiling import Resources, compile_only, resources, table
 from .cross_entropy_kernel import cross_entropy, cross_entropy_backward, cross_entropy_with_gradient
 from .dropout_kernel import dropout

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from ._runtime import why_not
+from ._runtime import why_no_gpu
 from .errors import KernelError
 
 # Streams of graphs that are gone, by device: libraries keep a workspace for each stream they met.
@@ -54,7 +54,7 @@ def capture(fn: Callable[[], Any], warmup: int = 2) -> CapturedGraph:
     as its inputs, are the caller's to keep: a replay reads and writes where they were.
     Raises KernelError without a GPU, and where `fn` does something that cannot be recorded.
     """
-    if (reason := why_not()) is not None:
+    if (reason := why_no_gpu()) is not None:
         raise KernelError(f"capture: {reason}")
     import cupy
     idle = _idle.setdefault(int(cupy.cuda.runtime.getDevice()), [])

@@ -30,7 +30,7 @@ from ._common import column_sum
 from ._runtime import array_module, cdiv
 from .cross_entropy_kernel import cross_entropy, cross_entropy_with_gradient
 from .errors import KernelError
-from .gemm import matmul as default_matmul
+from .products.matmul import matmul as default_matmul
 
 CHUNK_BYTES = 256 << 20
 # Rows of the logits begin at multiples of so many elements: with GPT-2's 50257 columns they would

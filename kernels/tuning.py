@@ -60,8 +60,8 @@ def do_bench(fn: Callable[[], Any], *, warmup_ms: float = 25.0, measure_ms: floa
     They are recorded once and replayed. Every replay is timed by two events of its own, after the
     L2 cache was overwritten. Raises KernelError without a GPU.
     """
-    from ._runtime import why_not
-    if (reason := why_not()) is not None:
+    from ._runtime import why_no_gpu
+    if (reason := why_no_gpu()) is not None:
         raise KernelError(f"do_bench: {reason}")
     import cupy
     flush = cupy.empty(FLUSH_BYTES, dtype="int8")

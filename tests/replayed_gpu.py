@@ -47,22 +47,24 @@ def _put(found, result, args):
 @contextlib.contextmanager
 def gpu_with_kernels(monkeypatch):
     """Inside, ``device="cuda"`` is the stand-in, on which the kernels run; not cuBLASLt."""
-    from tinygrad_llm.kernels import _runtime, cublas_lt, gemm, tuning
+    from tinygrad_llm.kernels import _runtime, tuning
+    from tinygrad_llm.kernels.products import epilogues
+    from tinygrad_llm.kernels.products import matmul as matmul_file
 
     from tinygrad_llm.training.steps import prefetch
 
     with stand_in_gpu.stand_in_gpu(monkeypatch) as synchronizations:
         monkeypatch.setitem(sys.modules, "cupy", MODULE)
         monkeypatch.setattr(prefetch, "cuda_module", lambda: MODULE)
-        monkeypatch.setattr(_runtime, "why_not", lambda: None)
+        monkeypatch.setattr(_runtime, "why_no_gpu", lambda: None)
         monkeypatch.setattr(_runtime, "_launch_on_gpu", _launch)
         monkeypatch.setattr(_runtime, "_multiprocessors", lambda device: 2)
         monkeypatch.setattr(_runtime, "_device_capability", lambda device: 80)
         monkeypatch.setattr(_runtime, "_device_shared_memory", lambda device: 163 << 10)
-        monkeypatch.setattr(gemm, "_on_gpu", _product(gemm._on_host))
+        monkeypatch.setattr(matmul_file, "_on_gpu", _product(matmul_file._on_host))
         monkeypatch.setattr(tuning, "_cache_file", lambda folder: None)
         monkeypatch.setattr(tuning, "_load", lambda file: {})
-        monkeypatch.setattr(cublas_lt, "_fits", lambda *arrays: False)
+        monkeypatch.setattr(epilogues, "_fits", lambda *arrays: False)
         yield synchronizations
 
 

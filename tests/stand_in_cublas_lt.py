@@ -14,7 +14,7 @@ from collections import Counter
 
 import ml_dtypes
 import numpy as np
-from tinygrad_llm.kernels import _cublas, _cublas_lt, cublas_lt
+from tinygrad_llm.kernels.products import cublas, cublas_lt, epilogues
 
 from tests.stand_in_gpu import MODULE, DeviceArray
 
@@ -92,7 +92,7 @@ class Library:
         self, handle, desc, a, b, c, d, preference, n, result, found
     ):
         told, wanted = self.objects[desc][1], self.objects[preference][1]
-        assert wanted[1] == _cublas_lt.WORKSPACE
+        assert wanted[1] == cublas_lt.WORKSPACE
         assert sorted(wanted) == [1, 5, 6, 7, 8]
         rows, columns = self.objects[d][1][1:3]
         if not told.get(8) or told[7] & 128 and not told.get(11):
@@ -140,7 +140,7 @@ class Library:
         told, wanted = self.objects[desc][1], self.asked[desc]
         assert all(x % wanted[i] == 0 for x, i in zip((a, b, c, d), (5, 6, 7, 8), strict=True))
         assert ctypes.c_uint64.from_address(algorithm).value == ALGORITHM
-        assert (c, lc, size, stream) == (d, ld, _cublas_lt.WORKSPACE, STREAM)
+        assert (c, lc, size, stream) == (d, ld, cublas_lt.WORKSPACE, STREAM)
         if told[8] % 16 or told.get(11, 0) % 16:
             self.mistakes.append("misaligned address")
             return SUCCESS
@@ -200,11 +200,11 @@ def use(monkeypatch, library):
         cuda=cuda,
     )
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(_cublas_lt, "_functions", lambda: library)
-    monkeypatch.setattr(_cublas_lt, "_plans", _cublas_lt._Plans())
-    monkeypatch.setattr(_cublas, "_handles", _cublas._Handles())
-    monkeypatch.setattr(_cublas_lt, "_handle", functools.cache(_cublas_lt._handle.__wrapped__))
-    aligned = cublas_lt.alignment  # to how much more than 16 bytes NumPy's arrays are is chance
-    monkeypatch.setattr(cublas_lt, "alignment", lambda address: min(aligned(address), 16))
-    monkeypatch.setattr(cublas_lt, "_trials", {})
-    monkeypatch.setattr(cublas_lt, "_reasons", {})
+    monkeypatch.setattr(cublas_lt, "_functions", lambda: library)
+    monkeypatch.setattr(cublas_lt, "_plans", cublas_lt._Plans())
+    monkeypatch.setattr(cublas, "_handles", cublas._Handles())
+    monkeypatch.setattr(cublas_lt, "_handle", functools.cache(cublas_lt._handle.__wrapped__))
+    aligned = epilogues.alignment  # to how much more than 16 bytes NumPy's arrays are is chance
+    monkeypatch.setattr(epilogues, "alignment", lambda address: min(aligned(address), 16))
+    monkeypatch.setattr(epilogues, "_trials", {})
+    monkeypatch.setattr(epilogues, "_reasons", {})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tinygrad_llm.kernels import attention_gradients, attention_one_pass
+from tinygrad_llm.kernels.attention_kernel import backward_one_pass, gradients
 
 from tests.kernels import kernel_references as reference
 from tests.kernels.conftest import DTYPES
@@ -49,7 +49,7 @@ def test_one_pass_against_whole_matrices_and_against_the_pair(device, shape, cau
     dtype = "float16" if shape[0] == 2 else "bfloat16"
     q, k, v, do = arrays = _draw(device, shape, dtype)
     if device.name == "cpu":
-        assert attention_one_pass.why_not_one_pass(do, q, k, v) is None
+        assert backward_one_pass.why_not_one_pass(do, q, k, v) is None
     keep = reference.keep(KEY, np.arange(b * h * t * s).reshape(b, h, t, s), p)
     _, *expected, _ = reference.attention(q, k, v, do, causal, scale=0.2, keep=keep, p=p)
     options = {"scale": 0.2, "dropout_p": p, "key": KEY}
@@ -128,7 +128,7 @@ def test_one_pass_is_taken_where_it_can_be_and_the_pair_elsewhere():
 def test_why_there_is_no_single_pass(chip, d, dtype, words):
     q = np.zeros((1, 1, 8, d), dtype)
     with kernels.compile_only(chip):
-        assert words in attention_one_pass.why_not_one_pass(q, q, q, q)
+        assert words in backward_one_pass.why_not_one_pass(q, q, q, q)
 
 
 def test_what_passes_by_is_copied_by_tiles_and_dq_is_added_by_tiles():
@@ -153,9 +153,9 @@ def test_what_passes_by_is_copied_by_tiles_and_dq_is_added_by_tiles():
 def test_no_configuration_spills(chip, d, dropout, causal, monkeypatch):
     q, lse = np.zeros((1, 2, 512, d), DTYPES["bfloat16"]), np.zeros((1, 2, 512), np.float32)
     with kernels.compile_only(chip) as compiled:
-        for config in attention_one_pass.one_pass_configs(q, dropout > 0):
-            monkeypatch.setattr(attention_one_pass, "one_pass_configs", lambda *_, c=config: [c])
-            attention_gradients.attention_backward(q, q, q, q, q, lse, causal, None, dropout, KEY)
+        for config in backward_one_pass.one_pass_configs(q, dropout > 0):
+            monkeypatch.setattr(backward_one_pass, "one_pass_configs", lambda *_, c=config: [c])
+            gradients.attention_backward(q, q, q, q, q, lse, causal, None, dropout, KEY)
     rows = [(f"D={d}", kernels.resources(k)) for k in compiled if k.metadata.name == ONE_PASS]
     assert len(rows) >= 2
     print("\n" + kernels.table(rows))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import triton
 import triton.language as tl
-from tinygrad_llm.kernels import _attention_order, attention_kernel
+from tinygrad_llm.kernels.attention_kernel import forward, order
 
 from tests.kernels import kernel_references as reference
 from tinygrad_llm import kernels
@@ -71,13 +71,13 @@ FORMS = {
 @pytest.fixture(params=list(FORMS))
 def form(request, monkeypatch):
     """How the forward kernel reads and which program takes which block, one way after the other."""
-    every = attention_kernel.forward_configs
+    every = forward.forward_configs
 
     def chosen(*arguments):
         found = [c for c in every(*arguments) if FORMS[request.param](c)]
         return found or pytest.skip(f"no tile for {request.param} on this chip")
 
-    monkeypatch.setattr(attention_kernel, "forward_configs", chosen)
+    monkeypatch.setattr(forward, "forward_configs", chosen)
     return request.param
 
 
@@ -97,8 +97,8 @@ def form(request, monkeypatch):
 def test_every_form_of_the_forward_kernel(device, form, shape, causal, monkeypatch):
     q, k, v, do = _draw(device, shape, "bfloat16")
     one = 2 * k[0, 0].nbytes
-    monkeypatch.setattr(_attention_order, "CACHED_BYTES", 4 * one)  # six heads are four and two
-    assert _attention_order.heads_together(q, k) == min(4, shape[0] * shape[1])
+    monkeypatch.setattr(order, "CACHED_BYTES", 4 * one)  # six heads are four and two
+    assert order.heads_together(q, k) == min(4, shape[0] * shape[1])
     out = device.put(np.full_like(q, np.nan))  # a block that no program takes stays NaN
     o, lse = kernels.attention(*map(device.put, (q, k, v)), causal, out=out)
     expected, *_, expected_lse = reference.attention(q, k, v, do, causal)
@@ -121,7 +121,7 @@ def test_the_next_sequence_of_a_packed_batch_is_not_read(device, form, causal):
 @triton.jit
 def _order_kernel(Part, Lane, parts, lanes, together, BLOCK: tl.constexpr):
     place = tl.arange(0, BLOCK)
-    part, lane = _attention_order.nth_block(place, parts, lanes, together)
+    part, lane = order.nth_block(place, parts, lanes, together)
     tl.store(Part + place, part, mask=place < parts * lanes)
     tl.store(Lane + place, lane, mask=place < parts * lanes)
 
@@ -184,7 +184,7 @@ def test_short_blocks_fill_the_end(lanes, before, after):
 )
 def test_so_many_heads_go_side_by_side_as_the_cache_holds(lanes, s, d, expected):
     k = np.broadcast_to(np.float16(0), (1, lanes, s, d))
-    assert _attention_order.heads_together(k, k) == expected
+    assert order.heads_together(k, k) == expected
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 19, 19, 16), (1, 3, 11, 70, 16)], ids=str)

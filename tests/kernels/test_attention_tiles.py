@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tinygrad_llm.kernels import attention_gradients, attention_kernel, attention_one_pass
+from tinygrad_llm.kernels.attention_kernel import backward_one_pass, forward, gradients
 
 from tests.kernels.conftest import DTYPES
 from tinygrad_llm import kernels
@@ -28,7 +28,7 @@ def test_no_candidate_spills_on_sm_90(monkeypatch, dtype, d, p):
             run(candidate)
             tried[len(compiled) - 1] = kernel, candidate
 
-    for module in (attention_kernel, attention_gradients, attention_one_pass):
+    for module in (forward, gradients, backward_one_pass):
         monkeypatch.setattr(module, "choose_and_run", run_all)
     tried = {}
     q, lse = np.zeros((1, 2, 1024, d), DTYPES[dtype]), np.zeros((1, 2, 1024), np.float32)

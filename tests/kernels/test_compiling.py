@@ -9,7 +9,8 @@ import re
 
 import numpy as np
 import pytest
-from tinygrad_llm.kernels import _attention_configs, _runtime, catalog
+from tinygrad_llm.kernels import _runtime, catalog
+from tinygrad_llm.kernels.attention_kernel import configs
 
 from tests.kernels.conftest import DTYPES
 from tinygrad_llm import kernels
@@ -82,7 +83,7 @@ def test_some_tile_fits_every_chip(chip, itemsize):
     for kernel in ("forward", "keys", "queries", *(["described"] if itemsize == 2 else [])):
         for d in range(1, 257):
             for dropout in (False, True):
-                assert _attention_configs._fitting(
+                assert configs._fitting(
                     kernel, itemsize, d, chip, _runtime.SHARED_MEMORY[chip], dropout
                 )
 
@@ -104,13 +105,13 @@ def test_shared_bytes(chip, kernel, d, dtype):
     q, itemsize = np.zeros((1, 1, 256, d), DTYPES[dtype]), DTYPES[dtype].itemsize
     lse = np.zeros((1, 1, 256), np.float32)
     generation = {80: 80, 90: 90, 100: 100}[chip]
-    tile, *_ = _attention_configs._TILES[kernel](max(d, 16), itemsize, generation, False)
+    tile, *_ = configs._TILES[kernel](max(d, 16), itemsize, generation, False)
     with kernels.compile_only(chip) as compiled:
         kernels.attention(q, q, q)
         kernels.attention_backward(q, q, q, q, q, lse, deterministic=True)
     name = "forward" if kernel == "described" else kernel
     (shared,) = (c.metadata.shared for c in compiled if name in c.metadata.name)
-    assert shared <= _attention_configs.shared_bytes(kernel, tile, itemsize, generation)
+    assert shared <= configs.shared_bytes(kernel, tile, itemsize, generation)
 
 
 @pytest.mark.parametrize("d", [16, 64, 128])

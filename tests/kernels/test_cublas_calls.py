@@ -6,7 +6,7 @@ import sys
 import types
 
 import pytest
-from tinygrad_llm.kernels import _cublas
+from tinygrad_llm.kernels.products import cublas
 
 from tinygrad_llm import kernels
 
@@ -33,7 +33,7 @@ def played(monkeypatch):
 
     def function(name):
         def call(*arguments):
-            assert len(arguments) == len(_cublas._ARGUMENTS[name])
+            assert len(arguments) == len(cublas._ARGUMENTS[name])
             if name == "cublasCreate_v2":
                 ctypes.cast(arguments[0], ctypes.POINTER(ctypes.c_void_p))[0] = 42
             state.calls.append((name, arguments[:2]))
@@ -42,8 +42,8 @@ def played(monkeypatch):
         return call
 
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(_cublas, "_handles", _cublas._Handles())
-    monkeypatch.setattr(_cublas, "_functions", lambda: {n: function(n) for n in _cublas._ARGUMENTS})
+    monkeypatch.setattr(cublas, "_handles", cublas._Handles())
+    monkeypatch.setattr(cublas, "_functions", lambda: {n: function(n) for n in cublas._ARGUMENTS})
     return state
 
 
@@ -51,7 +51,7 @@ def test_handle_follows_the_stream_and_keeps_its_workspaces(played):
     product = (0,) * 18
     for stream in (7, 7, 9, 7):
         played.stream = stream
-        _cublas.gemm_ex(*product)
+        cublas.gemm_ex(*product)
     names = [name for name, _ in played.calls]
     assert names.count("cublasCreate_v2") == 1
     assert names.count("cublasGemmEx") == 4
@@ -62,12 +62,12 @@ def test_handle_follows_the_stream_and_keeps_its_workspaces(played):
 
 def test_workspace_is_no_part_of_the_pool_in_use(played):
     """A graph's pool frees its memory with the graph, and CuPy's arrays do not hold their pool."""
-    assert _cublas.workspace(0, 7) == 7
+    assert cublas.workspace(0, 7) == 7
     assert played.pool == 1000
 
 
 def test_status_becomes_an_error(played):
-    _cublas.gemm_strided_batched_ex(*(0,) * 22)
+    cublas.gemm_strided_batched_ex(*(0,) * 22)
     played.status = 13
     with pytest.raises(kernels.KernelError, match="cublasGemmStridedBatchedEx .* status 13"):
-        _cublas.gemm_strided_batched_ex(*(0,) * 22)
+        cublas.gemm_strided_batched_ex(*(0,) * 22)

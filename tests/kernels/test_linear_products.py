@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from tinygrad_llm.kernels import cublas_lt, linear_products
+from tinygrad_llm.kernels.products import epilogues
+from tinygrad_llm.kernels.products import linear as linear_file
 
 from tests.kernels import kernel_references as reference
 from tests.kernels.conftest import DTYPES
@@ -68,21 +69,21 @@ def test_all_four_equal_the_formulas(device, dtype):
 @pytest.fixture
 def fused(monkeypatch):
     """As if every fused form had been measured as the faster one."""
-    monkeypatch.setattr(linear_products, "choose", lambda *args: {"fused": 1})
+    monkeypatch.setattr(linear_file, "choose", lambda *args: {"fused": 1})
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("form", [linear_products.FUSED, linear_products.APART])
+@pytest.mark.parametrize("form", [linear_file.FUSED, linear_file.APART])
 @pytest.mark.parametrize("half", ["bfloat16", "float16"])
 @pytest.mark.parametrize("rows", [8192, 1000, 1])
 def test_sizes_of_gpt2_on_a_gpu(device, half, rows, form, monkeypatch):
     """No fused form is refused; the table of trials says in which type biases are summed."""
     if device.name == "cpu":
         pytest.skip("these sizes are for a GPU")
-    monkeypatch.setattr(linear_products, "choose", lambda *args: dict(form))
+    monkeypatch.setattr(linear_file, "choose", lambda *args: dict(form))
     arrays = draw(device, half, rows, 768, 3072, 768)
     check(device, computed(*map(device.put, arrays)), expected(*arrays), half)
-    assert cublas_lt.why_not(0) is None, cublas_lt.trials()
+    assert epilogues.fallbacks(0) is None, epilogues.trials()
 
 
 @pytest.mark.gpu
@@ -140,8 +141,8 @@ def stand_in(monkeypatch, tmp_path):
     monkeypatch.setenv("TINYGRAD_LLM_KERNEL_CACHE", str(tmp_path))
     ran = []
     for name in ("matmul", "bias_gelu", "bias_gelu_backward", "column_sum"):
-        replaced = by_host(getattr(linear_products, name), ran)
-        monkeypatch.setattr(linear_products, name, replaced)
+        replaced = by_host(getattr(linear_file, name), ran)
+        monkeypatch.setattr(linear_file, name, replaced)
 
     def run(library):
         use(monkeypatch, library)
@@ -159,7 +160,7 @@ def test_nothing_runs_beside_the_products(stand_in, fused):
     assert stand_in(library) == []
     used = [e for e in library.epilogues if e != BIAS]
     assert used == [e for e in (GELU_AUX_BIAS, DGELU_BGRAD, BGRADB) for _ in range(2)]
-    assert cublas_lt.why_not(0) is None
+    assert epilogues.fallbacks(0) is None
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def test_a_refused_product_is_computed_in_two_passes(stand_in, fused, refused, b
     ran = stand_in(library)
     hit = sizes is None or (sizes == (24, 16)) == (refused == BGRADB)
     assert ran == (beside if hit else [])
-    assert (cublas_lt.why_not(0) is not None) == hit
+    assert (epilogues.fallbacks(0) is not None) == hit
 
 
 def test_gradients_stay_apart_unless_fusing_them_was_measured_as_faster(stand_in):
@@ -190,7 +191,7 @@ def test_gradients_stay_apart_unless_fusing_them_was_measured_as_faster(stand_in
 
 
 def test_measured_as_slower_means_not_used(stand_in, monkeypatch):
-    monkeypatch.setattr(linear_products, "choose", lambda *args: {"fused": 0})
+    monkeypatch.setattr(linear_file, "choose", lambda *args: {"fused": 0})
     library = Library()
     assert stand_in(library) == [
         "bias_gelu",
@@ -202,14 +203,14 @@ def test_measured_as_slower_means_not_used(stand_in, monkeypatch):
     assert set(library.epilogues) == {BIAS}
 
 
-@pytest.mark.parametrize("best", [linear_products.FUSED, linear_products.APART])
+@pytest.mark.parametrize("best", [linear_file.FUSED, linear_file.APART])
 def test_timing_both_adds_nothing_onto_the_gradient(stand_in, monkeypatch, best):
     def choose(name, key, candidates, default, run):
         for config in candidates * 2:
             run(config)
         return dict(best)
 
-    monkeypatch.setattr(linear_products, "choose", choose)
+    monkeypatch.setattr(linear_file, "choose", choose)
     stand_in(Library())
 
 
@@ -225,7 +226,7 @@ def test_a_form_that_is_refused_is_not_timed(stand_in, monkeypatch):
                 passed_over.append((name, dict(config), str(error)))
         return {"fused": 0}
 
-    monkeypatch.setattr(linear_products, "choose", choose)
+    monkeypatch.setattr(linear_file, "choose", choose)
     stand_in(Library(refuses=lambda epilogue, *rest: epilogue == GELU_AUX_BIAS))
     assert [p[:2] for p in passed_over] == [("linear_gelu", {"fused": 1})]
     assert "cuBLASLt does not take these arrays" in passed_over[0][2]

@@ -184,7 +184,7 @@ def test_wrong_arguments(args, constants, words):
 
 def test_missing_cupy_is_explained(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    _runtime.why_not.cache_clear()
+    _runtime.why_no_gpu.cache_clear()
     try:
         assert "CuPy is not installed; install it with: pip install" in kernels.why_not()
         assert not kernels.available()
@@ -192,7 +192,7 @@ def test_missing_cupy_is_explained(monkeypatch):
             with pytest.raises(kernels.KernelError, match="CuPy is not installed"):
                 refused(lambda: None)
     finally:
-        _runtime.why_not.cache_clear()
+        _runtime.why_no_gpu.cache_clear()
 
 
 def test_numpy_arrays_need_triton_only(monkeypatch):

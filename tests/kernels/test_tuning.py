@@ -127,7 +127,7 @@ def clock(monkeypatch):
     clock = _Clock()
     module = types.SimpleNamespace(cuda=clock, empty=lambda size, dtype: np.empty(1, dtype))
     monkeypatch.setitem(sys.modules, "cupy", module)
-    monkeypatch.setattr("tinygrad_llm.kernels._runtime.why_not", lambda: None)
+    monkeypatch.setattr("tinygrad_llm.kernels._runtime.why_no_gpu", lambda: None)
     return clock
 
 

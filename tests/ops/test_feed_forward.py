@@ -9,7 +9,7 @@ from tinygrad_llm import nn
 from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
 
 pytest.importorskip("triton", reason="the kernel versions need the kernels")
-from tinygrad_llm.kernels import linear_products
+from tinygrad_llm.kernels.products import linear as linear_file
 
 from tests.stand_in_cublas_lt import Library, use
 
@@ -21,12 +21,13 @@ BIAS, GELU_AUX_BIAS, DGELU_BGRAD, BGRADB = 4, 164, 208, 512  # cublasLt.h
 def library(monkeypatch, tmp_path):
     """A stand-in GPU on which the kernels run; products by cuBLAS are counted as 0."""
     import tinygrad_llm.kernels as package
-    from tinygrad_llm.kernels import _common, gelu_kernel, gemm
+    from tinygrad_llm.kernels import _common, gelu_kernel
+    from tinygrad_llm.kernels.products import matmul as matmul_file
 
     found = Library()
 
     def product(a, b, out, transpose_a, transpose_b, accumulate, tf32):
-        gemm._on_host(a.host, b.host, out.host, transpose_a, transpose_b, accumulate)
+        matmul_file._on_host(a.host, b.host, out.host, transpose_a, transpose_b, accumulate)
         found.epilogues.append(0)
         return out
 
@@ -34,10 +35,10 @@ def library(monkeypatch, tmp_path):
         raise AssertionError(f"{kernel} ran beside the products")
 
     # as if every fused form had been measured as the faster one
-    monkeypatch.setattr(linear_products, "choose", lambda *args: {"fused": 1})
+    monkeypatch.setattr(linear_file, "choose", lambda *args: {"fused": 1})
     monkeypatch.setenv("TINYGRAD_LLM_KERNEL_CACHE", str(tmp_path))
     monkeypatch.setattr(package, "why_not", lambda array=None: None)
-    monkeypatch.setattr(gemm, "_on_gpu", product)
+    monkeypatch.setattr(matmul_file, "_on_gpu", product)
     for module in (_common, gelu_kernel):
         monkeypatch.setattr(module, "launch", launched)
     with stand_in_gpu(monkeypatch):

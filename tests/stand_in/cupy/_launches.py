@@ -7,8 +7,8 @@ from . import _cublas, _faults
 
 def install():
     """Let tinygrad_llm.kernels run on the stand-in's arrays."""
-    from tinygrad_llm.kernels import _cublas as calls
     from tinygrad_llm.kernels import _runtime
+    from tinygrad_llm.kernels.products import cublas as calls
 
     def launch(kernel, grid, args, num_warps, num_stages, constants):
         _faults.before_launch()

@@ -1,13 +1,25 @@
 """The gradients of attention on arrays: in one pass where that can be, else by a pair of kernels.
 
-The kernels are in attention_backward_one_pass_kernel.py and attention_backward_kernel.py.
+The kernels are in backward_one_pass.py and backward.py.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ._attention_common import (
+from .._checks import checked_by, output, require_float, require_same_device, require_shape
+from .._common import dropout_threshold, split_key
+from .._runtime import array_module, cdiv, launch, next_power_of_2
+from ..tuning import Config
+from .backward import (
+    ROW_PADDING,
+    attention_backward_keys_kernel,
+    attention_backward_queries_kernel,
+    attention_backward_rows_kernel,
+)
+from .backward_one_pass import one_pass, why_not_one_pass
+from .configs import choose_and_run, configs
+from .heads import (
     LOG2_E,
     aligned,
     as_heads,
@@ -18,18 +30,6 @@ from ._attention_common import (
     split_heads,
     unit_last_stride,
 )
-from ._attention_configs import choose_and_run, configs
-from ._checks import checked_by, output, require_float, require_same_device, require_shape
-from ._common import dropout_threshold, split_key
-from ._runtime import array_module, cdiv, launch, next_power_of_2
-from .attention_backward_kernel import (
-    ROW_PADDING,
-    attention_backward_keys_kernel,
-    attention_backward_queries_kernel,
-    attention_backward_rows_kernel,
-)
-from .attention_one_pass import one_pass, why_not_one_pass
-from .tuning import Config
 
 Triple = tuple[Any, Any, Any]
 

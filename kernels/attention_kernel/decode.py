@@ -16,18 +16,12 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from ._attention_common import (
-    LOG2_E,
-    block_d,
-    check_attention,
-    element_strides,
-    tile,
-    unit_last_stride,
-)
-from ._checks import checked_by, output
-from ._common import split_scalar
-from ._runtime import array_module, cdiv, launch, next_power_of_2, program_count
-from .errors import KernelError
+from .._checks import checked_by, output
+from .._common import split_scalar
+from .._runtime import array_module, cdiv, launch, next_power_of_2, program_count
+from ..errors import KernelError
+from .heads import LOG2_E, block_d, check_attention, element_strides, unit_last_stride
+from .tiles import tile
 
 TILE, MAX_SPLITS = 4096, 64  # elements of K held at once: more would not fit in registers
 

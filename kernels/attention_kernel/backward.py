@@ -11,7 +11,7 @@ Two kernels: one owns keys and walks over queries (dK, dV), one owns queries and
 neither kernel runs out of registers. A third comes before them with what both need of a query. As
 in the forward pass, a program owns CHUNK columns of a gradient: all of them, except in float32.
 
-attention_backward_one_pass_kernel.py is the form without that repetition; attention_gradients.py
+backward_one_pass.py is the form without that repetition; gradients.py
 launches both.
 
 References: Dao, "FlashAttention-2" (2023), algorithm 2; Triton's tutorial 06.
@@ -22,8 +22,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ._attention_common import keep_mask, row_counters, store_tile, tile, whole_product
-from ._common import load_key
+from .._common import load_key
+from .tiles import keep_mask, row_counters, store_tile, tile, whole_product
 
 ROW_PADDING = 128  # rows of LseLog2 and Delta are padded to a multiple of it
 

@@ -7,7 +7,8 @@ import types
 
 import numpy as np
 import pytest
-from tinygrad_llm.kernels import _cublas, gemm
+from tinygrad_llm.kernels.products import cublas as calls
+from tinygrad_llm.kernels.products import matmul as matmul_file
 
 from tinygrad_llm import kernels
 
@@ -150,8 +151,8 @@ def cublas(monkeypatch):
     cupy = types.ModuleType("cupy")
     cupy.ascontiguousarray = lambda x: x
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(_cublas, "gemm_ex", _gemm_ex)
-    monkeypatch.setattr(_cublas, "gemm_strided_batched_ex", _gemm_strided)
+    monkeypatch.setattr(calls, "gemm_ex", _gemm_ex)
+    monkeypatch.setattr(calls, "gemm_strided_batched_ex", _gemm_strided)
 
 
 def _parts_of_wider_rows():
@@ -163,7 +164,9 @@ def test_rows_that_are_a_part_of_wider_rows_are_not_copied(cublas):
     wide_a, wide_b, wide_out = _parts_of_wider_rows()
     a, b, out = wide_a[:7, :5], wide_b[:6, :5], wide_out[:7, :6]
     beside = wide_out[:, 6:].copy()
-    gemm._on_gpu(_HostArray(a), _HostArray(b), _HostArray(out), False, True, False, tf32=False)
+    matmul_file._on_gpu(
+        _HostArray(a), _HostArray(b), _HostArray(out), False, True, False, tf32=False
+    )
     np.testing.assert_allclose(out, a @ b.T, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(wide_out[:, 6:], beside)
 
@@ -187,7 +190,7 @@ def test_what_cublas_is_asked_for(cublas, batch):
         expected = (a.swapaxes(-1, -2) if transpose_a else a) @ (
             b.swapaxes(-1, -2) if transpose_b else b
         ) + accumulate * out.array
-        gemm._on_gpu(
+        matmul_file._on_gpu(
             _HostArray(a), _HostArray(b), out, transpose_a, transpose_b, accumulate, tf32=False
         )
         np.testing.assert_allclose(out.array, expected, rtol=1e-4, atol=1e-5)

@@ -19,11 +19,11 @@ from typing import Any
 
 import triton
 
-from ._attention_common import ALIGNMENT, block_d
-from ._descriptors import why_no_descriptor
-from ._runtime import capability, cdiv, is_host, shared_memory_limit
-from .errors import KernelError
-from .tuning import Config, choose
+from .._descriptors import why_no_descriptor
+from .._runtime import capability, cdiv, is_host, shared_memory_limit
+from ..errors import KernelError
+from ..tuning import Config, choose
+from .heads import ALIGNMENT, block_d
 
 TRITON = tuple(int(part) for part in triton.__version__.split(".")[:2])
 REDUCTIONS = 3 << 10  # bytes for lse, delta, barriers and for maxima and sums across warps

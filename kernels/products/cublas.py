@@ -14,7 +14,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import KernelError
+from ..errors import KernelError
 
 LIBRARIES = ("libcublas.so.13", "libcublas.so.12", "libcublas.so.11")
 WORKSPACE = 32 << 20  # bytes, the documentation's size for Hopper, four times that for older chips

@@ -1,6 +1,6 @@
 """Fused attention, backward, in one pass over the scores: five products in place of seven.
 
-The pair in attention_backward_kernel.py computes S and dP twice, once for dK and dV and once for
+The pair in backward.py computes S and dP twice, once for dK and dV and once for
 dQ. Here a program owns BLOCK_N keys, walks over the queries that see them, computes both once and
 uses them three times. dK and dV stay in registers; the part of dQ that these keys give is added in
 float32 to memory, a block at a time, by the unit that copies tensors (a reduction of sm_90). Other
@@ -9,18 +9,27 @@ programs add to the same queries in any order, so the last bits of dQ change fro
 Everything that passes by comes through tensor descriptors: they give zeros for rows that do not
 exist, take no address per lane and leave dK and dV room for 128 columns of 128 keys.
 
-attention_one_pass.py launches it, attention_gradients.py chooses.
+gradients.py chooses between the two.
 
 References: Dao, "FlashAttention-2" (2023), algorithm 2; Shah et al., "FlashAttention-3" (2024).
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import triton
 import triton.language as tl
 
-from ._attention_common import keep_mask, row_counters, store_tile, tile
-from ._common import load_key
+from .._common import dropout_threshold, load_key, split_key
+from .._descriptors import Descriptor, why_no_descriptor
+from .._runtime import array_module, capability, cdiv, launch, next_power_of_2
+from ..tuning import Config
+from .configs import choose_and_run
+from .heads import LOG2_E, block_d, element_strides
+from .tiles import keep_mask, row_counters, store_tile, tile
+
+CONVERTED = 4096  # elements that a program converts to the type of dq
 
 
 @triton.jit(do_not_specialize=["k0", "k1", "threshold", "t", "s"])
@@ -111,3 +120,65 @@ def attention_backward_convert_kernel(
     lane = batch * tl.num_programs(1) + head
     total = tile(Sum + lane * padded * D, rows, dims, D, t, D, BLOCK_D, True)
     store_tile(DQ + batch * dq_batch + head * dq_head, rows, dims, dq_row, t, total * scale, D)
+
+
+def why_not_one_pass(do: Any, q: Any, k: Any, v: Any) -> str | None:
+    """The reason why these gradients need the pair of kernels, or None. All are (B, H, T, D)."""
+    if q.itemsize != 2:
+        return f"one pass needs 16-bit elements, got {q.dtype}: registers do not suffice for more"
+    chip = capability(q)
+    if chip >= 110:
+        return f"sm_{chip} has too little shared memory for one pass"
+    if block_d(q.shape[3]) not in {64, 128}:
+        return f"one pass needs a head size of 33 to 128, got {q.shape[3]}"
+    reasons = (why_no_descriptor(a, chip) for a in (do, q, k, v))
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def one_pass_configs(q: Any, dropout: bool) -> list[Config]:
+    """The configurations for arrays like q (B, H, T, D), the default first.
+
+    None spills a register with Triton 3.6 to 3.9, and all fit into the 227 KiB of shared memory of
+    sm_90 and sm_100. Four warps with 64 keys leave room for two programs on a multiprocessor, which
+    hide each other's waiting, but add to dQ twice as often: on an H200 0.56 ms instead of 0.72 for
+    32 sequences of 1024 tokens and 12 heads of 64.
+    """
+    if block_d(q.shape[3]) == 64:
+        tiles = [(64, 64, 4, 3), (64, 128, 8, 2), (64, 64, 4, 2), (64, 128, 8, 3)]
+    elif capability(q) >= 100:  # dK, dV, S, dP and dQ share 512 columns of accumulator memory
+        tiles = [(64, 64, 8, 2), (64, 64, 4, 2)]
+    elif dropout:  # its random bits take the registers of half the queries
+        tiles = [(32, 128, 8, 2), (64, 64, 8, 2)]
+    else:
+        tiles = [(64, 128, 8, 2), (32, 128, 8, 2), (64, 64, 8, 2)]
+    names = ("BLOCK_M", "BLOCK_N", "num_warps", "num_stages")
+    return [{**dict(zip(names, tile, strict=True)), "max_registers": 255} for tile in tiles]
+
+
+def one_pass(do: Any, q: Any, k: Any, v: Any, lse_log2: Any, delta: Any, gradients: list[Any],
+             causal: bool, scale: float, dropout_p: float, key: Any) -> None:
+    """Write dq, dk and dv (B, H, T or S, D); lse_log2 and delta are (B, H, PADDED) float32."""
+    dq, dk, dv = gradients
+    b, h, t, d = q.shape
+    s, padded, width = k.shape[2], delta.shape[2], block_d(d)
+    total = array_module(q).empty((b * h * padded, d), "float32")
+    lse_log2, delta = (a.reshape(b * h, padded) for a in (lse_log2, delta))
+    numbers = (*split_key(key if dropout_p else None), dropout_threshold(dropout_p),
+               1.0 / (1.0 - dropout_p), scale, scale * LOG2_E, t, s, padded, *element_strides(dk))
+
+    def run(chosen: Config) -> None:
+        block_m, block_n = chosen["BLOCK_M"], chosen["BLOCK_N"]
+        queries = [Descriptor(a, (1, 1, block_m, width)) for a in (q, do)]
+        keys = [Descriptor(a, (1, 1, block_n, width)) for a in (k, v)]
+        rows = [Descriptor(a, (1, block_m)) for a in (lse_log2, delta)]
+        total.fill(0)
+        launch(attention_backward_one_pass_kernel, (cdiv(s, block_n), h, b), *queries, *keys, *rows,
+               Descriptor(total, (block_m, width)), dk, dv, *numbers, D=d, BLOCK_D=width,
+               CAUSAL=causal, DROPOUT=dropout_p > 0.0, **chosen)
+
+    sizes = (d, str(q.dtype), causal, dropout_p > 0.0, next_power_of_2(t), next_power_of_2(s))
+    choose_and_run("attention_backward_one_pass", sizes, one_pass_configs(q, dropout_p > 0.0), q,
+                   run)
+    rows_each = CONVERTED // width
+    launch(attention_backward_convert_kernel, (cdiv(t, rows_each), h, b), total, dq, scale, t,
+           padded, *element_strides(dq), D=d, BLOCK_D=width, BLOCK_M=rows_each)

@@ -2,7 +2,7 @@
 
 CuPy's own `@` lacks four things a training step needs: low precision in and float32 out, adding
 onto the output (beta = 1), batches of float16 or bfloat16 on tensor cores, and being recorded into
-a CUDA graph. ``cublasGemmEx`` has them (_cublas.py). cuBLAS counts in columns, CuPy in rows:
+a CUDA graph. ``cublasGemmEx`` has them (cublas.py). cuBLAS counts in columns, CuPy in rows:
 C = A B in rows is C^T = B^T A^T in columns, hence the swapped operands below.
 """
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import checked_by, require_float, require_same_device
-from ._runtime import array_module
-from .errors import KernelError
+from .._checks import checked_by, require_float, require_same_device
+from .._runtime import array_module
+from ..errors import KernelError
 
 # cudaDataType_t, cublasComputeType_t and cublasGemmAlgo_t in CUDA's library_types.h, cublas_api.h
 _CUDA_TYPE = {"float32": 0, "float16": 2, "bfloat16": 14}
@@ -111,7 +111,7 @@ def _on_gpu(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool, accu
             tf32: bool) -> Any:
     import cupy
 
-    from . import _cublas
+    from . import cublas
     a, b = (x if _row_stride(x) else cupy.ascontiguousarray(x) for x in (a, b))
     m, n = out.shape[-2:]
     k = a.shape[-2] if transpose_a else a.shape[-1]
@@ -122,9 +122,9 @@ def _on_gpu(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool, accu
     compute = _COMPUTE_TF32 if tf32 else _COMPUTE_FLOAT32
     batch = out.size // (m * n)
     if batch == 1:
-        _cublas.gemm_ex(*sizes, *first, *second, beta, *result, compute, _DEFAULT_ALGORITHM)
+        cublas.gemm_ex(*sizes, *first, *second, beta, *result, compute, _DEFAULT_ALGORITHM)
     else:
-        _cublas.gemm_strided_batched_ex(
+        cublas.gemm_strided_batched_ex(
             *sizes, *first, n * k, *second, m * k, beta, *result, m * n, batch, compute,
             _DEFAULT_ALGORITHM)
     return out

@@ -14,7 +14,7 @@ log2(e) folded into the scale.
 On sm_90 and sm_100, without dropout, blocks of Q, K and V are copied through tensor descriptors: no
 address takes a register, and rows past the end of a sequence are zeros whatever lies there.
 
-Blocks of queries are taken in an order (_attention_order.py): a program takes the one at the place
+Blocks of queries are taken in an order (order.py): a program takes the one at the place
 of its own number, or, where PERSISTENT, one of every round until none is left.
 
 A product of float32 tiles is three TF32 products on the matrix units ("tf32x3"), nearly as exact.
@@ -35,28 +35,24 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from ._attention_common import (
+from .._checks import checked_by, output
+from .._common import dropout_threshold, load_key, split_key
+from .._descriptors import Descriptor
+from .._runtime import array_module, cdiv, launch, next_power_of_2, program_count
+from ..tuning import Config
+from .configs import choose_and_run, configs, forward_configs
+from .heads import (
     LOG2_E,
     aligned,
     as_heads,
     check_attention,
     check_qkv,
     element_strides,
-    keep_mask,
-    row_counters,
-    rows_of_head,
     split_heads,
-    store_tile,
     unit_last_stride,
-    whole_product,
 )
-from ._attention_configs import choose_and_run, configs, forward_configs
-from ._attention_order import heads_together, nth_block, there_and_back
-from ._checks import checked_by, output
-from ._common import dropout_threshold, load_key, split_key
-from ._descriptors import Descriptor
-from ._runtime import array_module, cdiv, launch, next_power_of_2, program_count
-from .tuning import Config
+from .order import heads_together, nth_block, there_and_back
+from .tiles import keep_mask, row_counters, rows_of_head, store_tile, whole_product
 
 LOWEST: tl.constexpr = tl.constexpr(-3.0e38)  # a maximum of no scores
 

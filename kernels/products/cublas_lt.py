@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._cublas import WORKSPACE, load, workspace
-from .errors import KernelError
+from ..errors import KernelError
+from .cublas import WORKSPACE, load, workspace
 
 LIBRARIES = ("libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so.11")
 PLANS = 256  # kept by each thread

@@ -5,7 +5,7 @@
     linear_gelu_backward       dz = (dy W) * gelu'(z),  db = sum over rows of dz
     linear_backward_weight     dW = dy^T x,  db = sum over rows of dy
 
-On CuPy arrays of 16 bits each is one launch, if cuBLASLt takes the arrays (cublas_lt.py);
+On CuPy arrays of 16 bits each is one launch, if cuBLASLt takes the arrays (epilogues.py);
 otherwise a product and one pass more, by the kernels of this package, as on NumPy arrays. Fused is
 not always faster: a product with a large epilogue may be a worse product. On an H200, cuBLASLt of
 CUDA 13 wins with GELU on the way forward, but takes 0.85 ms for GPT-2's gradient through GELU and
@@ -22,14 +22,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import cublas_lt
-from ._checks import checked_by, require_float, require_same_device, require_shape
-from ._common import column_sum
-from ._runtime import array_module, is_host, next_power_of_2
-from .errors import KernelError
-from .gelu_kernel import bias_gelu, bias_gelu_backward
-from .gemm import matmul
-from .tuning import choose
+from .._checks import checked_by, require_float, require_same_device, require_shape
+from .._common import column_sum
+from .._runtime import array_module, is_host, next_power_of_2
+from ..errors import KernelError
+from ..gelu_kernel import bias_gelu, bias_gelu_backward
+from ..tuning import choose
+from . import epilogues
+from .matmul import matmul
 
 FUSED, APART = {"fused": 1}, {"fused": 0}
 
@@ -56,7 +56,7 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     _check(x, weight, bias)
     if bias is None:
         return matmul(x, weight, transpose_b=True)
-    y = None if is_host(x) else cublas_lt.linear_with_bias(x, weight, bias)
+    y = None if is_host(x) else epilogues.linear_with_bias(x, weight, bias)
     if y is None:
         y = matmul(x, weight, transpose_b=True)
         y += bias
@@ -77,7 +77,7 @@ def linear_gelu(x: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
         return z, bias_gelu(z)
 
     return _best("linear_gelu", x, len(weight),
-                 lambda: cublas_lt.gelu_with_bias(x, weight, bias), apart)
+                 lambda: epilogues.gelu_with_bias(x, weight, bias), apart)
 
 
 def _check_gradients(kernel: str, dy: Any, x: Any, rows: int, db: Any, **others: Any) -> None:
@@ -113,7 +113,7 @@ def linear_gelu_backward(dy: Any, weight: Any, z: Any, db: Any = None,
         return bias_gelu_backward(matmul(dy, weight), z, nothing)
 
     return _best("linear_gelu_backward", dy, weight.shape[1],
-                 lambda: cublas_lt.gelu_gradient(dy, weight, z, db, kind), apart, APART)
+                 lambda: epilogues.gelu_gradient(dy, weight, z, db, kind), apart, APART)
 
 
 def _check_backward_weight(dy: Any, x: Any, out: Any = None, accumulate: bool = False,
@@ -143,7 +143,7 @@ def linear_backward_weight(dy: Any, x: Any, out: Any = None, accumulate: bool = 
 
     def fused(into: Any = None, add: bool = False) -> Any:
         into = array_module(dy).empty(out.shape, out.dtype) if into is None else into
-        return cublas_lt.weight_gradient(dy, x, into, add, db, kind)
+        return epilogues.weight_gradient(dy, x, into, add, db, kind)
 
     def apart(into: Any = None, add: bool = False) -> Any:
         matmul(dy, x, out=into, transpose_a=True, accumulate=add)
@@ -165,7 +165,7 @@ def _best(name: str, a: Any, width: int, fused: Callable[[], Any], apart: Callab
 def _faster(name: str, a: Any, width: int, fused: Callable[[], Any], apart: Callable[[], Any],
             default: dict[str, int]) -> dict[str, int]:
     """The default unless a measurement says otherwise; `width`: columns of the result."""
-    if is_host(a) or a.dtype.name not in cublas_lt.HALF:
+    if is_host(a) or a.dtype.name not in epilogues.HALF:
         return APART
     key = (next_power_of_2(len(a)), a.shape[1], width, str(a.dtype))
 

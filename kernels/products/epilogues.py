@@ -12,7 +12,7 @@ and sums are taken in float32.
 Each function returns None where the library does not take the arrays: another type or
 layout, no algorithm for the size, a bias at an address that 16 does not divide. The form of a
 product is compared with NumPy's, once for each device and type, before its first use. Whatever
-goes wrong, from a missing library to a wrong number, ends in ``why_not()``.
+goes wrong, from a missing library to a wrong number, ends in ``fallbacks()``.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ._cublas_lt import Shape, alignment, plan
-from .errors import KernelError
+from ..errors import KernelError
+from .cublas_lt import Shape, alignment, plan
 
 HALF = ("float16", "bfloat16")
 # An epilogue may access its vector and matrix 16 bytes at a time, whatever their address. The fault
@@ -111,7 +111,7 @@ def weight_gradient(dy: Any, x: Any, out: Any, accumulate: bool = False, db: Any
     return _run(BGRADB, x, dy, out, vectors, accumulate=accumulate)
 
 
-def why_not(device: int) -> str | None:
+def fallbacks(device: int) -> str | None:
     """What on this device was or would be computed without cuBLASLt, with the reason, or None."""
     if not any(key[0] == device for key in _trials):
         half = np.dtype("float16")
