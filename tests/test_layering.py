@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "tinygrad_llm"
 LAYERS = [
     ["errors"],
-    ["backend"],
+    ["backend", "figure"],
     ["autograd"],
     ["ops"],
     ["functional", "creation"],

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.errors import DataError
+from tinygrad_llm.figure import new_figure, save_figure
 from tinygrad_llm.finetuning.loop import History
 from tinygrad_llm.finetuning.metrics import ThresholdCurve
-from tinygrad_llm.training.report.plot import pyplot
 
 
 def draw_history(
@@ -30,12 +28,10 @@ def draw_history(
         MissingDependencyError: matplotlib is not installed.
         DataError: the file cannot be written.
     """
-    plt = pyplot()
     others = [m for m in measures if m != "loss"]
     columns = 2 if others else 1
-    figure, grid = plt.subplots(
-        1, columns, figsize=(6 * columns, 4.5), layout="constrained", squeeze=False
-    )
+    figure = new_figure(6 * columns, 4.5)
+    grid = figure.subplots(1, columns, squeeze=False)
     losses, steps = grid[0, 0], history.column("step")
     x, y = zip(*history.losses, strict=True)
     losses.plot(x, y, color="C0", alpha=0.25, linewidth=0.8, label="training, each step")
@@ -53,7 +49,7 @@ def draw_history(
         axes.grid(alpha=0.2)
         axes.legend(fontsize=8)
     figure.suptitle(title)
-    return _save(figure, target, plt)
+    return save_figure(figure, target)
 
 
 def draw_confusion(counts: np.ndarray, names: Sequence[str], target: Path, title: str) -> Path:
@@ -64,9 +60,9 @@ def draw_confusion(counts: np.ndarray, names: Sequence[str], target: Path, title
     Raises:
         MissingDependencyError, DataError: as `draw_history`.
     """
-    plt = pyplot()
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    figure, axes = plt.subplots(figsize=(4.6, 4), layout="constrained")
+    figure = new_figure(4.6, 4)
+    axes = figure.subplots()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for (i, j), part in np.ndenumerate(share):
         color = "white" if part > 0.6 else "black"
@@ -81,7 +77,7 @@ def draw_confusion(counts: np.ndarray, names: Sequence[str], target: Path, title
         title=title,
     )
     figure.colorbar(image, label="share of the row", shrink=0.8)
-    return _save(figure, target, plt)
+    return save_figure(figure, target)
 
 
 def draw_thresholds(curve: ThresholdCurve, chosen: float, target: Path, title: str) -> Path:
@@ -90,8 +86,8 @@ def draw_thresholds(curve: ThresholdCurve, chosen: float, target: Path, title: s
     Raises:
         MissingDependencyError, DataError: as `draw_history`.
     """
-    plt = pyplot()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.3), layout="constrained")
+    figure = new_figure(11, 4.3)
+    left, right = figure.subplots(1, 2)
     log_odds = _log_odds(curve.thresholds)
     for name in ("precision", "recall", "f1"):
         left.plot(log_odds, getattr(curve, name), label=name.replace("f1", "F1"))
@@ -107,7 +103,7 @@ def draw_thresholds(curve: ThresholdCurve, chosen: float, target: Path, title: s
         axes.grid(alpha=0.2)
         axes.legend(loc="lower left")
     figure.suptitle(title)
-    return _save(figure, target, plt)
+    return save_figure(figure, target)
 
 
 def _log_odds(p: np.ndarray) -> np.ndarray:
@@ -120,13 +116,3 @@ def _smooth(y: np.ndarray) -> np.ndarray:
     width = max(1, len(y) // 20)
     kernel = np.ones(width)
     return np.convolve(y, kernel, "same") / np.convolve(np.ones_like(y), kernel, "same")
-
-
-def _save(figure: Any, target: Path, plt: Any) -> Path:
-    try:
-        figure.savefig(target, dpi=110)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{target}: the picture cannot be written ({error}).") from error
-    finally:
-        plt.close(figure)
-    return target

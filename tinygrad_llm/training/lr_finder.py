@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.errors import ConfigError, NumericsError
-from tinygrad_llm.training.report.plot import pyplot
+from tinygrad_llm.figure import new_figure, save_figure
 from tinygrad_llm.training.trainer import Trainer
 
 _SMOOTHING = 0.9
@@ -123,9 +123,10 @@ def draw_search(found: RateSearch, target: Path) -> Path:
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
+        DataError: the picture cannot be written.
     """
-    plt = pyplot()
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure = new_figure(7, 4.5)
+    axes = figure.subplots()
     axes.plot(found.rates, found.losses)
     axes.axvline(found.suggestion, color="C2", linestyle="--")
     axes.annotate(
@@ -139,6 +140,4 @@ def draw_search(found: RateSearch, target: Path) -> Path:
         axes.axvline(found.exploded_at, color="C3", linestyle=":")
     axes.set(xscale="log", xlabel="learning rate", ylabel="smoothed training loss")
     axes.grid(alpha=0.2)
-    figure.savefig(target, dpi=120)
-    plt.close(figure)
-    return target
+    return save_figure(figure, target, dpi=120)

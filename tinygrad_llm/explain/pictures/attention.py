@@ -12,8 +12,9 @@ from tinygrad_llm.autograd.registry import REGISTRY
 from tinygrad_llm.autograd.trace import trace
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.errors import ConfigError, ShapeError
-from tinygrad_llm.explain.pictures._figure import MOST_LABELS, new_figure, printable
+from tinygrad_llm.explain.pictures._labels import MOST_LABELS, printable
 from tinygrad_llm.explain.small_ops import small_ops
+from tinygrad_llm.figure import new_figure
 
 _ATTENTION = ("attention_qkv", "scaled_dot_product_attention")
 

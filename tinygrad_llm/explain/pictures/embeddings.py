@@ -10,7 +10,8 @@ import numpy as np
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.backend import is_array, to_numpy
 from tinygrad_llm.errors import IndexRangeError, ShapeError
-from tinygrad_llm.explain.pictures._figure import new_figure, printable
+from tinygrad_llm.explain.pictures._labels import printable
+from tinygrad_llm.figure import new_figure
 
 
 def _vectors(source: Any) -> np.ndarray:
@@ -136,7 +137,7 @@ def embedding_map(
     for i in range(len(shown)):
         for j, _ in _nearest(unit, [i], [], n_lines):
             axis.plot(*places[[i, j]].T, color="0.8", lw=0.8, zorder=1)
-    axis.scatter(*places.T, s=8, zorder=2)
+    axis.scatter(places[:, 0], places[:, 1], s=8, zorder=2)
     for (x, y), text in zip(places, printable(labels), strict=True):
         axis.annotate(text, (x, y), fontsize=8, xytext=(3, 2), textcoords="offset points")
     axis.set_xlabel(f"component 1: {share[0]:.0%} of the variance")

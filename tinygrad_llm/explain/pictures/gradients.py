@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.errors import GraphError
-from tinygrad_llm.explain.pictures._figure import new_figure
+from tinygrad_llm.figure import new_figure
 
 _IN_BLOCK = re.compile(r"^(.*?)\.(\d+)\.(.*)$")
 

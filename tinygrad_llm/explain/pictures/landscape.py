@@ -14,7 +14,7 @@ from tinygrad_llm.autograd import no_grad
 from tinygrad_llm.autograd.versions import note_write
 from tinygrad_llm.backend import array_module
 from tinygrad_llm.errors import ConfigError
-from tinygrad_llm.explain.pictures._figure import new_figure
+from tinygrad_llm.figure import new_figure
 
 
 @dataclass

@@ -14,9 +14,9 @@ import numpy as np
 
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.errors import DataError
+from tinygrad_llm.figure import new_figure, save_figure
 from tinygrad_llm.training.report.callback import Callback
 from tinygrad_llm.training.report.log import LineLog, read_log
-from tinygrad_llm.training.report.plot import pyplot
 
 if TYPE_CHECKING:
     from tinygrad_llm.training.report.tensorboard import TensorBoard
@@ -112,21 +112,18 @@ def draw_histograms(folder: Path, target: Path) -> Path:
     """Each layer's newest histogram, and how its spread developed.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none, or the picture cannot be written.
         MissingDependencyError: matplotlib is not installed.
     """
     records = read_log(folder / FILE_NAME)
     if not records:
         raise DataError(f"{folder / FILE_NAME}: holds no histogram yet.")
-    plt = pyplot()
-    figure, grid = plt.subplots(2, 2, figsize=(14, 10), layout="constrained")
-    for row, kind in zip(grid, ("activations", "gradients"), strict=True):
+    figure = new_figure(14, 10)
+    for row, kind in zip(figure.subplots(2, 2), ("activations", "gradients"), strict=True):
         _draw_newest(row[0], records[-1], kind)
         _draw_spread(row[1], records, kind)
     figure.suptitle(folder.resolve().name)
-    figure.savefig(target, dpi=110)
-    plt.close(figure)
-    return target
+    return save_figure(figure, target)
 
 
 def _draw_newest(axes: Any, record: Mapping[str, Any], kind: str) -> None:

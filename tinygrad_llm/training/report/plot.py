@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinygrad_llm.errors import DataError, MissingDependencyError
+from tinygrad_llm.errors import DataError
+from tinygrad_llm.figure import new_figure, save_figure
 from tinygrad_llm.training.report.log import LOG_NAME, TIMING_NAME, read_log
 
 
@@ -46,24 +47,6 @@ def read_run(folder: Path) -> Run:
     )
 
 
-def pyplot() -> Any:
-    """matplotlib's pyplot, drawing into files.
-
-    Raises:
-        MissingDependencyError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise MissingDependencyError(
-            "pictures need matplotlib: pip install 'tinygrad_llm[plot]'"
-        ) from error
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
-
-
 def draw_loss(folder: Path, target: Path, levels: Mapping[str, float] | None = None) -> Path:
     """The loss curve of one run.
 
@@ -73,10 +56,11 @@ def draw_loss(folder: Path, target: Path, levels: Mapping[str, float] | None = N
         levels: horizontal lines to compare with, such as {"bigram entropy": 3.9}.
 
     Raises:
-        DataError, MissingDependencyError: see `read_run`, `pyplot`.
+        DataError: see `read_run`, `save_figure`.
+        MissingDependencyError: matplotlib is not installed.
     """
-    run, plt = read_run(folder), pyplot()
-    figure, axes = plt.subplots(figsize=(8, 5), layout="constrained")
+    run, figure = read_run(folder), new_figure(8, 5)
+    axes = figure.subplots()
     axes.plot(*_xy(run.steps, "loss"), label="training", linewidth=0.8, alpha=0.7)
     axes.plot(*_xy(run.evaluations, "validation_loss"), label="validation", marker="o", ms=3)
     for number, (name, value) in enumerate((levels or {}).items()):
@@ -95,17 +79,18 @@ def draw_loss(folder: Path, target: Path, levels: Mapping[str, float] | None = N
     _add_token_axis(axes, run)
     axes.grid(alpha=0.2)
     axes.legend(loc="upper center")
-    return _save(figure, target, plt)
+    return save_figure(figure, target, dpi=120)
 
 
 def draw_runs(folders: Sequence[Path], target: Path) -> Path:
     """Loss, learning rate, gradient norm and speed of several runs in one picture.
 
     Raises:
-        DataError, MissingDependencyError: see `read_run`, `pyplot`.
+        DataError: see `read_run`, `save_figure`.
+        MissingDependencyError: matplotlib is not installed.
     """
-    runs, plt = [read_run(folder) for folder in folders], pyplot()
-    figure, grid = plt.subplots(2, 2, figsize=(12, 8), layout="constrained")
+    runs, figure = [read_run(folder) for folder in folders], new_figure(12, 8)
+    grid = figure.subplots(2, 2)
     panels = [
         ("steps", "loss", "loss (nats per token)"),
         ("steps", "learning_rate", "learning rate"),
@@ -124,7 +109,7 @@ def draw_runs(folders: Sequence[Path], target: Path) -> Path:
         axes.grid(alpha=0.2)
     grid[0, 0].legend(fontsize=8)
     grid[1, 1].set_ylim(bottom=0)
-    return _save(figure, target, plt)
+    return save_figure(figure, target, dpi=120)
 
 
 def _xy(lines: Sequence[Mapping[str, Any]], field: str) -> tuple[list[float], list[float]]:
@@ -140,13 +125,3 @@ def _add_token_axis(axes: Any, run: Run) -> None:
         "top", functions=(lambda s: s * per_step / 1e6, lambda t: t * 1e6 / per_step)
     )
     above.set_xlabel("tokens seen (millions)")
-
-
-def _save(figure: Any, target: Path, plt: Any) -> Path:
-    try:
-        figure.savefig(target, dpi=120)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{target}: the picture cannot be written ({error}).") from error
-    finally:
-        plt.close(figure)
-    return target

@@ -1,0 +1,40 @@
+"""The door to matplotlib: figures that are bound to no window, and saved to files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinygrad_llm.errors import DataError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure; its size is in inches.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError(
+            "pictures need matplotlib, which is not installed. Install it with: "
+            "pip install 'tinygrad_llm[plot]'"
+        ) from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: Figure, target: Path, dpi: int = 110) -> Path:
+    """Write a picture; the ending of the name says of which kind. Returns the path.
+
+    Raises:
+        DataError: it cannot be written, or matplotlib knows no such kind.
+    """
+    try:
+        figure.savefig(target, dpi=dpi)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{target}: the picture cannot be written ({error}).") from error
+    return target
