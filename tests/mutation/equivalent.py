@@ -24,11 +24,6 @@ EQUIVALENT: dict[str, str] = {
     "tinygrad_llm/ops/cross_entropy.py cross_entropy_rows: -1 -> (1) (4)": (
         "Of rows (N, V), axis 1 is the last."
     ),
-    "tinygrad_llm/ops/gelu.py times_slope: by_rows( xp, lambda rows: xp.multiply(dy2[rows], "
-    "slope2[rows], out=dx2[rows]), len(dx2), dx2.shape[1], one_pass=True, ) -> by_rows(xp, lambda "
-    "rows: xp.multiply(dy2[rows], slope2[rows], out=dx2[rows]), len(dx2), dx2.shape[1])": (
-        "one_pass says how large a block may be; any size gives the same products."
-    ),
     'tinygrad_llm/ops/multinomial.py multinomial: np.argsort(times, axis=-1, kind="stable") -> '
     "np.argsort(times, axis=-1)": (
         "Only tokens of weight 0 have equal times, the last, and those are never drawn."

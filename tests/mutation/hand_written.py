@@ -10,12 +10,16 @@ HAND_WRITTEN = [
     ("ops/gelu.py", "C1 = 0.044715", "C1 = 0.044751"),
     ("ops/gelu.py", "x2 *= 6 * C0 * C1", "x2 *= 3 * C0 * C1"),
     ("ops/gelu.py", "xp.exp(-0.5 * x * x)", "xp.exp(-x * x)"),
-    ("ops/layer_norm.py", "xp.sqrt(center(xp, x, n) + eps)", "(xp.sqrt(center(xp, x, n)) + eps)"),
+    (
+        "ops/layer_norm.py",
+        "xp.sqrt(center(xp, x, out=xhat) + eps)",
+        "(xp.sqrt(center(xp, x, out=xhat)) + eps)",
+    ),
     ("ops/layer_norm.py", "    dx -= mean\n", ""),
     (
         "ops/layer_norm.py",
         "dweight, dbias = sum_rows(xp, scratch), sum_rows(xp, dy)",
-        "dweight, dbias = sum_rows(xp, scratch), sum_rows(xp, dn)",
+        "dweight, dbias = sum_rows(xp, scratch), sum_rows(xp, dxhat)",
     ),
     (
         "ops/softmax.py",
@@ -57,12 +61,16 @@ HAND_WRITTEN = [
     ),
     (
         "ops/cross_entropy.py",
-        "logits[rows, targets] -= share",
-        "logits[rows, targets] -= 1 / len(rows)",
+        "dlogits[rows, targets] -= share",
+        "dlogits[rows, targets] -= 1 / len(rows)",
     ),
     ("ops/cross_entropy.py", "xp.maximum(counted.sum(), 1)", "xp.maximum(counted.size, 1)"),
     ("ops/linear_cross_entropy.py", "first=start == 0", "first=True"),
-    ("ops/linear_cross_entropy.py", "dbias += sum_rows(xp, z)", "dbias = sum_rows(xp, z)"),
+    (
+        "ops/linear_cross_entropy.py",
+        "dbias += sum_rows(xp, dlogits)",
+        "dbias = sum_rows(xp, dlogits)",
+    ),
     ("ops/embedding.py", "dweight[ordered[first]] += sums", "dweight[ordered[first]] = sums"),
     ("ops/embedding.py", "            dweight.fill(0)\n", "            pass\n"),
     (

@@ -1,6 +1,6 @@
 """The engine: Tensor, Function, the backward walk, and the tools that check and watch it."""
 
-from tinygrad_llm.autograd.function import Function
+from tinygrad_llm.autograd.function import Function, Gradients
 from tinygrad_llm.autograd.modes import (
     deterministic,
     enable_grad,
@@ -23,6 +23,7 @@ from tinygrad_llm.autograd.tensor import Tensor, tensor
 __all__ = [
     "REGISTRY",
     "Function",
+    "Gradients",
     "Sample",
     "Tensor",
     "arguments_of",

@@ -32,6 +32,7 @@ from tinygrad_llm.backend import Array, ArrayModule, array_module, device_of, pl
 from tinygrad_llm.errors import DeviceError, GraphError
 
 STEPS = "biu"  # kinds of dtypes whose values change in steps: constant in between, no gradient
+Gradients = tuple[Array | None, ...]  # one for each argument; None where there is none
 Edge = Any  # a Function, a leaf Tensor, or None where no gradient goes
 
 

@@ -206,7 +206,7 @@ def planted(function: type[Function], wrong: Callable[..., object]) -> type[Func
     def forward(ctx: Any, *args: object, **kwargs: object) -> object:
         call = signature.bind(ctx, *args, **kwargs)
         call.apply_defaults()
-        ctx.arguments = call.arguments
+        ctx.arguments = dict(list(call.arguments.items())[1:])  # all but ctx
         return function.forward(ctx, *args, **kwargs)
 
     methods = {"forward": forward, "backward": wrong, "name": function.name}

@@ -23,6 +23,11 @@ def empty(xp: ArrayModule, shape: tuple[int, ...], dtype: Any) -> Array:
     return pool.empty(shape, dtype) if xp is np else xp.empty(shape, dtype)
 
 
+def empty_like(xp: ArrayModule, x: Array) -> Array:
+    """An array with arbitrary values, of x's shape and dtype."""
+    return empty(xp, x.shape, x.dtype)
+
+
 def matmul(
     xp: ArrayModule, a: Array, b: Array, out: Array | None = None, finish: Finish | None = None
 ) -> Array:
@@ -85,36 +90,57 @@ def as_rows(x: Array) -> Array:
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) if x.ndim else x.reshape(1, 1)
 
 
-def workspace(xp: ArrayModule, dtype: Any, *targets: Array) -> tuple[Array, ...]:
-    """The targets themselves to compute into, or arrays of ``dtype`` for those of another type.
-
-    Half precision is computed in float32; `store` rounds the result.
-    """
-    return tuple(t if t.dtype == dtype else empty(xp, t.shape, dtype) for t in targets)
-
-
-def store(targets: Sequence[Array], computed: Sequence[Array]) -> None:
-    """Round what was computed in a `workspace` to the targets; nothing where they are the same."""
-    for target, array in zip(targets, computed, strict=True):
-        if array is not target:
-            target[...] = array
-
-
-def by_rows(
+def rowwise(
     xp: ArrayModule,
-    task: Callable[[slice], Any],
-    n_rows: int,
-    row_size: int,
-    one_pass: bool = False,
-) -> list[Any]:
-    """Call ``task`` on slices that cover all rows; the results in the order of the rows.
+    function: Callable[..., tuple[Array, ...] | None],
+    ins: Sequence[Array],
+    shared: Sequence[object],
+    outs: Sequence[Array],
+) -> tuple[Array, ...]:
+    """Call ``function(xp, *ins, *shared, *outs)`` on blocks of rows, in the cache, on all threads.
 
-    ``one_pass`` says that the task is a single ufunc: its blocks may be longer than the cache.
+    The leading axes of the first array are the rows of all: the function is given (..., C) as
+    (n, C), (..., 1) as (n, 1) and (...) as (n,). It is given 16-bit floats as float32, and what it
+    writes is rounded to the dtype of the out. On a GPU there is one block, with all rows.
+
+    Args:
+        function: fills the outs of some rows, which do not depend on other rows.
+        ins: what it reads.
+        shared: what all rows have in common, such as weights and settings.
+        outs: what it writes, in C order.
+
+    Returns:
+        The sums over rows that the function returned, if any; those of several blocks are added
+        up in the order of the blocks.
     """
-    if xp is not np:
-        return [task(slice(0, n_rows))]
-    block = threads.ONE_PASS_ELEMENTS if one_pass else threads.BLOCK_ELEMENTS
-    return threads.parallel_rows(task, n_rows, row_size, block)
+    x = ins[0]
+    n = math.prod(x.shape[:-1])
+    if x.ndim != 2:
+        ins, outs = _by_row(ins, n, x.ndim - 1), _by_row(outs, n, x.ndim - 1)
+    if xp is np and n > 1 and x.size > threads.BLOCK_ELEMENTS:
+
+        def block(rows: slice) -> tuple[Array, ...]:
+            return rowwise(xp, function, [a[rows] for a in ins], shared, [a[rows] for a in outs])
+
+        parts = threads.parallel_rows(block, n, x.shape[-1])
+        return tuple(sum(part[1:], part[0]) for part in zip(*parts, strict=True))
+    wide_ins = [a.astype(accumulate_dtype(a.dtype), copy=False) for a in ins]
+    wide_outs = [_wide(xp, a) for a in outs]
+    sums = function(xp, *wide_ins, *shared, *wide_outs)
+    for out, wide in zip(outs, wide_outs, strict=True):
+        if wide is not out:
+            out[...] = wide
+    return sums or ()
+
+
+def _by_row(arrays: Sequence[Array], n: int, n_axes: int) -> list[Array]:
+    return [a.reshape(n, *a.shape[n_axes:]) if n_axes >= 0 else a.reshape(1) for a in arrays]
+
+
+def _wide(xp: ArrayModule, out: Array) -> Array:
+    """``out`` itself to compute into, or a float32 array in place of one of 16 bits."""
+    dtype = accumulate_dtype(out.dtype)
+    return out if out.dtype == dtype else empty(xp, out.shape, dtype)
 
 
 def each(xp: ArrayModule, task: Callable[[int], Any], n_tasks: int) -> list[Any]:
@@ -160,8 +186,9 @@ def parallel_ufunc(ufunc: Callable[..., Array], a: Any, b: Any) -> Array:
     y = pool.empty(a.shape, a.dtype)
     a2, b2, y2 = as_rows(a), as_rows(b), as_rows(y)
     n_rows, row_size = y2.shape
-    by_rows(
-        np, lambda rows: ufunc(a2[rows], b2[rows], out=y2[rows]), n_rows, row_size, one_pass=True
+    block = threads.ONE_PASS_ELEMENTS
+    threads.parallel_rows(
+        lambda rows: ufunc(a2[rows], b2[rows], out=y2[rows]), n_rows, row_size, block
     )
     return y
 

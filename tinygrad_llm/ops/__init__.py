@@ -6,6 +6,7 @@ and planted mistakes (`prove`).
 
 from tinygrad_llm.autograd.registry import refuse_unproven
 from tinygrad_llm.ops import (
+    add_layer_norm,
     arithmetic,
     attention,
     attention_qkv,
@@ -46,6 +47,7 @@ from tinygrad_llm.ops import (
 )
 
 __all__ = [
+    "add_layer_norm",
     "arithmetic",
     "attention",
     "attention_qkv",

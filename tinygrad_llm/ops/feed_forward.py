@@ -2,76 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
+from tinygrad_llm.autograd import (
+    Function,
+    Gradients,
+    Sample,
+    Tensor,
+    prove,
+    register,
+    sample,
+    true_gradient,
+)
 from tinygrad_llm.backend import Array
-from tinygrad_llm.backend.compute import as_rows
+from tinygrad_llm.backend.compute import as_rows, elementwise, empty_like, rowwise
 from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.errors import ShapeError
-from tinygrad_llm.ops.gelu import gelu_and_slope, gelu_composed, times_slope
+from tinygrad_llm.ops.gelu import gelu_composed, gelu_tanh_forward
 from tinygrad_llm.ops.linear import check_linear_shapes, linear_backward, linear_forward
 
 
-def feed_forward_composed(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
-    """The three steps one after the other."""
-    return gelu_composed(x @ w1.transpose() + b1) @ w2.transpose() + b2
-
-
-def _samples(rng: np.random.Generator) -> list[Any]:
-    normal = rng.normal
-    return [
-        sample(
-            normal(size=(2, 3, 4)),
-            normal(size=(6, 4)),
-            normal(size=(6,)),
-            normal(size=(4, 6)),
-            normal(size=(4,)),
-        ),
-        sample(
-            normal(size=(5, 3)),
-            normal(size=(2, 3)),
-            normal(size=(2,)),
-            normal(size=(1, 2)),
-            normal(size=(1,)),
-            label="narrower",
-        ),
-        sample(
-            normal(size=(3,)),
-            normal(size=(8, 3)),
-            normal(size=(8,)),
-            normal(size=(3, 8)),
-            normal(size=(3,)),
-            label="one row",
-        ),
-    ]
-
-
-def _slope_forgotten(ctx: Any, dy: Array) -> Any:
-    *others, slope = ctx.saved
-    ctx.save(*others, slope * 0 + 1)
-    return true_gradient(ctx, dy)
-
-
-def _inner_bias_before_gelu(ctx: Any, dy: Array) -> Any:
-    """Mistake: db1 is the sum of the gradient that arrives at a, not of the one at z."""
-    w2 = ctx.saved[3]
-    dx, dw1, _, dw2, db2 = true_gradient(ctx, dy)
-    return dx, dw1, (dy @ w2).reshape(-1, w2.shape[1]).sum(axis=0), dw2, db2
-
-
-@register(
-    "feed_forward",
-    family="layers",
-    samples=_samples,
-    wrong={
-        "GELU's slope forgotten": _slope_forgotten,
-        "inner bias taken before the slope": _inner_bias_before_gelu,
-    },
-    composed=feed_forward_composed,
-)
+@register("feed_forward", family="layers")
 class FeedForward(Function):
     """y = gelu(x W1^T + b1) W2^T + b2
 
@@ -101,11 +52,30 @@ class FeedForward(Function):
         require_float("feed_forward", x, w1, b1, w2, b2)
         rows = as_rows(x)  # (N, C)
         z = linear_forward(ctx.xp, rows, w1, b1)  # (N, H)
-        a, slope = gelu_and_slope(ctx.xp, z, "tanh")
+        a, slope = empty_like(ctx.xp, z), empty_like(ctx.xp, z)
+        rowwise(ctx.xp, gelu_tanh_forward, (z,), (), (a, slope))
         y = linear_forward(ctx.xp, a, w2, b2)  # (N, O)
         if ctx.requires_grad:
             ctx.keep(x, w1, a, w2, slope)
         return y.reshape(*x.shape[:-1], len(w2))
+
+    def backward(ctx, dy: Array) -> Gradients:
+        x, w1, a, w2, slope = ctx.saved
+        xp, inner, (w2_needs, b2_needs) = ctx.xp, any(ctx.needs[:3]), ctx.needs[3:]
+        dy, rows = as_rows(dy), None if x is None else as_rows(x)
+        # dW2 = dy^T a,   db2 = sum dy,   da = dy W2
+        da, dw2, db2 = linear_backward(
+            xp, dy, a, w2, (inner, w2_needs, b2_needs), ctx.empty_target(3), ctx.empty_target(4)
+        )
+        if da is None:
+            return None, None, None, dw2, db2
+        # dz = da gelu'(z)
+        dz = elementwise(xp.multiply, da, slope)  # (N, H)
+        # dW1 = dz^T x,   db1 = sum dz,   dx = dz W1
+        dx, dw1, db1 = linear_backward(
+            xp, dz, rows, w1, ctx.needs[:3], ctx.empty_target(1), ctx.empty_target(2)
+        )
+        return None if dx is None else dx.reshape(ctx.x_shape), dw1, db1, dw2, db2
 
     def keep(ctx, x: Array, w1: Array, a: Array, w2: Array, slope: Array) -> None:
         """Save what the wanted gradients contain: see the formulas above."""
@@ -115,20 +85,10 @@ class FeedForward(Function):
         kept = (x, w1_needs), (w1, x_needs), (a, w2_needs), (w2, inner), (slope, inner)
         ctx.save(*(array if wanted else None for array, wanted in kept))
 
-    def backward(ctx, dy: Array) -> Any:
-        x, w1, a, w2, slope = ctx.saved
-        xp, inner, (w2_needs, b2_needs) = ctx.xp, any(ctx.needs[:3]), ctx.needs[3:]
-        dy, rows = as_rows(dy), None if x is None else as_rows(x)
-        da, dw2, db2 = linear_backward(
-            xp, dy, a, w2, (inner, w2_needs, b2_needs), ctx.empty_target(3), ctx.empty_target(4)
-        )
-        if da is None:
-            return None, None, None, dw2, db2
-        dz = times_slope(xp, da, slope)  # (N, H)
-        dx, dw1, db1 = linear_backward(
-            xp, dz, rows, w1, ctx.needs[:3], ctx.empty_target(1), ctx.empty_target(2)
-        )
-        return None if dx is None else dx.reshape(ctx.x_shape), dw1, db1, dw2, db2
+
+def feed_forward_composed(x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor) -> Tensor:
+    """The three steps one after the other."""
+    return gelu_composed(x @ w1.transpose() + b1) @ w2.transpose() + b2
 
 
 def check_feed_forward_shapes(x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> None:
@@ -144,3 +104,56 @@ def check_feed_forward_shapes(x: Array, w1: Array, b1: Array, w2: Array, b2: Arr
             f"feed_forward: w2 must be (O, H) and b2 (O,) with the H of w1 {w1.shape}, got "
             f"{w2.shape} and {b2.shape}."
         )
+
+
+def _slope_forgotten(ctx: FeedForward, dy: Array) -> Gradients:
+    *others, slope = ctx.saved
+    ctx.save(*others, slope * 0 + 1)
+    return true_gradient(ctx, dy)
+
+
+def _inner_bias_before_gelu(ctx: FeedForward, dy: Array) -> Gradients:
+    """Mistake: db1 is the sum of the gradient that arrives at a, not of the one at z."""
+    w2 = ctx.saved[3]
+    dx, dw1, _, dw2, db2 = true_gradient(ctx, dy)
+    return dx, dw1, (dy @ w2).reshape(-1, w2.shape[1]).sum(axis=0), dw2, db2
+
+
+def _samples(rng: np.random.Generator) -> list[Sample]:
+    normal = rng.normal
+    return [
+        sample(
+            normal(size=(2, 3, 4)),
+            normal(size=(6, 4)),
+            normal(size=(6,)),
+            normal(size=(4, 6)),
+            normal(size=(4,)),
+        ),
+        sample(
+            normal(size=(5, 3)),
+            normal(size=(2, 3)),
+            normal(size=(2,)),
+            normal(size=(1, 2)),
+            normal(size=(1,)),
+            label="narrower",
+        ),
+        sample(
+            normal(size=(3,)),
+            normal(size=(8, 3)),
+            normal(size=(8,)),
+            normal(size=(3, 8)),
+            normal(size=(3,)),
+            label="one row",
+        ),
+    ]
+
+
+prove(
+    "feed_forward",
+    samples=_samples,
+    wrong={
+        "GELU's slope forgotten": _slope_forgotten,
+        "inner bias taken before the slope": _inner_bias_before_gelu,
+    },
+    composed=feed_forward_composed,
+)

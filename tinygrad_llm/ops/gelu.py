@@ -3,39 +3,85 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
+from tinygrad_llm.autograd import Function, Tensor, arguments_of, prove, register, sample
 from tinygrad_llm.backend import Array, ArrayModule
-from tinygrad_llm.backend.compute import as_rows, by_rows, empty, store, workspace
-from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.backend.compute import elementwise, empty_like, rowwise
 from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.backend.special import erf
 from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.ops.elementwise import sigmoid_forward
 
 C0 = math.sqrt(2.0 / math.pi)
 C1 = 0.044715
 
 
+@register("gelu", family="activation", kernel="gelu", one_variable=True)
+class Gelu(Function):
+    """y = x F(x), where F(x) = (1 + erf(x / sqrt 2)) / 2 is the normal distribution function
+
+    By the product rule, with the normal density F'(x) = e^(-x^2/2) / sqrt(2 pi):
+
+        dx = dy slope,      slope = F(x) + x F'(x)
+
+    GPT-2 uses the approximation by tanh, with c0 = sqrt(2 / pi) and c1 = 0.044715:
+
+        u = c0 (x + c1 x^3)         h = (1 + tanh u) / 2            y = x h
+
+    Since tanh' u = 1 - tanh^2 u = 4 h (1 - h), the product and chain rules give
+
+        dx = dy slope,      slope = h + 2 x u' h (1 - h),           u' = c0 (1 + 3 c1 x^2)
+
+    The slope is known in the forward pass, so it is computed there, where tanh u is at hand, and
+    kept instead of x: the backward pass is one multiplication.
+
+    Shapes: x any, y the same.
+    Source: Hendrycks & Gimpel, "Gaussian Error Linear Units (GELUs)", 2016, section 2.
+    """
+
+    fresh = True
+
+    def forward(ctx, x: Array, approximate: str = "tanh") -> Array:
+        check_form(approximate)
+        require_float("gelu", x)
+        y, slope = empty_like(ctx.xp, x), empty_like(ctx.xp, x)
+        rowwise(ctx.xp, FORMS[approximate], (x,), (), (y, slope))
+        if ctx.requires_grad:
+            ctx.save(slope)
+        return y
+
+    def backward(ctx, dy: Array) -> Array:
+        (slope,) = ctx.saved
+        return elementwise(ctx.xp.multiply, dy, slope)
+
+
 def gelu_tanh_forward(xp: ArrayModule, x: Array, y: Array, slope: Array) -> None:
-    """Write y = x h and its slope h + 2 x u' h (1 - h), where h = (1 + tanh u) / 2."""
-    x2 = xp.multiply(x, x, out=empty(xp, x.shape, x.dtype))
+    """Write y = x h and its slope h + 2 x u' h (1 - h), where h = (1 + tanh u) / 2.
+
+    u, h and y are one array, one after the other; what is called x2 ends as 2 x u'.
+    """
+    # u = c0 (x + c1 x^3) = (c0 c1 x^2 + c0) x
+    x2 = xp.multiply(x, x, out=empty_like(xp, x))
     u = xp.multiply(x2, C0 * C1, out=y)
     u += C0
     u *= x
+    # h = (1 + tanh u) / 2,   in the place of u
     h = xp.tanh(u, out=u)
     h += 1
     h *= 0.5
+    # 2 x u' = (6 c0 c1 x^2 + 2 c0) x,   in the place of x^2
     x2 *= 6 * C0 * C1
-    x2 += 2 * C0  # 2 u'
+    x2 += 2 * C0
     x2 *= x
+    # slope = (1 - h) h 2 x u' + h
     xp.subtract(1, h, out=slope)
     slope *= h
     slope *= x2
     slope += h
-    h *= x  # y
+    # y = x h,   in the place of h
+    h *= x
 
 
 def gelu_erf_forward(xp: ArrayModule, x: Array, y: Array, slope: Array) -> None:
@@ -49,36 +95,6 @@ def gelu_erf_forward(xp: ArrayModule, x: Array, y: Array, slope: Array) -> None:
 FORMS = {"tanh": gelu_tanh_forward, "none": gelu_erf_forward}
 
 
-def gelu_and_slope(xp: ArrayModule, x: Array, approximate: str) -> tuple[Array, Array]:
-    """y and its slope, of the shape and type of x."""
-    work = accumulate_dtype(x.dtype)
-    y, slope = empty(xp, x.shape, x.dtype), empty(xp, x.shape, x.dtype)
-    x_rows, y_rows, slope_rows = (as_rows(a) for a in (x, y, slope))
-
-    def block(rows: slice) -> None:
-        targets = y_rows[rows], slope_rows[rows]
-        outs = workspace(xp, work, *targets)
-        FORMS[approximate](xp, x_rows[rows].astype(work, copy=False), *outs)
-        store(targets, outs)
-
-    by_rows(xp, block, *x_rows.shape)
-    return y, slope
-
-
-def times_slope(xp: ArrayModule, dy: Array, slope: Array) -> Array:
-    """dx = dy slope."""
-    dx = empty(xp, dy.shape, dy.dtype)
-    dy2, slope2, dx2 = (as_rows(a) for a in (dy, slope, dx))
-    by_rows(
-        xp,
-        lambda rows: xp.multiply(dy2[rows], slope2[rows], out=dx2[rows]),
-        len(dx2),
-        dx2.shape[1],
-        one_pass=True,
-    )
-    return dx
-
-
 def gelu_composed(x: Tensor, approximate: str = "tanh") -> Tensor:
     """The formula in small ops, each with a derivative of its own."""
     if approximate == "none":
@@ -88,58 +104,48 @@ def gelu_composed(x: Tensor, approximate: str = "tanh") -> Tensor:
     return x * 0.5 * (1.0 + ((x + x * x * x * C1) * C0).tanh())
 
 
-@register(
+def check_form(approximate: str) -> None:
+    """Raise a ConfigError unless there is a form of GELU of that name."""
+    if approximate not in FORMS:
+        raise ConfigError(
+            f'gelu: approximate must be "tanh" or "none" (exact), got {approximate!r}.'
+        )
+
+
+def _tanh_parts(ctx: Gelu) -> tuple[Array, Array]:
+    """x, and h of the form with tanh."""
+    x = arguments_of(ctx)["x"]
+    return x, 0.5 * (1 + ctx.xp.tanh(C0 * (x + C1 * x * x * x)))
+
+
+def _product_rule_forgotten(ctx: Gelu, dy: Array) -> Array:
+    _, h = _tanh_parts(ctx)
+    return dy * h
+
+
+def _inner_derivative_forgotten(ctx: Gelu, dy: Array) -> Array:
+    x, h = _tanh_parts(ctx)
+    return dy * (h + 2 * x * h * (1 - h))
+
+
+def _slope_of_the_sigmoid_form(ctx: Gelu, dy: Array) -> Array:
+    """That of y = x sigmoid(1.702 x), another approximation."""
+    x = arguments_of(ctx)["x"]
+    s = sigmoid_forward(ctx.xp, 1.702 * x)
+    return dy * (s + 1.702 * x * s * (1 - s))
+
+
+prove(
     "gelu",
-    family="activation",
     samples=lambda rng: [
         sample(rng.normal(size=(3, 5)) * 2),
         sample(rng.normal(size=(2, 7)) * 2, approximate="none", label="exact"),
         sample(np.array([-30.0, -0.5, 0.0, 0.5, 30.0]), label="far out"),
     ],
     wrong={
-        "product rule forgotten": lambda ctx, dy: dy * (ctx.saved[0] > 0.5),
-        "sigmoid form's derivative": lambda ctx, dy: true_gradient(ctx, dy) + 1e-3 * dy,
+        "product rule forgotten": _product_rule_forgotten,
+        "u' forgotten": _inner_derivative_forgotten,
+        "slope of the sigmoid form": _slope_of_the_sigmoid_form,
     },
     composed=gelu_composed,
-    one_variable=True,
-    kernel="gelu",
 )
-class Gelu(Function):
-    """y = x F(x), where F(x) = (1 + erf(x / sqrt 2)) / 2 is the normal distribution function
-
-    GPT-2 uses the approximation by tanh, with c0 = sqrt(2 / pi) and c1 = 0.044715:
-
-        u = c0 (x + c1 x^3)             y = x/2 (1 + tanh u)
-
-    With h = (1 + tanh u) / 2 this is y = x h. Since tanh' u = 1 - tanh^2 u = 4 h (1 - h),
-    the product and chain rules give, with u' = c0 (1 + 3 c1 x^2):
-
-        dx = dy [ h + 2 x u' h (1 - h) ]
-
-    and for the exact form, F' being the normal density:
-
-        dx = dy [ F(x) + x e^(-x^2/2) / sqrt(2 pi) ]
-
-    Everything in the brackets is known in the forward pass, so it is computed there, where
-    tanh u is at hand, and kept instead of x: the backward pass is one multiplication.
-
-    Shapes: x any, y the same.
-    Source: Hendrycks & Gimpel, "Gaussian Error Linear Units (GELUs)", 2016, section 2.
-    """
-
-    fresh = True
-
-    def forward(ctx, x: Array, approximate: str = "tanh") -> Array:
-        if approximate not in FORMS:
-            raise ConfigError(
-                f'gelu: approximate must be "tanh" or "none" (exact), got {approximate!r}.'
-            )
-        require_float("gelu", x)
-        y, slope = gelu_and_slope(ctx.xp, x, approximate)
-        if ctx.requires_grad:
-            ctx.save(slope)
-        return y
-
-    def backward(ctx, dy: Array) -> Any:
-        (slope,) = ctx.saved
-        return times_slope(ctx.xp, dy, slope)

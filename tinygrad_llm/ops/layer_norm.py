@@ -1,26 +1,106 @@
-"""Layer normalization, alone and together with the residual addition before it."""
+"""Layer normalization."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
-from tinygrad_llm.backend import Array, ArrayModule
-from tinygrad_llm.backend.compute import (
-    as_rows,
-    by_rows,
-    empty,
-    row_dot,
-    row_mean,
-    store,
-    sum_rows,
-    workspace,
+from tinygrad_llm.autograd import (
+    Function,
+    Gradients,
+    Sample,
+    Tensor,
+    prove,
+    register,
+    sample,
+    true_gradient,
 )
+from tinygrad_llm.backend import Array, ArrayModule
+from tinygrad_llm.backend.compute import empty, empty_like, row_dot, row_mean, rowwise, sum_rows
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.errors import ShapeError
+
+
+@register("layer_norm", family="normalization", kernel="layer_norm")
+class LayerNorm(Function):
+    """y = xhat weight + bias,   xhat = (x - mean x) rstd,   rstd = 1 / sqrt(var x + eps)
+
+    Each row alone. x_j acts on every xhat_i: directly, through the mean m, and through rstd. With
+    dm / dx_j = 1/C and drstd / dx_j = -rstd^2 xhat_j / C (since dvar / dx_j = 2 (x_j - m) / C):
+
+        dxhat_i / dx_j = rstd (d_ij - 1/C - xhat_i xhat_j / C)         (d_ij: 1 if i = j, else 0)
+
+    Summed over i, and for the parameters over the rows:
+
+        dxhat = dy weight           dweight = sum dy xhat           dbias = sum dy
+        dx    = rstd (dxhat - mean(dxhat) - xhat mean(dxhat xhat))
+
+    So dx is dxhat without its parts along the vector of ones and along xhat: the two directions
+    in which x can move without changing y.
+
+    Shapes: x (..., C), weight and bias (C,) or None; y (..., C).
+    Source: Ba, Kiros & Hinton, "Layer Normalization", 2016, section 3.
+    """
+
+    fresh = True
+
+    def forward(
+        ctx, x: Array, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5
+    ) -> Array:
+        check_affine("layer_norm", x, weight, bias)
+        y, xhat, rstd = empty_like(ctx.xp, x), empty_like(ctx.xp, x), empty_column(ctx.xp, x)
+        rowwise(ctx.xp, layer_norm_forward, (x,), (weight, bias, eps), (y, xhat, rstd))
+        if ctx.requires_grad:
+            ctx.save(xhat, rstd, weight)
+        return y
+
+    def backward(ctx, dy: Array) -> Gradients:
+        xhat, rstd, weight = ctx.saved
+        dx = empty_like(ctx.xp, dy)
+        sums = rowwise(ctx.xp, layer_norm_backward, (dy, xhat, rstd), (weight,), (dx,))
+        return wanted(ctx.needs, dx, *in_dtype(dy if weight is None else weight, sums))
+
+
+def layer_norm_forward(
+    xp: ArrayModule,
+    x: Array,
+    weight: Array | None,
+    bias: Array | None,
+    eps: float,
+    y: Array,
+    xhat: Array,
+    rstd: Array,
+) -> None:
+    """Write y and xhat (N, C) and rstd (N, 1) for rows x (N, C)."""
+    # rstd = 1 / sqrt(var + eps),   with x - mean in the place of xhat
+    rstd[...] = 1 / xp.sqrt(center(xp, x, out=xhat) + eps)
+    # xhat = (x - mean) rstd
+    xhat *= rstd
+    # y = xhat weight + bias
+    xp.multiply(xhat, 1 if weight is None else weight, out=y)
+    if bias is not None:
+        y += bias
+
+
+def layer_norm_backward(
+    xp: ArrayModule, dy: Array, xhat: Array, rstd: Array, weight: Array | None, dx: Array
+) -> tuple[Array, Array]:
+    """Write dx = rstd (dxhat - mean(dxhat) - xhat mean(dxhat xhat)); return dweight, dbias (C,).
+
+    dy, xhat and dx are (N, C), rstd is (N, 1).
+    """
+    # dweight = sum dy xhat,   dbias = sum dy
+    scratch = xp.multiply(dy, xhat, out=empty_like(xp, xhat))
+    dweight, dbias = sum_rows(xp, scratch), sum_rows(xp, dy)
+    # dxhat = dy weight,   in the place of dx
+    dxhat = xp.multiply(dy, 1 if weight is None else weight, out=dx)
+    mean = row_mean(xp, dxhat)  # mean(dxhat), (N, 1)
+    along = row_dot(xp, dxhat, xhat) / max(xhat.shape[-1], 1)  # mean(dxhat xhat), (N, 1)
+    # dx = rstd (dxhat - mean(dxhat) - xhat mean(dxhat xhat))
+    dx -= mean
+    dx -= xp.multiply(xhat, along, out=scratch)
+    dx *= rstd
+    return dweight, dbias
 
 
 def center(xp: ArrayModule, x: Array, out: Array) -> Array:
@@ -44,106 +124,29 @@ def center(xp: ArrayModule, x: Array, out: Array) -> Array:
     return variance
 
 
-def layer_norm_forward(
-    xp: ArrayModule,
-    x: Array,
-    weight: Array | None,
-    bias: Array | None,
-    eps: float,
-    n: Array,
-    y: Array,
-) -> Array:
-    """Write n = (x - mean) / std and y for rows x (N, C); returns r = 1 / std (N, 1)."""
-    r = 1 / xp.sqrt(center(xp, x, n) + eps)  # (N, 1)
-    n *= r
-    xp.multiply(n, 1 if weight is None else weight, out=y)
-    if bias is not None:
-        y += bias
-    return r
-
-
-def layer_norm_backward(
-    xp: ArrayModule, dy: Array, n: Array, r: Array, weight: Array | None, dx: Array
-) -> tuple[Array, Array]:
-    """Write dx = r (dn - mean(dn) - n mean(dn n)), dn = dy weight; returns dweight, dbias (C,).
-
-    dy, n and dx are (N, C), r is (N, 1).
-    """
-    scratch = xp.multiply(dy, n, out=empty(xp, n.shape, n.dtype))
-    dweight, dbias = sum_rows(xp, scratch), sum_rows(xp, dy)
-    dn = xp.multiply(dy, 1 if weight is None else weight, out=dx)
-    mean, along = row_mean(xp, dn), row_dot(xp, dn, n) / max(n.shape[-1], 1)  # (N, 1)
-    dx -= mean
-    dx -= xp.multiply(n, along, out=scratch)
-    dx *= r
-    return dweight, dbias
-
-
-def layer_norm_composed(x: Tensor, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
+def layer_norm_composed(
+    x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
     """The formula in small ops."""
-    n = (x - x.mean(axis=-1, keepdims=True)) / (
-        x.var(axis=-1, keepdims=True, correction=0) + eps
-    ).sqrt()
-    y = n if weight is None else n * weight
+    var = x.var(axis=-1, keepdims=True, correction=0)
+    xhat = (x - x.mean(axis=-1, keepdims=True)) / (var + eps).sqrt()
+    y = xhat if weight is None else xhat * weight
     return y if bias is None else y + bias
 
 
-def add_layer_norm_composed(
-    x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5
-) -> tuple[Tensor, Tensor]:
-    """The two steps one after the other."""
-    s = x + residual
-    return s, layer_norm_composed(s, weight, bias, eps)
+def empty_column(xp: ArrayModule, x: Array) -> Array:
+    """Room for one number per row of x, (..., 1), of the dtype of statistics."""
+    return empty(xp, (*x.shape[:-1], 1), accumulate_dtype(x.dtype))
 
 
-class Normalization(Function):
-    """Base of the two ops: blocks of rows, precision and checks."""
+def in_dtype(parameter: Array, sums: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The gradients of weight and bias, rounded to their dtype."""
+    return tuple(g.astype(parameter.dtype, copy=False) for g in sums)
 
-    fresh = True
 
-    def normalize(
-        self, x: Array, weight: Any, bias: Any, eps: float, residual: Array | None = None
-    ) -> tuple[Array, Array]:
-        """(s, y): x with the residual added, and that normalized."""
-        check_affine(self.name, x, weight, bias)
-        xp, work = self.xp, accumulate_dtype(x.dtype)
-        s = x if residual is None else empty(xp, x.shape, x.dtype)
-        y, n = empty(xp, x.shape, x.dtype), empty(xp, x.shape, x.dtype)
-        s2, y2, n2 = as_rows(s), as_rows(y), as_rows(n)  # (N, C)
-        r = empty(xp, (len(s2), 1), work)
-
-        def block(rows: slice) -> None:
-            if residual is not None:
-                xp.add(as_rows(x)[rows], as_rows(residual)[rows], out=s2[rows])
-            targets = n2[rows], y2[rows]
-            wide, outs = s2[rows].astype(work, copy=False), workspace(xp, work, *targets)
-            r[rows] = layer_norm_forward(xp, wide, weight, bias, eps, *outs)
-            store(targets, outs)
-
-        by_rows(xp, block, *s2.shape)
-        if self.requires_grad:
-            self.save(n2, r, weight)
-        return s, y
-
-    def gradients(self, dy: Array, ds: Array | None = None) -> tuple[Array, Array, Array]:
-        """dx (with ds, the gradient of s, added), dweight, dbias."""
-        xp, (n, r, weight) = self.xp, self.saved
-        dx = empty(xp, dy.shape, dy.dtype)
-        dx2, dy2 = as_rows(dx), as_rows(dy)  # (N, C)
-
-        def block(rows: slice) -> tuple[Array, Array]:
-            wide, wide_n = (a[rows].astype(r.dtype, copy=False) for a in (dy2, n))
-            outs = workspace(xp, r.dtype, dx2[rows])
-            sums = layer_norm_backward(xp, wide, wide_n, r[rows], weight, *outs)
-            if ds is not None:
-                xp.add(outs[0], as_rows(ds)[rows], out=outs[0])
-            store([dx2[rows]], outs)
-            return sums
-
-        parts = by_rows(xp, block, *dx2.shape)
-        kind = dy.dtype if weight is None else weight.dtype
-        dweight, dbias = (sum(p[1:], p[0]).astype(kind) for p in zip(*parts, strict=True))
-        return dx, dweight, dbias
+def wanted(needs: tuple[bool, ...], *gradients: Array) -> Gradients:
+    """The gradients that were asked for, None for the others."""
+    return tuple(g if need else None for g, need in zip(gradients, needs, strict=False))
 
 
 def check_affine(op: str, x: Array, weight: Array | None, bias: Array | None) -> None:
@@ -160,20 +163,20 @@ def check_affine(op: str, x: Array, weight: Array | None, bias: Array | None) ->
             )
 
 
-def _without_mean_term(ctx: Any, dy: Array) -> Any:
-    n, r, weight = ctx.saved
-    dn = (dy if weight is None else dy * weight).reshape(n.shape)
-    dx = (dn - n * (dn * n).mean(axis=-1, keepdims=True)) * r
-    return dx.reshape(dy.shape), *true_gradient(ctx, dy)[1:]
+def _mean_term_forgotten(ctx: LayerNorm, dy: Array) -> Gradients:
+    xhat, rstd, weight = ctx.saved
+    dxhat = dy if weight is None else dy * weight
+    dx = rstd * (dxhat - xhat * (dxhat * xhat).mean(axis=-1, keepdims=True))
+    return dx, *true_gradient(ctx, dy)[1:]
 
 
-def _statistics_as_constants(ctx: Any, dy: Array) -> Any:
-    n, r, weight = ctx.saved
-    dn = (dy if weight is None else dy * weight).reshape(n.shape)
-    return (dn * r).reshape(dy.shape), *true_gradient(ctx, dy)[1:]
+def _statistics_as_constants(ctx: LayerNorm, dy: Array) -> Gradients:
+    _, rstd, weight = ctx.saved
+    dxhat = dy if weight is None else dy * weight
+    return rstd * dxhat, *true_gradient(ctx, dy)[1:]
 
 
-def _norm_samples(rng: np.random.Generator) -> list[Any]:
+def _samples(rng: np.random.Generator) -> list[Sample]:
     normal = rng.normal
     return [
         sample(normal(size=(2, 3, 5)), normal(size=(5,)), normal(size=(5,))),
@@ -182,98 +185,12 @@ def _norm_samples(rng: np.random.Generator) -> list[Any]:
     ]
 
 
-@register(
+prove(
     "layer_norm",
-    family="normalization",
-    samples=_norm_samples,
+    samples=_samples,
     wrong={
-        "mean term forgotten": _without_mean_term,
+        "mean term forgotten": _mean_term_forgotten,
         "mean and std as constants": _statistics_as_constants,
     },
     composed=layer_norm_composed,
-    kernel="layer_norm",
 )
-class LayerNorm(Normalization):
-    """n = (x - m) r,   m = mean x,   r = 1 / sqrt(var x + eps),   y = n g + b   (each row alone)
-
-    x_j acts on every n_i: directly, through the mean, and through the deviation. With
-    dm / dx_j = 1/C and dr / dx_j = -r^2 n_j / C (since dvar / dx_j = 2 (x_j - m) / C):
-
-        dn_i / dx_j = r (d_ij - 1/C - n_i n_j / C)
-
-    With dn = dy g, summed over i:
-
-        dx = r (dn - mean(dn) - n mean(dn n))        dg = sum dy n      db = sum dy   (over rows)
-
-    So dx is dn without its parts along the vector of ones and along n: the two directions in
-    which x can move without changing y.
-
-    Shapes: x (..., C), g and b (C,) or None; y (..., C).
-    Source: Ba, Kiros & Hinton, "Layer Normalization", 2016, section 3.
-    """
-
-    def forward(ctx, x: Array, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Array:
-        return ctx.normalize(x, weight, bias, eps)[1]
-
-    def backward(ctx, dy: Array) -> Any:
-        dx, dweight, dbias = ctx.gradients(dy)
-        wanted = zip((dx, dweight, dbias), ctx.needs, strict=False)
-        return tuple(g if need else None for g, need in wanted)
-
-
-def _residual_forgotten(ctx: Any, ds: Array | None, dy: Array | None) -> Any:
-    gradients = true_gradient(ctx, ds, dy)
-    return gradients[0], gradients[0] * 0, *gradients[2:]
-
-
-def _sum_gradient_lost(ctx: Any, ds: Array | None, dy: Array | None) -> Any:
-    return true_gradient(ctx, None if ds is None else ds * 0, dy)
-
-
-@register(
-    "add_layer_norm",
-    family="normalization",
-    samples=lambda rng: [
-        sample(*rng.normal(size=(2, 2, 3, 5)), *rng.normal(size=(2, 5))),
-        sample(*rng.normal(size=(2, 1, 7)), *rng.normal(size=(2, 7)), label="one row"),
-    ],
-    wrong={
-        "residual branch forgotten": _residual_forgotten,
-        "gradient of the sum lost": _sum_gradient_lost,
-    },
-    composed=add_layer_norm_composed,
-    kernel="layer_norm",
-)
-class AddLayerNorm(Normalization):
-    """s = x + residual,   y = layer_norm(s)   (two results)
-
-    s goes on along the residual path and collects a gradient ds there; another comes back
-    through the normalization (see `LayerNorm`). Both x and residual get their sum, for s
-    depends on each with derivative 1:
-
-        dx = dresidual = ds + layer_norm'(dy)
-
-    Shapes: x, residual, s, y (..., C); weight, bias (C,).
-    Source: Ba, Kiros & Hinton 2016; the pre-norm arrangement: Radford et al., "Language Models
-    are Unsupervised Multitask Learners" (GPT-2), 2019, section 2.3.
-    """
-
-    fresh = False  # x and residual get the same array
-
-    def forward(
-        ctx, x: Array, residual: Array, weight: Array, bias: Array, eps: float = 1e-5
-    ) -> tuple[Array, Array]:
-        require_float("add_layer_norm", x, residual)
-        if x.shape != residual.shape:
-            raise ShapeError(
-                f"add_layer_norm: x and residual must have one shape, got {x.shape} and "
-                f"{residual.shape}."
-            )
-        return ctx.normalize(x, weight, bias, eps, residual)
-
-    def backward(ctx, ds: Array | None, dy: Array | None) -> Any:
-        if dy is None:
-            return ds, ds, None, None
-        dx, dweight, dbias = ctx.gradients(dy, ds)
-        wanted = zip((dx, dx, dweight, dbias), ctx.needs, strict=False)
-        return tuple(g if need else None for g, need in wanted)

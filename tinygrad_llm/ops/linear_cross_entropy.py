@@ -8,13 +8,22 @@ forgotten.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
+from tinygrad_llm.autograd import (
+    Function,
+    Gradients,
+    Sample,
+    Tensor,
+    prove,
+    register,
+    sample,
+    true_gradient,
+)
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.backend import Array, ArrayModule
-from tinygrad_llm.backend.compute import as_rows, by_rows, each, empty, sum_rows
+from tinygrad_llm.backend.compute import as_rows, each, empty, rowwise, sum_rows
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.backend.threads import even_parts
@@ -32,6 +41,79 @@ VOCABULARY_SLICE = 2048  # rows of the weight's gradient that are added up at a 
 LONG_SLICE = 16384  # elements of a long sum that one task adds up
 
 
+Inputs = tuple[Array, Array, Array | None, Array, Array]  # rows of x, weight, bias, ids, shares
+
+
+@register("linear_cross_entropy", family="loss", kernel="linear_cross_entropy")
+class LinearCrossEntropy(Function):
+    """loss = cross_entropy(x W^T + b, targets), some rows at a time
+
+    With logits = x W^T + b, a row's share 1 / N of the mean (see `CrossEntropy`) and the rules of
+    `Linear`:
+
+        dlogits = share (softmax(logits) - onehot)
+        dx = dlogits W          dW = dlogits^T x          db = sum over rows of dlogits
+
+    dlogits depends on nothing that comes later: the loss is the end of the network, and whatever
+    scales it scales the gradients alike. So the gradients are computed in the forward pass,
+    chunk by chunk while the logits are at hand, and the backward pass multiplies them by dy.
+    dW is the sum of the chunks' dlogits^T x.
+
+    Shapes: x (..., C), W (V, C), targets (...), b (V,) or None; a scalar.
+    Source: the chunking is that of Hsu et al., "Liger Kernel: Efficient Triton Kernels for LLM
+    Training", 2024, section 3.2 (FusedLinearCrossEntropy).
+    """
+
+    fresh = True
+
+    def forward(
+        ctx,
+        x: Array,
+        weight: Array,
+        targets: TensorLike,
+        bias: Array | None = None,
+        ignore_index: int = -100,
+        chunk_rows: int | None = None,
+    ) -> Array:
+        ctx.chunk_rows = check_linear_cross_entropy(x, weight, bias, chunk_rows)
+        ids, counted = flatten_targets(
+            "linear_cross_entropy", ctx.xp, x.shape[:-1], targets, len(weight), ignore_index
+        )
+        ctx.like, work = (x.shape, x.dtype), accumulate_dtype(x.dtype)
+        ctx.wants = (ctx.needs[0], ctx.needs[1], len(ctx.needs) > 3 and ctx.needs[3])
+        exact = ctx.wants[1] and weight.dtype == work
+        ctx.dweight = ctx.early_target(1, work) if exact else None
+        rows, w = as_rows(x).astype(work, copy=False), weight.astype(work, copy=False)
+        b = None if bias is None else bias.astype(work, copy=False)
+        return ctx.compute((rows, w, b, ids, row_shares(ctx.xp, counted, work)))
+
+    def backward(ctx, dy: Array) -> Gradients:
+        inputs = ctx.saved[:5]
+        if len(ctx.saved) == 5:  # a second walk: the gradients were given away in the first
+            ctx.compute(inputs)
+        gradients = ctx.saved[5:]
+        ctx.save(*inputs)
+        dx, dweight, dbias = (None if g is None else ctx.scale(g, dy) for g in gradients)
+        dx = None if dx is None else dx.reshape(ctx.like[0])
+        return (dx, dweight, None, dbias)[: len(ctx.needs)]
+
+    def compute(ctx, inputs: Inputs) -> Array:
+        """The loss; saves the gradients, and the inputs to compute them again."""
+        dweight, ctx.dweight = ctx.dweight, None  # a second walk gets an array of its own
+        loss, *gradients = linear_cross_entropy_forward(
+            ctx.xp, *inputs, ctx.chunk_rows, ctx.wants, dweight
+        )
+        if ctx.requires_grad:
+            ctx.save(*inputs, *gradients)
+        return loss
+
+    def scale(ctx, gradient: Array, dy: Array) -> Array:
+        """gradient * dy, in place: nobody else has the array."""
+        if ctx.xp is not np or dy != 1:  # reading dy from a GPU would make it wait
+            rowwise(ctx.xp, times, (gradient,), (dy,), (gradient,))
+        return gradient.astype(ctx.like[1], copy=False)
+
+
 def linear_cross_entropy_forward(
     xp: ArrayModule,
     x: Array,
@@ -43,10 +125,15 @@ def linear_cross_entropy_forward(
     needs: Sequence[bool],
     dweight: Array | None = None,
 ) -> tuple[Array, Array | None, Array | None, Array | None]:
-    """The loss, and its gradients of x (N, C), weight (V, C) and bias (V,).
+    """The loss, and its gradients of x (N, C), weight (V, C) and bias (V,), as they are needed.
 
-    ``share`` (N,) says with how much each row's loss counts. The gradient of the weight goes
-    into ``dweight`` where it is given.
+    For each chunk of rows, of which ``share`` (N,) says with how much its losses count:
+
+        logits  = x W^T + b
+        dlogits = share (softmax(logits) - onehot(targets))
+        dx = dlogits W              dW += dlogits^T x           db += sum over rows of dlogits
+
+    The gradient of the weight goes into ``dweight`` where it is given.
     """
     n, v = len(x), len(weight)
     dx = empty(xp, x.shape, x.dtype) if needs[0] else None  # (N, C)
@@ -54,57 +141,57 @@ def linear_cross_entropy_forward(
         dweight = empty(xp, weight.shape, x.dtype)  # (V, C)
     dbias = xp.zeros(v, x.dtype) if needs[2] else None  # (V,)
     losses = empty(xp, (n,), x.dtype)
-    logits = empty(xp, (min(chunk_rows, n), v), x.dtype)  # the only ones
+    chunk = empty(xp, (min(chunk_rows, n), v), x.dtype)  # the only logits
     for start in range(0, max(n, 1), chunk_rows):
         rows = slice(start, min(start + chunk_rows, n))
-        z = logits[: rows.stop - rows.start]  # (n, V)
-        linear_forward(xp, x[rows], weight, bias, out=z)
-        losses[rows] = _loss_and_gradient(xp, z, targets[rows], share[rows])
+        logits = linear_forward(xp, x[rows], weight, bias, out=chunk[: rows.stop - start])
+        # the losses, and dlogits in the place of the logits
+        ins, dlogits = (logits, targets[rows], share[rows]), logits  # (n, V)
+        rowwise(xp, cross_entropy_rows, ins, (0.0,), (losses[rows], dlogits))
         if dx is not None:
-            dx[rows] = _times_weight(xp, z, weight)
+            dx[rows] = _times_weight(xp, dlogits, weight)
         if dweight is not None:
-            _add_product(xp, z, x[rows], dweight, first=start == 0)
+            _add_product(xp, dlogits, x[rows], dweight, first=start == 0)
         if dbias is not None:
-            dbias += sum_rows(xp, z)
+            dbias += sum_rows(xp, dlogits)
     return losses.sum(), dx, dweight, dbias
 
 
-def _loss_and_gradient(xp: ArrayModule, z: Array, targets: Array, share: Array) -> Array:
-    """`cross_entropy_rows` for a chunk, on all lanes."""
-    parts = by_rows(
-        xp, lambda rows: cross_entropy_rows(xp, z[rows], targets[rows], share[rows]), *z.shape
-    )
-    return xp.concatenate(parts)
-
-
-def _times_weight(xp: ArrayModule, dz: Array, weight: Array) -> Array:
-    """dz W: the sum over the vocabulary is long, so slices of it are shared out and added."""
+def _times_weight(xp: ArrayModule, dlogits: Array, weight: Array) -> Array:
+    """dlogits W: the sum over the vocabulary is long, so slices of it are shared out and added."""
     slices = even_parts(len(weight), LONG_SLICE)
-    parts = empty(xp, (len(slices), len(dz), weight.shape[1]), dz.dtype)
-    each(xp, lambda i: xp.matmul(dz[:, slices[i]], weight[slices[i]], out=parts[i]), len(slices))
+    parts = empty(xp, (len(slices), len(dlogits), weight.shape[1]), dlogits.dtype)
+    each(
+        xp, lambda i: xp.matmul(dlogits[:, slices[i]], weight[slices[i]], out=parts[i]), len(slices)
+    )
     for part in parts[1:]:
         parts[0] += part
     return parts[0]
 
 
-def _add_product(xp: ArrayModule, dz: Array, x: Array, dweight: Array, first: bool) -> None:
-    """dweight = or += dz^T x, a slice of the vocabulary at a time."""
+def _add_product(xp: ArrayModule, dlogits: Array, x: Array, dweight: Array, first: bool) -> None:
+    """dweight = or += dlogits^T x, a slice of the vocabulary at a time."""
     slices = even_parts(len(dweight), VOCABULARY_SLICE)
 
     def add(i: int) -> None:
         if first:
-            xp.matmul(dz[:, slices[i]].T, x, out=dweight[slices[i]])
+            xp.matmul(dlogits[:, slices[i]].T, x, out=dweight[slices[i]])
         else:
             part = empty(xp, dweight[slices[i]].shape, dweight.dtype)
-            dweight[slices[i]] += xp.matmul(dz[:, slices[i]].T, x, out=part)
+            dweight[slices[i]] += xp.matmul(dlogits[:, slices[i]].T, x, out=part)
 
     each(xp, add, len(slices))
+
+
+def times(xp: ArrayModule, x: Array, factor: Array, y: Array) -> None:
+    """y = factor x."""
+    xp.multiply(x, factor, out=y)
 
 
 def linear_cross_entropy_composed(
     x: Tensor,
     weight: Tensor,
-    targets: Any,
+    targets: TensorLike,
     bias: Tensor | None = None,
     ignore_index: int = -100,
     chunk_rows: int | None = None,
@@ -114,7 +201,41 @@ def linear_cross_entropy_composed(
     return cross_entropy_composed(logits if bias is None else logits + bias, targets, ignore_index)
 
 
-def _samples(rng: np.random.Generator) -> list[Any]:
+def check_linear_cross_entropy(
+    x: Array, weight: Array, bias: Array | None, chunk_rows: int | None
+) -> int:
+    """How many rows a chunk has; an error unless all is of the right type, shape and size."""
+    require_float("linear_cross_entropy", x, weight, bias)
+    check_linear_shapes("linear_cross_entropy", x, weight, bias)
+    if chunk_rows is None:
+        return max(1, LOGITS_AT_ONCE // max(1, len(weight)))
+    if chunk_rows < 1:
+        raise ConfigError(f"linear_cross_entropy: chunk_rows must be at least 1, got {chunk_rows}.")
+    return chunk_rows
+
+
+def _with_shares(ctx: LinearCrossEntropy, dy: Array, share: Array) -> Gradients:
+    """The gradients as they are if each row's loss counts with ``share`` (N,)."""
+    *inputs, _ = ctx.saved[:5]
+    ctx.compute((*inputs, share))
+    return true_gradient(ctx, dy)
+
+
+def _mean_per_chunk(ctx: LinearCrossEntropy, dy: Array) -> Gradients:
+    """Mistake: the mean of the chunks' means, in which a row of a short chunk counts for more."""
+    share, n = ctx.saved[4], ctx.chunk_rows
+    chunks = [share[i : i + n] != 0 for i in range(0, len(share), n)]
+    means = [counted / max(int(counted.sum()), 1) / len(chunks) for counted in chunks]
+    return _with_shares(ctx, dy, ctx.xp.concatenate(means))
+
+
+def _last_chunk_lost(ctx: LinearCrossEntropy, dy: Array) -> Gradients:
+    share, n = ctx.saved[4].copy(), ctx.chunk_rows
+    share[(len(share) - 1) // n * n :] = 0
+    return _with_shares(ctx, dy, share)
+
+
+def _samples(rng: np.random.Generator) -> list[Sample]:
     n = rng.normal
     targets = np.array([[1, 4, -100], [0, 0, 2]])
     return [
@@ -132,101 +253,9 @@ def _samples(rng: np.random.Generator) -> list[Any]:
     ]
 
 
-def _last_chunk_only(ctx: Any, dy: Array) -> Any:
-    dx, dweight, *rest = true_gradient(ctx, dy)
-    return dx, dweight / 2, *rest
-
-
-@register(
+prove(
     "linear_cross_entropy",
-    family="loss",
     samples=_samples,
-    wrong={
-        "mean taken per chunk": lambda ctx, dy: (
-            true_gradient(ctx, dy)[0] * 2,
-            *true_gradient(ctx, dy)[1:],
-        ),
-        "a chunk lost": _last_chunk_only,
-    },
+    wrong={"mean taken per chunk": _mean_per_chunk, "the last chunk lost": _last_chunk_lost},
     composed=linear_cross_entropy_composed,
-    kernel="linear_cross_entropy",
 )
-class LinearCrossEntropy(Function):
-    """loss = cross_entropy(x W^T + b, targets), some rows at a time
-
-    With z = x W^T + b, dz = (softmax(z) - onehot) / N (see `CrossEntropy`) and (see `Linear`)
-
-        dx = dz W          dW = dz^T x          db = sum over rows of dz
-
-    dz depends on nothing that comes later: the loss is the end of the network, and whatever
-    scales it scales the gradients alike. So the gradients are computed in the forward pass,
-    chunk by chunk while the logits are at hand, and the backward pass multiplies them by dy.
-    dW is the sum of the chunks' shares.
-
-    Shapes: x (..., C), W (V, C), targets (...), b (V,) or None; a scalar.
-    Source: the chunking is that of Hsu et al., "Liger Kernel: Efficient Triton Kernels for LLM
-    Training", 2024, section 3.2 (FusedLinearCrossEntropy).
-    """
-
-    fresh = True
-
-    def forward(
-        ctx,
-        x: Array,
-        weight: Array,
-        targets: Any,
-        bias: Array | None = None,
-        ignore_index: int = -100,
-        chunk_rows: int | None = None,
-    ) -> Array:
-        require_float("linear_cross_entropy", x, weight, bias)
-        check_linear_shapes("linear_cross_entropy", x, weight, bias)
-        v = len(weight)
-        ids, counted = flatten_targets(
-            "linear_cross_entropy", ctx.xp, x.shape[:-1], targets, v, ignore_index
-        )
-        chunk_rows = max(1, LOGITS_AT_ONCE // v) if chunk_rows is None else chunk_rows
-        if chunk_rows < 1:
-            raise ConfigError(
-                f"linear_cross_entropy: chunk_rows must be at least 1, got {chunk_rows}."
-            )
-        work = accumulate_dtype(x.dtype)
-        x2, w, b = (
-            None if a is None else a.astype(work, copy=False) for a in (as_rows(x), weight, bias)
-        )
-        ctx.wants = (ctx.needs[0], ctx.needs[1], len(ctx.needs) > 3 and ctx.needs[3])
-        ctx.like, ctx.chunk_rows = (x.shape, x.dtype), chunk_rows
-        exact = ctx.wants[1] and weight.dtype == work
-        ctx.dweight = ctx.early_target(1, work) if exact else None
-        return ctx.compute((x2, w, b, ids, row_shares(ctx.xp, counted, work)))
-
-    def compute(ctx, inputs: tuple[Any, Any, Any, Any, Any]) -> Array:
-        """The loss; saves the gradients, and the inputs to compute them again."""
-        dweight, ctx.dweight = ctx.dweight, None  # a second walk gets an array of its own
-        loss, *gradients = linear_cross_entropy_forward(
-            ctx.xp, *inputs, ctx.chunk_rows, ctx.wants, dweight
-        )
-        if ctx.requires_grad:
-            ctx.save(*inputs, *gradients)
-        return loss
-
-    def backward(ctx, dy: Array) -> Any:
-        inputs = ctx.saved[:5]
-        if len(ctx.saved) == 5:  # a second walk: the gradients were given away in the first
-            ctx.compute(inputs)
-        gradients = ctx.saved[5:]
-        if ctx.edges[0] is not None or ctx.edges[1] is not None:
-            ctx.save(*inputs)
-        else:  # a trace tries the rule on a copy of this node
-            gradients = tuple(None if g is None else g.copy() for g in gradients)
-        dx, dweight, dbias = (None if g is None else ctx.scale(g, dy) for g in gradients)
-        dx = None if dx is None else dx.reshape(ctx.like[0])
-        return (dx, dweight, None, dbias)[: len(ctx.needs)]
-
-    def scale(ctx, gradient: Array, dy: Array) -> Array:
-        """gradient * dy, in place: nobody else has the array."""
-        xp = ctx.xp
-        if xp is not np or dy != 1:  # reading dy from a GPU would make it wait
-            rows = as_rows(gradient)
-            by_rows(xp, lambda r: xp.multiply(rows[r], dy, out=rows[r]), *rows.shape)
-        return gradient.astype(ctx.like[1], copy=False)

@@ -6,8 +6,9 @@ from typing import Any
 
 from tinygrad_llm.autograd.kernels import kernels
 from tinygrad_llm.backend import Array
+from tinygrad_llm.ops.add_layer_norm import AddLayerNorm
 from tinygrad_llm.ops.by_kernel._version import KernelVersion, kernel_version_of, why_not
-from tinygrad_llm.ops.layer_norm import AddLayerNorm, LayerNorm, check_affine
+from tinygrad_llm.ops.layer_norm import LayerNorm, check_affine
 
 
 @kernel_version_of(LayerNorm)
