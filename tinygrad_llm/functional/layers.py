@@ -8,13 +8,14 @@ from tinygrad_llm.autograd.tensor import Tensor, tensor_of
 from tinygrad_llm.backend.dtypes import DTypeLike
 from tinygrad_llm.backend.random import Key
 from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.ops.add_layer_norm import AddLayerNorm
 from tinygrad_llm.ops.dropout import Dropout
 from tinygrad_llm.ops.elementwise import Sigmoid, Tanh
 from tinygrad_llm.ops.embedding import Embedding
 from tinygrad_llm.ops.feed_forward import FeedForward
 from tinygrad_llm.ops.gelu import Gelu
 from tinygrad_llm.ops.kinked import Relu
-from tinygrad_llm.ops.layer_norm import AddLayerNorm, LayerNorm
+from tinygrad_llm.ops.layer_norm import LayerNorm
 from tinygrad_llm.ops.linear import Linear
 from tinygrad_llm.ops.silu import Silu
 from tinygrad_llm.ops.softmax import LogSoftmax, Softmax

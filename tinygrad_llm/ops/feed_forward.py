@@ -15,7 +15,7 @@ from tinygrad_llm.autograd import (
     true_gradient,
 )
 from tinygrad_llm.backend import Array
-from tinygrad_llm.backend.compute import as_rows, elementwise, empty_like, rowwise
+from tinygrad_llm.backend.compute import as_rows, empty_like, parallel_ufunc, rowwise
 from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops.gelu import gelu_composed, gelu_tanh_forward
@@ -70,7 +70,7 @@ class FeedForward(Function):
         if da is None:
             return None, None, None, dw2, db2
         # dz = da gelu'(z)
-        dz = elementwise(xp.multiply, da, slope)  # (N, H)
+        dz = parallel_ufunc(xp.multiply, da, slope)  # (N, H)
         # dW1 = dz^T x,   db1 = sum dz,   dx = dz W1
         dx, dw1, db1 = linear_backward(
             xp, dz, rows, w1, ctx.needs[:3], ctx.empty_target(1), ctx.empty_target(2)

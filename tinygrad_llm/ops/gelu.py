@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Function, Tensor, arguments_of, prove, register, sample
 from tinygrad_llm.backend import Array, ArrayModule
-from tinygrad_llm.backend.compute import elementwise, empty_like, rowwise
+from tinygrad_llm.backend.compute import empty_like, parallel_ufunc, rowwise
 from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.backend.special import erf
 from tinygrad_llm.errors import ConfigError
@@ -54,7 +54,7 @@ class Gelu(Function):
 
     def backward(ctx, dy: Array) -> Array:
         (slope,) = ctx.saved
-        return elementwise(ctx.xp.multiply, dy, slope)
+        return parallel_ufunc(ctx.xp.multiply, dy, slope)
 
 
 def gelu_tanh_forward(xp: ArrayModule, x: Array, y: Array, slope: Array) -> None:
