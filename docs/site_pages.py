@@ -1,4 +1,4 @@
-"""A hook of MkDocs: the chapters' scripts become pages of the site, with their notebooks."""
+"""A hook of MkDocs: chapters become pages and notebooks, formulas are typeset (`formulas.py`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import nbformat
 from mkdocs.structure.files import File
 
 CHAPTERS = Path(__file__).resolve().parents[1] / "examples" / "chapters"
-sys.path.insert(0, str(CHAPTERS))
+sys.path[:0] = [str(CHAPTERS), str(Path(__file__).parent)]
+from formulas import Formulas  # noqa: E402
 from make_notebooks import notebook_of  # noqa: E402
 from run_all import chapter_files  # noqa: E402
 
@@ -36,6 +37,7 @@ def on_config(config: Any) -> Any:
     for script in chapter_files():
         title = script.read_text(encoding="utf-8").split("# # ", 1)[1].split("\n", 1)[0]
         entries.append({title: f"chapters/{script.stem}.md"})
+    config.markdown_extensions.append(Formulas())
     named = str(config.nav)
     book_map = next(i for i, entry in enumerate(config.nav) if "Book map" in entry)
     config.nav.insert(book_map + 1, {"Chapters": entries})

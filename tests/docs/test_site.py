@@ -19,6 +19,12 @@ def test_modules_of_the_reference_exist(page):
         assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), name
 
 
+def test_every_file_of_ops_is_on_the_page_of_ops():
+    page = (DOCS / "api" / "ops.md").read_text(encoding="utf-8")
+    files = {path.stem for path in (ROOT / "tinygrad_llm" / "ops").glob("[a-z]*.py")}
+    assert set(re.findall(r"^::: tinygrad_llm\.ops\.(\w+)$", page, re.M)) == files
+
+
 def test_navigation_names_pages_that_exist():
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     named = set(re.findall(r"([\w/]+\.md)$", text.partition("\nnav:")[2], re.M))
