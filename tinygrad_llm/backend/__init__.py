@@ -77,7 +77,7 @@ def plain_array(owner: str, x: Any) -> Any:
     return x.view(np.ndarray)  # a memory map stays one: only what is read comes from the disk
 
 
-def names_device(x: Any) -> bool:
+def names_device(x: object) -> TypeGuard[str]:
     """Whether ``x`` is meant as a device and not as a dtype, where a call takes either.
 
     So are devices of other libraries, which `parse_device` then refuses.

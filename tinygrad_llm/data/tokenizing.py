@@ -33,7 +33,7 @@ _WINDOW_BYTES = 1 << 16
 class Tokenizer(TextEncoder, Protocol):
     """What is needed of a tokenizer to hand it to other processes and to save it."""
 
-    def to_dict(self) -> dict[str, Any]: ...
+    def to_dict(self) -> dict[str, object]: ...
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], /) -> Tokenizer: ...
@@ -41,7 +41,7 @@ class Tokenizer(TextEncoder, Protocol):
     def save(self, folder: str | Path, /) -> Path: ...
 
 
-Description = tuple[type[Tokenizer], dict[str, Any]]
+Description = tuple[type[Tokenizer], dict[str, object]]
 
 
 @dataclass(frozen=True)

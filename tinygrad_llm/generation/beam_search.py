@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from tinygrad_llm.autograd import no_grad
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.errors import GenerationError
 from tinygrad_llm.generation.finite_scores import check_scores, first_cause
@@ -48,7 +48,7 @@ class Beam:
 
 def beam_search(
     model: GPT,
-    ids: Any,
+    ids: TensorLike,
     max_new_tokens: int,
     n_beams: int = 4,
     length_penalty: float = 1.0,
@@ -129,7 +129,12 @@ def _search(
 
 
 def _decided(
-    done: list[Beam], going_on: list[Any], n_beams: int, n_new: int, longest: int, penalty: float
+    done: list[Beam],
+    going_on: list[tuple[int, int, float]],
+    n_beams: int,
+    n_new: int,
+    longest: int,
+    penalty: float,
 ) -> bool:
     """Whether no beam that goes on can still overtake the worst finished one."""
     if len(done) < n_beams:

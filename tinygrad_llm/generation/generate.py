@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd import no_grad
+from tinygrad_llm.autograd import Tensor, no_grad
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.backend.random import Generator, default_generator
 from tinygrad_llm.errors import GenerationError
@@ -52,7 +53,7 @@ class Step:
 
 def generate(
     model: GPT,
-    ids: Any,
+    ids: TensorLike,
     max_new_tokens: int,
     temperature: float = 1.0,
     top_k: int | None = None,
@@ -110,7 +111,7 @@ def generate(
 
 def stream(
     model: GPT,
-    ids: Any,
+    ids: TensorLike,
     max_new_tokens: int,
     sampling: Sampling | None = None,
     seed: int | None = None,
@@ -208,7 +209,7 @@ class _Reader:
             self._rows = rows
         return True
 
-    def _read_all(self, rows: np.ndarray) -> Any:
+    def _read_all(self, rows: np.ndarray) -> Tensor:
         """Read the window of each row from its beginning."""
         texts = [self.texts[r] for r in rows]
         starts = [window_start(len(text), self._context, self.slide) for text in texts]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd.arrays import array_of, is_tensor
+from tinygrad_llm.autograd.arrays import TensorLike, array_of, is_tensor
 from tinygrad_llm.backend import is_array, to_numpy
 from tinygrad_llm.errors import GenerationError
 
@@ -26,7 +25,7 @@ class Prompts:
     single: bool
     ragged: bool
 
-    def arrange(self, texts: list[list[int]]) -> Any:
+    def arrange(self, texts: list[list[int]]) -> np.ndarray | list[np.ndarray]:
         """Texts in the form that the prompts had; shorter ones filled up with their last token."""
         if self.ragged:
             return [np.array(text, np.int64) for text in texts]
@@ -35,7 +34,7 @@ class Prompts:
         return filled[0] if self.single else filled
 
 
-def as_prompts(ids: Any) -> Prompts:
+def as_prompts(ids: TensorLike) -> Prompts:
     """Check and convert what a user gave.
 
     Args:
@@ -64,11 +63,11 @@ def as_prompts(ids: Any) -> Prompts:
     return Prompts(found, False, len({len(row) for row in found}) > 1)
 
 
-def _numpy(ids: Any) -> np.ndarray:
+def _numpy(ids: TensorLike) -> np.ndarray:
     return to_numpy(array_of("generate", ids))
 
 
-def _row(ids: Any) -> list[int]:
+def _row(ids: TensorLike) -> list[int]:
     array = _numpy(ids)
     if array.size == 0:
         raise GenerationError(

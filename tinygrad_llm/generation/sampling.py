@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -66,7 +65,7 @@ class Sampling:
         return self.temperature == 0 or self.top_k == 1
 
 
-def _require(name: str, value: Any, holds: bool, expected: str) -> None:
+def _require(name: str, value: object, holds: bool, expected: str) -> None:
     if not holds:
         raise GenerationError(f"generate: {name} must be {expected}, got {value!r}.")
 

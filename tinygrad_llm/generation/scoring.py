@@ -9,11 +9,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd import no_grad
+from tinygrad_llm.autograd import Tensor, no_grad
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.errors import DataError
 from tinygrad_llm.generation.finite_scores import Cause, check_scores, first_cause
@@ -46,7 +46,7 @@ class Perplexity:
         return math.exp(self.mean_loss)
 
 
-def token_logprobs(model: GPT, ids: Any, stride: int | None = None) -> np.ndarray:
+def token_logprobs(model: GPT, ids: TensorLike, stride: int | None = None) -> np.ndarray:
     """The log-probability of each token of a text, given those before it.
 
     A window of ``context_length`` tokens slides over the text by ``stride``; each token is scored
@@ -87,7 +87,7 @@ def token_logprobs(model: GPT, ids: Any, stride: int | None = None) -> np.ndarra
     return out
 
 
-def _logprobs_of(model: GPT, hidden: Any, targets: np.ndarray, cause: Cause) -> np.ndarray:
+def _logprobs_of(model: GPT, hidden: Tensor, targets: np.ndarray, cause: Cause) -> np.ndarray:
     """Log-probabilities (n,) of targets (n,) after hidden (n, C), some rows at a time."""
     parts = []
     for i in range(0, len(targets), _ROWS):
@@ -99,7 +99,7 @@ def _logprobs_of(model: GPT, hidden: Any, targets: np.ndarray, cause: Cause) -> 
 
 
 def perplexity(
-    model: GPT, ids: Any, stride: int | None = None, n_bytes: int | None = None
+    model: GPT, ids: TensorLike, stride: int | None = None, n_bytes: int | None = None
 ) -> Perplexity:
     """Perplexity of a text of any length; arguments as for `token_logprobs`.
 
@@ -192,7 +192,7 @@ class Comparison:
     differences: np.ndarray
 
 
-def compare(first: GPT, second: GPT, ids: Any, stride: int | None = None) -> Comparison:
+def compare(first: GPT, second: GPT, ids: TensorLike, stride: int | None = None) -> Comparison:
     """How two checkpoints of one tokenizer predict the same text, token by token."""
     a, b = token_logprobs(first, ids, stride), token_logprobs(second, ids, stride)
     return Comparison(

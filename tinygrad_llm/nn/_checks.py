@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import numbers
-from typing import Any
 
 from tinygrad_llm.errors import ConfigError
 
 
-def check_size(owner: str, name: str, value: Any) -> int:
+def check_size(owner: str, name: str, value: object) -> int:
     """The value as an int.
 
     Raises:
         ConfigError: it is not a positive integer.
     """
-    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_integer or value < 1:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ConfigError(f"{owner}: {name} must be a positive integer, got {value!r}.")
     return int(value)
 
 
-def check_probability(owner: str, name: str, value: Any) -> float:
+def check_probability(owner: str, name: str, value: object) -> float:
     """The value as a float.
 
     Raises:

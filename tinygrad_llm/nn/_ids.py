@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tinygrad_llm.autograd.arrays import array_of
+from tinygrad_llm.autograd.arrays import TensorLike, array_of
 from tinygrad_llm.backend import Array, is_array
 from tinygrad_llm.errors import DTypeError, ShapeError
 
 
-def as_ids(owner: str, name: str, ids: Any) -> Array:
+def as_ids(owner: str, name: str, ids: TensorLike) -> Array:
     """The integers as an array (B, T). Their range is checked by the op that uses them.
 
     Raises:

@@ -5,13 +5,16 @@ Each calls the function of its name; formula and derivative stand in the op's fi
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.autograd.keywords import both_names
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.nn.module import Module
+
+T = TypeVar("T")
 
 
 class ReLU(Module):
@@ -24,7 +27,7 @@ class ReLU(Module):
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """x (...) -> (...)."""
         return F.relu(x)
 
@@ -49,7 +52,7 @@ class GELU(Module):
         """Shown by ``print``."""
         return f"approximate={self.approximate!r}"
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """x (...) -> (...)."""
         return F.gelu(x, self.approximate)
 
@@ -64,7 +67,7 @@ class SiLU(Module):
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """x (...) -> (...)."""
         return F.silu(x)
 
@@ -72,7 +75,7 @@ class SiLU(Module):
 class Tanh(Module):
     """Hyperbolic tangent."""
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """x (...) -> (...)."""
         return F.tanh(x)
 
@@ -80,7 +83,7 @@ class Tanh(Module):
 class Sigmoid(Module):
     """1 / (1 + e^-x)."""
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """x (...) -> (...)."""
         return F.sigmoid(x)
 
@@ -100,7 +103,7 @@ class Softmax(Module):
         """Shown by ``print``."""
         return f"axis={self.axis}"
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """x (...) -> (...)."""
         return F.softmax(x, self.axis)
 
@@ -108,7 +111,7 @@ class Softmax(Module):
 class LogSoftmax(Softmax):
     """Logarithms of the probabilities along an axis; arguments as `Softmax`."""
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """x (...) -> (...)."""
         return F.log_softmax(x, self.axis)
 
@@ -120,9 +123,9 @@ class Identity(Module):
         args, kwargs: those of the layer whose place it takes; ignored.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__()
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: T) -> T:
         """x -> x."""
         return x

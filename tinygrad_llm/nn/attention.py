@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeVar
 
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.autograd.keywords import attention_names
+from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.random import Generator, Key
 from tinygrad_llm.errors import ConfigError, GraphError
 from tinygrad_llm.nn._checks import check_heads, check_size
@@ -14,6 +16,8 @@ from tinygrad_llm.nn.dropout import Dropout
 from tinygrad_llm.nn.kv_cache import LayerCache
 from tinygrad_llm.nn.linear import Linear
 from tinygrad_llm.nn.module import Module
+
+T = TypeVar("T", Tensor, Array)
 
 
 class MultiHeadAttention(Module):
@@ -64,7 +68,11 @@ class MultiHeadAttention(Module):
 
     @attention_names
     def forward(
-        self, x: Any, context: Any = None, mask: Any = None, cache: LayerCache | None = None
+        self,
+        x: TensorLike,
+        context: TensorLike | None = None,
+        mask: TensorLike | None = None,
+        cache: LayerCache | None = None,
     ) -> Tensor:
         """Attend to x itself, to another sequence, or to x and what came before it.
 
@@ -92,7 +100,9 @@ class MultiHeadAttention(Module):
             y = self._with_mask_or_cache(x, mask, cache)
         return self.residual_dropout(self.projection(y))
 
-    def _with_mask_or_cache(self, x: Any, mask: Any, cache: LayerCache | None) -> Tensor:
+    def _with_mask_or_cache(
+        self, x: TensorLike, mask: TensorLike | None, cache: LayerCache | None
+    ) -> Tensor:
         qkv = self.qkv(x)  # (B, T, 3C)
         if cache is None:
             return self._attend(*_split_heads(qkv, self.n_head), self.causal, mask)
@@ -108,7 +118,9 @@ class MultiHeadAttention(Module):
         y = F.scaled_dot_product_attention(q, k, v, self.causal, mask, p, key=key)
         return Tensor(_merge_heads(y.data))
 
-    def _cross(self, x: Any, context: Any, mask: Any, cache: LayerCache | None) -> Tensor:
+    def _cross(
+        self, x: TensorLike, context: TensorLike, mask: TensorLike | None, cache: LayerCache | None
+    ) -> Tensor:
         if cache is not None:
             raise ConfigError(
                 "MultiHeadAttention: context and cache exclude each other; the keys of a context "
@@ -118,7 +130,9 @@ class MultiHeadAttention(Module):
         _, k, v = _split_heads(self.qkv(context), self.n_head)  # (B, H, S, D)
         return self._attend(q, k, v, False, mask)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: Any) -> Tensor:
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, causal: bool, mask: TensorLike | None
+    ) -> Tensor:
         p, key = self._dropout()
         y = F.scaled_dot_product_attention(q, k, v, causal, mask, p, key=key)  # (B, H, T, D)
         return _merge_heads(y)
@@ -128,7 +142,7 @@ class MultiHeadAttention(Module):
         return (drop.p, drop.next_key()) if drop.active else (0.0, None)
 
 
-def _split_heads(qkv: Any, n_head: int) -> tuple[Any, Any, Any]:
+def _split_heads(qkv: T, n_head: int) -> tuple[T, T, T]:
     """(B, T, 3C) -> three times (B, H, T, D); of a Tensor or of an array."""
     batch, n_positions, width = qkv.shape
     parts = qkv.reshape(batch, n_positions, 3, n_head, width // (3 * n_head))  # (B, T, 3, H, D)
@@ -136,7 +150,7 @@ def _split_heads(qkv: Any, n_head: int) -> tuple[Any, Any, Any]:
     return parts[0], parts[1], parts[2]
 
 
-def _merge_heads(y: Any) -> Any:
+def _merge_heads(y: T) -> T:
     """(B, H, T, D) -> (B, T, C), the heads side by side; of a Tensor or of an array."""
     batch, n_head, n_positions, size = y.shape
     return y.transpose(0, 2, 1, 3).reshape(batch, n_positions, n_head * size)

@@ -14,7 +14,6 @@ chapter 3; the mathematics is Vaswani et al., "Attention is all you need", 2017,
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -52,7 +51,7 @@ class SelfAttentionV1(Module):
         self.w_key = Parameter(init.uniform(shape, bound, generator))
         self.w_value = Parameter(init.uniform(shape, bound, generator))
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """x (..., T, d_in) -> (..., T, d_out)."""
         queries = x @ self.w_query  # (..., T, D)
         keys = x @ self.w_key  # (..., T, D)
@@ -77,11 +76,11 @@ class SelfAttentionV2(Module):
         self.key = Linear(d_in, d_out, qkv_bias, generator)
         self.value = Linear(d_in, d_out, qkv_bias, generator)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """x (..., T, d_in) -> (..., T, d_out)."""
         return self.attention_weights(x) @ self.value(x)  # (..., T, D)
 
-    def attention_weights(self, x: Any) -> Tensor:
+    def attention_weights(self, x: Tensor) -> Tensor:
         """Row i says how much position i takes from each position: (..., T, T), rows sum to 1."""
         queries, keys = self.query(x), self.key(x)  # (..., T, D)
         scores = queries @ keys.swapaxes(-1, -2)  # (..., T, T)
@@ -116,7 +115,7 @@ class CausalAttention(SelfAttentionV2):
         self.context_length = check_size("CausalAttention", "context_length", context_length)
         self.dropout = Dropout(dropout)
 
-    def attention_weights(self, x: Any) -> Tensor:
+    def attention_weights(self, x: Tensor) -> Tensor:
         """As in `SelfAttentionV2`; zero above the diagonal."""
         queries, keys = self.query(x), self.key(x)  # (..., T, D)
         n_positions = keys.shape[-2]
@@ -156,6 +155,6 @@ class MultiHeadAttentionWrapper(Module):
             for _ in range(num_heads)
         )
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """x (..., T, d_in) -> (..., T, num_heads * d_out)."""
         return F.concatenate([head(x) for head in self.heads], axis=-1)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.autograd.keywords import attention_names
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.nn.attention import MultiHeadAttention
@@ -55,7 +54,9 @@ class TransformerBlock(Module):
         self.feed_forward = FeedForward(n_embd, dropout, generator=generator)
 
     @attention_names
-    def forward(self, x: Any, mask: Any = None, cache: LayerCache | None = None) -> Tensor:
+    def forward(
+        self, x: TensorLike, mask: TensorLike | None = None, cache: LayerCache | None = None
+    ) -> Tensor:
         """x (B, T, C) -> (B, T, C); mask and cache as in `MultiHeadAttention`."""
         s = ResidualSum(x, self.attention(self.norm1(x), mask=mask, cache=cache))
         return ResidualSum(s, self.feed_forward(self.norm2(s)))

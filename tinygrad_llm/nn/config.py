@@ -55,7 +55,7 @@ class GPTConfig:
         """Width D of an attention head."""
         return self.n_embd // self.n_head
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, int | float | bool]:
         """All values by name, in JSON's types."""
         return asdict(self)
 

@@ -15,7 +15,7 @@ L = TypeVar("L", bound="ModuleList")
 class _Container(Module):
     """What all have in common: they are not called, so their items carry the name in front."""
 
-    def _put(self, name: str, module: Any) -> None:
+    def _put(self, name: str, module: object) -> None:
         if not isinstance(module, Module):
             raise ConfigError(
                 f"{type(self).__name__}: expected a Module, got {type(module).__name__}."

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.backend.random import Generator, Key, default_generator
@@ -43,7 +41,7 @@ class Dropout(Module):
         """The key of the next mask."""
         return (self.generator or default_generator()).next_key()
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """x (...) -> (...); x itself where nothing is dropped."""
         if not self.active:
             return x

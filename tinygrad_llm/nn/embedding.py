@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.backend.dtypes import DTypeLike
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.nn import init
@@ -44,7 +43,7 @@ class Embedding(Module):
         self.weight = Parameter(init.normal(shape, generator=generator))
         self._made_for(device, dtype)
 
-    def forward(self, ids: Any) -> Tensor:
+    def forward(self, ids: TensorLike) -> Tensor:
         """Integer ids (...) -> (..., C).
 
         Raises:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.autograd.modes import watched_as_written
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.nn._checks import check_size
@@ -42,7 +41,7 @@ class FeedForward(Module):
         self.project = Linear(hidden, n_embd, generator=generator)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """x (B, T, C) -> (B, T, C)."""
         if not self._is_one_op(x):
             return self.dropout(self.project(F.gelu(self.expand(x))))
@@ -51,7 +50,7 @@ class FeedForward(Module):
         )
         return self.dropout(F.feed_forward(x, w1, b1, w2, b2))  # type: ignore[arg-type]
 
-    def _is_one_op(self, x: Any) -> bool:
+    def _is_one_op(self, x: TensorLike) -> bool:
         """Whether to compute the same by one op, which spares a GPU passes over memory.
 
         Its products are those of tensor cores, on 16-bit numbers. The layers then are not called,

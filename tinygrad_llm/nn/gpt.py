@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor, no_grad
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.autograd.checkpoint import checkpoint
 from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.backend import Array, array_module, module_for
@@ -72,7 +72,11 @@ class GPT(Module):
     # ---- forward -----------------------------------------------------------------------------
 
     def forward(
-        self, ids: Any, cache: KVCache | None = None, positions: Any = None, mask: Any = None
+        self,
+        ids: TensorLike,
+        cache: KVCache | None = None,
+        positions: TensorLike | None = None,
+        mask: TensorLike | None = None,
     ) -> Tensor:
         """Scores of the next token at every position.
 
@@ -89,7 +93,7 @@ class GPT(Module):
         with no_grad():
             return self.logits(hidden)
 
-    def loss(self, ids: Any, targets: Any, ignore_index: int = -100) -> Tensor:
+    def loss(self, ids: TensorLike, targets: TensorLike, ignore_index: int = -100) -> Tensor:
         """Mean cross-entropy of the targets, without ever holding all logits.
 
         Args:
@@ -127,7 +131,11 @@ class GPT(Module):
         return F.linear_cross_entropy(hidden, weight, targets, bias, ignore_index)
 
     def hidden(
-        self, ids: Any, cache: KVCache | None = None, positions: Any = None, mask: Any = None
+        self,
+        ids: TensorLike,
+        cache: KVCache | None = None,
+        positions: TensorLike | None = None,
+        mask: TensorLike | None = None,
     ) -> Tensor:
         """The residual stream after the last norm: what the output layer sees.
 
@@ -159,7 +167,13 @@ class GPT(Module):
             return self.head(hidden)
         return F.linear(hidden, self.token_embedding.weight)
 
-    def _run_blocks(self, ids: Array, cache: KVCache | None, positions: Any, mask: Any) -> Tensor:
+    def _run_blocks(
+        self,
+        ids: Array,
+        cache: KVCache | None,
+        positions: TensorLike | None,
+        mask: TensorLike | None,
+    ) -> Tensor:
         n_new = ids.shape[1]
         positions = self._positions(n_new, cache, positions)  # (T,) or (B, T)
         if mask is None:
@@ -176,7 +190,7 @@ class GPT(Module):
                 x = block(x, mask, None if cache is None else cache.layers[i])
         return self.final_norm(x)
 
-    def _positions(self, n_new: int, cache: KVCache | None, given: Any) -> Array:
+    def _positions(self, n_new: int, cache: KVCache | None, given: TensorLike | None) -> Array:
         xp = array_module(self.token_embedding.weight.data)
         limit = self.config.context_length
         if given is not None:
@@ -207,7 +221,12 @@ class GPT(Module):
 
     # ---- generation, saving, loading ---------------------------------------------------------
 
-    def new_cache(self, batch: int, max_length: int | None = None, padding: Any = None) -> KVCache:
+    def new_cache(
+        self,
+        batch: int,
+        max_length: int | None = None,
+        padding: Sequence[int] | Array | None = None,
+    ) -> KVCache:
         """An empty cache of keys and values for this model.
 
         Args:
@@ -267,7 +286,7 @@ class GPT(Module):
         pretrained.save_model(self, folder, extra_config)
 
 
-def _as_mask(mask: Any, device: str) -> Array:
+def _as_mask(mask: TensorLike, device: str) -> Array:
     """The mask as an array that broadcasts to (B, H, T, S)."""
     array = module_for(device).asarray(mask.data if isinstance(mask, Tensor) else mask)
     if array.ndim not in (2, 4):

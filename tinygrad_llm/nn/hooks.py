@@ -38,7 +38,7 @@ class Hooks:
         """Whether calling the module does more than its ``forward``."""
         return bool(self._forward_pre_hooks or self._forward_hooks or self._backward_hooks)
 
-    def _watch_gradient(self, out: Any, hook: ForwardHook) -> None:
+    def _watch_gradient(self, out: object, hook: ForwardHook) -> None:
         for tensor in out if isinstance(out, tuple) else (out,):
             if isinstance(tensor, Tensor) and tensor.requires_grad:
                 tensor.register_hook(lambda dy: hook(self, dy))

@@ -17,7 +17,6 @@ that hides the padded keys.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -170,7 +169,7 @@ def left_pad(prompts: Sequence[Sequence[int]], pad_id: int = 0) -> tuple[np.ndar
     return ids, max(lengths) - np.array(lengths)
 
 
-def _check_padding(padding: Any, batch: int, device: str) -> Array:
+def _check_padding(padding: Sequence[int] | Array, batch: int, device: str) -> Array:
     array = to_device(np.asarray(padding), device)
     if array.shape != (batch,) or array.dtype.kind not in "iu":
         raise ConfigError(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.backend.dtypes import DTypeLike
 from tinygrad_llm.nn import init
 from tinygrad_llm.nn._checks import check_size
@@ -53,15 +53,14 @@ class LayerNorm(Module):
         self.bias = Parameter(init.full((self.size,), 0.0)) if with_bias else None
         self._made_for(device, dtype)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """x (..., C) -> (..., C). A `ResidualSum` that nobody has read yet is added up here."""
-        summands = x.summands if isinstance(x, ResidualSum) else None
-        if summands is not None:
+        if isinstance(x, ResidualSum) and (summands := x.summands) is not None:
             s, y = self.add(*summands)
             x.become(s)
             return y
         return F.layer_norm(x, self.weight, self.bias, self.eps)
 
-    def add(self, x: Any, residual: Any) -> tuple[Tensor, Tensor]:
+    def add(self, x: TensorLike, residual: TensorLike) -> tuple[Tensor, Tensor]:
         """s = x + residual and y = self(s) in one pass over memory; returns (s, y)."""
         return F.add_layer_norm(x, residual, self.weight, self.bias, self.eps)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.backend.dtypes import DTypeLike
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.nn import init
@@ -49,7 +50,7 @@ class Linear(Module):
         self.bias = Parameter(init.uniform((out_features,), bound, generator)) if bias else None
         self._made_for(device, dtype)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """x (..., in) -> (..., out)."""
         return F.linear(x, self.weight, self.bias)
 

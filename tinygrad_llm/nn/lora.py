@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.autograd.versions import note_write
 from tinygrad_llm.backend import Array, to_device
 from tinygrad_llm.backend.random import Generator
@@ -76,7 +76,7 @@ class LoRALinear(Linear):
         """Whether the change is part of ``weight`` at the moment."""
         return self._weight_alone is not None
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         """x (..., in) -> (..., out)."""
         y = F.linear(x, self.weight, self.bias)
         if self.merged:
@@ -188,7 +188,7 @@ def adapter_state_dict(model: Module) -> dict[str, Tensor]:
     return {name: p.detach() for name, p in _adapter_parameters(model).items()}
 
 
-def load_adapter_state_dict(model: Module, state_dict: Mapping[str, Any]) -> None:
+def load_adapter_state_dict(model: Module, state_dict: Mapping[str, TensorLike]) -> None:
     """Load what `adapter_state_dict` returned, into a model after the same `apply_lora`.
 
     Raises:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.nn.module import Module
 
 
@@ -32,7 +31,7 @@ class CrossEntropyLoss(Module):
         self.reduction = reduction
         self.label_smoothing = label_smoothing
 
-    def forward(self, logits: Any, targets: Any) -> Tensor:
+    def forward(self, logits: TensorLike, targets: TensorLike) -> Tensor:
         """Logits (..., V), the classes last, and integer targets (...) -> a scalar, or (...).
 
         Raises:
@@ -60,7 +59,7 @@ class MSELoss(Module):
     def __init__(self, *, reduction: str = "mean") -> None:
         self.reduction = reduction
 
-    def forward(self, x: Any, target: Any) -> Tensor:
+    def forward(self, x: TensorLike, target: TensorLike) -> Tensor:
         """x and target (...) of one shape -> a scalar, or (...).
 
         Raises:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.errors import ConfigError, missing_name
 from tinygrad_llm.nn.evaluating import Evaluating
@@ -32,6 +33,7 @@ from tinygrad_llm.nn.registration import check_assignment, check_name, check_new
 from tinygrad_llm.nn.state import load_arrays
 
 M = TypeVar("M", bound="Module")
+T = TypeVar("T", bound=Tensor)
 Named = Iterator[tuple[str, Tensor]]
 
 
@@ -48,7 +50,7 @@ class Module(Hooks, Moving):
 
     # ---- registration ------------------------------------------------------------------------
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if isinstance(value, Module):
             value._set_label(name)
         else:
@@ -160,8 +162,8 @@ class Module(Hooks, Moving):
         return (buffer for _, buffer in self.named_buffers(recurse=recurse))
 
     def _members(
-        self, prefix: str, recurse: bool, own: Callable[[Module], Iterator[tuple[str, Any]]]
-    ) -> Iterator[tuple[str, Any]]:
+        self, prefix: str, recurse: bool, own: Callable[[Module], Iterator[tuple[str, T]]]
+    ) -> Iterator[tuple[str, T]]:
         """What ``own`` finds in each module, with paths, each once."""
         seen: set[int] = set()
         for path, module in self.named_modules(prefix) if recurse else [(prefix, self)]:
@@ -226,7 +228,7 @@ class Module(Hooks, Moving):
         """``with model.evaluating():`` is evaluation mode inside, and each module's own after."""
         return Evaluating(self)
 
-    def apply(self: M, function: Callable[[Module], Any]) -> M:
+    def apply(self: M, function: Callable[[Module], object]) -> M:
         """Call ``function`` on every module of the tree; returns the module."""
         for module in self.modules():
             function(module)
@@ -260,7 +262,7 @@ class Module(Hooks, Moving):
         return {**dict(self.named_parameters()), **kept}
 
     def load_state_dict(
-        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+        self, state_dict: Mapping[str, TensorLike], strict: bool = True, assign: bool = False
     ) -> tuple[list[str], list[str]]:
         """Copy values into parameters and buffers: all of them, or, on any error, none.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.backend import Array, names_device, to_device
-from tinygrad_llm.backend.dtypes import as_dtype, is_float
+from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, is_float
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.nn.parameter import Parameter
 
@@ -25,7 +25,7 @@ class Moving:
     modules: Callable[[], Iterator[Module]]
     parameters: Callable[[], Iterator[Parameter]]
 
-    def to(self: M, *where: Any, device: str | None = None, dtype: Any = None) -> M:
+    def to(self: M, *where: DTypeLike, device: str | None = None, dtype: DTypeLike = None) -> M:
         """Move all parameters, buffers and constant tensors to a device, to a type, or to both.
 
         The module itself is changed and returned. Make optimizers after the move. Integers and
@@ -47,7 +47,7 @@ class Moving:
             self._convert(_converter(target))
         return self
 
-    def _made_for(self, device: str | None, dtype: Any) -> None:
+    def _made_for(self, device: str | None, dtype: DTypeLike) -> None:
         """Move a new layer to what its constructor was told."""
         if device is not None or dtype is not None:
             self.to(device=device, dtype=dtype)
@@ -95,7 +95,7 @@ class Moving:
                     value.grad = value.grad_buffer = None
 
 
-def _converter(device_or_dtype: Any) -> Callable[[Array], Array]:
+def _converter(device_or_dtype: DTypeLike) -> Callable[[Array], Array]:
     """A function that moves an array to the device, or a floating-point array to the type."""
     if names_device(device_or_dtype):
         return lambda data: to_device(data, device_or_dtype)

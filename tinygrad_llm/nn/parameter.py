@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import SupportsIndex
 from weakref import WeakValueDictionary
 
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import DTypeLike
 
@@ -26,14 +27,14 @@ class Parameter(Tensor):
 
     def __init__(
         self,
-        data: Any,
+        data: TensorLike,
         requires_grad: bool = True,
         dtype: DTypeLike | None = None,
         device: str | None = None,
     ) -> None:
         super().__init__(data, dtype, device, requires_grad)
 
-    def replace_data(self, data: Any) -> None:
+    def replace_data(self, data: Array) -> None:
         """Take another array, perhaps of another type or on another device; forget the gradient."""
         self.data = data
         self.grad = self.grad_buffer = None
@@ -54,7 +55,7 @@ class Parameter(Tensor):
                 constant.data = place
         self.data = place
 
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
         build, (kind, data, _, requires_grad), attributes = super().__reduce_ex__(protocol)
         return build, (kind, data, None, requires_grad), attributes  # as PyTorch: no gradient
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.errors import ConfigError
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tinygrad_llm.nn.module import Module
 
 
-def check_assignment(owner: Module, name: str, value: Any) -> None:
+def check_assignment(owner: Module, name: str, value: object) -> None:
     """Raise a ConfigError unless ``owner.name = value`` means what it looks like."""
     if isinstance(value, (list, tuple, Mapping)):
         _refuse_modules_in_container(owner, name, value)
@@ -32,7 +32,7 @@ def check_assignment(owner: Module, name: str, value: Any) -> None:
         )
 
 
-def check_new_buffer(owner: Module, name: str, value: Any) -> None:
+def check_new_buffer(owner: Module, name: str, value: object) -> None:
     """Raise a ConfigError unless ``value`` can become a buffer called ``name``."""
     check_name(owner, name)
     if name not in owner._buffers and hasattr(owner, name):
@@ -47,7 +47,7 @@ def check_new_buffer(owner: Module, name: str, value: Any) -> None:
         )
 
 
-def check_name(owner: Module, name: Any) -> str:
+def check_name(owner: Module, name: object) -> str:
     """The name, if paths such as "blocks.0" can be made of it.
 
     Raises:
@@ -60,11 +60,13 @@ def check_name(owner: Module, name: Any) -> str:
     return name
 
 
-def _refuse_modules_in_container(owner: Module, name: str, container: Any) -> None:
+def _refuse_modules_in_container(
+    owner: Module, name: str, container: Iterable[object] | Mapping[object, object]
+) -> None:
     from tinygrad_llm.nn.module import Module
 
     by_name = isinstance(container, Mapping)
-    values = container.values() if by_name else container
+    values: Iterable[object] = container.values() if isinstance(container, Mapping) else container
     if any(isinstance(value, (Module, Parameter)) for value in values):
         kind = ("dict", "nn.ModuleDict") if by_name else ("list", "nn.ModuleList")
         raise ConfigError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, SupportsIndex
 
 from tinygrad_llm.autograd import Tensor, enable_grad, no_grad
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.autograd.function import Output
 from tinygrad_llm.autograd.handles import Handle
 from tinygrad_llm.autograd.modes import current, watched_as_written
+from tinygrad_llm.backend import Array
 from tinygrad_llm.errors import GraphError
 
 
@@ -28,7 +30,7 @@ class ResidualSum(Tensor):
 
     __slots__ = ("_summands", "_recorded")
 
-    def __init__(self, x: Any, update: Tensor) -> None:
+    def __init__(self, x: TensorLike, update: Tensor) -> None:
         x = x if isinstance(x, Tensor) else Tensor(x)
         self._summands: tuple[Tensor, Tensor] | None = None
         self._recorded = current.grad_enabled  # whether the addition belongs in the graph
@@ -47,7 +49,7 @@ class ResidualSum(Tensor):
             self._add_up()
             return getattr(self, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         # Other values, or no gradient any more: that is said of the sum, so it must be there.
         if name in ("data", "requires_grad") and self._summands is not None:
             self._add_up()
@@ -76,11 +78,11 @@ class ResidualSum(Tensor):
         self._summands = None
         self.data, self._node = total.data, total._node
 
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[object, ...]:
         build, (_, *parts), _ = super().__reduce_ex__(protocol)
         return build, (Tensor, *parts)  # a copy is the sum
 
-    def register_hook(self, hook: Callable[[Any], Any]) -> Handle:
+    def register_hook(self, hook: Callable[[Array], Array | None]) -> Handle:
         """As of any Tensor, until a norm has added up the sum.
 
         Raises:

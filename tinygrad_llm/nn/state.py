@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.autograd.versions import note_write
 from tinygrad_llm.backend import Array, is_array, to_device, to_numpy
 from tinygrad_llm.errors import CheckpointError
@@ -18,7 +18,7 @@ _SHOWN = 12  # names listed per kind of mistake; the rest is counted
 def load_arrays(
     owner: str,
     parameters: Mapping[str, Tensor],
-    values: Mapping[str, Any],
+    values: Mapping[str, TensorLike],
     strict: bool,
     assign: bool,
 ) -> tuple[list[str], list[str]]:
@@ -43,7 +43,7 @@ def load_arrays(
     return missing, unexpected
 
 
-def _raw(value: Any) -> Array:
+def _raw(value: TensorLike) -> Array:
     if isinstance(value, Tensor):
         return value.data
     return value if is_array(value) else np.asarray(value)

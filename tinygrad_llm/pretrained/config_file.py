@@ -16,7 +16,7 @@ _END_OF_TEXT_ID = 50256  # in GPT-2's vocabulary, and what transformers assumes 
 
 # Settings of Hugging Face's GPT-2 that change what is computed, with the one value that the GPT
 # of this project has. (A setting that is absent has that value, too.)
-_FIXED: dict[str, tuple[Any, ...]] = {
+_FIXED: dict[str, tuple[object, ...]] = {
     "model_type": ("gpt2",),
     "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
     "layer_norm_epsilon": (1e-5,),
@@ -26,7 +26,9 @@ _FIXED: dict[str, tuple[Any, ...]] = {
 }
 
 
-def write_config(folder: Path, config: GPTConfig, extra: Mapping[str, Any] | None = None) -> None:
+def write_config(
+    folder: Path, config: GPTConfig, extra: Mapping[str, object] | None = None
+) -> None:
     """Write ``config.json``, which transformers opens as a GPT2LMHeadModel.
 
     Args:
@@ -45,7 +47,7 @@ def write_config(folder: Path, config: GPTConfig, extra: Mapping[str, Any] | Non
         raise CheckpointError(f"{path}: cannot be written ({error.strerror}).") from error
 
 
-def _as_huggingface(config: GPTConfig) -> dict[str, Any]:
+def _as_huggingface(config: GPTConfig) -> dict[str, object]:
     end = _END_OF_TEXT_ID if config.vocab_size > _END_OF_TEXT_ID else None
     return {
         "architectures": ["GPT2LMHeadModel"],

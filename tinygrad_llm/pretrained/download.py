@@ -6,7 +6,7 @@ import os
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from tinygrad_llm.backend.download import RemoteFile, fetch
 from tinygrad_llm.backend.files import cache_folder
@@ -109,7 +109,7 @@ def published_sha256(url: str) -> str:
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """Leaves a redirection to the caller."""
 
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+    def redirect_request(self, *args: object, **kwargs: object) -> None:
         return None
 
 
@@ -117,7 +117,7 @@ def _endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", _ENDPOINT).rstrip("/")
 
 
-def _hub() -> Any:
+def _hub() -> ModuleType | None:
     try:
         import huggingface_hub
     except ImportError:
@@ -125,7 +125,7 @@ def _hub() -> Any:
     return huggingface_hub
 
 
-def _from_hub(hub: Any, name: str) -> Path:
+def _from_hub(hub: ModuleType, name: str) -> Path:
     """Through the hub's own client; it raises subclasses of OSError and ValueError."""
     names = [CONFIG_NAME, WEIGHTS_NAME]
     return Path(hub.snapshot_download(f"{_OWNER}/{name}", allow_patterns=names))

@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,7 @@ _SHOWN = 10  # names listed per kind of mistake; the rest is counted
 
 
 def save_model(
-    model: GPT, folder: str | os.PathLike[str], extra_config: Mapping[str, Any] | None = None
+    model: GPT, folder: str | os.PathLike[str], extra_config: Mapping[str, object] | None = None
 ) -> Path:
     """Write a model so that `load_model` and transformers' AutoModelForCausalLM can read it.
 

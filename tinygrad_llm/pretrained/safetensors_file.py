@@ -46,6 +46,7 @@ DTYPES = {
     "I64": np.dtype("<i8"),
     "F64": np.dtype("<f8"),
 }
+Entry = tuple[str, tuple[int, ...], int, int]  # type, shape, first byte, byte behind the last
 _NAMES = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
 _MAX_HEADER = 100_000_000  # the library's own limit
 _AGAIN = "The file is damaged or only partly downloaded; fetch or write it again."
@@ -124,8 +125,8 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
     return header, 8 + length, size
 
 
-def _entry(path: Path, name: str, info: Any) -> tuple[str, tuple[int, ...], int, int]:
-    """(dtype, shape, begin, end) of one header entry, checked against each other."""
+def _entry(path: Path, name: str, info: Any) -> Entry:
+    """One entry of the header, its parts checked against each other."""
     try:
         kind, shape = info["dtype"], tuple(info["shape"])
         begin, end = info["data_offsets"]
@@ -147,7 +148,7 @@ def _entry(path: Path, name: str, info: Any) -> tuple[str, tuple[int, ...], int,
     return kind, shape, begin, end
 
 
-def _check_extent(path: Path, entries: Mapping[str, Any], size: int) -> None:
+def _check_extent(path: Path, entries: Mapping[str, Entry], size: int) -> None:
     """The tensors must lie one after the other and fill the file exactly."""
     reached = 0
     for name, (_, _, begin, end) in sorted(entries.items(), key=lambda item: item[1][2:]):
@@ -199,7 +200,7 @@ def write_safetensors(
 def _header_bytes(
     path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None
 ) -> bytes:
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
     for name, array in tensors.items():
         kind = "BF16" if array.dtype.name == "bfloat16" else _NAMES.get(np.dtype(array.dtype))

@@ -41,7 +41,7 @@ class Tokenizer(ABC):
         """The UTF-8 bytes that a token adds to the text; ``first`` at the start of a text."""
 
     @abstractmethod
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Everything needed to build this tokenizer again, in JSON's types."""
 
     @classmethod
@@ -144,7 +144,7 @@ class Tokenizer(ABC):
         return cls.from_dict(content)
 
 
-def flat_ids(ids: Any) -> list[Any]:
+def flat_ids(ids: object) -> list[object]:
     """The ids as a flat list: from a list, an array, a Tensor, or a single id."""
     values = getattr(ids, "data", ids) if hasattr(ids, "requires_grad") else ids
     values = values.get() if hasattr(values, "get") and hasattr(values, "dtype") else values

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tinygrad_llm.errors import TokenizerError
 from tinygrad_llm.tokenizers import gpt2_files, special
@@ -16,6 +16,9 @@ from tinygrad_llm.tokenizers.byte_map import from_visible, to_visible
 from tinygrad_llm.tokenizers.byte_pair import Merge, byte_tokens, learn_merges, merge_piece
 from tinygrad_llm.tokenizers.pre_split import FAST_PATTERN, cut_long_spaces, split_pieces
 from tinygrad_llm.tokenizers.texts import as_texts
+
+if TYPE_CHECKING:
+    import tiktoken
 
 
 class BPETokenizer(Tokenizer):
@@ -92,7 +95,7 @@ class BPETokenizer(Tokenizer):
         return len(self._bytes)
 
     @cached_property
-    def _fast(self) -> Any:
+    def _fast(self) -> tiktoken.Encoding | None:
         """A tiktoken encoding with these ranks; None where tiktoken cannot be imported."""
         try:
             import tiktoken
@@ -145,7 +148,7 @@ class BPETokenizer(Tokenizer):
         gpt2_files.write(Path(folder), self.merges, self.ranks, self.special_tokens)
         return path
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         merges = [f"{to_visible(left)} {to_visible(right)}" for left, right in self.merges]
         return {"special_tokens": list(self.special_tokens), "merges": merges}
 

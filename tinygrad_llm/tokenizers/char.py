@@ -67,7 +67,7 @@ class CharTokenizer(Tokenizer):
     def token_bytes(self, token_id: int, first: bool = False) -> bytes:
         return self.tokens[token_id].encode("utf-8")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {"special_tokens": list(self.special_tokens), "characters": list(self._ids)}
 
     @classmethod

@@ -15,7 +15,7 @@ FILE_NAME = "tinygrad_llm_tokenizer.json"
 VERSION = 1
 
 
-def write(folder: Path, kind: str, content: Mapping[str, Any]) -> Path:
+def write(folder: Path, kind: str, content: Mapping[str, object]) -> Path:
     """Write a tokenizer's file into ``folder``, whole or not at all.
 
     Raises:
@@ -78,6 +78,6 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
     return body.pop("type"), body
 
 
-def _checksum(body: Mapping[str, Any]) -> str:
+def _checksum(body: Mapping[str, object]) -> str:
     canonical = json.dumps(body, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()

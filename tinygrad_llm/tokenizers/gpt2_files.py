@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.errors import TokenizerError
@@ -50,7 +49,7 @@ def visible_ids(ranks: Mapping[bytes, int]) -> dict[str, int]:
     return {to_visible(token): i for token, i in ranks.items()}
 
 
-def _config(special_tokens: Mapping[str, int]) -> dict[str, Any]:
+def _config(special_tokens: Mapping[str, int]) -> dict[str, object]:
     end = END_OF_TEXT if END_OF_TEXT in special_tokens else None
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
     return {

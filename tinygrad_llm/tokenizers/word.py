@@ -100,7 +100,7 @@ class WordTokenizer(Tokenizer):
         space = "" if first or token[0] in NO_SPACE_BEFORE else " "
         return (space + token).encode("utf-8")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         n_words = len(self.tokens) - len(self.special_tokens)
         return {"special_tokens": list(self.special_tokens), "words": self.tokens[:n_words]}
 
