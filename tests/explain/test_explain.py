@@ -55,11 +55,21 @@ def test_helpers_are_shown_and_checks_are_not():
     assert "def _backward(" in attention, "it returns None, but is no check"
 
 
-def test_kernel_source_is_shown():
+def test_kernel_source_is_folded():
     page = tg.explain("softmax")
     kernel = page.sections[-1]
     assert kernel.title == "Triton kernel: kernels/softmax_kernel.py"
     assert "@triton.jit" in kernel.text
+    assert "@triton.jit" in page._repr_html_().rpartition("<details><summary>")[2]
+    assert "@triton.jit" not in str(page), "a page to read begins and ends with the mathematics"
+    assert "Triton kernel: kernels/softmax_kernel.py" in str(page)
+
+
+def test_a_kernel_of_several_files_is_shown_too():
+    forward, backward = tg.explain("attention_qkv").sections[-2:]
+    assert forward.title == "Triton kernel: kernels/attention_kernel/forward.py"
+    assert "@triton.jit" in forward.text
+    assert "@triton.jit" in backward.text
 
 
 def test_a_wrong_backward_is_reported():

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import Any
 
 from tinygrad_llm.explain import pictures
 from tinygrad_llm.explain.op.list import OpList
@@ -22,10 +21,13 @@ __all__ = ["Explanation", "OpList", "explain", "pictures"]
 
 
 class _CallablePackage(ModuleType):
-    """Lets ``tg.explain(...)`` be a call while ``tg.explain.pictures`` is still a module."""
+    """Lets ``tg.explain("gelu")`` be a call while ``tg.explain.pictures`` is still a module."""
 
-    def __call__(self, name: str | None = None) -> Any:
+    def __call__(self, name: str | None = None) -> Explanation | OpList:
         return explain(name)
 
 
+# A function called `explain` in tinygrad_llm would not do: the first import of any module in this
+# package puts the package itself in its place. A module whose class has __call__ is Python's own
+# way out (The Python Language Reference, "Customizing module attribute access").
 sys.modules[__name__].__class__ = _CallablePackage

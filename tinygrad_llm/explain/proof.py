@@ -10,22 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinygrad_llm import ops  # noqa: F401  (fills the registry)
+from tinygrad_llm.autograd import Function, Tensor
 from tinygrad_llm.autograd.gradcheck import RTOL, Report, gradcheck
 from tinygrad_llm.autograd.registry import Op, Sample, planted, true_gradient
 from tinygrad_llm.backend import Array, to_device
 from tinygrad_llm.backend.dtypes import is_float
 from tinygrad_llm.backend.random import default_generator, manual_seed
 
+if TYPE_CHECKING:
+    from tinygrad_llm.nn import GPT
 
-def _each(change: Callable[[Array], Array]) -> Callable[..., Any]:
+Call = Callable[..., Tensor | tuple[Tensor, ...]]  # of an op, on Tensors
+Gradients = tuple[Array | None, ...]
+
+
+def _each(change: Callable[[Array], Array]) -> Callable[..., Gradients]:
     """A ``backward`` that changes each of the right gradients."""
 
-    def wrong(ctx: Any, *dy: Any) -> tuple[Any, ...]:
+    def wrong(ctx: Function, *dy: Array) -> Gradients:
         grads = true_gradient(ctx, *dy)
         grads = grads if isinstance(grads, tuple) else (grads,)
         return tuple(None if g is None else change(g) for g in grads)
@@ -33,7 +40,7 @@ def _each(change: Callable[[Array], Array]) -> Callable[..., Any]:
     return wrong
 
 
-def _one_too_many(ctx: Any, *dy: Any) -> tuple[Any, ...]:
+def _one_too_many(ctx: Function, *dy: Array) -> Gradients:
     grads = true_gradient(ctx, *dy)
     return (*grads, None) if isinstance(grads, tuple) else (grads, None)
 
@@ -80,13 +87,11 @@ def differentiable(s: Sample) -> list[int]:
     ]
 
 
-def differentiable_call(
-    function: Callable[..., Any], s: Sample
-) -> tuple[Callable[..., Any], list[np.ndarray]]:
+def differentiable_call(function: Call, s: Sample) -> tuple[Call, list[np.ndarray]]:
     """A sample as a function of its differentiable arguments alone, and those arguments."""
     places = differentiable(s)
 
-    def run(*tensors: Any) -> Any:
+    def run(*tensors: Tensor) -> Tensor | tuple[Tensor, ...]:
         args = list(s.args)
         for i, t in zip(places, tensors, strict=True):
             args[i] = t
@@ -95,9 +100,13 @@ def differentiable_call(
     return run, [s.args[i] for i in places]
 
 
-def call_on(
-    device: str, function: Callable[..., Any], s: Sample
-) -> tuple[Callable[..., Any], list[Array]]:
+def results_of(run: Call, tensors: list[Tensor]) -> tuple[Tensor, ...]:
+    """The results of a call, of which there may be several."""
+    outs = run(*tensors)
+    return outs if isinstance(outs, tuple) else (outs,)
+
+
+def call_on(device: str, function: Call, s: Sample) -> tuple[Call, list[Array]]:
     """`differentiable_call` with the arguments on a device; the constants the op moves itself."""
     run, inputs = differentiable_call(function, s)
     return run, [to_device(x, device) for x in inputs]
@@ -122,7 +131,7 @@ def check_op(op: Op, seed: int = 0, device: str = "cpu") -> OpProof:
     )
 
 
-def is_caught(op: Op, wrong: Callable[..., Any], seed: int = 0, device: str = "cpu") -> bool:
+def is_caught(op: Op, wrong: Callable[..., object], seed: int = 0, device: str = "cpu") -> bool:
     """Whether any sample shows that this wrong ``backward`` is wrong."""
     broken = planted(op.function, wrong)
     return any(
@@ -161,11 +170,11 @@ def check_gpt(max_elements: int = 256, seed: int = 0, device: str = "cpu") -> Re
 class _Loss:
     """The loss of a model on one batch, with the model's parameters."""
 
-    def __init__(self, model: Any, ids: np.ndarray, targets: np.ndarray) -> None:
+    def __init__(self, model: GPT, ids: np.ndarray, targets: np.ndarray) -> None:
         self.model, self.ids, self.targets = model, ids, targets
         self.named_parameters = model.named_parameters
 
-    def __call__(self) -> Any:
+    def __call__(self) -> Tensor:
         return self.model.loss(self.ids, self.targets)
 
 

@@ -18,7 +18,7 @@ import weakref
 from functools import cache
 from typing import Any
 
-from tinygrad_llm.autograd.function import Output
+from tinygrad_llm.autograd.function import Function, Output
 from tinygrad_llm.autograd.modes import Observer
 from tinygrad_llm.autograd.trace.memory import HeldArrays, Producers
 from tinygrad_llm.autograd.trace.records import ArrayInfo, Contribution, Input, LeafRecord, OpRecord
@@ -142,9 +142,13 @@ class Trace(Observer):
                 self._deliver(record, i, None if self._values is None else sent[i.position])
         self._held.release([a for a in node.saved if is_array(a)])
 
+    def alive(self) -> list[tuple[Function, OpRecord]]:
+        """The recorded nodes whose graph is still there, with what is known of them."""
+        return list(self._records.items())
+
     def __exit__(self, *exc_info: object) -> None:
         super().__exit__(*exc_info)
-        for node, record in list(self._records.items()):
+        for node, record in self.alive():
             if node.edges and record.index not in self._resolved:
                 self._resolve(node, record)
 

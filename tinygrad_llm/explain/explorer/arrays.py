@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import Any
 
 import numpy as np
 
+from tinygrad_llm.backend import ArrayLike
+
+Json = dict[str, object]  # what json.dumps writes
 _LIMITS = tuple(4**n for n in range(12, 2, -1))  # elements kept per array, tried in this order
 _BYTES_PER_ELEMENT = 16 / 3  # a float32 in base64
 _BYTES_PER_ARRAY = 200  # shape and statistics
@@ -20,7 +22,7 @@ class ArrayStore:
         self._arrays: list[np.ndarray] = []
         self._known: dict[bytes, int] = {}
 
-    def add(self, x: Any) -> int | None:
+    def add(self, x: ArrayLike | None) -> int | None:
         """Number of ``x``; None for None."""
         if x is None:
             return None
@@ -32,7 +34,7 @@ class ArrayStore:
             self._arrays.append(array)
         return self._known[key]
 
-    def encode(self, max_bytes: int) -> list[dict[str, Any]]:
+    def encode(self, max_bytes: int) -> list[Json]:
         """All arrays, cut so that they stay near ``max_bytes`` together."""
         limit = next((n for n in _LIMITS if self._bytes(n) <= max_bytes), _LIMITS[-1])
         return [_encode(array, limit) for array in self._arrays]
@@ -42,7 +44,7 @@ class ArrayStore:
         return kept * _BYTES_PER_ELEMENT + len(self._arrays) * _BYTES_PER_ARRAY
 
 
-def _encode(array: np.ndarray, limit: int) -> dict[str, Any]:
+def _encode(array: np.ndarray, limit: int) -> Json:
     numbers = array.astype(np.float64)
     finite = numbers[np.isfinite(numbers)]
     corner = numbers[tuple(slice(n) for n in corner_shape(array.shape, limit))]

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import platform
-from typing import Any
 
 import numpy as np
 
 from tinygrad_llm.autograd.registry import REGISTRY
 from tinygrad_llm.autograd.trace import Trace
-from tinygrad_llm.autograd.trace.records import LeafRecord, OpRecord
-from tinygrad_llm.explain.explorer.arrays import ArrayStore
+from tinygrad_llm.autograd.trace.records import Contribution, LeafRecord, OpRecord
+from tinygrad_llm.explain.explorer.arrays import ArrayStore, Json
 from tinygrad_llm.explain.op.source import backward_source, forward_source
 
 
-def page_data(trace: Trace, title: str, max_bytes: int) -> dict[str, Any]:
+def page_data(trace: Trace, title: str, max_bytes: int) -> Json:
     """The whole content of the page. References to arrays are indices into ``"arrays"``."""
     arrays = ArrayStore()
     nodes = [_node(op, arrays) for op in trace.ops]
@@ -46,7 +45,7 @@ def _op(name: str) -> dict[str, str]:
     }
 
 
-def _node(op: OpRecord, arrays: ArrayStore) -> dict[str, Any]:
+def _node(op: OpRecord, arrays: ArrayStore) -> Json:
     values = op.values
     given = values.inputs if values else []
     sent = values.sent if values and values.sent else [None] * len(op.inputs)
@@ -84,7 +83,7 @@ def _node(op: OpRecord, arrays: ArrayStore) -> dict[str, Any]:
     }
 
 
-def _leaf(leaf: LeafRecord, arrays: ArrayStore) -> dict[str, Any]:
+def _leaf(leaf: LeafRecord, arrays: ArrayStore) -> Json:
     return {
         "name": leaf.name,
         "value": arrays.add(leaf.value),
@@ -93,7 +92,7 @@ def _leaf(leaf: LeafRecord, arrays: ArrayStore) -> dict[str, Any]:
     }
 
 
-def _contribution(c: Any, arrays: ArrayStore) -> dict[str, Any]:
+def _contribution(c: Contribution, arrays: ArrayStore) -> Json:
     return {
         "source": c.source,
         "argument": c.argument,
@@ -102,13 +101,10 @@ def _contribution(c: Any, arrays: ArrayStore) -> dict[str, Any]:
     }
 
 
-def _sum(gradients: list[Any]) -> Any:
-    total = None
-    for g in gradients:
-        total = g if total is None else total + g
-    return total
+def _sum(gradients: list[np.ndarray]) -> np.ndarray | None:
+    return sum(gradients[1:], gradients[0]) if gradients else None
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

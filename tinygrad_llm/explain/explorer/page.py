@@ -14,12 +14,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.autograd.trace import Trace, trace_of
 from tinygrad_llm.errors import GraphError
+from tinygrad_llm.explain.explorer.arrays import Json
 from tinygrad_llm.explain.explorer.data import page_data
+from tinygrad_llm.nn import Module
 
 _ASSETS = Path(__file__).with_name("assets")
 # In the order in which the page runs them.
@@ -49,7 +50,7 @@ _HOW = (
 def explore(
     source: Trace | Tensor,
     path: str | os.PathLike[str],
-    model: Any = None,
+    model: Module | None = None,
     title: str = "Backpropagation, step by step",
     max_bytes: int = MAX_BYTES,
 ) -> Path:
@@ -98,12 +99,12 @@ def _trace_of_loss(loss: Tensor) -> Trace:
     return recorded
 
 
-def render(data: dict[str, Any]) -> str:
+def render(data: Json) -> str:
     """The page around the data: template, style and scripts put together."""
     scripts = "\n".join(_asset(f"{name}.js") for name in _SCRIPTS)
     content = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     parts = {
-        "TITLE": data["title"].replace("&", "&amp;").replace("<", "&lt;"),
+        "TITLE": str(data["title"]).replace("&", "&amp;").replace("<", "&lt;"),
         "STYLE": _asset("page.css"),
         "SCRIPT": scripts,
         "DATA": content,

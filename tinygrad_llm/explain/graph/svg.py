@@ -7,13 +7,12 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tinygrad_llm.autograd import Tensor
-from tinygrad_llm.autograd.function import Output
+from tinygrad_llm.autograd.function import Function, Output
 from tinygrad_llm.autograd.trace import trace_of
 from tinygrad_llm.errors import GraphError
-from tinygrad_llm.explain.graph.layout import lay_out
+from tinygrad_llm.explain.graph.layout import Node, lay_out
 
 _LETTER, _BOX_HEIGHT = 7.2, 34.0  # width of a letter at the font size; pixels
 _STYLE = (
@@ -94,13 +93,13 @@ def _collect(tensor: Tensor, leaves: bool) -> tuple[dict[int, _Box], list[tuple[
     while waiting:
         node = waiting.pop()
         for edge in node.edges:
-            if edge is None or (edge.is_leaf_edge and not leaves):
+            if edge is None or (isinstance(edge, Tensor) and not leaves):
                 continue
-            source = edge if edge.is_leaf_edge else _op_of(edge)
+            source = edge if isinstance(edge, Tensor) else _op_of(edge)
             edges.append((id(source), id(node)))
             if id(source) in boxes:
                 continue
-            if source.is_leaf_edge:
+            if isinstance(source, Tensor):
                 name = shapes.get(id(source), ("leaf", ""))[0]
                 boxes[id(source)] = _Box(_last_two(name), str(source.shape), "leaf")
             else:
@@ -109,11 +108,13 @@ def _collect(tensor: Tensor, leaves: bool) -> tuple[dict[int, _Box], list[tuple[
     return boxes, edges
 
 
-def _op_of(node: Any) -> Any:
+def _op_of(node: Function) -> Function:
     return node.edges[0] if isinstance(node, Output) else node
 
 
-def _op_box(node: Any, shapes: dict[int, tuple[str, str]], shape: Any = None) -> _Box:
+def _op_box(
+    node: Function, shapes: dict[int, tuple[str, str]], shape: tuple[int, ...] | None = None
+) -> _Box:
     known = shapes.get(id(node), ("", "" if shape is None else str(shape)))
     subtitle = f"{_last_two(node.scope)} {known[1]}".strip()
     return _Box(node.name, subtitle, "op" if shape is None else "root")
@@ -131,7 +132,7 @@ def _shapes_of_trace(tensor: Tensor) -> dict[int, tuple[str, str]]:
         return {}
     found = {
         id(node): (record.name, " ".join(str(o.shape) for o in record.outputs))
-        for node, record in list(recorded._records.items())
+        for node, record in recorded.alive()
     }
     found.update({id(leaf.tensor): (leaf.name, str(leaf.shape)) for leaf in recorded.leaves})
     return found
@@ -164,8 +165,8 @@ def _depths(boxes: dict[int, _Box], edges: list[tuple[int, int]]) -> dict[int, i
 
 
 def _draw(boxes: dict[int, _Box], edges: list[tuple[int, int]]) -> str:
-    widths: dict[Any, float] = {key: box.width for key, box in boxes.items()}
-    depth: dict[Any, int] = dict(_depths(boxes, edges))
+    widths: dict[Node, float] = {key: box.width for key, box in boxes.items()}
+    depth: dict[Node, int] = {key: d for key, d in _depths(boxes, edges).items()}
     layout = lay_out(depth, list(edges), widths)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{layout.width:.0f}" '

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +11,13 @@ from tinygrad_llm.autograd.gradcheck import gradcheck
 from tinygrad_llm.autograd.registry import Op, Sample
 from tinygrad_llm.autograd.trace import argument_names
 from tinygrad_llm.backend.dtypes import is_float
-from tinygrad_llm.explain.proof import differentiable, differentiable_call, is_caught
+from tinygrad_llm.explain.proof import (
+    Call,
+    differentiable,
+    differentiable_call,
+    is_caught,
+    results_of,
+)
 
 MOST_NUMBERS = 80  # in the arguments of an example
 
@@ -20,10 +25,9 @@ MOST_NUMBERS = 80  # in the arguments of an example
 def worked_example(op: Op) -> str:
     """One call with numbers: arguments, result, arriving and leaving gradients, one slope."""
     sample = _rounded(_readable(op.samples(np.random.default_rng(0))))
-    run, inputs = differentiable_call(_apply(op), sample)
+    run, inputs = differentiable_call(op.function.apply, sample)
     tensors = [Tensor(x, requires_grad=True) for x in inputs]
-    outs = run(*tensors)
-    outs = outs if isinstance(outs, tuple) else (outs,)
+    outs = results_of(run, tensors)
     names = [_argument(op, i) for i in range(len(sample.args))]
     lines = [_show(n, a) for n, a in zip(names, sample.args, strict=True)]
     call = ", ".join([*names, *[f"{k}={v!r}" for k, v in sample.kwargs.items()]])
@@ -52,10 +56,6 @@ def _readable(samples: Sequence[Sample]) -> Sample:
     return min(samples, key=lambda s: size(s) if size(s) >= 6 else MOST_NUMBERS**2)
 
 
-def _apply(op: Op) -> Callable[..., Any]:
-    return op.function.apply
-
-
 def _rounded(sample: Sample) -> Sample:
     """The sample with two decimals, to be followed by hand."""
     args = tuple(
@@ -73,7 +73,7 @@ def _argument(op: Op, position: int) -> str:
     return names[position]
 
 
-def _show(name: str, value: Any) -> str:
+def _show(name: str, value: object) -> str:
     if not isinstance(value, np.ndarray):
         return f"{name} = {value!r}"
     text = np.array2string(
@@ -91,16 +91,12 @@ def _arriving(outs: tuple[Tensor, ...]) -> list[np.ndarray]:
 
 def _walk(outs: tuple[Tensor, ...], dys: list[np.ndarray]) -> None:
     """One backward walk with ``dys`` arriving at the results."""
-    total: Any = 0.0
-    for out, dy in zip(outs, dys, strict=True):
-        if out.requires_grad:
-            total = (out * Tensor(dy.astype(out.dtype))).sum() + total
-    total.backward()
+    pairs = [(out, dy) for out, dy in zip(outs, dys, strict=True) if out.requires_grad]
+    terms = [(out * Tensor(dy.astype(out.dtype))).sum() for out, dy in pairs]
+    sum(terms[1:], terms[0]).backward()
 
 
-def _one_slope(
-    run: Callable[..., Any], tensors: list[Tensor], dys: list[np.ndarray], name: str
-) -> str:
+def _one_slope(run: Call, tensors: list[Tensor], dys: list[np.ndarray], name: str) -> str:
     """The gradient's largest element next to the slope that the function really has there."""
     x = tensors[0]
     where = np.unravel_index(int(np.abs(x.numpy() * 0 + x.grad).argmax()), x.shape)
@@ -109,8 +105,7 @@ def _one_slope(
     def total(step: float) -> float:
         x.data = home.copy()
         x.data[where] += step
-        outs = run(*tensors)
-        outs = outs if isinstance(outs, tuple) else (outs,)
+        outs = results_of(run, tensors)
         return float(sum((o.data * dy).sum() for o, dy in zip(outs, dys, strict=True)))
 
     slope = (total(h) - total(-h)) / (2 * h)
@@ -127,7 +122,7 @@ def live_check(op: Op) -> str:
     """Finite differences on every sample, and whether each planted mistake is noticed."""
     lines = ["worst relative error against finite differences in float64:"]
     for i, sample in enumerate(op.samples(np.random.default_rng(7))):
-        run, inputs = differentiable_call(_apply(op), sample)
+        run, inputs = differentiable_call(op.function.apply, sample)
         shapes = ", ".join(str(x.shape) for x in inputs)
         report = gradcheck(run, inputs, raise_error=False)
         error = f"{report.error:8.1e}  {'ok' if report.passed else 'WRONG'}"

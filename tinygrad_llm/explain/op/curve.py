@@ -85,7 +85,10 @@ def _dot(bits: np.ndarray, row: int, column: int) -> None:
 # ---- SVG ------------------------------------------------------------------------------------
 
 _WIDTH, _HEIGHT, _PAD = 420, 240, 34
-_COLORS = ("#1f77b4", "#d62728")
+_COLORS = ("#1f77b4", "#d62728")  # of the function, of its derivative
+_AXIS, _GRID = "#888", "#8883"  # of the lines at 0 and the labels; of all other lines
+_LABEL_DROP, _LABEL_INDENT, _HALF_LETTER = 16, 4, 4  # pixels between a label and its line
+_LEGEND_INDENT, _LEGEND_LINE = 6, 14
 
 
 def svg_plot(all_curves: list[Curve]) -> str:
@@ -101,7 +104,7 @@ def svg_plot(all_curves: list[Curve]) -> str:
     for i, curve in enumerate(all_curves):
         parts.append(_polylines(curve, low, high, _COLORS[i]))
         parts.append(
-            f'<text x="{_PAD + 6}" y="{14 + 14 * i}" fill="{_COLORS[i]}">'
+            f'<text x="{_PAD + _LEGEND_INDENT}" y="{_LEGEND_LINE * (i + 1)}" fill="{_COLORS[i]}">'
             f"{_escape(curve.label)}</text>"
         )
     return "".join([*parts, "</svg>"])
@@ -114,21 +117,22 @@ def _place(x: float, y: float, low: float, high: float) -> tuple[float, float]:
 
 
 def _axes(low: float, high: float) -> list[str]:
+    """Lines and labels: upright at every second x, level at 0 and where the picture ends."""
     parts = []
     for x in range(int(X_RANGE[0]), int(X_RANGE[1]) + 1, 2):
         px, py = _place(x, low, low, high)
-        parts.append(
-            f'<text x="{px:.1f}" y="{py + 16:.1f}" fill="#888" text-anchor="middle">{x}</text>'
-        )
-        parts.append(_line(px, py, px, _PAD, "#8883"))
+        parts.append(_label(px, py + _LABEL_DROP, "middle", f"{x}"))
+        parts.append(_line(px, py, px, _PAD, _GRID))
     crowded = (high - low) / 12
     for y in [0.0, *(y for y in (low, high) if abs(y) > crowded)]:
         px, py = _place(X_RANGE[0], y, low, high)
-        parts.append(
-            f'<text x="{px - 4:.1f}" y="{py + 4:.1f}" fill="#888" text-anchor="end">{y:.3g}</text>'
-        )
-        parts.append(_line(px, py, _WIDTH - _PAD, py, "#888" if y == 0 else "#8883"))
+        parts.append(_label(px - _LABEL_INDENT, py + _HALF_LETTER, "end", f"{y:.3g}"))
+        parts.append(_line(px, py, _WIDTH - _PAD, py, _AXIS if y == 0 else _GRID))
     return parts
+
+
+def _label(x: float, y: float, anchor: str, text: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" fill="{_AXIS}" text-anchor="{anchor}">{text}</text>'
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, color: str) -> str:

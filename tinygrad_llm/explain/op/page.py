@@ -11,19 +11,28 @@ from tinygrad_llm.autograd.registry import Op, get_op
 from tinygrad_llm.explain.op.call import live_check, worked_example
 from tinygrad_llm.explain.op.curve import curves, svg_plot, text_plot
 from tinygrad_llm.explain.op.list import OpList
-from tinygrad_llm.explain.op.source import backward_source, forward_source, kernel_file
+from tinygrad_llm.explain.op.source import backward_source, forward_source, kernel_files
 
 _DERIVATIONS = Path(__file__).resolve().parents[3] / "docs" / "derivations"
 
 
 @dataclass
 class Section:
-    """A piece of the page: ``code`` says that ``text`` is Python; ``svg`` replaces it in HTML."""
+    """A piece of the page.
+
+    Attributes:
+        title: its heading.
+        text: what it says.
+        code: whether that is Python.
+        svg: a picture that takes the place of ``text`` in HTML.
+        folded: whether it is too long to stand in the way: folded in HTML, not printed.
+    """
 
     title: str
     text: str
     code: bool = False
     svg: str = ""
+    folded: bool = False
 
 
 class Explanation:
@@ -41,7 +50,7 @@ class Explanation:
     def __str__(self) -> str:
         head = f"{self.op.name}   ({self.op.family})"
         lines = [head, "=" * len(head)]
-        for s in self.sections:
+        for s in self._shown():
             lines += ["", s.title, "-" * len(s.title), s.text]
         return "\n".join(lines)
 
@@ -49,7 +58,7 @@ class Explanation:
 
     def _repr_markdown_(self) -> str:
         lines = [f"# {self.op.name}", "", f"*{self.op.family}*"]
-        for s in self.sections:
+        for s in self._shown():
             fence = "```python" if s.code else "```text"
             lines += ["", f"## {s.title}", "", fence, s.text, "```"]
         return "\n".join(lines)
@@ -58,9 +67,12 @@ class Explanation:
         parts = [f"<h2>{html.escape(self.op.name)}</h2><p><i>{html.escape(self.op.family)}</i></p>"]
         for s in self.sections:
             body = s.svg or f"<pre>{html.escape(s.text)}</pre>"
-            shown = "" if s.title.startswith("Triton") else " open"
+            shown = "" if s.folded else " open"
             parts.append(f"<details{shown}><summary><b>{s.title}</b></summary>{body}</details>")
         return "".join(parts)
+
+    def _shown(self) -> list[Section]:
+        return [s for s in self.sections if not s.folded]
 
 
 def explain(name: str | None = None) -> Explanation | OpList:
@@ -88,12 +100,12 @@ def _sections(op: Op) -> list[Section]:
         Section("Example", worked_example(op)),
         Section("Gradient check, run just now", live_check(op)),
     ]
-    further = _further(op, source)
+    kernels = kernel_files(op)
+    further = _further(op, source, list(kernels))
     sections += [Section("Further", further)] if further else []
-    kernel = kernel_file(op)
-    if kernel is not None:
-        text = kernel.read_text(encoding="utf-8").rstrip()
-        sections.append(Section(f"Triton kernel: kernels/{kernel.name}", text, code=True))
+    for name, file in kernels.items():
+        text = file.read_text(encoding="utf-8").rstrip()
+        sections.append(Section(f"Triton kernel: {name}", text, code=True, folded=True))
     return [s for s in sections if s.text]
 
 
@@ -115,11 +127,13 @@ def split_docstring(doc: str) -> tuple[str, str, str, str]:
     return formula.strip(), "\n".join(kept).strip("\n"), shapes, source
 
 
-def _further(op: Op, source: str) -> str:
+def _further(op: Op, source: str, kernels: list[str]) -> str:
     lines = [source] if source else []
     module = op.function.__module__
     if module.startswith("tinygrad_llm."):  # not an op of the reader's own
         lines.append(f"Code: {module.replace('.', '/')}.py")
+    if kernels:
+        lines.append(f"Triton kernel: {', '.join(kernels)}")
     if (_DERIVATIONS / f"{op.name}.md").is_file():
         lines.append(f"Longer derivation: docs/derivations/{op.name}.md")
     return "\n".join(lines)

@@ -8,7 +8,6 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FunctionType
-from typing import Any
 
 from tinygrad_llm.autograd import Function
 from tinygrad_llm.autograd.registry import Op
@@ -24,18 +23,22 @@ def backward_source(op: Op) -> str:
     return _with_helpers(op.function, "backward")
 
 
-def kernel_file(op: Op) -> Path | None:
-    """File of the op's Triton kernel, or None. Nothing of it is imported."""
+def kernel_files(op: Op) -> dict[str, Path]:
+    """Name -> file of the op's Triton kernel, forward first; empty without one.
+
+    Nothing of it is imported.
+    """
     spec = importlib.util.find_spec("tinygrad_llm.kernels") if op.kernel else None
-    for folder in spec.submodule_search_locations or () if spec else ():
-        for name in (f"{op.kernel}.py", f"{op.kernel}_kernel.py"):
-            if (Path(folder) / name).is_file():
-                return Path(folder) / name
-    return None
+    for root in spec.submodule_search_locations or () if spec else ():
+        name, place = f"kernels/{op.kernel}_kernel", Path(root) / f"{op.kernel}_kernel"
+        if place.is_dir():
+            return {f"{name}/{part}.py": place / f"{part}.py" for part in ("forward", "backward")}
+        return {f"{name}.py": place.with_suffix(".py")}
+    return {}
 
 
-def _with_helpers(function: Any, method: str) -> str:
-    found: dict[str, Any] = {}
+def _with_helpers(function: type[Function], method: str) -> str:
+    found: dict[str, FunctionType] = {}
     start = getattr(function, method)
     _collect(start, function, found)
     main_part = [f for f in found.values() if method in f.__name__]  # such as linear_backward
@@ -43,7 +46,7 @@ def _with_helpers(function: Any, method: str) -> str:
     return "\n\n".join(_source(f) for f in [start, *main_part, *rest])
 
 
-def _collect(start: Any, owner: type, found: dict[str, Any]) -> None:
+def _collect(start: FunctionType, owner: type[Function], found: dict[str, FunctionType]) -> None:
     """Put into ``found`` what ``start`` calls, and what that calls, in the order of the calls."""
     scope = inspect.unwrap(start).__globals__
     for name in _names(start.__code__):
@@ -54,7 +57,9 @@ def _collect(start: Any, owner: type, found: dict[str, Any]) -> None:
             _collect(candidate, owner, found)
 
 
-def _candidates(name: str, scope: dict[str, Any], owner: type) -> Iterator[Any]:
+def _candidates(
+    name: str, scope: dict[str, object], owner: type[Function]
+) -> Iterator[FunctionType]:
     """What ``name`` can mean: a method of the op, a function of the module, a table of such."""
     method = getattr(owner, name, None)
     if isinstance(method, FunctionType) and name not in vars(Function):
@@ -71,7 +76,7 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def _tells(function: Any) -> bool:
+def _tells(function: FunctionType) -> bool:
     """True for array code of the op modules; False for checks and errors, which explain nothing."""
     is_check = function.__name__.lstrip("_").startswith("check")
     makes_error = str(function.__annotations__.get("return", "")).endswith("Error")
@@ -80,5 +85,5 @@ def _tells(function: Any) -> bool:
     return is_ours and not is_check and not makes_error
 
 
-def _source(function: Any) -> str:
+def _source(function: FunctionType) -> str:
     return textwrap.dedent(inspect.getsource(function)).rstrip()

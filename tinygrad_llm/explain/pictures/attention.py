@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinygrad_llm.autograd import Tensor, no_grad
+from tinygrad_llm.autograd import no_grad
+from tinygrad_llm.autograd.arrays import TensorLike, array_of
 from tinygrad_llm.autograd.registry import REGISTRY
 from tinygrad_llm.autograd.trace import trace
 from tinygrad_llm.backend import to_numpy
@@ -15,18 +16,23 @@ from tinygrad_llm.errors import ConfigError, ShapeError
 from tinygrad_llm.explain.pictures._labels import MOST_LABELS, printable
 from tinygrad_llm.explain.small_ops import small_ops
 from tinygrad_llm.figure import new_figure
+from tinygrad_llm.nn import GPT
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _ATTENTION = ("attention_qkv", "scaled_dot_product_attention")
 
 
-def attention_weights(model: Any, ids: Any) -> list[np.ndarray]:
+def attention_weights(model: GPT, ids: TensorLike) -> list[np.ndarray]:
     """The probabilities with which each position looks at each other one.
 
     They are the model's own: its attention runs taken apart into small ops, and the results of
     its softmax are recorded. Dropout is off.
 
     Args:
-        model: a GPT, or any Module with ``hidden(ids)``.
+        model: a GPT.
         ids: integers (B, T).
 
     Returns:
@@ -39,8 +45,8 @@ def attention_weights(model: Any, ids: Any) -> list[np.ndarray]:
 
 
 def attention_maps(
-    model: Any, ids: Any, labels: Sequence[str] | None = None, layer: int | None = None
-) -> Any:
+    model: GPT, ids: TensorLike, labels: Sequence[str] | None = None, layer: int | None = None
+) -> Figure:
     """A picture per head: rows are positions that look, columns positions that are looked at.
 
     Args:
@@ -57,14 +63,14 @@ def attention_maps(
         ConfigError: there is no such layer.
         MissingDependencyError: matplotlib is not installed.
     """
-    ids = np.atleast_2d(to_numpy(ids.data if isinstance(ids, Tensor) else ids))
-    if len(ids) != 1:
-        raise ShapeError(f"attention_maps: ids must be one sequence, got shape {ids.shape}.")
-    if labels is not None and len(labels) != ids.shape[1]:
+    one = np.atleast_2d(to_numpy(array_of("attention_maps", ids)))
+    if len(one) != 1:
+        raise ShapeError(f"attention_maps: ids must be one sequence, got shape {one.shape}.")
+    if labels is not None and len(labels) != one.shape[1]:
         raise ShapeError(
-            f"attention_maps: expected {ids.shape[1]} labels, one per token, got {len(labels)}."
+            f"attention_maps: expected {one.shape[1]} labels, one per token, got {len(labels)}."
         )
-    weights = attention_weights(model, ids)
+    weights = attention_weights(model, one)
     chosen = range(len(weights)) if layer is None else [layer]
     if layer is not None and layer not in range(len(weights)):
         raise ConfigError(f"attention_maps: layer must be in 0 .. {len(weights) - 1}, got {layer}.")
@@ -77,7 +83,7 @@ def attention_maps(
     return figure
 
 
-def _draw(axis: Any, weights: np.ndarray, labels: Sequence[str] | None, title: str) -> None:
+def _draw(axis: Axes, weights: np.ndarray, labels: Sequence[str] | None, title: str) -> None:
     axis.imshow(weights, vmin=0, vmax=1, cmap="Blues")
     axis.set_title(title, fontsize=9)
     if labels is None or len(labels) > MOST_LABELS:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinygrad_llm.autograd import Tensor
-from tinygrad_llm.backend import is_array, to_numpy
+from tinygrad_llm.backend import Array, to_numpy
 from tinygrad_llm.errors import IndexRangeError, ShapeError
 from tinygrad_llm.explain.pictures._labels import printable
 from tinygrad_llm.figure import new_figure
+from tinygrad_llm.nn import GPT, Embedding
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Embeddings = GPT | Embedding | Tensor | Array
 
 
-def _vectors(source: Any) -> np.ndarray:
+def _vectors(source: Embeddings) -> np.ndarray:
     """(V, C) of a GPT, an Embedding, a Tensor or an array."""
-    if hasattr(source, "token_embedding"):
+    if isinstance(source, GPT):
         source = source.token_embedding
-    source = source if isinstance(source, Tensor) or is_array(source) else source.weight
+    if isinstance(source, Embedding):
+        source = source.weight
     return to_numpy(source.data if isinstance(source, Tensor) else source).astype(np.float64)
 
 
@@ -46,7 +53,7 @@ def principal_components(x: np.ndarray, n: int = 2) -> tuple[np.ndarray, np.ndar
     return (u * s * signs)[:, :n], share[:n]
 
 
-def neighbours(source: Any, token: int, k: int = 5) -> list[tuple[int, float]]:
+def neighbours(source: Embeddings, token: int, k: int = 5) -> list[tuple[int, float]]:
     """The k other tokens whose embeddings point in the most similar direction.
 
     Args:
@@ -64,7 +71,7 @@ def neighbours(source: Any, token: int, k: int = 5) -> list[tuple[int, float]]:
 
 
 def analogy(
-    source: Any, positive: Sequence[int], negative: Sequence[int], k: int = 5
+    source: Embeddings, positive: Sequence[int], negative: Sequence[int], k: int = 5
 ) -> list[tuple[int, float]]:
     """The tokens nearest to a sum of some embeddings less some others.
 
@@ -106,8 +113,8 @@ def _nearest(
 
 
 def embedding_map(
-    source: Any, labels: Sequence[str], ids: Sequence[int] | None = None, n_lines: int = 1
-) -> Any:
+    source: Embeddings, labels: Sequence[str], ids: Sequence[int] | None = None, n_lines: int = 1
+) -> Figure:
     """Tokens on the plane of the two largest principal components, joined to their neighbours.
 
     Args:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import colorsys
 import re
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tinygrad_llm.backend import to_numpy
+from tinygrad_llm.backend import Array, to_numpy
 from tinygrad_llm.errors import GraphError
 from tinygrad_llm.figure import new_figure
+from tinygrad_llm.nn import Module
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _IN_BLOCK = re.compile(r"^(.*?)\.(\d+)\.(.*)$")
 
 
-def gradient_norms(model: Any) -> dict[str, tuple[float, float]]:
+def gradient_norms(model: Module) -> dict[str, tuple[float, float]]:
     """Parameter name -> (root mean square of its gradient, of its values).
 
     Raises:
@@ -34,12 +38,12 @@ def gradient_norms(model: Any) -> dict[str, tuple[float, float]]:
     return norms
 
 
-def _rms(x: Any) -> float:
+def _rms(x: Array) -> float:
     values = to_numpy(x).astype(np.float64)
     return float(np.sqrt((values * values).mean())) if values.size else 0.0
 
 
-def gradient_flow(model: Any, relative: bool = False) -> Any:
+def gradient_flow(model: Module, relative: bool = False) -> Figure:
     """Size of the gradients by depth: one line per kind of parameter, from block to block.
 
     Parameters outside the blocks are dots, embeddings at the left and the rest at the right.

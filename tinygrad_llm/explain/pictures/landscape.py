@@ -6,15 +6,20 @@ Source: Li, Xu, Taylor, Studer & Goldstein, "Visualizing the loss landscape of n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinygrad_llm.autograd import no_grad
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.autograd.versions import note_write
-from tinygrad_llm.backend import array_module
+from tinygrad_llm.backend import Array, array_module
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.figure import new_figure
+from tinygrad_llm.nn import GPT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass
@@ -31,7 +36,12 @@ class Landscape:
 
 
 def measure_landscape(
-    model: Any, ids: Any, targets: Any, size: int = 21, radius: float = 1.0, seed: int = 0
+    model: GPT,
+    ids: TensorLike,
+    targets: TensorLike,
+    size: int = 21,
+    radius: float = 1.0,
+    seed: int = 0,
 ) -> Landscape:
     """Evaluate the loss on a grid; the parameters are put back afterwards, bit for bit.
 
@@ -40,7 +50,7 @@ def measure_landscape(
     Vectors (biases and norms) stay as they are.
 
     Args:
-        model: a GPT, or any Module with ``loss(ids, targets)``.
+        model: a GPT.
         ids, targets: integers (B, T).
         size: odd number of points along each direction; the loss is computed size^2 times.
         radius: largest step.
@@ -72,7 +82,7 @@ def measure_landscape(
     return Landscape(steps, losses)
 
 
-def _direction(x: Any, rng: np.random.Generator) -> Any:
+def _direction(x: Array, rng: np.random.Generator) -> Array:
     """A random array whose rows have the lengths of the rows of x."""
     xp = array_module(x)
     d = xp.asarray(rng.normal(size=x.shape), dtype=x.dtype)
@@ -82,8 +92,13 @@ def _direction(x: Any, rng: np.random.Generator) -> Any:
 
 
 def loss_landscape(
-    model: Any, ids: Any, targets: Any, size: int = 21, radius: float = 1.0, seed: int = 0
-) -> Any:
+    model: GPT,
+    ids: TensorLike,
+    targets: TensorLike,
+    size: int = 21,
+    radius: float = 1.0,
+    seed: int = 0,
+) -> Figure:
     """The landscape as contour lines and as a surface; arguments as `measure_landscape`.
 
     Returns:
