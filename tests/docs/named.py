@@ -165,7 +165,8 @@ def is_known(word: str) -> bool:
             return hasattr(builtins, name) or name in identifiers()
         return attribute is None or has_attribute(name, attribute)
     if match := UNDERSCORED.fullmatch(word):
-        return match[1] in identifiers()
+        index = len(match[1].rpartition("_")[2]) <= 2  # x_ij: mathematics
+        return index or match[1] in identifiers()
     return True
 
 
