@@ -68,14 +68,14 @@ def _head_in_one_piece() -> None:
 
 
 def _blas_threads() -> None:
-    """One lane; the products by BLAS's own threads."""
+    """One thread; the products by BLAS's own threads."""
     from tinygrad_llm.backend import threads
 
     threads._limit_blas = lambda: None
     threads._chosen = 1
 
 
-def _one_lane() -> None:
+def _one_thread() -> None:
     from tinygrad_llm.backend import threads
 
     threads.set_num_threads(1)
@@ -93,8 +93,8 @@ WITHOUT: dict[str, Callable[[], None]] = {
     "blocks of rows": _no_blocks_of_rows,
     "gradients in place": _no_gradients_in_place,
     "AdamW in blocks": _optimizer_in_one_piece,
-    "lanes (BLAS's threads instead)": _blas_threads,
-    "lanes (one core)": _one_lane,
+    "threads (BLAS's threads instead)": _blas_threads,
+    "threads (one core)": _one_thread,
 }
 
 

@@ -1,4 +1,4 @@
-"""The lanes: results in order, errors, nesting, forks, and the same bits for any number."""
+"""The threads: results in order, errors, nesting, forks, and the same bits for any number."""
 
 import os
 import subprocess
@@ -27,20 +27,20 @@ def test_results_come_in_the_order_of_the_tasks(n):
     assert threads.parallel(lambda i: i, 0) == []
 
 
-def test_two_lanes_work_at_the_same_time():
+def test_two_threads_work_at_the_same_time():
     threads.set_num_threads(2)
-    meeting = threading.Barrier(2, timeout=20)  # breaks unless both lanes arrive
+    meeting = threading.Barrier(2, timeout=20)  # breaks unless both threads arrive
     threads.parallel(lambda i: meeting.wait(), 2)
 
 
-def test_a_lane_that_wakes_too_late_is_not_waited_for(monkeypatch):
+def test_a_thread_that_wakes_too_late_is_not_waited_for(monkeypatch):
     threads.set_num_threads(2)
-    threads.parallel(lambda i: i, 2)  # makes the lanes
-    monkeypatch.setattr(threads._lanes, "_wake", lambda n: None)  # this one never wakes
+    threads.parallel(lambda i: i, 2)  # makes the threads
+    monkeypatch.setattr(threads._workers, "_wake", lambda n: None)  # this one never wakes
     assert threads.parallel(lambda i: i * i, 20) == [i * i for i in range(20)]
 
 
-def test_a_task_in_a_lane_is_waited_for():
+def test_a_task_in_a_thread_is_waited_for():
     threads.set_num_threads(2)
     both_began, done = threading.Barrier(2, timeout=20), []
 
@@ -56,7 +56,7 @@ def test_a_task_in_a_lane_is_waited_for():
         assert sorted(done) == [0, 1]
 
 
-def test_an_error_in_any_lane_reaches_the_caller_and_the_lanes_go_on():
+def test_an_error_in_any_thread_reaches_the_caller_and_the_threads_go_on():
     threads.set_num_threads(2)
 
     def fail(i):
@@ -69,7 +69,7 @@ def test_an_error_in_any_lane_reaches_the_caller_and_the_lanes_go_on():
     assert threads.parallel(lambda i: i, 3) == [0, 1, 2]
 
 
-def test_work_inside_of_work_is_done_by_the_lane_itself():
+def test_work_inside_of_work_is_done_by_the_thread_itself():
     threads.set_num_threads(2)
     nested = threads.parallel(lambda i: threads.parallel(lambda j: 10 * i + j, 3), 4)
     assert nested == [[10 * i + j for j in range(3)] for i in range(4)]
@@ -113,7 +113,7 @@ def test_blocks_of_rows_cover_each_row_once(n_rows):
     assert (seen == 1).all()
 
 
-def test_sums_over_blocks_do_not_depend_on_the_number_of_lanes():
+def test_sums_over_blocks_do_not_depend_on_the_number_of_threads():
     x = np.random.default_rng(0).normal(size=(5000, 64)).astype(np.float32)
     results = []
     for n in (1, 2, 3):
@@ -138,7 +138,7 @@ def test_the_environment_chooses_and_is_checked():
         threads.set_num_threads(0)
 
 
-def test_idle_lanes_use_no_processor_time():
+def test_idle_threads_use_no_processor_time():
     threads.set_num_threads(2)
     a = np.ones((400, 400), np.float32)
     threads.parallel_rows(lambda rows: np.add(a[rows], 1, out=a[rows]), *a.shape)
@@ -148,7 +148,7 @@ def test_idle_lanes_use_no_processor_time():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_child_makes_its_own_lanes():
+def test_a_forked_child_makes_its_own_threads():
     threads.set_num_threads(2)
     threads.parallel(lambda i: i, 4)
     code = (
@@ -212,7 +212,7 @@ print(os.waitpid(pid, 0)[1])
             "_interpreter._lock.acquire()",
         ),
     ],
-    ids=["pool", "lanes", "log of writes", "interpreter"],
+    ids=["pool", "threads", "log of writes", "interpreter"],
 )
 def test_a_fork_while_another_thread_holds_a_lock(setup, lock, use):
     if "kernels" in setup:

@@ -42,7 +42,7 @@ def test_200_steps_have_the_losses_of_the_composed_engine(fused_losses, dtype, b
     np.testing.assert_allclose(fused_losses[dtype], plain, rtol=bound)
 
 
-def test_one_lane_and_two_give_equal_losses(monkeypatch):
+def test_one_thread_and_two_give_equal_losses(monkeypatch):
     monkeypatch.setattr(products, "WORTH_SPLITTING", 0)
     monkeypatch.setattr(threads, "WORTH_SHARING", 0)
     before = threads.num_threads()
@@ -72,11 +72,11 @@ def make_step(**sizes):
     return step
 
 
-@pytest.mark.parametrize(("lanes", "allowed"), [(1, 0), (2, 2)])
-def test_a_steady_step_allocates_nothing_large(lanes, allowed):
-    """With two lanes a block of scratch may come, once, when both first work at the same time."""
+@pytest.mark.parametrize(("n_threads", "allowed"), [(1, 0), (2, 2)])
+def test_a_steady_step_allocates_nothing_large(n_threads, allowed):
+    """With two threads a block of scratch may come, once, when both first work at the same time."""
     before = threads.num_threads()
-    threads.set_num_threads(lanes)
+    threads.set_num_threads(n_threads)
     step = make_step()
     for _ in range(3):
         step()
@@ -89,8 +89,8 @@ def test_a_steady_step_allocates_nothing_large(lanes, allowed):
     threads.set_num_threads(before)
     assert pool.statistics().allocations - allocations <= allowed
     assert pool.statistics().requests > 0
-    # What is left are blocks of rows in the cache: 384 KB each, a few per lane.
-    assert peak < 12 * 4 * threads.BLOCK_ELEMENTS * lanes
+    # What is left are blocks of rows in the cache: 384 KB each, a few per thread.
+    assert peak < 12 * 4 * threads.BLOCK_ELEMENTS * n_threads
 
 
 def test_a_dropped_loss_gives_its_memory_back_at_once():

@@ -182,7 +182,7 @@ def test_env_reports_what_a_bug_report_needs(capsys, monkeypatch):
     )
     assert commands.main(["env"]) == 0
     shown = capsys.readouterr().out
-    for word in ("python", "numpy", "cores", "threads", "Triton", "CuPy", "downloads", "lanes"):
+    for word in ("python", "numpy", "cores", "threads", "Triton", "CuPy", "downloads"):
         assert word in shown
     assert "missing torch: pip install 'tinygrad_llm[bench]'" in shown
     assert commands.main(["env", "--json"]) == 0

@@ -1,4 +1,4 @@
-"""Rows of zeros behind a matrix, for those who compute faster with them.
+"""Rows of zeros after a matrix, for kernels that are faster with a rounder number of rows.
 
 GPT-2's table of tokens has 50257 rows, and the matrix products with it an odd extent, which tensor
 cores take badly. Where kernels run, the optimizer's flat arrays therefore leave room behind it:

@@ -1,7 +1,7 @@
 """How the ops get memory, multiply matrices and go through rows, on either kind of device.
 
-On the CPU: pooled memory, the products split over the lanes, rows in cache-sized blocks on all
-lanes. With CuPy: its own pool, cuBLAS, and one block with all rows.
+On the CPU: pooled memory, the products split over the threads, rows in cache-sized blocks on all
+threads. With CuPy: its own pool, cuBLAS, and one block with all rows.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def matmul(
     """The product of matrices (M, K) and (K, N), into ``out`` where given.
 
     ``finish(rows, columns)`` is called for each piece of the result as it is done; on the CPU
-    that is on all lanes, while the piece is in the cache.
+    that is on all threads, while the piece is in the cache.
     """
     if out is None:
         out = empty(xp, (a.shape[0], b.shape[1]), xp.result_type(a, b))
@@ -48,7 +48,7 @@ def matmul_all(
     finish: Finish | None = None,
     beside: Sequence[Callable[[], Any]] = (),
 ) -> None:
-    """out = a b for each (a, b, out), and the tasks ``beside`` them; on the CPU on all lanes."""
+    """out = a b for each (a, b, out), and the tasks ``beside`` them; on the CPU on all threads."""
     if xp is np and all(a.dtype.itemsize > 2 for a, _, _ in products):
         compute_all([Product(*product, finish) for product in products], beside)
         return
@@ -144,7 +144,7 @@ def _wide(xp: ArrayModule, out: Array) -> Array:
 
 
 def each(xp: ArrayModule, task: Callable[[int], Any], n_tasks: int) -> list[Any]:
-    """``[task(0), task(1), ...]``; on the CPU by all lanes."""
+    """``[task(0), task(1), ...]``; on the CPU by all threads."""
     if xp is not np:
         return [task(i) for i in range(n_tasks)]
     return threads.parallel(task, n_tasks)
@@ -178,7 +178,7 @@ def row_sum(xp: ArrayModule, x: Array) -> Array:
 
 
 def parallel_ufunc(ufunc: Callable[..., Array], a: Any, b: Any) -> Array:
-    """``ufunc(a, b)``; large NumPy arrays of one shape and type by all lanes, in pooled memory."""
+    """``ufunc(a, b)``; large NumPy arrays of one shape and type on all threads, pooled."""
     if type(a) is not np.ndarray or a.size < threads.WORTH_SHARING or type(b) is not np.ndarray:
         return ufunc(a, b)
     if a.shape != b.shape or a.dtype != b.dtype or not is_float(a.dtype):

@@ -28,7 +28,7 @@ import numpy as np
 SMALLEST = 32 * 1024  # bytes; smaller arrays are left to NumPy, whose allocator keeps them warm
 ALIGNMENT = 64  # bytes: a cache line, and the width of a vector register
 HEADROOM = 1.25  # of the most memory ever used at a time may be held ...
-SLACK = 16 << 20  # ... and this much more: scratch of several lanes, which small models feel
+SLACK = 16 << 20  # ... and this much more: scratch of several threads, which small models feel
 
 
 @dataclass

@@ -1,6 +1,6 @@
-"""Matrix products on all lanes: cut into pieces, several products in one go.
+"""Matrix products on all threads: cut into pieces, several products in one go.
 
-Waking a sleeping lane and waiting for it costs about 50 us, as much as a small product. So what is
+Waking a thread and waiting for it costs about 50 us, as much as a small product. So what is
 needed at the same place is shared out together: the product and the bias added to it, or all the
 products of a backward pass. BLAS runs with one thread; see `threads`.
 """
@@ -15,8 +15,8 @@ import numpy as np
 
 from tinygrad_llm.backend.threads import num_threads, parallel
 
-WORTH_SPLITTING = 40e-6  # seconds on one lane; below it, waking another costs more than it saves
-FLOPS, BYTES = 1e11, 2e10  # per second, of one lane: orders of magnitude for that estimate
+WORTH_SPLITTING = 40e-6  # seconds on one thread; below it, waking another costs more than it saves
+FLOPS, BYTES = 1e11, 2e10  # per second, of one thread: orders of magnitude for that estimate
 
 Finish = Callable[[slice, slice], Any]
 
@@ -36,7 +36,7 @@ class Product(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """About how long one lane takes."""
+        """About how long one thread takes."""
         (m, n), k = self.out.shape, self.a.shape[1]
         return 2 * m * n * k / FLOPS + self.out.itemsize * (m * k + k * n + m * n) / BYTES
 
@@ -60,25 +60,25 @@ class Product(NamedTuple):
 def matmul(
     a: np.ndarray, b: np.ndarray, out: np.ndarray, finish: Finish | None = None
 ) -> np.ndarray:
-    """out = a b on all lanes; ``finish`` as in `Product`."""
+    """out = a b on all threads; ``finish`` as in `Product`."""
     compute_all([Product(a, b, out, finish)])
     return out
 
 
 def compute_all(products: Sequence[Product], beside: Sequence[Callable[[], Any]] = ()) -> None:
-    """Compute independent products, and small tasks ``beside`` them, on all lanes at once.
+    """Compute independent products, and small tasks ``beside`` them, on all threads at once.
 
-    Two products of equal size on two lanes are not cut at all: each lane takes one.
+    Two products of equal size on two threads are not cut at all: each thread takes one.
     """
-    lanes = num_threads()
+    n_threads = num_threads()
     everything = slice(None)
-    if lanes == 1 or sum(product.seconds for product in products) < WORTH_SPLITTING:
+    if n_threads == 1 or sum(product.seconds for product in products) < WORTH_SPLITTING:
         for product in products:
             product.compute(everything, everything)
         for task in beside:
             task()
         return
-    n_pieces = lanes // math.gcd(lanes, len(products))
+    n_pieces = n_threads // math.gcd(n_threads, len(products))
     tasks = [task for product in products for task in product.pieces(n_pieces)]
     tasks += beside
     parallel(lambda i: tasks[i](), len(tasks))

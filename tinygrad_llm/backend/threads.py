@@ -1,17 +1,17 @@
-"""Two or more cores for NumPy: lanes that share out blocks of rows (here) and matrix products.
+"""Two or more cores for NumPy: threads that share out blocks of rows (here) and matrix products.
 
-NumPy lets go of Python's global lock while it computes, so Python threads are enough. A lane is
+NumPy lets go of Python's global lock while it computes, so Python threads are enough. Each is
 a thread that sleeps until there is work; nothing spins. (OpenBLAS's own threads do spin while
 they wait for each other. With another process busy on the machine that made a small training step
-19 times slower, so BLAS gets one thread per lane and the lanes split the products; see `products`.)
+19 times slower, so BLAS gets one thread for each of ours; `products` splits the products.)
 
-Work is cut into blocks whose size does not depend on the number of lanes, each lane takes the
+Work is cut into blocks whose size does not depend on the number of threads, each thread takes the
 next block when it is done with one, and sums over blocks are added in the order of the blocks:
 elementwise ops, norms and sums give the same bits with any number of threads. Matrix products are
-cut by the number of lanes; each element is still summed over the same numbers, but BLAS may order
+cut by the number of threads; each element is still summed over the same numbers, but BLAS may order
 the sum differently for pieces of another size, so losses agree to rounding only.
 
-``TINYGRAD_LLM_NUM_THREADS`` sets the number of lanes; the default is the number of usable cores.
+``TINYGRAD_LLM_NUM_THREADS`` sets the number of threads; the default is the number of usable cores.
 The first op that asks sets NumPy's BLAS to one thread for the whole process.
 """
 
@@ -27,7 +27,7 @@ from tinygrad_llm.errors import ConfigError
 
 BLOCK_ELEMENTS = 98304  # 384 KB of float32: a block and its temporaries stay near the core
 ONE_PASS_ELEMENTS = 1 << 19  # blocks of work that goes through memory once, with no temporaries
-WORTH_SHARING = 60_000  # elements; below it, waking a lane costs more than it saves
+WORTH_SHARING = 60_000  # elements; below it, waking a thread costs more than it saves
 
 
 class _Job:
@@ -55,10 +55,10 @@ class _Job:
                 self.complete.release()
 
 
-class _Lanes:
+class _Workers:
     """The calling thread and ``n - 1`` sleeping ones.
 
-    The caller waits for tasks, not for lanes: a lane that wakes too late to get one is not waited
+    The caller waits for tasks, not for threads: one that wakes too late to get a task is not waited
     for. (On a virtual machine waking a processor can take longer than a small product.)
     """
 
@@ -72,7 +72,7 @@ class _Lanes:
             threading.Thread(target=self._serve, args=(wake,), daemon=True).start()
 
     def _serve(self, wake: Any) -> None:
-        _inside.lane = True
+        _inside.worker = True
         while True:
             wake.acquire()
             if self.ended:
@@ -80,10 +80,10 @@ class _Lanes:
             job = self.job
             if job is not None:
                 job.work()
-            del job  # or the lane would keep the arrays alive while it sleeps
+            del job  # or the thread would keep the arrays alive while it sleeps
 
     def run(self, task: Callable[[int], Any], n_tasks: int) -> list[Any]:
-        """``[task(0), task(1), ...]`` on every lane at once; returns when all are done."""
+        """``[task(0), task(1), ...]`` on every thread at once; returns when all are done."""
         job = self.job = _Job(task, n_tasks)
         self._wake(min(n_tasks - 1, self.n - 1))
         job.work()
@@ -106,17 +106,17 @@ class _Lanes:
 
 
 class _Inside(threading.local):
-    lane = False  # True in a lane's thread: work inside of work is not shared out again
+    worker = False  # True in such a thread: work inside of work is not shared out again
 
 
 _inside = _Inside()
-_busy = threading.Lock()  # held while the lanes work; a second Python thread then works alone
-_lanes: _Lanes | None = None
+_busy = threading.Lock()  # held while the threads work; a second Python thread then works alone
+_workers: _Workers | None = None
 _chosen: int | None = None
 
 
 def num_threads() -> int:
-    """The number of lanes: from `set_num_threads`, the environment, or the usable cores.
+    """The number of threads: from `set_num_threads`, the environment, or the usable cores.
 
     Raises:
         ConfigError: TINYGRAD_LLM_NUM_THREADS is not a positive integer.
@@ -134,19 +134,19 @@ def num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Use ``n`` lanes from now on.
+    """Use ``n`` threads from now on.
 
     Raises:
         ConfigError: n is not a positive integer.
     """
-    global _chosen, _lanes
+    global _chosen, _workers
     if not isinstance(n, int) or n < 1:
         raise ConfigError(f"set_num_threads: expected a positive integer, got {n!r}.")
     with _busy:
-        if _lanes is not None:
-            _lanes.stop()
+        if _workers is not None:
+            _workers.stop()
         _limit_blas()
-        _lanes, _chosen = None, n
+        _workers, _chosen = None, n
 
 
 def _usable_cores() -> int:
@@ -156,35 +156,35 @@ def _usable_cores() -> int:
 
 
 def _limit_blas() -> None:
-    """Leave BLAS one thread, in the whole process: the lanes split the products."""
+    """Leave BLAS one thread, in the whole process: the threads split the products."""
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1, user_api="blas")
 
 
-def _start() -> _Lanes:
-    global _lanes
-    _lanes = _Lanes(num_threads())
-    return _lanes
+def _start() -> _Workers:
+    global _workers
+    _workers = _Workers(num_threads())
+    return _workers
 
 
-def _forget_lanes() -> None:
+def _forget_workers() -> None:
     """After a fork the child has no threads but its own."""
-    global _lanes, _busy
-    _lanes, _busy = None, threading.Lock()
+    global _workers, _busy
+    _workers, _busy = None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_lanes)
+    os.register_at_fork(after_in_child=_forget_workers)
 
 
 def parallel(task: Callable[[int], Any], n_tasks: int) -> list[Any]:
-    """``[task(0), task(1), ...]``, computed by all lanes; each takes the next when it is free."""
-    alone = num_threads() == 1 or n_tasks <= 1 or _inside.lane
+    """``[task(0), task(1), ...]``, computed by all threads; each takes the next when it is free."""
+    alone = num_threads() == 1 or n_tasks <= 1 or _inside.worker
     if alone or not _busy.acquire(blocking=False):
         return [task(i) for i in range(n_tasks)]
     try:
-        return (_lanes or _start()).run(task, n_tasks)
+        return (_workers or _start()).run(task, n_tasks)
     finally:
         _busy.release()
 
@@ -209,7 +209,7 @@ def parallel_rows(
 def even_parts(n: int, limit: int) -> list[slice]:
     """0 .. n - 1 in parts of about equal size, at most ``limit``; more than one: an even number.
 
-    Equal and even in number, so that two or more lanes finish together.
+    Equal and even in number, so that two or more threads finish together.
     """
     if n <= limit:
         return [slice(0, n)]

@@ -104,7 +104,7 @@ def _machine() -> dict[str, str]:
         "processor": _processor(),
         "cores": f"{usable} usable of {os.cpu_count()}",
         "memory": _memory(),
-        "lanes": f"{num_threads()} (set with TINYGRAD_LLM_NUM_THREADS)",
+        "threads": f"{num_threads()} (set with TINYGRAD_LLM_NUM_THREADS)",
     }
 
 

@@ -136,7 +136,7 @@ def run_together(world: Communicator, name: str, task: Callable[[], int]) -> int
         if world.size == 1:
             raise
         if world.rank:
-            time.sleep(_TURN)  # an error that all have is told once
+            time.sleep(_TURN)  # an error that all have is printed once
         if isinstance(error, TinygradLLMError):
             print(f"{name}: rank {world.rank}: {error}", file=sys.__stderr__)
         else:

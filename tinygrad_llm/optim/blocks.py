@@ -9,22 +9,22 @@ import numpy as np
 
 from tinygrad_llm.backend import ArrayModule, threads
 
-CPU_BLOCK = 1 << 17  # elements: long enough that two lanes rarely meet at the interpreter lock
+CPU_BLOCK = 1 << 17  # elements: long enough that two threads rarely meet at the interpreter lock
 GPU_BLOCK = 1 << 24  # elements: there a piece only bounds the scratch memory
 
 
 def for_blocks(
     xp: ArrayModule, start: int, stop: int, task: Callable[[int, int], Any]
 ) -> list[Any]:
-    """Call ``task(i, j)`` for pieces i .. j - 1 of start .. stop - 1, on the CPU on all lanes.
+    """Call ``task(i, j)`` for pieces i .. j - 1 of start .. stop - 1, on the CPU on all threads.
 
     Returns:
-        the results in the order of the pieces, which do not depend on the number of lanes.
+        the results in the order of the pieces, which do not depend on the number of threads.
     """
     if xp is np:
 
-        def on_lane(piece: slice) -> Any:
+        def on_thread(piece: slice) -> Any:
             return task(start + piece.start, start + piece.stop)
 
-        return threads.parallel_rows(on_lane, stop - start, 1, CPU_BLOCK)
+        return threads.parallel_rows(on_thread, stop - start, 1, CPU_BLOCK)
     return [task(i, min(i + GPU_BLOCK, stop)) for i in range(start, stop, GPU_BLOCK)]

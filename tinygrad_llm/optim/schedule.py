@@ -116,7 +116,7 @@ class ConstantSchedule(Schedule):
 
 
 class WarmupSchedule(Schedule):
-    """Up in a straight line, then the peak.
+    """Linear warm-up, then a constant rate at the peak.
 
     Step i of the warm-up has (i + 1) / (warmup + 1) of the peak, so the first is not zero.
 

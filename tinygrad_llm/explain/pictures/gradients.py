@@ -1,4 +1,4 @@
-"""How large gradients are in each layer: vanishing or exploding is seen, not told."""
+"""How large gradients are in each layer: a picture shows whether they vanish or explode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be told about a run while it goes on.
+"""Callbacks: the events of a run, and what is called for each.
 
 class Bell(Callback):
     def on_evaluation(self, trainer, record):

@@ -1,4 +1,4 @@
-"""The line that moves: steps, time left, loss, speed, memory."""
+"""The progress bar: steps, time left, loss, speed, memory."""
 
 from __future__ import annotations
 

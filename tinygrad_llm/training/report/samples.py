@@ -1,4 +1,4 @@
-"""A piece of text now and then, to see what the model can write by now."""
+"""Sample texts written during training, to see what the model has learned so far."""
 
 from __future__ import annotations
 

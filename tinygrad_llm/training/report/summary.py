@@ -1,4 +1,4 @@
-"""What is said at the end of a run."""
+"""The summary that is printed when a run ends."""
 
 from __future__ import annotations
 

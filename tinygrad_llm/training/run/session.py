@@ -1,4 +1,4 @@
-"""Beginning a run, or going on with one: the settings, the folder, the checkpoint."""
+"""Starting a run, or resuming one: the settings, the folder, the checkpoint."""
 
 from __future__ import annotations
 

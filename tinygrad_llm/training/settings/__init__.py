@@ -1,1 +1,1 @@
-"""What a run is told: every setting, as a flag, as a line of a file, as a preset."""
+"""The settings of a run: each is a flag, a line of a file, and part of presets."""
