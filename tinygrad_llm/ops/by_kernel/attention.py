@@ -15,7 +15,7 @@ from tinygrad_llm.ops.dropout import check_probability
 
 @kernel_version_of(ScaledDotProductAttention)
 class AttentionKernel(KernelVersion, ScaledDotProductAttention):
-    """scaled_dot_product_attention through kernels/attention_kernel.py and its decode path."""
+    """scaled_dot_product_attention through kernels/attention_kernel/ and its decode path."""
 
     @classmethod
     def refusal(cls, arrays: list[Any], kwargs: dict[str, Any]) -> str | None:

@@ -15,7 +15,7 @@ from tinygrad_llm.ops.by_kernel.attention import drawn_dropout
 
 @kernel_version_of(AttentionQKV)
 class AttentionQKVKernel(KernelVersion, AttentionQKV):
-    """attention_qkv through kernels/attention_kernel.py and attention_gradients.py."""
+    """attention_qkv through kernels/attention_kernel/, its gradients included."""
 
     @classmethod
     def refusal(cls, arrays: list[Any], kwargs: dict[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""feed_forward by cuBLAS (kernels/linear_products.py): six products, nothing beside them."""
+"""feed_forward by cuBLAS (kernels/products/): six products, nothing beside them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tinygrad_llm.ops.feed_forward import FeedForward, check_feed_forward_shapes
 
 @kernel_version_of(FeedForward)
 class FeedForwardKernel(KernelVersion, FeedForward):
-    """feed_forward through kernels/linear_products.py: biases, GELU and sums ride along."""
+    """feed_forward through kernels/products/: biases, GELU and sums ride along."""
 
     ran = "cublas"
 

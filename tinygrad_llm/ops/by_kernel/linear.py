@@ -1,4 +1,4 @@
-"""linear by cuBLAS (kernels/linear_products.py)."""
+"""linear by cuBLAS (kernels/products/)."""
 
 from __future__ import annotations
 
