@@ -53,6 +53,16 @@ def test_helpers_are_shown_and_checks_are_not():
     attention = str(tg.explain("scaled_dot_product_attention"))
     assert "def _forward(" in attention
     assert "def _backward(" in attention, "it returns None, but is no check"
+    assert "def as_ids" not in str(tg.explain("cross_entropy")), "it raises errors: a check"
+
+
+def test_what_forward_has_shown_is_named_below_backward():
+    text = str(tg.explain("scaled_dot_product_attention"))
+    assert text.count("def scores(") == 1
+    backward = text.partition("\nBackward\n")[2].partition("\nExample\n")[0]
+    assert "# see above: " in backward
+    assert "scores" in backward.rpartition("# see above: ")[2]
+    assert "# see above" not in str(tg.explain("tanh"))
 
 
 def test_kernel_source_is_folded():

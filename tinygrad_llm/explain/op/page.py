@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tinygrad_llm.explain.op.curve import curves, svg_plot, text_plot
 from tinygrad_llm.explain.op.list import OpList
 from tinygrad_llm.explain.op.source import backward_source, forward_source, kernel_files
 
+WIDTH = 92  # letters in a line of text
 _DERIVATIONS = Path(__file__).resolve().parents[3] / "docs" / "derivations"
 
 
@@ -90,13 +92,13 @@ def explain(name: str | None = None) -> Explanation | OpList:
 def _sections(op: Op) -> list[Section]:
     formula, derivation, shapes, source = split_docstring(op.doc)
     sections = [Section("Formula", formula), Section("Derivation", derivation)]
-    sections += [Section("Shapes", shapes)] if shapes else []
+    sections += [Section("Shapes", textwrap.fill(shapes, WIDTH))] if shapes else []
     if op.one_variable:
         pair = curves(op)
         sections.append(Section("Plot", text_plot(pair), svg=svg_plot(pair)))
     sections += [
         Section("Forward", forward_source(op), code=True),
-        Section("Backward", backward_source(op), code=True),
+        Section("Backward", backward_source(op, below_forward=True), code=True),
         Section("Example", worked_example(op)),
         Section("Gradient check, run just now", live_check(op)),
     ]
@@ -128,7 +130,7 @@ def split_docstring(doc: str) -> tuple[str, str, str, str]:
 
 
 def _further(op: Op, source: str, kernels: list[str]) -> str:
-    lines = [source] if source else []
+    lines = [textwrap.fill(source, WIDTH)] if source else []
     module = op.function.__module__
     if module.startswith("tinygrad_llm."):  # not an op of the reader's own
         lines.append(f"Code: {module.replace('.', '/')}.py")

@@ -15,12 +15,19 @@ from tinygrad_llm.autograd.registry import Op
 
 def forward_source(op: Op) -> str:
     """Source of ``forward`` and of what it calls within the op modules."""
-    return _with_helpers(op.function, "forward")
+    return _joined(_with_helpers(op.function, "forward"))
 
 
-def backward_source(op: Op) -> str:
-    """Source of ``backward`` and of what it calls within the op modules."""
-    return _with_helpers(op.function, "backward")
+def backward_source(op: Op, below_forward: bool = False) -> str:
+    """Source of ``backward`` and of what it calls within the op modules.
+
+    ``below_forward`` leaves out, and names, what stands in `forward_source` already.
+    """
+    functions = _with_helpers(op.function, "backward")
+    above = _with_helpers(op.function, "forward") if below_forward else []
+    text = _joined([f for f in functions if f not in above])
+    again = [f.__name__ for f in functions if f in above]
+    return f"{text}\n\n# see above: {', '.join(again)}" if again else text
 
 
 def kernel_files(op: Op) -> dict[str, Path]:
@@ -37,13 +44,13 @@ def kernel_files(op: Op) -> dict[str, Path]:
     return {}
 
 
-def _with_helpers(function: type[Function], method: str) -> str:
+def _with_helpers(function: type[Function], method: str) -> list[FunctionType]:
+    """The method, the functions that bear its name (linear_backward), then all others."""
     found: dict[str, FunctionType] = {}
     start = getattr(function, method)
     _collect(start, function, found)
-    main_part = [f for f in found.values() if method in f.__name__]  # such as linear_backward
-    rest = [f for f in found.values() if f not in main_part]
-    return "\n\n".join(_source(f) for f in [start, *main_part, *rest])
+    main_part = [f for f in found.values() if method in f.__name__]
+    return [start, *main_part, *(f for f in found.values() if f not in main_part)]
 
 
 def _collect(start: FunctionType, owner: type[Function], found: dict[str, FunctionType]) -> None:
@@ -77,13 +84,17 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 def _tells(function: FunctionType) -> bool:
-    """True for array code of the op modules; False for checks and errors, which explain nothing."""
+    """True for array code of the op modules; False for checks and errors, which explain nothing.
+
+    A check is called so, or says which errors it raises.
+    """
     is_check = function.__name__.lstrip("_").startswith("check")
+    is_check = is_check or "Raises:" in (function.__doc__ or "")
     makes_error = str(function.__annotations__.get("return", "")).endswith("Error")
     module = function.__module__
     is_ours = module.startswith("tinygrad_llm.ops") or not module.startswith("tinygrad_llm")
     return is_ours and not is_check and not makes_error
 
 
-def _source(function: FunctionType) -> str:
-    return textwrap.dedent(inspect.getsource(function)).rstrip()
+def _joined(functions: list[FunctionType]) -> str:
+    return "\n\n".join(textwrap.dedent(inspect.getsource(f)).rstrip() for f in functions)
