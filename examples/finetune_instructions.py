@@ -28,7 +28,7 @@ from tinygrad_llm.data.templates import CHAT_SPECIAL_TOKENS, TEMPLATES, Template
 from tinygrad_llm.errors import MissingDependencyError
 from tinygrad_llm.finetuning import plots
 from tinygrad_llm.finetuning.adapter import save_adapter
-from tinygrad_llm.finetuning.base import SMALL, BaseModel, open_base, pretrain
+from tinygrad_llm.finetuning.base_model import SMALL, BaseModel, open_base, pretrain
 from tinygrad_llm.finetuning.conversation import save_assistant
 from tinygrad_llm.finetuning.instruction import (
     InstructionSet,

@@ -27,7 +27,7 @@ from tinygrad_llm.backend.random import manual_seed
 from tinygrad_llm.data import corpora, spam
 from tinygrad_llm.errors import MissingDependencyError
 from tinygrad_llm.finetuning import plots
-from tinygrad_llm.finetuning.base import SMALL, BaseModel, open_base, pretrain
+from tinygrad_llm.finetuning.base_model import SMALL, BaseModel, open_base, pretrain
 from tinygrad_llm.finetuning.baselines import BagOfWordsBaseline, MajorityBaseline
 from tinygrad_llm.finetuning.classification import (
     POOLINGS,

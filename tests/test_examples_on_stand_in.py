@@ -23,7 +23,7 @@ from tinygrad_llm.commands import gradcheck
 from tinygrad_llm.data.templates import CHAT
 from tinygrad_llm.explain import proof
 from tinygrad_llm.finetuning import classification
-from tinygrad_llm.finetuning.base import SMALL, pretrain
+from tinygrad_llm.finetuning.base_model import SMALL, pretrain
 from tinygrad_llm.finetuning.classifier_folder import Classifier
 from tinygrad_llm.finetuning.conversation import save_assistant
 

@@ -22,7 +22,7 @@ from dataclasses import replace
 import numpy as np
 
 import tinygrad_llm as tg
-from tinygrad_llm.finetuning.base import SMALL, pretrain
+from tinygrad_llm.finetuning.base_model import SMALL, pretrain
 from tinygrad_llm.finetuning.baselines import BagOfWordsBaseline, MajorityBaseline
 from tinygrad_llm.finetuning.classification import (
     LabelledTexts,

@@ -22,7 +22,7 @@ from dataclasses import replace
 import tinygrad_llm as tg
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import CHAT, CHAT_SPECIAL_TOKENS
-from tinygrad_llm.finetuning.base import SMALL, pretrain
+from tinygrad_llm.finetuning.base_model import SMALL, pretrain
 from tinygrad_llm.finetuning.collate import IGNORE
 from tinygrad_llm.finetuning.constructed import polite_preferences
 from tinygrad_llm.finetuning.instruction import (

@@ -74,7 +74,7 @@ def test_small_writes_out_the_defaults():
 def test_124m_is_gpt2():
     c = TrainConfig.from_dict(PRESETS["124m"])
     assert (c.n_layer, c.n_head, c.n_embd, c.context_length) == (12, 12, 768, 1024)
-    assert c.tokens_per_step == 491_520  # nanoGPT: 12 x 1024 x 40
+    assert (c.batch_size, c.accumulate) == (12, 40)  # nanoGPT's: 491,520 tokens in a step
 
 
 @given(

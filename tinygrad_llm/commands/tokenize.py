@@ -14,7 +14,7 @@ from tinygrad_llm.data.documents import is_text, read_text, text_files
 from tinygrad_llm.data.tokenizing import tokenize_files
 from tinygrad_llm.errors import ConfigError, DataError
 from tinygrad_llm.tokenizers import BPETokenizer, CharTokenizer, Tokenizer
-from tinygrad_llm.tokenizers.special import END_OF_TEXT
+from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT
 
 LEARN_FROM_CHARACTERS = 20_000_000
 

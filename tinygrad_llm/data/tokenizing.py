@@ -30,18 +30,18 @@ from tinygrad_llm.errors import ConfigError, DataError
 _WINDOW_BYTES = 1 << 16
 
 
-class Tokenizer(TextEncoder, Protocol):
+class PortableTokenizer(TextEncoder, Protocol):
     """What is needed of a tokenizer to hand it to other processes and to save it."""
 
     def to_dict(self) -> dict[str, object]: ...
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any], /) -> Tokenizer: ...
+    def from_dict(cls, content: Mapping[str, Any], /) -> PortableTokenizer: ...
 
     def save(self, folder: str | Path, /) -> Path: ...
 
 
-Description = tuple[type[Tokenizer], dict[str, object]]
+Description = tuple[type[PortableTokenizer], dict[str, object]]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Tokenized:
 def tokenize_files(
     files: Sequence[str | Path],
     out: str | Path,
-    tokenizer: Tokenizer,
+    tokenizer: PortableTokenizer,
     workers: int | None = None,
     shard_bytes: int = 16 << 20,
     progress: bool = True,
@@ -154,7 +154,7 @@ def _cut(path: Path, position: int, size: int) -> int:
     return size
 
 
-def encode_task(pieces: Sequence[Piece], tokenizer: Tokenizer) -> np.ndarray:
+def encode_task(pieces: Sequence[Piece], tokenizer: PortableTokenizer) -> np.ndarray:
     """The ids of one shard.
 
     Raises:
@@ -233,7 +233,7 @@ def _is_done(path: Path) -> bool:
     return True
 
 
-_worker_tokenizer: Tokenizer
+_worker_tokenizer: PortableTokenizer
 
 
 def _start_worker(description: Description) -> None:

@@ -1,6 +1,6 @@
 """Fine-tuning: a pretrained GPT becomes a classifier or an assistant.
 
-base              a model to start from: opened, or pretrained on the spot
+base_model        a model to start from: opened, or pretrained on the spot
 loop, collate     the training loop over small sets; padding, buckets, packing
 classification    a head in place of the output layer; classifier_folder saves it
 instruction       loss on the answers only; responses writes and scores answers; judge
@@ -11,7 +11,7 @@ metrics, text_metrics, baselines, plots
 """
 
 from tinygrad_llm.finetuning.adapter import load_adapter, save_adapter
-from tinygrad_llm.finetuning.base import BaseModel, open_base, pretrain
+from tinygrad_llm.finetuning.base_model import BaseModel, open_base, pretrain
 from tinygrad_llm.finetuning.classification import TextClassifier, choose_trainable, fit_classifier
 from tinygrad_llm.finetuning.classifier_folder import Classifier
 from tinygrad_llm.finetuning.conversation import Conversation, load_assistant, save_assistant

@@ -110,12 +110,6 @@ class BagOfWordsBaseline:
         """Class 0 or 1 of each text: (N,)."""
         return (self.probabilities(texts) >= 0.5).astype(np.int64)
 
-    def telling_words(self, n: int = 10) -> list[tuple[str, float]]:
-        """The words with the largest weights for class 1."""
-        names = list(self.columns)
-        order = np.argsort(-self.weight)[:n]
-        return [(names[i], float(self.weight[i])) for i in order]
-
 
 def split_words(text: str) -> list[str]:
     """Lower-case words, numbers (only their length is kept: "07" -> "#2") and punctuation."""

@@ -114,13 +114,6 @@ def buckets(
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def share_of_padding(lengths: Sequence[int] | np.ndarray, batches: Sequence[np.ndarray]) -> float:
-    """Part of all places that padding fills, from 0 to 1."""
-    sizes = np.asarray(lengths)
-    places = sum(len(batch) * int(sizes[batch].max()) for batch in batches)
-    return 1 - float(sizes.sum()) / max(places, 1)
-
-
 @dataclass(frozen=True)
 class Packed:
     """Several examples in each row, none of which sees another.

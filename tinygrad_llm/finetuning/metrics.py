@@ -53,14 +53,12 @@ class ThresholdCurve:
     Attributes:
         thresholds: (N,), rising.
         precision, recall, f1: (N,), of the positive class at that threshold.
-        false_alarms: (N,), share of the negative examples called positive.
     """
 
     thresholds: np.ndarray
     precision: np.ndarray
     recall: np.ndarray
     f1: np.ndarray
-    false_alarms: np.ndarray
 
     def best(self, tolerance: float = 0.005) -> float:
         """A threshold with the highest F1; choose it on the validation set, never on the test.
@@ -156,9 +154,7 @@ def threshold_curve(
     called = len(truth) - n_below
     precision, recall = hits / called, hits / n_positive
     f1 = 2 * hits / (called + n_positive)
-    return ThresholdCurve(
-        thresholds, precision, recall, f1, (called - hits) / (len(truth) - n_positive)
-    )
+    return ThresholdCurve(thresholds, precision, recall, f1)
 
 
 def format_confusion(counts: np.ndarray, names: Sequence[str]) -> str:

@@ -177,7 +177,7 @@ def _common(a: list[int], b: list[int]) -> int:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelComparison:
     """Two models on the same text.
 
     Attributes:
@@ -192,10 +192,10 @@ class Comparison:
     differences: np.ndarray
 
 
-def compare(first: GPT, second: GPT, ids: TensorLike, stride: int | None = None) -> Comparison:
+def compare(first: GPT, second: GPT, ids: TensorLike, stride: int | None = None) -> ModelComparison:
     """How two checkpoints of one tokenizer predict the same text, token by token."""
     a, b = token_logprobs(first, ids, stride), token_logprobs(second, ids, stride)
-    return Comparison(
+    return ModelComparison(
         Perplexity(len(a), float(-a.mean())),
         Perplexity(len(b), float(-b.mean())),
         float((b > a).mean()),

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from tinygrad_llm.errors import TokenizerError
-from tinygrad_llm.tokenizers import file_format, special
-from tinygrad_llm.tokenizers.special import END_OF_TEXT, SpecialSet
+from tinygrad_llm.tokenizers import file_format
+from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT, SpecialSet, resolve, split
 
 Self = TypeVar("Self", bound="Tokenizer")
-Encoder = Callable[[str], list[int]]
+Encode = Callable[[str], list[int]]
 
 
 class Tokenizer(ABC):
@@ -79,16 +79,16 @@ class Tokenizer(ABC):
         return self._encode_with(self.encode_ordinary, text, allowed_special, disallowed_special)
 
     def _encode_with(
-        self, ordinary: Encoder, text: str, allowed: SpecialSet, disallowed: SpecialSet
+        self, ordinary: Encode, text: str, allowed: SpecialSet, disallowed: SpecialSet
     ) -> list[int]:
         if not isinstance(text, str):
             raise TokenizerError(
                 f"encode: text must be a string, got {type(text).__name__}. "
                 "Decode bytes first: data.decode('utf-8')."
             )
-        names = special.resolve(self.special_tokens, allowed, disallowed, text)
+        names = resolve(self.special_tokens, allowed, disallowed, text)
         ids: list[int] = []
-        for part, is_special in special.split(text, names):
+        for part, is_special in split(text, names):
             ids.extend([self.special_tokens[part]] if is_special else ordinary(part))
         return ids
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tinygrad_llm.errors import TokenizerError
-from tinygrad_llm.tokenizers import gpt2_files, special
+from tinygrad_llm.tokenizers import gpt2_files
 from tinygrad_llm.tokenizers.base import Tokenizer
 from tinygrad_llm.tokenizers.byte_map import from_visible, to_visible
 from tinygrad_llm.tokenizers.byte_pair import Merge, byte_tokens, learn_merges, merge_piece
 from tinygrad_llm.tokenizers.pre_split import FAST_PATTERN, cut_long_spaces, split_pieces
+from tinygrad_llm.tokenizers.special_tokens import check_names, split, well_formed
 from tinygrad_llm.tokenizers.texts import as_texts
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class BPETokenizer(Tokenizer):
     def __init__(self, merges: Iterable[Merge], special_tokens: Sequence[str] = ()) -> None:
         self.merges = list(merges)
         self.ranks = _ranks(self.merges)
-        names = special.check_names(special_tokens)
+        names = check_names(special_tokens)
         self.special_tokens = {name: len(self.ranks) + i for i, name in enumerate(names)}
         self._bytes = [*self.ranks, *(name.encode("utf-8") for name in names)]
 
@@ -68,7 +69,7 @@ class BPETokenizer(Tokenizer):
         Warns:
             UserWarning: the texts are too small for that many merges; the tokenizer is smaller.
         """
-        names = special.check_names(special_tokens)
+        names = check_names(special_tokens)
         n_merges = vocab_size - 256 - len(names)
         if n_merges < 0:
             raise TokenizerError(
@@ -77,7 +78,7 @@ class BPETokenizer(Tokenizer):
             )
         pieces: Counter[str] = Counter()
         for text in as_texts(texts):
-            for part, is_special in special.split(special.well_formed(text), names):
+            for part, is_special in split(well_formed(text), names):
                 pieces.update([] if is_special else split_pieces(part))
         counted = {piece.encode("utf-8"): count for piece, count in pieces.items()}
         merges = learn_merges(counted, n_merges)
@@ -125,7 +126,7 @@ class BPETokenizer(Tokenizer):
 
     def _ordinary_readable(self, text: str) -> list[int]:
         ids: list[int] = []
-        for piece in split_pieces(special.well_formed(text)):
+        for piece in split_pieces(well_formed(text)):
             ids.extend(merge_piece(piece.encode("utf-8"), self.ranks))
         return ids
 
@@ -140,7 +141,7 @@ class BPETokenizer(Tokenizer):
         Raises:
             TokenizerError: a name is empty, comes twice, or is a special token already.
         """
-        return BPETokenizer(self.merges, [*self.special_tokens, *special.check_names(names)])
+        return BPETokenizer(self.merges, [*self.special_tokens, *check_names(names)])
 
     def save(self, folder: str | Path) -> Path:
         """Write the own file, and GPT-2's files, with which transformers opens the folder."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from tinygrad_llm.errors import TokenizerError
 from tinygrad_llm.tokenizers.base import Tokenizer
-from tinygrad_llm.tokenizers.special import UNKNOWN, check_names, well_formed
+from tinygrad_llm.tokenizers.special_tokens import UNKNOWN, check_names, well_formed
 from tinygrad_llm.tokenizers.texts import as_texts, check_vocabulary
 
 

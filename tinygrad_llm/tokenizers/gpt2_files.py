@@ -13,7 +13,7 @@ from pathlib import Path
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.errors import TokenizerError
 from tinygrad_llm.tokenizers.byte_map import to_visible
-from tinygrad_llm.tokenizers.special import END_OF_TEXT
+from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT
 
 PAIRS_OF_NAMES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 HEADER = "#version: 0.2"

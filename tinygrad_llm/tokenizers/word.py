@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from tinygrad_llm.errors import TokenizerError
 from tinygrad_llm.tokenizers.base import Tokenizer
-from tinygrad_llm.tokenizers.special import END_OF_TEXT, UNKNOWN, check_names, well_formed
+from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT, UNKNOWN, check_names, well_formed
 from tinygrad_llm.tokenizers.texts import as_texts, check_vocabulary
 
 SPLIT = re.compile(r"""([,.:;?_!"()']|--|\s)""")

@@ -17,7 +17,7 @@ from tinygrad_llm.data.shards import SUFFIX, TokenShards, read_header
 from tinygrad_llm.data.sliding_window import encode_documents, split_ids
 from tinygrad_llm.errors import CheckpointError, ConfigError, DataError
 from tinygrad_llm.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
-from tinygrad_llm.tokenizers.special import END_OF_TEXT
+from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT
 from tinygrad_llm.training.settings.config import TrainConfig
 
 

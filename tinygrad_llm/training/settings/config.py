@@ -139,11 +139,6 @@ class TrainConfig:
                 f"{self.learning_rate}. Lower it."
             )
 
-    @property
-    def tokens_per_step(self) -> int:
-        """Tokens that one optimizer step learns from: B T times the micro-batches."""
-        return self.batch_size * self.context_length * self.accumulate
-
     def to_dict(self) -> dict[str, Any]:
         """The settings in JSON's types."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}

@@ -20,7 +20,7 @@ from tinygrad_llm.finetuning.loop import raise_if_signalled
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.pretrained import SIZES
 from tinygrad_llm.tokenizers import BPETokenizer, Tokenizer
-from tinygrad_llm.tokenizers.special import END_OF_TEXT
+from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT
 from tinygrad_llm.training.report.progress_bar import ProgressBar
 from tinygrad_llm.training.run.assemble import make_model, make_trainer
 from tinygrad_llm.training.run.text import TokenText, checksum

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from tinygrad_llm.errors import CheckpointError, TokenizerError
-from tinygrad_llm.finetuning.base import SMALL, open_base, pretrain
+from tinygrad_llm.finetuning.base_model import SMALL, open_base, pretrain
 from tinygrad_llm.nn import GPT, Dropout, GPTConfig
 from tinygrad_llm.pretrained import save_model
 
