@@ -1,6 +1,7 @@
 """The arrows of docs/architecture.md: a layer imports only what stands left of it."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,35 @@ def test_files_are_short():
     """The aim is 300 lines; a file over 400 is two files."""
     for path in [*FILES, *(ROOT / "kernels").rglob("*.py")]:
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
+
+
+def test_the_page_shows_these_layers():
+    """docs/architecture.md, "The arrows": the same names in the same order."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    block = page.partition("## The arrows")[2].split("\n\n")[2]
+    shown = [set(layer.split(", ")) for layer in re.split(r"\s*->\s*", block.strip())]
+    above = {"examples", "benchmarks"}
+    assert shown[-1] == above
+    assert shown[:-1] == [set(layer) - {"__init__"} for layer in LAYERS]
+
+
+# Room of training/ -> the rooms of training/ that it may know; "" are the files beside them.
+ROOMS = {
+    "settings": set(),
+    "steps": {""},
+    "report": {"", "settings"},
+    "": {"report", "steps", "settings"},
+    "run": {"", "report", "settings", "steps"},
+}
+
+
+def test_rooms_of_training_know_no_others():
+    folder = PACKAGE / "training"
+    assert {p.name for p in folder.iterdir() if (p / "__init__.py").is_file()} == set(ROOMS) - {""}
+    for path in folder.rglob("*.py"):
+        here = path.parent.name if path.parent != folder else ""
+        for name in imports(path):
+            if name.startswith("tinygrad_llm.training."):
+                room = name.split(".")[2]
+                room = room if (folder / room).is_dir() else ""
+                assert room == here or room in ROOMS[here], f"{path.name} imports {name}"
