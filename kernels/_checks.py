@@ -1,101 +1,109 @@
-"""Argument checks that the kernels share. Every message: kernel, argument, expected, got, way out.
+"""Argument checks that the kernels share. Every message: argument, expected, got, way out.
 
-Each public kernel has a check function of the same parameters that raises KernelError and launches
-nothing. The decorator ``checked_by`` attaches it as ``kernel.supports(...)``, which returns the
-reason as a string, or None where the kernel takes the arguments.
+Each public kernel has a check function of the same parameters, which launches nothing. It raises a
+KernelError that need not name the kernel: the decorator ``checked_by`` makes a `Kernel` of the two.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
 from ._runtime import array_module
 from .errors import KernelError
 
-FLOATS = ("float32", "float16", "bfloat16")
 INTEGERS = ("int32", "int64")
 MAX_ROW = 16384  # longest row that layer_norm holds in registers at once, in float32 too
 
-
-class Kernel(Protocol):
-    """A public kernel: a function with ``supports``, which says why it cannot take arguments."""
-
-    supports: Callable[..., str | None]
-    __name__: str
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-F = TypeVar("F", bound=Callable[..., Any])
+class Kernel(Generic[P, R]):
+    """A public kernel: called, it checks its arguments and runs.
 
+    unchecked: runs without the checks, for a caller that has asked `supports` before
+    """
 
-def checked_by(check: Callable[..., Any]) -> Callable[[F], F]:
-    """Attach ``supports`` to a public kernel; `check` takes the kernel's own arguments."""
+    def __init__(self, function: Callable[P, R], check: Callable[..., None]) -> None:
+        functools.update_wrapper(self, function)
+        self.unchecked, self._check = function, check
+        check.__qualname__ = function.__qualname__  # Python's errors about unknown parameters
 
-    def supports(*args: Any, **kwargs: Any) -> str | None:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        reason = self.supports(*args, **kwargs)
+        if reason is not None:
+            raise KernelError(f"{self.unchecked.__name__}: {reason}")
+        return self.unchecked(*args, **kwargs)
+
+    def supports(self, *args: P.args, **kwargs: P.kwargs) -> str | None:
+        """Why the kernel cannot take these arguments, or None."""
         try:
-            check(*args, **kwargs)
-        except KernelError as error:
-            return str(error)
+            self._check(*args, **kwargs)
+        except KernelError as refusal:
+            return str(refusal)
         return None
 
-    def attach(function: F) -> F:
-        cast(Kernel, function).supports = supports
-        return function
+
+def checked_by(check: Callable[..., None]) -> Callable[[Callable[P, R]], Kernel[P, R]]:
+    """Make a public kernel of a function; `check` takes the function's own arguments."""
+
+    def attach(function: Callable[P, R]) -> Kernel[P, R]:
+        return Kernel(function, check)
 
     return attach
 
 
-def require_float(kernel: str, **arrays: Any) -> None:
+def require_float(**arrays: Any) -> None:
     """Each array is float32, float16 or bfloat16; None passes."""
     for name, array in arrays.items():
         if array is not None and getattr(array, "dtype", None) not in _FLOAT_SET:
-            raise KernelError(f"{kernel}: {name} must be an array of float32, float16 or bfloat16, "
+            raise KernelError(f"{name} must be an array of float32, float16 or bfloat16, "
                               f"got {_describe(array)}; convert it with astype")
 
 
-def require_integer(kernel: str, **arrays: Any) -> None:
+def require_integer(**arrays: Any) -> None:
     """Each array is int32 or int64."""
     for name, array in arrays.items():
         if str(getattr(array, "dtype", None)) not in INTEGERS:
-            raise KernelError(f"{kernel}: {name} must be an array of int32 or int64, "
+            raise KernelError(f"{name} must be an array of int32 or int64, "
                               f"got {_describe(array)}; convert it with astype")
 
 
-def require_shape(kernel: str, shape: tuple[int, ...], **arrays: Any) -> None:
+def require_shape(shape: tuple[int, ...], **arrays: Any) -> None:
     """Each array has `shape`; None passes."""
     for name, array in arrays.items():
         if array is not None and array.shape != shape:
-            raise KernelError(f"{kernel}: {name} must have shape {shape}, got {array.shape}")
+            raise KernelError(f"{name} must have shape {shape}, got {array.shape}")
 
 
-def require_same_device(kernel: str, first: Any, **arrays: Any) -> None:
+def require_same_device(first: Any, **arrays: Any) -> None:
     """Each array is of the module of `first`; None passes."""
     on_host = isinstance(first, np.ndarray)
     for name, array in arrays.items():
         if array is not None and isinstance(array, np.ndarray) != on_host:
             here, there = ("NumPy", "CuPy") if on_host else ("CuPy", "NumPy")
-            raise KernelError(f"{kernel}: {name} is a {there} array while the first argument is a "
+            raise KernelError(f"{name} is a {there} array while the first argument is a "
                               f"{here} array; move it with cupy.asarray or cupy.asnumpy")
 
 
-def require_row(kernel: str, n: int, limit: int = MAX_ROW) -> None:
+def require_row(n: int, limit: int = MAX_ROW) -> None:
     """The last axis is short enough to be held at once."""
     if n > limit:
-        raise KernelError(f"{kernel}: the last axis has {n} elements, the kernel takes at most "
+        raise KernelError(f"the last axis has {n} elements, the kernel takes at most "
                           f"{limit}; use the array code")
 
 
-def require_dropout(kernel: str, p: float, key: Any) -> None:
+def require_dropout(p: float, key: Any) -> None:
     """0 <= p < 1, and a key where something is dropped."""
     if not 0.0 <= p < 1.0:
-        raise KernelError(f"{kernel}: dropout p must be in [0, 1), got {p}")
+        raise KernelError(f"dropout p must be in [0, 1), got {p}")
     if p > 0.0 and key is None:
-        raise KernelError(f"{kernel}: dropout with p={p} needs key=(k0, k1), two 32-bit integers")
+        raise KernelError(f"dropout with p={p} needs key=(k0, k1), two 32-bit integers")
 
 
 def as_rows(array: Any) -> tuple[Any, int]:
@@ -125,16 +133,20 @@ def contiguous(array: Any) -> Any:
     return array_module(array).ascontiguousarray(array)
 
 
-def output(out: Any, kernel: str, shape: tuple[int, ...], like: Any, dtype: Any = None) -> Any:
-    """`out` if it fits, or a new array of `shape` and the dtype of `like`."""
-    dtype = like.dtype if dtype is None else np.dtype(dtype)
+def require_out(out: Any, shape: tuple[int, ...], like: Any, dtype: Any = None) -> None:
+    """`out` is None, or an array for a result of `shape` and `dtype`, by default that of `like`."""
     if out is None:
-        return array_module(like).empty(shape, dtype)
-    require_same_device(kernel, like, out=out)
+        return
+    require_same_device(like, out=out)
+    dtype = like.dtype if dtype is None else dtype
     if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous:
-        raise KernelError(f"{kernel}: out must be a C-contiguous array of shape {shape} and "
-                          f"{dtype}, got {_describe(out)} of shape {out.shape}")
-    return out
+        raise KernelError(f"out must be a C-contiguous array of shape {shape} and {dtype}, got "
+                          f"{_describe(out)} of shape {out.shape}")
+
+
+def out_or_new(out: Any, shape: tuple[int, ...], like: Any) -> Any:
+    """`out`, which was checked, or a new array of `shape` and the dtype of `like`."""
+    return array_module(like).empty(shape, like.dtype) if out is None else out
 
 
 def _describe(value: Any) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import triton
 import triton.language as tl
 
-from ._checks import contiguous, require_float
+from ._checks import checked_by, contiguous, require_float
 from ._runtime import array_module, cdiv, launch, next_power_of_2, program_count
 
 # ---------------------------------------------------------------- random bits
@@ -112,9 +112,13 @@ def column_sum_kernel(
     tl.store(Out + group.to(tl.int64) * n + columns, sums, mask=inside)
 
 
+def _check_column_sum(x: Any, dtype: Any = None) -> None:
+    require_float(x=x)
+
+
+@checked_by(_check_column_sum)
 def column_sum(x: Any, dtype: Any = None) -> Any:
     """Sum of `x` (M, N) over its rows, in float32: (N,) in `dtype`, by default that of x."""
-    require_float("column_sum", x=x)
     x = contiguous(x)
     m, n = x.shape
     xp = array_module(x)

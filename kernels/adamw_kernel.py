@@ -103,21 +103,21 @@ def _check(parameters: Any, gradients: Any, m: Any, v: Any, *, lr: Any, step: An
            betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
            weight_decay: float = 0.01, decay_end: int | None = None, decay_mask: Any = None,
            clip: Any = None, weights: Any = None) -> None:
-    require_float("adamw", gradients=gradients, weights=weights)
+    require_float(gradients=gradients, weights=weights)
     on_device = {name: array for name, array in (("lr", lr), ("step", step), ("clip", clip))
                  if _array_or_none(array) is not None}
     flat = {"gradients": gradients, "m": m, "v": v, "decay_mask": decay_mask, "weights": weights}
-    require_same_device("adamw", parameters, **flat, **on_device)
+    require_same_device(parameters, **flat, **on_device)
     if parameters.ndim != 1:
-        raise KernelError(f"adamw: parameters must be a flat array (n,), got {parameters.shape}")
-    require_shape("adamw", parameters.shape, **flat)
+        raise KernelError(f"parameters must be a flat array (n,), got {parameters.shape}")
+    require_shape(parameters.shape, **flat)
     for name, array in (("parameters", parameters), ("m", m), ("v", v)):
         if str(array.dtype) != "float32" or not array.flags.c_contiguous:
-            raise KernelError(f"adamw: {name} must be contiguous float32, got {array.dtype}; keep "
+            raise KernelError(f"{name} must be contiguous float32, got {array.dtype}; keep "
                               "a float32 master copy and pass 16-bit weights as weights=")
     for name, array in (("gradients", gradients), ("weights", weights), ("decay_mask", decay_mask)):
         if array is not None and not array.flags.c_contiguous:
-            raise KernelError(f"adamw: {name} must be contiguous; keep it in one flat buffer")
+            raise KernelError(f"{name} must be contiguous; keep it in one flat buffer")
     _check_numbers(betas, step)
 
 
@@ -128,9 +128,9 @@ def _array_or_none(value: Any) -> Any:
 
 def _check_numbers(betas: tuple[float, float], step: Any) -> None:
     if not all(0.0 <= beta < 1.0 for beta in betas):
-        raise KernelError(f"adamw: betas must be in [0, 1), got {betas}")
+        raise KernelError(f"betas must be in [0, 1), got {betas}")
     if _array_or_none(step) is None and step < 1:
-        raise KernelError(f"adamw: step counts from 1, got {step}")
+        raise KernelError(f"step counts from 1, got {step}")
 
 
 @checked_by(_check)
@@ -148,8 +148,6 @@ def adamw(parameters: Any, gradients: Any, m: Any, v: Any, *, lr: Any, step: Any
         instead, nonzero where an element decays
     weights: (n,) float16 or bfloat16 copy of parameters, written too
     """
-    _check(parameters, gradients, m, v, lr=lr, step=step, betas=betas, decay_mask=decay_mask,
-           clip=clip, weights=weights)
     n = parameters.size
     lr_array, lr_number = split_scalar(lr)
     step_array, step_number = split_scalar(step)

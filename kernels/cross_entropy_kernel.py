@@ -29,9 +29,10 @@ from ._checks import (
     as_rows,
     checked_by,
     contiguous,
-    output,
+    out_or_new,
     require_float,
     require_integer,
+    require_out,
     require_same_device,
     require_shape,
     rows_evenly_spaced,
@@ -171,20 +172,19 @@ def cross_entropy_backward_kernel(
 
 def _check(logits: Any, targets: Any, ignore_index: int = -100,
            classes: int | None = None) -> None:
-    _check_arguments("cross_entropy", logits, targets, classes)
+    _check_arguments(logits, targets, classes)
 
 
-def _check_arguments(kernel: str, logits: Any, targets: Any, classes: int | None,
-                     **rows: Any) -> None:
-    require_float(kernel, logits=logits)
-    require_integer(kernel, targets=targets)
-    require_same_device(kernel, logits, targets=targets, **rows)
+def _check_arguments(logits: Any, targets: Any, classes: int | None, **rows: Any) -> None:
+    require_float(logits=logits)
+    require_integer(targets=targets)
+    require_same_device(logits, targets=targets, **rows)
     if logits.ndim < 1 or logits.shape[-1] == 0:
-        raise KernelError(f"{kernel}: logits must have at least one class, got {logits.shape}")
+        raise KernelError(f"logits must have at least one class, got {logits.shape}")
     if classes is not None and not 1 <= classes <= logits.shape[-1]:
-        raise KernelError(f"{kernel}: classes must be 1 .. {logits.shape[-1]}, the columns of "
+        raise KernelError(f"classes must be 1 .. {logits.shape[-1]}, the columns of "
                           f"logits, got {classes}")
-    require_shape(kernel, logits.shape[:-1], targets=targets)
+    require_shape(logits.shape[:-1], targets=targets)
 
 
 @checked_by(_check)
@@ -195,13 +195,16 @@ def cross_entropy(logits: Any, targets: Any, ignore_index: int = -100,
     logits: (..., W); targets: (...,) int32 or int64; M is the product of the leading axes
     classes: V, how many columns are classes; the others may hold anything. By default V = W.
     """
-    _check(logits, targets, classes=classes)
     return _forward(logits, targets, None, None, 0.0, ignore_index, classes)
 
 
 def _check_with_gradient(logits: Any, targets: Any, scale: Any = 1.0, ignore_index: int = -100,
                          out: Any = None, classes: int | None = None) -> None:
-    _check_arguments("cross_entropy_with_gradient", logits, targets, classes)
+    _check_arguments(logits, targets, classes)
+    require_out(out, logits.shape, logits)
+    if out is None and not rows_evenly_spaced(logits):
+        raise KernelError("logits must have contiguous, evenly spaced rows to be written over; "
+                          "pass out")
 
 
 @checked_by(_check_with_gradient)
@@ -216,11 +219,7 @@ def cross_entropy_with_gradient(logits: Any, targets: Any, scale: Any = 1.0,
     out: where the gradient goes; None writes it over the logits, whose rows must be contiguous and
         evenly spaced then
     """
-    _check_with_gradient(logits, targets, classes=classes)
-    if out is None and not rows_evenly_spaced(logits):
-        raise KernelError("cross_entropy_with_gradient: logits must have contiguous, evenly spaced "
-                          "rows to be written over; pass out")
-    dx = logits if out is None else output(out, "cross_entropy_with_gradient", logits.shape, logits)
+    dx = logits if out is None else out
     losses, _ = _forward(logits, targets, dx, *split_scalar(scale), ignore_index, classes)
     return losses, dx
 
@@ -249,12 +248,12 @@ def _tile(width: int) -> tuple[int, int]:
 
 def _check_backward(logits: Any, targets: Any, lse: Any, dloss: Any, ignore_index: int = -100,
                     out: Any = None, classes: int | None = None) -> None:
-    _check_arguments("cross_entropy_backward", logits, targets, classes, lse=lse, dloss=dloss)
+    _check_arguments(logits, targets, classes, lse=lse, dloss=dloss)
     m = logits.size // logits.shape[-1]
-    require_shape("cross_entropy_backward", (m,), lse=lse)
+    require_shape((m,), lse=lse)
     if dloss.size not in {1, m}:
-        raise KernelError(f"cross_entropy_backward: dloss must have 1 or {m} elements, "
-                          f"got {dloss.size}")
+        raise KernelError(f"dloss must have 1 or {m} elements, got {dloss.size}")
+    require_out(out, logits.shape, logits)
 
 
 @checked_by(_check_backward)
@@ -265,8 +264,7 @@ def cross_entropy_backward(logits: Any, targets: Any, lse: Any, dloss: Any,
 
     dloss: float32 gradient of each row's loss (M,), or one for all rows; out may be logits
     """
-    _check_backward(logits, targets, lse, dloss, classes=classes)
-    dx = output(out, "cross_entropy_backward", logits.shape, logits)
+    dx = out_or_new(out, logits.shape, logits)
     x2, x_stride = as_rows(logits)
     m, width = x2.shape
     block, warps = _tile(min(width, MAX_BLOCK // 2))

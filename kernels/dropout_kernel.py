@@ -16,7 +16,7 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from ._checks import checked_by, contiguous, output, require_dropout, require_float
+from ._checks import checked_by, contiguous, out_or_new, require_dropout, require_float, require_out
 from ._common import dropout_threshold, load_key, mix32, mix32_after_first_step, split_key
 from ._runtime import cdiv, launch
 
@@ -52,8 +52,9 @@ def dropout_kernel(
 
 
 def _check(x: Any, p: float, key: Any, out: Any = None) -> None:
-    require_float("dropout", x=x)
-    require_dropout("dropout", p, key)
+    require_float(x=x)
+    require_dropout(p, key)
+    require_out(out, x.shape, x)
 
 
 @checked_by(_check)
@@ -64,8 +65,7 @@ def dropout(x: Any, p: float, key: Any, out: Any = None) -> Any:
     key: two 32-bit integers, or a uint32 array (2,) on the device of x
     Returns y of the shape and dtype of x. The element's number in C order is its counter.
     """
-    _check(x, p, key)
-    y = output(out, "dropout", x.shape, x)
+    y = out_or_new(out, x.shape, x)
     device_key, k0, k1 = split_key(key)
     n = x.size
     launch(dropout_kernel, (cdiv(n, BLOCK),), contiguous(x), y, device_key, k0, k1,
@@ -73,7 +73,13 @@ def dropout(x: Any, p: float, key: Any, out: Any = None) -> Any:
     return y
 
 
-@checked_by(_check)
+def _check_backward(dy: Any, p: float, key: Any, out: Any = None) -> None:
+    require_float(dy=dy)
+    require_dropout(p, key)
+    require_out(out, dy.shape, dy)
+
+
+@checked_by(_check_backward)
 def dropout_backward(dy: Any, p: float, key: Any, out: Any = None) -> Any:
     """dx of dropout: the same mask and the same scale applied to dy."""
-    return dropout(dy, p, key, out)
+    return dropout.unchecked(dy, p, key, out)

@@ -18,9 +18,10 @@ import triton.language as tl
 from ._checks import (
     checked_by,
     contiguous,
-    output,
+    out_or_new,
     require_float,
     require_integer,
+    require_out,
     require_same_device,
     require_shape,
 )
@@ -106,11 +107,12 @@ def embedding_atomic_kernel(
 
 
 def _check(ids: Any, weight: Any, out: Any = None) -> None:
-    require_integer("embedding", ids=ids)
-    require_float("embedding", weight=weight)
-    require_same_device("embedding", ids, weight=weight)
+    require_integer(ids=ids)
+    require_float(weight=weight)
+    require_same_device(ids, weight=weight)
     if weight.ndim != 2:
-        raise KernelError(f"embedding: weight must have shape (V, C), got {weight.shape}")
+        raise KernelError(f"weight must have shape (V, C), got {weight.shape}")
+    require_out(out, (*ids.shape, weight.shape[1]), weight)
 
 
 @checked_by(_check)
@@ -120,9 +122,8 @@ def embedding(ids: Any, weight: Any, out: Any = None) -> Any:
     ids: (...,) int32 or int64; weight: (V, C)
     Returns y (..., C) in the dtype of weight; an id outside [0, V) gives a row of NaN.
     """
-    _check(ids, weight)
     v, c = weight.shape
-    y = output(out, "embedding", (*ids.shape, c), weight)
+    y = out_or_new(out, (*ids.shape, c), weight)
     m, columns = ids.size, min(next_power_of_2(c), MAX_COLUMNS)
     launch(embedding_forward_kernel, (cdiv(m, GATHER_ROWS), cdiv(c, columns)), contiguous(ids),
            contiguous(weight), y, m, v, c, ROWS=GATHER_ROWS, COLUMNS=columns)
@@ -131,16 +132,17 @@ def embedding(ids: Any, weight: Any, out: Any = None) -> Any:
 
 def _check_backward(dy: Any, ids: Any, vocab_size: int, deterministic: bool = True,
                     out: Any = None) -> None:
-    name = "embedding_backward"
-    require_float(name, dy=dy)
-    require_integer(name, ids=ids)
-    require_same_device(name, dy, ids=ids)
+    require_float(dy=dy)
+    require_integer(ids=ids)
+    require_same_device(dy, ids=ids)
     if dy.ndim < 1:
-        raise KernelError(f"{name}: dy must have shape (..., C), got {dy.shape}")
-    require_shape(name, dy.shape[:-1], ids=ids)
+        raise KernelError(f"dy must have shape (..., C), got {dy.shape}")
+    require_shape(dy.shape[:-1], ids=ids)
     if out is not None and not deterministic and str(out.dtype) != "float32":
-        raise KernelError(f"{name}: atomics add onto float32, out is {out.dtype}; "
+        raise KernelError(f"atomics add onto float32, out is {out.dtype}; "
                           "pass deterministic=True")
+    if out is not None:
+        require_out(out, (vocab_size, dy.shape[-1]), dy, out.dtype)
 
 
 @checked_by(_check_backward)
@@ -152,11 +154,9 @@ def embedding_backward(dy: Any, ids: Any, vocab_size: int, deterministic: bool =
     deterministic: the same bits in every run, by sorting the ids; False uses float32 atomics
     out: an array (V, C) to add onto; by default zeros in float32
     """
-    _check_backward(dy, ids, vocab_size, deterministic, out)
     c = dy.shape[-1]
     xp = array_module(dy)
-    dw = xp.zeros((vocab_size, c), "float32") if out is None else output(
-        out, "embedding_backward", (vocab_size, c), out)
+    dw = xp.zeros((vocab_size, c), "float32") if out is None else out
     m, columns = ids.size, min(next_power_of_2(c), MAX_COLUMNS)
     dy, flat = contiguous(dy), contiguous(ids).reshape(-1)
     if deterministic:

@@ -21,8 +21,9 @@ from ._checks import (
     as_rows,
     checked_by,
     contiguous,
-    output,
+    out_or_new,
     require_float,
+    require_out,
     require_same_device,
     require_shape,
 )
@@ -125,15 +126,16 @@ def _tile(n: int, elements: int) -> tuple[int, int]:
 
 
 def _check(x: Any, bias: Any = None, approximate: str = "tanh", out: Any = None) -> None:
-    _check_arguments("bias_gelu", x, bias, approximate)
+    _check_arguments(x, bias, approximate)
+    require_out(out, x.shape, x)
 
 
-def _check_arguments(kernel: str, x: Any, bias: Any, approximate: str) -> None:
-    require_float(kernel, x=x, bias=bias)
-    require_same_device(kernel, x, bias=bias)
-    require_shape(kernel, x.shape[-1:], bias=bias)
+def _check_arguments(x: Any, bias: Any, approximate: str) -> None:
+    require_float(x=x, bias=bias)
+    require_same_device(x, bias=bias)
+    require_shape(x.shape[-1:], bias=bias)
     if approximate not in FORMS:
-        raise KernelError(f"{kernel}: approximate must be 'tanh' or 'none', got {approximate!r}")
+        raise KernelError(f"approximate must be 'tanh' or 'none', got {approximate!r}")
 
 
 @checked_by(_check)
@@ -143,8 +145,7 @@ def bias_gelu(x: Any, bias: Any = None, approximate: str = "tanh", out: Any = No
     x: (..., N); bias: (N,) or None; approximate: "tanh" as in GPT-2, or "none" for the erf form
     Returns y (..., N) in the dtype of x.
     """
-    _check(x, bias, approximate)
-    y = output(out, "bias_gelu", x.shape, x)
+    y = out_or_new(out, x.shape, x)
     if not x.size:
         return y
     x2, x_stride = as_rows(x)
@@ -158,18 +159,18 @@ def bias_gelu(x: Any, bias: Any = None, approximate: str = "tanh", out: Any = No
 
 def _check_backward(dy: Any, x: Any, bias: Any = None, approximate: str = "tanh",
                     out: Any = None) -> None:
-    _check_arguments("bias_gelu_backward", x, bias, approximate)
-    require_float("bias_gelu_backward", dy=dy)
-    require_same_device("bias_gelu_backward", x, dy=dy)
-    require_shape("bias_gelu_backward", x.shape, dy=dy)
+    _check_arguments(x, bias, approximate)
+    require_float(dy=dy)
+    require_same_device(x, dy=dy)
+    require_shape(x.shape, dy=dy)
+    require_out(out, x.shape, x)
 
 
 @checked_by(_check_backward)
 def bias_gelu_backward(dy: Any, x: Any, bias: Any = None, approximate: str = "tanh",
                        out: Any = None) -> tuple[Any, Any]:
     """(dx, db) of bias_gelu; db (N,) in the dtype of bias, None where bias is None."""
-    _check_backward(dy, x, bias, approximate)
-    dx = output(out, "bias_gelu_backward", x.shape, x)
+    dx = out_or_new(out, x.shape, x)
     xp = array_module(x)
     if not x.size:
         return dx, None if bias is None else xp.zeros(bias.shape, bias.dtype)
@@ -183,4 +184,4 @@ def bias_gelu_backward(dy: Any, x: Any, bias: Any = None, approximate: str = "ta
     launch(bias_gelu_backward_kernel, (programs, blocks), dy2, x2, contiguous(bias), dx, partial,
            m, n, dy_stride, x_stride, TANH=FORMS[approximate], ROWS=rows, COLUMNS=columns,
            num_stages=1)
-    return dx, None if bias is None else column_sum(partial, bias.dtype)
+    return dx, None if bias is None else column_sum.unchecked(partial, bias.dtype)

@@ -28,8 +28,9 @@ from ._checks import (
     as_rows,
     checked_by,
     contiguous,
-    output,
+    out_or_new,
     require_float,
+    require_out,
     require_row,
     require_same_device,
     require_shape,
@@ -178,14 +179,15 @@ def layer_norm_row_means_kernel(
 
 def _check_forward(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
                    out: Any = None) -> None:
-    _check_rows("layer_norm", x, weight, bias)
+    _check_rows(x, weight, bias)
+    require_out(out, x.shape, x)
 
 
-def _check_rows(kernel: str, x: Any, weight: Any, bias: Any = None) -> None:
-    require_float(kernel, x=x, weight=weight, bias=bias)
-    require_same_device(kernel, x, weight=weight, bias=bias)
-    require_row(kernel, x.shape[-1])
-    require_shape(kernel, x.shape[-1:], weight=weight, bias=bias)
+def _check_rows(x: Any, weight: Any, bias: Any = None) -> None:
+    require_float(x=x, weight=weight, bias=bias)
+    require_same_device(x, weight=weight, bias=bias)
+    require_row(x.shape[-1])
+    require_shape(x.shape[-1:], weight=weight, bias=bias)
 
 
 @checked_by(_check_forward)
@@ -196,18 +198,18 @@ def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
     x: (..., N), N at most 16384; weight, bias: (N,) or None; out: where to write y
     Returns y (..., N) in the dtype of x; mean and rstd (M,) float32, M = product of the other axes.
     """
-    _check_forward(x, weight, bias)
-    y = output(out, "layer_norm", x.shape, x)
+    y = out_or_new(out, x.shape, x)
     mean, rstd = _forward(x, None, None, weight, bias, y, eps)
     return y, mean, rstd
 
 
 def _check_add(x: Any, residual: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
                out: Any = None) -> None:
-    _check_rows("add_layer_norm", x, weight, bias)
-    require_float("add_layer_norm", residual=residual)
-    require_same_device("add_layer_norm", x, residual=residual)
-    require_shape("add_layer_norm", x.shape, residual=residual)
+    _check_rows(x, weight, bias)
+    require_float(residual=residual)
+    require_same_device(x, residual=residual)
+    require_shape(x.shape, residual=residual)
+    require_out(out, x.shape, residual)
 
 
 @checked_by(_check_add)
@@ -217,9 +219,8 @@ def add_layer_norm(x: Any, residual: Any, weight: Any = None, bias: Any = None,
 
     x, residual: (..., N) of one shape; s and y have the dtype of residual
     """
-    _check_add(x, residual, weight, bias)
-    y = output(out, "add_layer_norm", x.shape, residual)
-    s = output(None, "add_layer_norm", x.shape, residual)
+    y = out_or_new(out, x.shape, residual)
+    s = array_module(residual).empty(x.shape, residual.dtype)
     mean, rstd = _forward(x, residual, s, weight, bias, y, eps)
     return s, y, mean, rstd
 
@@ -241,12 +242,13 @@ def _forward(x: Any, residual: Any, s: Any, weight: Any, bias: Any, y: Any,
 
 def _check_backward(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, ds: Any = None,
                     out: Any = None, sums_dtype: Any = None) -> None:
-    _check_rows("layer_norm_backward", x, weight)
-    require_float("layer_norm_backward", dy=dy, ds=ds)
-    require_same_device("layer_norm_backward", x, dy=dy, ds=ds, mean=mean, rstd=rstd)
-    require_shape("layer_norm_backward", x.shape, dy=dy, ds=ds)
+    _check_rows(x, weight)
+    require_float(dy=dy, ds=ds)
+    require_same_device(x, dy=dy, ds=ds, mean=mean, rstd=rstd)
+    require_shape(x.shape, dy=dy, ds=ds)
     m = x.size // max(x.shape[-1], 1)
-    require_shape("layer_norm_backward", (m,), mean=mean, rstd=rstd)
+    require_shape((m,), mean=mean, rstd=rstd)
+    require_out(out, x.shape, x)
 
 
 @checked_by(_check_backward)
@@ -260,8 +262,7 @@ def layer_norm_backward(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, ds: 
     Returns dx (..., N) in the dtype of x (for add_layer_norm it is the gradient of both addends),
     dw and db (N,).
     """
-    _check_backward(dy, x, weight, mean, rstd, ds)
-    dx = output(out, "layer_norm_backward", x.shape, x)
+    dx = out_or_new(out, x.shape, x)
     sums_dtype = sums_dtype or (x if weight is None else weight).dtype
     x2, x_stride = as_rows(x)
     dy2, dy_stride = as_rows(dy)
@@ -283,7 +284,7 @@ def layer_norm_backward(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, ds: 
            dx, partial, m, n, dy_stride, ds_stride, x_stride, ROWS=rows, COLUMNS=columns,
            STAGES=_stages(rows * columns, x2, dy2, ds2), num_warps=warps,
            max_registers=255 if blocks > 1 else None)
-    sums = column_sum(partial, sums_dtype)
+    sums = column_sum.unchecked(partial, sums_dtype)
     return dx, sums[:n], sums[n:]
 
 

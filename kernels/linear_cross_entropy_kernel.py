@@ -30,9 +30,10 @@ from ._common import column_sum
 from ._runtime import array_module, cdiv
 from .cross_entropy_kernel import cross_entropy, cross_entropy_with_gradient
 from .errors import KernelError
-from .products.matmul import matmul as default_matmul
+from .products.matmul import matmul as checked_matmul
 
 CHUNK_BYTES = 256 << 20
+default_matmul = checked_matmul.unchecked
 # Rows of the logits begin at multiples of so many elements: with GPT-2's 50257 columns they would
 # otherwise stand at odd addresses, where tensor cores cannot read them at full width.
 ALIGNMENT = 64
@@ -41,25 +42,24 @@ ALIGNMENT = 64
 def _check(x: Any, weight: Any, targets: Any, bias: Any = None, ignore_index: int = -100,
            chunk_rows: int | None = None, needs_gradient: bool = True,
            matmul: Any = default_matmul, classes: int | None = None, dw: Any = None) -> None:
-    name = "linear_cross_entropy"
-    require_float(name, x=x, weight=weight, bias=bias)
-    require_integer(name, targets=targets)
-    require_same_device(name, x, weight=weight, targets=targets, bias=bias, dw=dw)
-    require_shape(name, x.shape[:-1], targets=targets)
+    require_float(x=x, weight=weight, bias=bias)
+    require_integer(targets=targets)
+    require_same_device(x, weight=weight, targets=targets, bias=bias, dw=dw)
+    require_shape(x.shape[:-1], targets=targets)
     if weight.ndim != 2 or weight.shape[1] != x.shape[-1] or weight.shape[0] == 0:
-        raise KernelError(f"{name}: weight must have shape (V, {x.shape[-1]}), got {weight.shape}")
+        raise KernelError(f"weight must have shape (V, {x.shape[-1]}), got {weight.shape}")
     if classes is not None and not 1 <= classes <= weight.shape[0]:
-        raise KernelError(f"{name}: classes must be 1 .. {weight.shape[0]}, the rows of weight, "
+        raise KernelError(f"classes must be 1 .. {weight.shape[0]}, the rows of weight, "
                           f"got {classes}")
-    require_shape(name, (classes or weight.shape[0],), bias=bias)
-    require_shape(name, weight.shape, dw=dw)
+    require_shape((classes or weight.shape[0],), bias=bias)
+    require_shape(weight.shape, dw=dw)
     if weight.dtype != x.dtype:
-        raise KernelError(f"{name}: x is {x.dtype} and weight is {weight.dtype}; convert one")
+        raise KernelError(f"x is {x.dtype} and weight is {weight.dtype}; convert one")
     if dw is not None and not (str(dw.dtype) == "float32" and dw.flags.c_contiguous):
-        raise KernelError(f"{name}: dw must be C-contiguous float32, in which the chunks are added "
+        raise KernelError(f"dw must be C-contiguous float32, in which the chunks are added "
                           f"up, got {dw.dtype}; leave it out")
     if chunk_rows is not None and chunk_rows < 1:
-        raise KernelError(f"{name}: chunk_rows must be positive, got {chunk_rows}")
+        raise KernelError(f"chunk_rows must be positive, got {chunk_rows}")
 
 
 @checked_by(_check)
@@ -80,7 +80,6 @@ def linear_cross_entropy(x: Any, weight: Any, targets: Any, bias: Any = None,
     Returns loss () float32, NaN where every target is ignored; dx like x, dw, db like bias,
     gradients of the loss; all None where needs_gradient is False, db also without bias.
     """
-    _check(x, weight, targets, bias, chunk_rows=chunk_rows, classes=classes, dw=dw)
     xp = array_module(x)
     rows, _ = as_rows(x)
     flat_targets = targets.reshape(-1)
@@ -99,9 +98,9 @@ def linear_cross_entropy(x: Any, weight: Any, targets: Any, bias: Any = None,
         if bias is not None:
             logits[:, :v] += bias
         if sums is None:
-            losses, _ = cross_entropy(logits, part_targets, ignore_index, v)
+            losses, _ = cross_entropy.unchecked(logits, part_targets, ignore_index, v)
         else:
-            losses, _ = cross_entropy_with_gradient(
+            losses, _ = cross_entropy_with_gradient.unchecked(
                 logits, part_targets, scale, ignore_index, classes=v)
             sums.add(start, part, weight, logits, matmul)
         total += losses.sum()
@@ -127,7 +126,7 @@ class _Gradients:
         matmul(columns, weight, out=self.dx[start:start + part.shape[0]])
         matmul(columns, part, out=self.dw, transpose_a=True, accumulate=start > 0)
         if self.db is not None:
-            self.db += column_sum(dlogits, "float32")[:self.v]
+            self.db += column_sum.unchecked(dlogits, "float32")[:self.v]
 
     def finish(self, x: Any, weight: Any, bias: Any) -> tuple[Any, Any, Any]:
         self.dw[self.v:] = 0  # an infinity in x has made them NaN

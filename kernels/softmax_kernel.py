@@ -20,8 +20,9 @@ import triton.language as tl
 from ._checks import (
     as_rows,
     checked_by,
-    output,
+    out_or_new,
     require_float,
+    require_out,
     require_row,
     require_same_device,
     require_shape,
@@ -126,9 +127,10 @@ def softmax_long_backward_kernel(
 
 
 def _check_forward(x: Any, out: Any = None) -> None:
-    require_float("softmax", x=x)
+    require_float(x=x)
     if x.ndim:
-        require_row("softmax", x.shape[-1], MAX_COLUMNS)
+        require_row(x.shape[-1], MAX_COLUMNS)
+    require_out(out, x.shape, x)
 
 
 @checked_by(_check_forward)
@@ -138,8 +140,7 @@ def softmax(x: Any, out: Any = None) -> Any:
     x: (..., N), N at most 65536; out: C-contiguous array of the same shape and dtype
     Returns y (..., N). A row of nothing but -inf gives NaN, as in PyTorch.
     """
-    _check_forward(x)
-    y = output(out, "softmax", x.shape, x)
+    y = out_or_new(out, x.shape, x)
     if not x.size:
         return y
     x2, x_stride = as_rows(x if x.ndim else x.reshape(1))
@@ -155,18 +156,18 @@ def softmax(x: Any, out: Any = None) -> Any:
 
 
 def _check_backward(dy: Any, y: Any, out: Any = None) -> None:
-    require_float("softmax_backward", dy=dy, y=y)
-    require_same_device("softmax_backward", dy, y=y)
-    require_shape("softmax_backward", dy.shape, y=y)
+    require_float(dy=dy, y=y)
+    require_same_device(dy, y=y)
+    require_shape(dy.shape, y=y)
     if y.ndim:
-        require_row("softmax_backward", y.shape[-1], MAX_COLUMNS)
+        require_row(y.shape[-1], MAX_COLUMNS)
+    require_out(out, y.shape, y)
 
 
 @checked_by(_check_backward)
 def softmax_backward(dy: Any, y: Any, out: Any = None) -> Any:
     """dx (..., N) from dy and the forward pass's y; all of one shape."""
-    _check_backward(dy, y)
-    dx = output(out, "softmax_backward", y.shape, y)
+    dx = out_or_new(out, y.shape, y)
     if not y.size:
         return dx
     dy2, dy_stride = as_rows(dy if dy.ndim else dy.reshape(1))

@@ -78,7 +78,7 @@ def _fitting(kernel: str, itemsize: int, d: int, chip: int, limit: int,
     found = [t for t in tiles if shared_bytes(kernel, t, itemsize, generation) <= limit]
     if not found:
         need = min(shared_bytes(kernel, t, itemsize, generation) for t in tiles)
-        raise KernelError(f"attention: head size {d} in elements of {itemsize} bytes needs {need} "
+        raise KernelError(f"head size {d} in elements of {itemsize} bytes needs {need} "
                           f"bytes of shared memory, a program has {limit} on this chip; use the "
                           "array code")
     names = ("BLOCK_M", "BLOCK_N", "num_warps", "num_stages", "CHUNK")

@@ -16,7 +16,7 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from .._checks import checked_by, output
+from .._checks import checked_by, out_or_new, require_out
 from .._common import split_scalar
 from .._runtime import array_module, cdiv, launch, next_power_of_2, program_count
 from ..errors import KernelError
@@ -104,13 +104,14 @@ def join_splits_kernel(
 
 def _check(q: Any, k: Any, v: Any, length: Any = None, scale: float | None = None,
            out: Any = None) -> None:
-    check_attention("attention_decode", q, k, v, scale)
+    check_attention(q, k, v, scale)
     if q.shape[2] != 1:
-        raise KernelError(f"attention_decode: q must have one row, (B, H, 1, D), got {q.shape}; "
+        raise KernelError(f"q must have one row, (B, H, 1, D), got {q.shape}; "
                           "use attention for more")
     if isinstance(length, int) and not 0 <= length <= k.shape[2]:
-        raise KernelError(f"attention_decode: length must be 0 to {k.shape[2]}, the rows of the "
+        raise KernelError(f"length must be 0 to {k.shape[2]}, the rows of the "
                           f"cache, got {length}")
+    require_out(out, q.shape, q)
 
 
 @checked_by(_check)
@@ -123,9 +124,8 @@ def attention_decode(q: Any, k: Any, v: Any, length: Any = None, scale: float | 
         CUDA graph reads anew in each replay
     Returns o (B, H, 1, D); zeros where length is 0.
     """
-    _check(q, k, v, length, scale)
     q, k, v = (unit_last_stride(a) for a in (q, k, v))
-    o = output(out, "attention_decode", q.shape, q)
+    o = out_or_new(out, q.shape, q)
     b, h, s, d = k.shape
     length_array, number = split_scalar(s if length is None else length)
     block_n = max(16, min(128, TILE // block_d(d)))

@@ -35,7 +35,7 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from .._checks import checked_by, output
+from .._checks import checked_by, out_or_new, require_dropout, require_out
 from .._common import dropout_threshold, load_key, split_key
 from .._descriptors import Descriptor
 from .._runtime import array_module, cdiv, launch, next_power_of_2, program_count
@@ -249,7 +249,9 @@ def forward(q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float | None, d
 
 def _check(q: Any, k: Any, v: Any, causal: bool = False, scale: float | None = None,
            dropout_p: float = 0.0, key: Any = None, out: Any = None) -> None:
-    check_attention("attention", q, k, v, scale, dropout_p, key)
+    check_attention(q, k, v, scale)
+    require_dropout(dropout_p, key)
+    require_out(out, q.shape, q)
     configs("forward", q, dropout_p > 0.0)
 
 
@@ -262,15 +264,16 @@ def attention(q: Any, k: Any, v: Any, causal: bool = False, scale: float | None 
     scale: 1 / sqrt(D) by default; key: as in dropout
     Returns o (B, H, T, D) and lse (B, H, T) float32.
     """
-    _check(q, k, v, causal, scale, dropout_p, key)
     q, k, v = (unit_last_stride(a) for a in (q, k, v))
-    o = output(out, "attention", q.shape, q)
+    o = out_or_new(out, q.shape, q)
     return o, forward(q, k, v, o, causal, scale, dropout_p, key)
 
 
 def _check_qkv(qkv: Any, n_head: int, causal: bool = True, dropout_p: float = 0.0,
                key: Any = None, out: Any = None) -> None:
-    check_qkv("attention_qkv", qkv, n_head, dropout_p, key)
+    check_qkv(qkv, n_head)
+    require_dropout(dropout_p, key)
+    require_out(out, (*qkv.shape[:2], qkv.shape[2] // 3), qkv)
 
 
 @checked_by(_check_qkv)
@@ -281,8 +284,7 @@ def attention_qkv(qkv: Any, n_head: int, causal: bool = True, dropout_p: float =
     qkv: (B, T, 3 C) with q, k and v side by side, as GPT-2's c_attn gives it
     Returns y (B, T, C), the heads side by side, and lse (B, H, T) float32.
     """
-    _check_qkv(qkv, n_head, causal, dropout_p, key)
     qkv = unit_last_stride(qkv)
-    y = output(out, "attention_qkv", (*qkv.shape[:2], qkv.shape[2] // 3), qkv)
+    y = out_or_new(out, (*qkv.shape[:2], qkv.shape[2] // 3), qkv)
     q, k, v = split_heads(qkv, n_head)
     return y, forward(q, k, v, as_heads(y, n_head), causal, None, dropout_p, key)

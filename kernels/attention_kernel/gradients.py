@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._checks import checked_by, output, require_float, require_same_device, require_shape
+from .._checks import (
+    checked_by,
+    out_or_new,
+    require_dropout,
+    require_float,
+    require_out,
+    require_same_device,
+    require_shape,
+)
 from .._common import dropout_threshold, split_key
 from .._runtime import array_module, cdiv, launch, next_power_of_2
 from ..tuning import Config
@@ -93,12 +101,12 @@ def _rows(do: Any, o: Any, lse: Any) -> tuple[Any, Any]:
 def _check(do: Any, q: Any, k: Any, v: Any, o: Any, lse: Any, causal: bool = False,
            scale: float | None = None, dropout_p: float = 0.0, key: Any = None,
            deterministic: bool = False) -> None:
-    name = "attention_backward"
-    check_attention(name, q, k, v, scale, dropout_p, key)
-    require_float(name, do=do, o=o)
-    require_same_device(name, q, do=do, o=o, lse=lse)
-    require_shape(name, q.shape, do=do, o=o)
-    require_shape(name, q.shape[:3], lse=lse)
+    check_attention(q, k, v, scale)
+    require_dropout(dropout_p, key)
+    require_float(do=do, o=o)
+    require_same_device(q, do=do, o=o, lse=lse)
+    require_shape(q.shape, do=do, o=o)
+    require_shape(q.shape[:3], lse=lse)
 
 
 @checked_by(_check)
@@ -111,7 +119,6 @@ def attention_backward(do: Any, q: Any, k: Any, v: Any, o: Any, lse: Any, causal
     deterministic: the same bits in every run. Without it dq is added up in any order where one pass
         can be had (why_not_one_pass tells), with 5 matrix products in place of 7.
     """
-    _check(do, q, k, v, o, lse, causal, scale, dropout_p, key)
     do, q, k, v, o = (unit_last_stride(a) for a in (do, q, k, v, o))
     xp = array_module(q)
     gradients = (xp.empty(q.shape, q.dtype), xp.empty(k.shape, k.dtype), xp.empty(v.shape, v.dtype))
@@ -122,13 +129,14 @@ def attention_backward(do: Any, q: Any, k: Any, v: Any, o: Any, lse: Any, causal
 def _check_qkv(dy: Any, qkv: Any, y: Any, lse: Any, n_head: int, causal: bool = True,
                dropout_p: float = 0.0, key: Any = None, out: Any = None,
                deterministic: bool = False) -> None:
-    name = "attention_qkv_backward"
-    check_qkv(name, qkv, n_head, dropout_p, key)
+    check_qkv(qkv, n_head)
+    require_dropout(dropout_p, key)
     b, t, width = qkv.shape
-    require_float(name, dy=dy, y=y)
-    require_same_device(name, qkv, dy=dy, y=y, lse=lse)
-    require_shape(name, (b, t, width // 3), dy=dy, y=y)
-    require_shape(name, (b, n_head, t), lse=lse)
+    require_float(dy=dy, y=y)
+    require_same_device(qkv, dy=dy, y=y, lse=lse)
+    require_shape((b, t, width // 3), dy=dy, y=y)
+    require_shape((b, n_head, t), lse=lse)
+    require_out(out, qkv.shape, qkv)
 
 
 @checked_by(_check_qkv)
@@ -139,9 +147,8 @@ def attention_qkv_backward(dy: Any, qkv: Any, y: Any, lse: Any, n_head: int, cau
 
     deterministic: as in attention_backward
     """
-    _check_qkv(dy, qkv, y, lse, n_head, causal, dropout_p, key)
     dy, qkv, y = (unit_last_stride(a) for a in (dy, qkv, y))
-    dqkv = output(out, "attention_qkv_backward", qkv.shape, qkv)
+    dqkv = out_or_new(out, qkv.shape, qkv)
     _backward(as_heads(dy, n_head), *split_heads(qkv, n_head), as_heads(y, n_head), lse,
               split_heads(dqkv, n_head), causal, None, dropout_p, key, deterministic)
     return dqkv

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .._checks import require_dropout, require_float, require_same_device
+from .._checks import require_float, require_same_device
 from .._runtime import array_module, cdiv, next_power_of_2
 from ..errors import KernelError
 
@@ -15,44 +15,41 @@ MAX_OFFSET = 2**31 - 1  # offsets inside a head are 32-bit
 ALIGNMENT = 16  # elements; Triton looks whether a stride is a multiple of 16
 
 
-def check_attention(kernel: str, q: Any, k: Any, v: Any, scale: float | None = None,
-                    dropout_p: float = 0.0, key: Any = None) -> None:
+def check_attention(q: Any, k: Any, v: Any, scale: float | None = None) -> None:
     """q (B, H, T, D) fits k and v (B, H, S, D) and the kernels' limits."""
-    require_float(kernel, q=q, k=k, v=v)
-    require_same_device(kernel, q, k=k, v=v)
+    require_float(q=q, k=k, v=v)
+    require_same_device(q, k=k, v=v)
     if q.ndim != 4 or k.ndim != 4 or k.shape != v.shape:
-        raise KernelError(f"{kernel}: q must be (B, H, T, D), k and v (B, H, S, D) of one shape, "
+        raise KernelError(f"q must be (B, H, T, D), k and v (B, H, S, D) of one shape, "
                           f"got {q.shape}, {k.shape}, {v.shape}")
     if (*q.shape[:2], q.shape[3]) != (*k.shape[:2], k.shape[3]):
-        raise KernelError(f"{kernel}: q {q.shape} and k {k.shape} must agree in batch, heads and "
+        raise KernelError(f"q {q.shape} and k {k.shape} must agree in batch, heads and "
                           "head size")
     if not q.dtype == k.dtype == v.dtype:
-        raise KernelError(f"{kernel}: q, k and v must have one dtype, got {q.dtype}, {k.dtype}, "
+        raise KernelError(f"q, k and v must have one dtype, got {q.dtype}, {k.dtype}, "
                           f"{v.dtype}")
-    _check_head(kernel, q.shape[3])
+    _check_head(q.shape[3])
     if scale is not None and not scale > 0:
-        raise KernelError(f"{kernel}: scale must be positive, got {scale}")
-    require_dropout(kernel, dropout_p, key)
+        raise KernelError(f"scale must be positive, got {scale}")
     for name, array in (("q", q), ("k", k), ("v", v)):
         if array.shape[2] * abs(array.strides[2]) // array.itemsize > MAX_OFFSET:
-            raise KernelError(f"{kernel}: a head of {name} spans more than 2^31 elements; pass a "
+            raise KernelError(f"a head of {name} spans more than 2^31 elements; pass a "
                               "contiguous array")
 
 
-def _check_head(kernel: str, d: int) -> None:
+def _check_head(d: int) -> None:
     if not 1 <= d <= MAX_HEAD:
-        raise KernelError(f"{kernel}: head size must be 1 to {MAX_HEAD}, got {d}; use the array "
+        raise KernelError(f"head size must be 1 to {MAX_HEAD}, got {d}; use the array "
                           "code")
 
 
-def check_qkv(kernel: str, qkv: Any, n_head: int, dropout_p: float = 0.0, key: Any = None) -> None:
+def check_qkv(qkv: Any, n_head: int) -> None:
     """qkv (B, T, 3 C) can be split into n_head heads."""
-    require_float(kernel, qkv=qkv)
+    require_float(qkv=qkv)
     if qkv.ndim != 3 or n_head < 1 or qkv.shape[2] % (3 * n_head) or not qkv.shape[2]:
-        raise KernelError(f"{kernel}: qkv must have shape (B, T, 3 C) with C a multiple of n_head="
+        raise KernelError(f"qkv must have shape (B, T, 3 C) with C a multiple of n_head="
                           f"{n_head}, got {qkv.shape}")
-    _check_head(kernel, qkv.shape[2] // (3 * n_head))
-    require_dropout(kernel, dropout_p, key)
+    _check_head(qkv.shape[2] // (3 * n_head))
 
 
 def split_heads(qkv: Any, n_head: int) -> tuple[Any, Any, Any]:

@@ -29,70 +29,65 @@ from ..errors import KernelError
 from ..gelu_kernel import bias_gelu, bias_gelu_backward
 from ..tuning import choose
 from . import epilogues
-from .matmul import matmul
+from .matmul import check_out, matmul
 
 FUSED, APART = {"fused": 1}, {"fused": 0}
 
 
-def _check_layer(kernel: str, x: Any, weight: Any, bias: Any) -> None:
-    require_float(kernel, x=x, weight=weight, bias=bias)
-    require_same_device(kernel, x, weight=weight, bias=bias)
+def _check_layer(x: Any, weight: Any, bias: Any) -> None:
+    require_float(x=x, weight=weight, bias=bias)
+    require_same_device(x, weight=weight, bias=bias)
     if x.ndim != 2 or weight.ndim != 2 or x.shape[1] != weight.shape[1]:
-        raise KernelError(f"{kernel}: x must be (N, in) and weight (out, in) with equal `in`, got "
+        raise KernelError("x must be (N, in) and weight (out, in) with equal `in`, got "
                           f"{x.shape} and {weight.shape}")
     if weight.dtype != x.dtype:
-        raise KernelError(f"{kernel}: x is {x.dtype} and weight is {weight.dtype}; convert one of "
+        raise KernelError(f"x is {x.dtype} and weight is {weight.dtype}; convert one of "
                           "them")
-    require_shape(kernel, weight.shape[:1], bias=bias)
+    require_shape(weight.shape[:1], bias=bias)
 
 
 def _check(x: Any, weight: Any, bias: Any = None) -> None:
-    _check_layer("linear", x, weight, bias)
+    _check_layer(x, weight, bias)
 
 
 @checked_by(_check)
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     """y = x W^T + b (N, out), in the dtype of x; b may be None."""
-    _check(x, weight, bias)
     if bias is None:
-        return matmul(x, weight, transpose_b=True)
+        return matmul.unchecked(x, weight, transpose_b=True)
     y = None if is_host(x) else epilogues.linear_with_bias(x, weight, bias)
     if y is None:
-        y = matmul(x, weight, transpose_b=True)
+        y = matmul.unchecked(x, weight, transpose_b=True)
         y += bias
     return y
 
 
-def _check_gelu(x: Any, weight: Any, bias: Any) -> None:
-    _check_layer("linear_gelu", x, weight, bias)
-
-
-@checked_by(_check_gelu)
+@checked_by(_check)
 def linear_gelu(x: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
     """z = x W^T + b and a = gelu(z), both (N, out) in the dtype of x."""
-    _check_gelu(x, weight, bias)
 
     def apart() -> tuple[Any, Any]:
-        z = linear(x, weight, bias)
-        return z, bias_gelu(z)
+        z = linear.unchecked(x, weight, bias)
+        return z, bias_gelu.unchecked(z)
 
     return _best("linear_gelu", x, len(weight),
                  lambda: epilogues.gelu_with_bias(x, weight, bias), apart)
 
 
-def _check_gradients(kernel: str, dy: Any, x: Any, rows: int, db: Any, **others: Any) -> None:
-    require_float(kernel, dy=dy, x=x, db=db, **others)
-    require_same_device(kernel, dy, x=x, db=db, **others)
+def _check_gradients(dy: Any, x: Any, rows: int, db: Any, **others: Any) -> None:
+    require_float(dy=dy, x=x, db=db, **others)
+    if x.dtype != dy.dtype:
+        raise KernelError(f"dy is {dy.dtype} and its partner is {x.dtype}; convert one of them")
+    require_same_device(dy, x=x, db=db, **others)
     if dy.ndim != 2 or x.ndim != 2 or len(x) != rows:
-        raise KernelError(f"{kernel}: dy (N, out) and its partner do not fit, got {dy.shape} and "
+        raise KernelError(f"dy (N, out) and its partner do not fit, got {dy.shape} and "
                           f"{x.shape}")
 
 
 def _check_gelu_backward(dy: Any, weight: Any, z: Any, db: Any = None, dtype: Any = None) -> None:
-    kernel = "linear_gelu_backward"
-    _check_gradients(kernel, dy, weight, dy.shape[-1], db, z=z)
-    require_shape(kernel, (len(dy), weight.shape[1]), z=z)
-    require_shape(kernel, weight.shape[1:], db=db)
+    _check_gradients(dy, weight, dy.shape[-1], db, z=z)
+    require_shape((len(dy), weight.shape[1]), z=z)
+    require_shape(weight.shape[1:], db=db)
 
 
 @checked_by(_check_gelu_backward)
@@ -104,13 +99,12 @@ def linear_gelu_backward(dy: Any, weight: Any, z: Any, db: Any = None,
     dtype: of a new db, by default that of dy
     Returns dz (N, in) in the dtype of z, and db: the array given, or another one.
     """
-    _check_gelu_backward(dy, weight, z, db)
     kind = dtype if db is None else db.dtype
 
     def apart() -> tuple[Any, Any]:
         # z has its bias; one of zeros makes the kernel add up db in the same pass.
         nothing = array_module(z).zeros(z.shape[1], kind or dy.dtype)
-        return bias_gelu_backward(matmul(dy, weight), z, nothing)
+        return bias_gelu_backward.unchecked(matmul.unchecked(dy, weight), z, nothing)
 
     return _best("linear_gelu_backward", dy, weight.shape[1],
                  lambda: epilogues.gelu_gradient(dy, weight, z, db, kind), apart, APART)
@@ -118,12 +112,12 @@ def linear_gelu_backward(dy: Any, weight: Any, z: Any, db: Any = None,
 
 def _check_backward_weight(dy: Any, x: Any, out: Any = None, accumulate: bool = False,
                            db: Any = None, dtype: Any = None) -> None:
-    kernel = "linear_backward_weight"
-    _check_gradients(kernel, dy, x, len(dy), db, out=out)
-    require_shape(kernel, (dy.shape[1], x.shape[1]), out=out)
-    require_shape(kernel, dy.shape[1:], db=db)
+    _check_gradients(dy, x, len(dy), db, out=out)
+    require_shape((dy.shape[1], x.shape[1]), out=out)
+    require_shape(dy.shape[1:], db=db)
     if accumulate and out is None:
-        raise KernelError(f"{kernel}: accumulate=True adds onto out, which is missing")
+        raise KernelError("accumulate=True adds onto out, which is missing")
+    check_out(dy, x, out, True, False)
 
 
 @checked_by(_check_backward_weight)
@@ -136,7 +130,6 @@ def linear_backward_weight(dy: Any, x: Any, out: Any = None, accumulate: bool = 
     dtype: of a new db, by default that of dy
     Returns (dW, db); db is the array given, or another one.
     """
-    _check_backward_weight(dy, x, out, accumulate, db)
     if out is None:
         out = array_module(dy).empty((dy.shape[1], x.shape[1]), dy.dtype)
     kind = dtype if db is None else db.dtype
@@ -146,8 +139,8 @@ def linear_backward_weight(dy: Any, x: Any, out: Any = None, accumulate: bool = 
         return epilogues.weight_gradient(dy, x, into, add, db, kind)
 
     def apart(into: Any = None, add: bool = False) -> Any:
-        matmul(dy, x, out=into, transpose_a=True, accumulate=add)
-        return column_sum(dy, kind)
+        matmul.unchecked(dy, x, out=into, transpose_a=True, accumulate=add)
+        return column_sum.unchecked(dy, kind)
 
     # What is timed runs many times, so it must not add onto out.
     faster = _faster("linear_backward_weight", dy, x.shape[1], fused, apart, APART)

@@ -24,32 +24,33 @@ _ONE, _ZERO = np.array(1, np.float32), np.array(0, np.float32)
 
 def _check(a: Any, b: Any, out: Any = None, *, transpose_a: bool = False,
            transpose_b: bool = False, accumulate: bool = False, tf32: bool = False) -> None:
-    require_float("matmul", a=a, b=b, out=out)
-    require_same_device("matmul", a, b=b, out=out)
+    require_float(a=a, b=b, out=out)
+    require_same_device(a, b=b, out=out)
     if a.dtype != b.dtype:
-        raise KernelError(f"matmul: a is {a.dtype} and b is {b.dtype}; convert one of them")
+        raise KernelError(f"a is {a.dtype} and b is {b.dtype}; convert one of them")
     if a.ndim < 2 or a.ndim != b.ndim or a.shape[:-2] != b.shape[:-2]:
-        raise KernelError(f"matmul: a {a.shape} and b {b.shape} must both be matrices, or batches "
+        raise KernelError(f"a {a.shape} and b {b.shape} must both be matrices, or batches "
                           "of them with equal leading axes")
     inner_a = a.shape[-2] if transpose_a else a.shape[-1]
     inner_b = b.shape[-1] if transpose_b else b.shape[-2]
     if inner_a != inner_b:
-        raise KernelError(f"matmul: a {a.shape} and b {b.shape} do not fit: {inner_a} columns of "
+        raise KernelError(f"a {a.shape} and b {b.shape} do not fit: {inner_a} columns of "
                           f"op(a) against {inner_b} rows of op(b)")
     if accumulate and out is None:
-        raise KernelError("matmul: accumulate=True adds onto out, which is missing")
-    _check_out(a, b, out, transpose_a, transpose_b)
+        raise KernelError("accumulate=True adds onto out, which is missing")
+    check_out(a, b, out, transpose_a, transpose_b)
 
 
-def _check_out(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool) -> None:
+def check_out(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool) -> None:
+    """`out` is None or takes op(a) @ op(b)."""
     shape = _product_shape(a, b, transpose_a, transpose_b)
     if out is None:
         return
     if out.shape != shape or out.dtype not in {a.dtype, np.dtype("float32")}:
-        raise KernelError(f"matmul: out must have shape {shape} and dtype {a.dtype} or float32, "
+        raise KernelError(f"out must have shape {shape} and dtype {a.dtype} or float32, "
                           f"got {out.shape} and {out.dtype}")
     if _row_stride(out) is None:
-        raise KernelError("matmul: out must be C-contiguous, or a matrix whose rows are; pass such "
+        raise KernelError("out must be C-contiguous, or a matrix whose rows are; pass such "
                           "a buffer")
 
 
@@ -81,7 +82,6 @@ def matmul(a: Any, b: Any, out: Any = None, *, transpose_a: bool = False,
         one dtype of float32, float16, bfloat16; equal leading axes
     out: (..., M, N) in the dtype of a or float32; tf32: float32 inputs rounded to 10 bits, faster
     """
-    _check(a, b, out, transpose_a=transpose_a, transpose_b=transpose_b, accumulate=accumulate)
     xp = array_module(a)
     if out is None:
         out = xp.empty(_product_shape(a, b, transpose_a, transpose_b), a.dtype)

@@ -121,3 +121,20 @@ def test_adamw(change, words):
     arguments = {"parameters": FLAT, "gradients": FLAT, "m": FLAT, "v": FLAT, "lr": 0.1, "step": 1}
     with pytest.raises(kernels.KernelError, match=words):
         kernels.adamw(**{**arguments, **change})
+
+
+def test_a_refusal_is_a_bare_reason_to_which_an_error_adds_the_kernels_name():
+    reason = kernels.layer_norm.supports(X, SHORT)
+    assert reason == "weight must have shape (8,), got (7,)"
+    with pytest.raises(kernels.KernelError) as refused:
+        kernels.layer_norm(X, SHORT)
+    assert str(refused.value) == f"layer_norm: {reason}"
+    assert kernels.layer_norm.supports(X, W) is None
+    with pytest.raises(TypeError, match=r"layer_norm\(\) got an unexpected keyword argument 'w'"):
+        kernels.layer_norm(X, w=W)
+
+
+@pytest.mark.parametrize("out", [X[:2], X.astype(np.float16), np.ones((8, 3), np.float32).T])
+def test_a_place_for_the_result_must_fit(out):
+    with pytest.raises(kernels.KernelError, match="softmax: out must be a C-contiguous array of"):
+        kernels.softmax(X, out=out)

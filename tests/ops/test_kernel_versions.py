@@ -56,6 +56,37 @@ def test_refusals_say_why():
         tg.functional.softmax(x)
 
 
+def test_a_refusal_names_the_op_once():
+    q = Tensor(np.ones((1, 1, 2, 300), np.float32))
+    with tg.use_kernels("force"), pytest.raises(tg.errors.KernelError) as refused:
+        tg.functional.scaled_dot_product_attention(q, q, q)
+    assert str(refused.value) == (
+        "scaled_dot_product_attention: a kernel was demanded and cannot run: head size must be 1 "
+        "to 256, got 300; use the array code"
+    )
+
+
+@pytest.mark.parametrize("given", [(0,), (1.0,)], ids=["axis", "p"])
+def test_arguments_by_position_are_looked_at_too(given):
+    op, words = {0: ("softmax", "last axis"), 1.0: ("dropout", "p = 1")}[given[0]]
+    x = Tensor(np.ones((2, 3), np.float32))
+    with tg.use_kernels("force"), pytest.raises(tg.errors.KernelError, match=words):
+        REGISTRY[op].function.apply(x, *given)
+
+
+@pytest.mark.parametrize("op", ["softmax", "layer_norm", "gelu", "attention_qkv"])
+def test_arguments_are_checked_once(op, monkeypatch):
+    from tinygrad_llm import kernels
+
+    kernel = getattr(kernels, {"gelu": "bias_gelu"}.get(op, op))
+    calls, check = [], kernel._check
+    monkeypatch.setattr(kernel, "_check", lambda *a, **k: calls.append(op) or check(*a, **k))
+    more = (1,) if op == "attention_qkv" else ()
+    with tg.use_kernels("force"):
+        REGISTRY[op].function.apply(Tensor(np.ones((1, 4, 48), np.float32)), *more)
+    assert calls == [op]
+
+
 @pytest.mark.parametrize("op", ["gelu", "softmax", "dropout", "layer_norm"])
 def test_scalars_are_left_to_array_code(op):
     x = Tensor(np.ones((), np.float32))

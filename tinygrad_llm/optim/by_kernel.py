@@ -35,7 +35,7 @@ def adamw_by_kernel(buffer: FlatBuffer, run: Run, settings: Mapping[str, Any]) -
     }
     if not _choose_kernel("adamw", arrays[0], lambda k: k.adamw.supports(*arrays, **options)):
         return False
-    kernels().adamw(*arrays, **options)
+    kernels().adamw.unchecked(*arrays, **options)
     return True
 
 
@@ -53,7 +53,7 @@ def clip_by_kernel(gradients: list[Array], max_norm: float) -> Array | None:
         "clip_grad_norm", gradients[0], lambda k: k.clip_factor.supports(gradients, limit)
     ):
         return None
-    norm_and_factor = kernels().clip_factor(gradients, limit)  # (2,)
+    norm_and_factor = kernels().clip_factor.unchecked(gradients, limit)  # (2,)
     factor = norm_and_factor[1:]
     factor = array_module(factor).where(factor > 0, factor, 1)  # 0 or NaN: norm not finite
     for gradient in gradients:

@@ -6,6 +6,7 @@ here one is handed to the other.
 """
 
 from tinygrad_llm.ops.by_kernel import (
+    add_layer_norm,
     attention,
     attention_qkv,
     cross_entropy,
@@ -20,6 +21,7 @@ from tinygrad_llm.ops.by_kernel import (
 )
 
 __all__ = [
+    "add_layer_norm",
     "attention",
     "attention_qkv",
     "cross_entropy",

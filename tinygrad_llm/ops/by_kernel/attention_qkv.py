@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tinygrad_llm.autograd.kernels import kernels
@@ -9,19 +10,21 @@ from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.random import Key
 from tinygrad_llm.ops.attention_qkv import AttentionQKV
-from tinygrad_llm.ops.by_kernel._version import KernelVersion, kernel_version_of, why_not
-from tinygrad_llm.ops.by_kernel.attention import drawn_dropout
+from tinygrad_llm.ops.by_kernel._version import KernelVersion, kernel_version_of
+from tinygrad_llm.ops.by_kernel.dropout import drawn_dropout, drops_all
 
 
 @kernel_version_of(AttentionQKV)
 class AttentionQKVKernel(KernelVersion, AttentionQKV):
-    """attention_qkv through kernels/attention_kernel/, its gradients included."""
+    """attention_qkv, which reads and writes packed projections where they lie."""
 
     @classmethod
-    def refusal(cls, arrays: list[Any], kwargs: dict[str, Any]) -> str | None:
-        supports = kernels().attention_qkv.supports
-        options = {**kwargs, "key": (0, 0)}  # drawn later, where the caller gave none
-        return super().refusal(arrays, kwargs) or why_not(supports(arrays[0], **options))
+    def refusal(cls, given: Mapping[str, Any]) -> str | None:
+        return (
+            super().refusal(given)
+            or drops_all(given.get("dropout_p", 0.0))
+            or kernels().attention_qkv.supports(given["qkv"], given["n_head"])
+        )
 
     def forward(
         ctx,
@@ -32,13 +35,13 @@ class AttentionQKVKernel(KernelVersion, AttentionQKV):
         key: Key | None = None,
     ) -> Array:
         p, key = drawn_dropout(ctx.name, dropout_p, key)
-        y, lse = kernels().attention_qkv(qkv, n_head, causal, p, key)
+        y, logsum = kernels().attention_qkv.unchecked(qkv, n_head, causal, p, key)
         ctx.options = (n_head, causal, p, key)
-        ctx.save(qkv, y, lse)
+        ctx.save(qkv, y, logsum)
         return y
 
-    def backward(ctx, dy: Array) -> Any:
-        qkv, y, lse = ctx.saved
-        return kernels().attention_qkv_backward(
-            dy, qkv, y, lse, *ctx.options, deterministic=current.deterministic
+    def backward(ctx, dy: Array) -> Array:
+        qkv, y, logsum = ctx.saved
+        return kernels().attention_qkv_backward.unchecked(
+            dy, qkv, y, logsum, *ctx.options, deterministic=current.deterministic
         )

@@ -1,7 +1,8 @@
-"""dropout by kernels/dropout_kernel.py."""
+"""dropout by kernels/dropout_kernel.py: the same bits as `backend.random`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tinygrad_llm.autograd.kernels import kernels
@@ -13,13 +14,11 @@ from tinygrad_llm.ops.dropout import Dropout, check_probability
 
 @kernel_version_of(Dropout)
 class DropoutKernel(KernelVersion, Dropout):
-    """dropout through kernels/dropout_kernel.py: the same bits as `backend.random`."""
+    """dropout, whose mask is drawn again in the backward pass."""
 
     @classmethod
-    def refusal(cls, arrays: list[Any], kwargs: dict[str, Any]) -> str | None:
-        if kwargs.get("p", 0.5) >= 1:
-            return "p = 1 leaves nothing to compute"
-        return super().refusal(arrays, kwargs)
+    def refusal(cls, given: Mapping[str, Any]) -> str | None:
+        return super().refusal(given) or drops_all(given.get("p", 0.5))
 
     def forward(
         ctx, x: Array, p: float = 0.5, training: bool = True, key: Key | None = None
@@ -29,7 +28,18 @@ class DropoutKernel(KernelVersion, Dropout):
         if not ctx.active:
             return x
         ctx.key = default_generator().next_key() if key is None else key
-        return kernels().dropout(x, p, ctx.key)
+        return kernels().dropout.unchecked(x, p, ctx.key)
 
-    def backward(ctx, dy: Array) -> Any:
-        return kernels().dropout_backward(dy, ctx.p, ctx.key) if ctx.active else dy
+    def backward(ctx, dy: Array) -> Array:
+        return kernels().dropout_backward.unchecked(dy, ctx.p, ctx.key) if ctx.active else dy
+
+
+def drops_all(p: float) -> str | None:
+    """The refusal of kernels that divide by 1 - p."""
+    return "p = 1 leaves nothing to compute" if p >= 1 else None
+
+
+def drawn_dropout(op: str, p: float, key: Key | None) -> tuple[float, Key | None]:
+    """p, checked, and a key of the default generator where one is needed and none was given."""
+    p = check_probability(op, p)
+    return p, default_generator().next_key() if p and key is None else key

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from tinygrad_llm.autograd import Function
 from tinygrad_llm.autograd.kernels import kernels
 from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.backend import Array
@@ -19,8 +19,8 @@ class EmbeddingKernel(KernelVersion, Embedding):
     """embedding through kernels/embedding_kernel.py; its backward sorts, so the bits repeat."""
 
     @classmethod
-    def choose(cls, plain: type[Function], arrays: list[Any], kwargs: dict[str, Any]) -> Any:
-        return super().choose(plain, arrays[::-1], kwargs)  # where the table lies, not the ids
+    def place(cls, given: Mapping[str, Any]) -> Array:
+        return given["weight"]  # the ids may be a list, or lie in host memory
 
     def forward(ctx, ids: Any, weight: Array) -> Array:
         if weight.ndim != 2:
@@ -30,12 +30,12 @@ class EmbeddingKernel(KernelVersion, Embedding):
         ctx.save(ids)
         return kernels().embedding(ids, weight)
 
-    def backward(ctx, dy: Array) -> Any:
+    def backward(ctx, dy: Array) -> tuple[None, Array]:
         (ids,) = ctx.saved
         rows, dtype = ctx.table
         out, accumulate = ctx.gradient_target(1)
         if out is not None and not accumulate:
             out.fill(0)
         in_order = current.deterministic or (out is not None and out.dtype != "float32")
-        dw = kernels().embedding_backward(dy, ids, rows, in_order, out=out)
-        return None, dw if dw.dtype == dtype or out is not None else dw.astype(dtype)
+        dweight = kernels().embedding_backward.unchecked(dy, ids, rows, in_order, out=out)
+        return None, dweight if out is not None else dweight.astype(dtype, copy=False)

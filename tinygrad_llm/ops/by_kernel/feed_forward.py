@@ -1,39 +1,40 @@
-"""feed_forward by cuBLAS (kernels/products/): six products, nothing beside them."""
+"""feed_forward by cuBLAS (kernels/products/linear.py): six products, nothing beside them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tinygrad_llm.autograd.kernels import kernels
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.compute import as_rows
-from tinygrad_llm.ops.by_kernel._version import KernelVersion, kernel_version_of, why_not
+from tinygrad_llm.ops.by_kernel._version import KernelVersion, kernel_version_of
 from tinygrad_llm.ops.by_kernel.linear import bias_target, layer_gradients
 from tinygrad_llm.ops.feed_forward import FeedForward, check_feed_forward_shapes
 
 
 @kernel_version_of(FeedForward)
 class FeedForwardKernel(KernelVersion, FeedForward):
-    """feed_forward through kernels/products/: biases, GELU and sums ride along."""
+    """feed_forward through kernels/products/linear.py: biases, GELU and sums ride along."""
 
     ran = "cublas"
 
     @classmethod
-    def refusal(cls, arrays: list[Any], kwargs: dict[str, Any]) -> str | None:
-        x, w1, b1, w2, b2 = arrays
+    def refusal(cls, given: Mapping[str, Any]) -> str | None:
+        x, w2 = given["x"], given["w2"]
         if x.dtype != w2.dtype:
             return f"x is {x.dtype} and the second weight is {w2.dtype}"
-        rows = as_rows(x)
-        return super().refusal(arrays, kwargs) or why_not(kernels().linear.supports(rows, w1, b1))
+        first_layer = as_rows(x), given["w1"], given["b1"]
+        return super().refusal(given) or kernels().linear.supports(*first_layer)
 
     def forward(ctx, x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> Array:
         check_feed_forward_shapes(x, w1, b1, w2, b2)
-        z, a = kernels().linear_gelu(as_rows(x), w1, b1)  # (N, H)
+        z, a = kernels().linear_gelu.unchecked(as_rows(x), w1, b1)  # (N, H)
         if ctx.requires_grad:
             ctx.keep(x, w1, a, w2, z)
-        return kernels().linear(a, w2, b2).reshape(*x.shape[:-1], len(w2))
+        return kernels().linear.unchecked(a, w2, b2).reshape(*x.shape[:-1], len(w2))
 
-    def backward(ctx, dy: Array) -> Any:
+    def backward(ctx, dy: Array) -> tuple[Array | None, ...]:
         x, w1, a, w2, z = ctx.saved
         x_needs, w1_needs, b1_needs = ctx.needs[:3]
         dy = ctx.xp.ascontiguousarray(as_rows(dy))  # (N, O)
@@ -41,12 +42,12 @@ class FeedForwardKernel(KernelVersion, FeedForward):
         if not (x_needs or w1_needs or b1_needs):
             return None, None, None, dw2, db2
         db1, dtype = bias_target(ctx, 2) if b1_needs else (None, None)
-        dz, db1 = kernels().linear_gelu_backward(dy, w2, z, db1, dtype)  # (N, H), (H,)
+        dz, db1 = kernels().linear_gelu_backward.unchecked(dy, w2, z, db1, dtype)  # (N, H), (H,)
         dw1 = dx = None
         if w1_needs:
             out, accumulate = ctx.gradient_target(1)
             rows = as_rows(x)  # (N, C)
-            dw1 = kernels().matmul(dz, rows, out=out, transpose_a=True, accumulate=accumulate)
+            dw1 = kernels().matmul.unchecked(dz, rows, out, transpose_a=True, accumulate=accumulate)
         if x_needs:
-            dx = kernels().matmul(dz, w1).reshape(ctx.x_shape)
+            dx = kernels().matmul.unchecked(dz, w1).reshape(ctx.x_shape)
         return dx, dw1, db1 if b1_needs else None, dw2, db2

@@ -1,15 +1,18 @@
-"""linear by cuBLAS (kernels/products/)."""
+"""linear by cuBLAS (kernels/products/linear.py)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from tinygrad_llm.autograd import Function
 from tinygrad_llm.autograd.kernels import kernels
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.compute import as_rows
-from tinygrad_llm.ops.by_kernel._version import KernelVersion, kernel_version_of, why_not
-from tinygrad_llm.ops.linear import Linear, check_linear_shapes
+from tinygrad_llm.ops.by_kernel._version import KernelVersion, kernel_version_of
+from tinygrad_llm.ops.linear import Linear
 
 
 @kernel_version_of(Linear)
@@ -19,29 +22,28 @@ class LinearKernel(KernelVersion, Linear):
     ran = "cublas"
 
     @classmethod
-    def refusal(cls, arrays: list[Any], kwargs: dict[str, Any]) -> str | None:
-        x, *others = arrays
-        return super().refusal(arrays, kwargs) or why_not(
-            kernels().linear.supports(as_rows(x), *others)
-        )
+    def refusal(cls, given: Mapping[str, Any]) -> str | None:
+        rows = {**given, "x": as_rows(given["x"])}
+        return super().refusal(given) or kernels().linear.supports(**rows)
 
     def forward(ctx, x: Array, weight: Array, bias: Array | None = None) -> Array:
-        check_linear_shapes(ctx.name, x, weight, bias)
         ctx.x_shape = x.shape
         if ctx.requires_grad:
             ctx.save(x if ctx.needs[1] else None, weight if ctx.needs[0] else None)
-        y = kernels().linear(as_rows(x), weight, bias)  # (N, out)
+        y = kernels().linear.unchecked(as_rows(x), weight, bias)  # (N, out)
         return y.reshape(*x.shape[:-1], len(weight))
 
-    def backward(ctx, dy: Array) -> Any:
+    def backward(ctx, dy: Array) -> tuple[Array | None, ...]:
         x, weight = ctx.saved
         rows = None if x is None else as_rows(x)  # (N, in)
         dy = ctx.xp.ascontiguousarray(as_rows(dy))  # (N, out)
-        dx = kernels().matmul(dy, weight).reshape(ctx.x_shape) if ctx.needs[0] else None
+        dx = kernels().matmul.unchecked(dy, weight).reshape(ctx.x_shape) if ctx.needs[0] else None
         return (dx, *layer_gradients(ctx, dy, rows, 1))[: len(ctx.needs)]
 
 
-def layer_gradients(ctx: Function, dy: Array, x: Array | None, index: int) -> tuple[Any, Any]:
+def layer_gradients(
+    ctx: Function, dy: Array, x: Array | None, index: int
+) -> tuple[Array | None, Array | None]:
     """Gradients of a layer's weight (argument ``index``) and bias (the next), where wanted.
 
     Both come from one product of dy (N, out) and x (N, in), in the type in which the optimizer
@@ -49,17 +51,18 @@ def layer_gradients(ctx: Function, dy: Array, x: Array | None, index: int) -> tu
     """
     weight_needs, bias_needs = (*ctx.needs[index : index + 2], False)[:2]
     out, accumulate = ctx.gradient_target(index) if weight_needs else (None, False)
-    db, dtype = bias_target(ctx, index + 1) if bias_needs else (None, None)
+    dbias, dtype = bias_target(ctx, index + 1) if bias_needs else (None, None)
     if weight_needs and bias_needs:
-        return kernels().linear_backward_weight(dy, x, out, accumulate, db, dtype)
+        return kernels().linear_backward_weight.unchecked(dy, x, out, accumulate, dbias, dtype)
     if bias_needs:
-        return None, kernels().column_sum(dy, dtype)
+        return None, kernels().column_sum.unchecked(dy, dtype)
     if not weight_needs:
         return None, None
-    return kernels().matmul(dy, x, out=out, transpose_a=True, accumulate=accumulate), None
+    dweight = kernels().matmul.unchecked(dy, x, out, transpose_a=True, accumulate=accumulate)
+    return dweight, None
 
 
-def bias_target(ctx: Function, index: int) -> tuple[Array | None, Any]:
+def bias_target(ctx: Function, index: int) -> tuple[Array | None, np.dtype | None]:
     """Where the gradient of a bias may be written, and its type; None and None for any.
 
     The kernels overwrite it. What is there already is added by the engine.

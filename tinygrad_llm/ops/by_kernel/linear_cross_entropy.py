@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tinygrad_llm.autograd.kernels import kernels
@@ -31,10 +32,10 @@ class LinearCrossEntropyKernel(KernelVersion, LinearCrossEntropy):
     """
 
     @classmethod
-    def refusal(cls, arrays: list[Any], kwargs: dict[str, Any]) -> str | None:
-        if arrays[0].dtype.name == "float16":  # dlogits / N, before the loss scale comes in
+    def refusal(cls, given: Mapping[str, Any]) -> str | None:
+        if given["x"].dtype.name == "float16":  # dlogits / N, before the loss scale comes in
             return "gradients of a mean are too small for float16; the array code takes float32"
-        return super().refusal(arrays, kwargs)
+        return super().refusal(given)
 
     def forward(
         ctx,
@@ -80,7 +81,7 @@ class LinearCrossEntropyKernel(KernelVersion, LinearCrossEntropy):
             ctx.save(*inputs, *(g if wanted else None for g, wanted in gradients))
         return ctx.xp.where(counted.any(), loss, ctx.xp.zeros_like(loss))
 
-    def backward(ctx, dy: Array) -> Any:
+    def backward(ctx, dy: Array) -> tuple[Array | None, ...]:
         dx, dw, *rest = super().backward(dy)
         if dw is not None and ctx.gradient_dtype(1) is None:  # nobody sums in float32
             dw = dw.astype(ctx.like[1], copy=False)
