@@ -1,9 +1,14 @@
 """The way through the code: its files are there and as long as the page says."""
 
+import ast
 import re
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "architecture"))
+from definitions import Place, definition  # noqa: E402
+
 TEXT = (ROOT / "docs" / "read_the_code.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| (\d) \| `([\w/.]+)` \| ([\d,]+) \|", TEXT, re.M)
 
@@ -35,3 +40,16 @@ def test_every_file_of_the_table_has_its_section_and_its_question():
     for _, name, section in sections:
         assert "*Ask yourself:*" in section, name
         assert "*It stands*" in section, name
+
+
+def test_the_walks_lead_where_the_page_says():
+    """From name to name by what an editor does: imports, and the names in each place."""
+    walks = re.findall(r"^\| [^|]+ \| `(nn/\w+\.py)` \| (`.+`) \| `(ops/\w+\.py)` \|$", TEXT, re.M)
+    assert len(walks) >= 8
+    for start, names, end in walks:
+        place = Place(ROOT / "tinygrad_llm" / start)
+        for name in re.findall(r"`([\w.]+)`", names):
+            place = definition(ROOT, place, name)
+        assert place.path == ROOT / "tinygrad_llm" / end
+        assert ast.get_docstring(place.node)
+        assert {"forward", "backward"} <= {getattr(node, "name", "") for node in place.node.body}
