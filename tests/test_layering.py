@@ -2,11 +2,16 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "architecture"))
+
+import arrows  # noqa: E402
+
 PACKAGE = ROOT / "tinygrad_llm"
 LAYERS = [
     ["errors"],
@@ -26,6 +31,11 @@ LAYERS = [
     ["__main__", "__init__"],
 ]
 RANK = {name: i for i, names in enumerate(LAYERS) for name in names}
+# The rooms of training/, and its files outside of them. What stands on one line knows nothing of
+# each other, but for the pieces of the loop, which are one room.
+PIECES = ["baselines", "evaluate", "loop_settings", "nan_policy", "progress", "stopping"]
+ROOMS = [["settings", "pieces"], ["steps", "report"], ["trainer"], ["run", "lr_finder"]]
+FLOOR = {room: i for i, rooms in enumerate(ROOMS) for room in rooms}
 # One file may know the kernels, and imports them lazily.
 KERNEL_IMPORTERS = {PACKAGE / "autograd" / "kernels.py"}
 # Where users look for a method that needs what is built on this package: imported when called.
@@ -101,6 +111,65 @@ def test_the_arrows_that_point_back_are_imported_when_called():
 )
 def test_an_arrow_is_seen_however_it_is_written(line):
     assert any(name.startswith("tinygrad_llm.optim") for name in imports_of(ast.parse(line)))
+
+
+def room_of(module):
+    """``tinygrad_llm.training.steps.eager`` -> ``steps``; None for the package itself."""
+    part = (module.split(".") + [None])[2]
+    return "pieces" if part in PIECES else part
+
+
+def rooms_that_look_up(graph):
+    """(module, import) of each arrow in training/ to a room of the same or a higher floor."""
+    return [
+        (module, other)
+        for module, others in graph.items()
+        for other in others
+        if module.startswith("tinygrad_llm.training.") and other.startswith("tinygrad_llm.training")
+        if room_of(module) != room_of(other)
+        if room_of(other) is None or FLOOR[room_of(other)] >= FLOOR[room_of(module)]
+    ]
+
+
+@pytest.fixture(scope="module")
+def graph():
+    """Which module imports which, when it is imported or when something is called."""
+    found = arrows.arrows(ROOT)
+    for path, theirs in ARROWS_BACK:
+        module = arrows.module_name(ROOT, path)
+        found[module] = {other for other in found[module] if other.split(".")[1] != theirs}
+    return found
+
+
+def test_the_rooms_of_training_stand_on_floors(graph):
+    assert rooms_that_look_up(graph) == []
+
+
+@pytest.mark.parametrize(
+    "arrow",
+    [
+        ("settings.flags", "run.folder"),
+        ("steps.ranks", "report.log"),
+        ("report.plot", "steps.eager"),
+        ("steps.eager", "trainer"),
+        ("run.text", "lr_finder"),
+    ],
+)
+def test_an_arrow_to_a_room_that_a_room_should_not_know_is_seen(graph, arrow):
+    module, other = (f"tinygrad_llm.training.{name}" for name in arrow)
+    changed = {**graph, module: {*graph[module], other}}
+    assert rooms_that_look_up(changed) == [(module, other)]
+
+
+def test_no_module_imports_itself_by_way_of_others(graph):
+    assert arrows.circles(graph) == []
+
+
+def test_a_circle_is_seen(graph):
+    one, other = "tinygrad_llm.training.run.session", "tinygrad_llm.training.run.assemble"
+    assert one not in graph[other]
+    changed = {**graph, other: {*graph[other], one}}
+    assert arrows.circles(changed) == [sorted([one, other])]
 
 
 def test_kernels_stand_alone():

@@ -11,7 +11,7 @@ import numpy as np
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.finetuning.collate import buckets
-from tinygrad_llm.training.steps.eager import Batch
+from tinygrad_llm.training.loop_settings import Batch
 
 
 class BucketLoader:

@@ -26,9 +26,14 @@ from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.finetuning.loader import BucketLoader
 from tinygrad_llm.nn import Module
 from tinygrad_llm.optim import AdamW, CosineSchedule, decay_groups
-from tinygrad_llm.training.loop_settings import LoopSettings, StepReport, TrainingResult
+from tinygrad_llm.training.loop_settings import (
+    Batch,
+    Figures,
+    LoopSettings,
+    StepReport,
+    TrainingResult,
+)
 from tinygrad_llm.training.report.callback import Callback, Record
-from tinygrad_llm.training.steps.eager import Batch, Figures
 from tinygrad_llm.training.steps.precision import Precision, ScaledLoss
 from tinygrad_llm.training.steps.ranks import Ranks
 from tinygrad_llm.training.trainer import Trainer

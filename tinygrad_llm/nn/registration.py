@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.nn.hooks import Hooks
 from tinygrad_llm.nn.parameter import Parameter
 
 if TYPE_CHECKING:
@@ -63,11 +64,10 @@ def check_name(owner: Module, name: object) -> str:
 def _refuse_modules_in_container(
     owner: Module, name: str, container: Iterable[object] | Mapping[object, object]
 ) -> None:
-    from tinygrad_llm.nn.module import Module
-
     by_name = isinstance(container, Mapping)
     values: Iterable[object] = container.values() if isinstance(container, Mapping) else container
-    if any(isinstance(value, (Module, Parameter)) for value in values):
+    # Every module has hooks, and nothing else has.
+    if any(isinstance(value, (Hooks, Parameter)) for value in values):
         kind = ("dict", "nn.ModuleDict") if by_name else ("list", "nn.ModuleList")
         raise ConfigError(
             f"{type(owner).__name__}.{name}: modules or parameters in a plain {kind[0]} would not "

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tinygrad_llm.backend import Array
 from tinygrad_llm.errors import ConfigError
-from tinygrad_llm.training.steps.eager import Batch
+
+Batch = tuple[Array, ...]  # of a micro-batch: inputs, targets, or what a loss needs
+Figures = tuple[float, int, float]  # of a step: loss, targets, norm of the gradient
+IGNORED = -100  # targets that do not count, as in cross_entropy
 
 
 class Loader(Protocol):

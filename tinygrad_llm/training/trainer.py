@@ -27,12 +27,20 @@ from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.nn import Module
 from tinygrad_llm.optim import Optimizer, Schedule
 from tinygrad_llm.training.evaluate import as_metrics
-from tinygrad_llm.training.loop_settings import Loader, LoopSettings, StepReport, TrainingResult
+from tinygrad_llm.training.loop_settings import (
+    IGNORED,
+    Batch,
+    Figures,
+    Loader,
+    LoopSettings,
+    StepReport,
+    TrainingResult,
+)
 from tinygrad_llm.training.nan_policy import name_guilty_op, refuse_endless_skipping
 from tinygrad_llm.training.progress import Progress
 from tinygrad_llm.training.report.callback import Callback
 from tinygrad_llm.training.report.recorder import Recorder
-from tinygrad_llm.training.steps.eager import IGNORED, Batch, EagerStep, Figures
+from tinygrad_llm.training.steps.eager import EagerStep
 from tinygrad_llm.training.steps.precision import Precision
 from tinygrad_llm.training.steps.world import OneProcess
 from tinygrad_llm.training.stopping import StopSignals

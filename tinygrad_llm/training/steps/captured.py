@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING
 from tinygrad_llm.autograd.kernels import kernels
 from tinygrad_llm.errors import ConfigError, KernelError
 from tinygrad_llm.optim import AdamW
-from tinygrad_llm.training.steps.eager import Batch, EagerStep, Figures
+from tinygrad_llm.training.loop_settings import Batch, Figures
+from tinygrad_llm.training.steps.eager import EagerStep
 from tinygrad_llm.training.steps.recorded import Record, RecordedParts, RecordedStep
 
 if TYPE_CHECKING:

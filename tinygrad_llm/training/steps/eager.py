@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tinygrad_llm.backend import Array
+from tinygrad_llm.training.loop_settings import Batch, Figures
 
 if TYPE_CHECKING:
     from tinygrad_llm.training.trainer import Trainer
-
-Batch = tuple[Array, ...]
-Figures = tuple[float, int, float]  # of a step: loss, targets, norm of the gradient
-IGNORED = -100  # targets that do not count, as in cross_entropy
 
 
 class EagerStep:

@@ -28,8 +28,8 @@ from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.optim import Optimizer
 from tinygrad_llm.optim.by_kernel import adamw_by_kernel
 from tinygrad_llm.optim.flat import FlatBuffer, Run
+from tinygrad_llm.training.loop_settings import IGNORED, Batch, Figures
 from tinygrad_llm.training.steps.dropout_keys import KeyTape
-from tinygrad_llm.training.steps.eager import IGNORED, Batch, Figures
 from tinygrad_llm.training.steps.prefetch import check_alike
 
 if TYPE_CHECKING:
