@@ -31,7 +31,7 @@ CHIPS = chips.MEASURED  # GB/s and TFLOP/s in bfloat16
 REACHED = {"memory": 0.85, "product": 0.75, "attention forward": 0.37, "attention backward": 0.28}
 CHANGES = {
     "residual": "the next norm adds the residual sum, and its backward the gradients",
-    "gelu": "GELU rides along in the product before it (op feed_forward)",
+    "gelu": "GELU is computed within the product before it (op feed_forward)",
     "head": "the head's dW grows in the optimizer's float32 array, scaled by nothing",
     "rows": "table and logits have rows for products of even extents",
     "one pass": "attention backward: 5 products in place of 7, dQ summed in float32",
