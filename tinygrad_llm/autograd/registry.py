@@ -37,13 +37,15 @@ class Sample:
         constant: positions of float arrays that are no subject of differentiation.
     """
 
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any] = field(default_factory=dict)
+    args: tuple[object, ...]
+    kwargs: dict[str, object] = field(default_factory=dict)
     label: str = ""
     constant: tuple[int, ...] = ()
 
 
-def sample(*args: Any, label: str = "", constant: tuple[int, ...] = (), **kwargs: Any) -> Sample:
+def sample(
+    *args: object, label: str = "", constant: tuple[int, ...] = (), **kwargs: object
+) -> Sample:
     """Write ``Sample`` as one writes the call: ``sample(x, axis=1, label="rows")``."""
     return Sample(args, kwargs, label, constant)
 

@@ -78,13 +78,13 @@ class OpProof:
         return self.error <= RTOL and self.caught == self.planted
 
 
-def differentiable(s: Sample) -> list[int]:
-    """Positions of the arguments that get a gradient."""
-    return [
-        i
+def differentiable(s: Sample) -> dict[int, np.ndarray]:
+    """Position -> array of the arguments that get a gradient."""
+    return {
+        i: a
         for i, a in enumerate(s.args)
         if isinstance(a, np.ndarray) and is_float(a.dtype) and i not in s.constant
-    ]
+    }
 
 
 def differentiable_call(function: Call, s: Sample) -> tuple[Call, list[np.ndarray]]:
@@ -97,7 +97,7 @@ def differentiable_call(function: Call, s: Sample) -> tuple[Call, list[np.ndarra
             args[i] = t
         return function(*args, **s.kwargs)
 
-    return run, [s.args[i] for i in places]
+    return run, list(places.values())
 
 
 def results_of(run: Call, tensors: list[Tensor]) -> tuple[Tensor, ...]:

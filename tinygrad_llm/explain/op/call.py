@@ -42,14 +42,14 @@ def worked_example(op: Op) -> str:
     lines += ["\nleaving:"]
     places = differentiable(sample)
     lines += [_show(f"d{names[i]}", t.grad) for i, t in zip(places, tensors, strict=True)]
-    return "\n".join([*lines, "", _one_slope(run, tensors, dys, f"d{names[places[0]]}")])
+    return "\n".join([*lines, "", _one_slope(run, tensors, dys, f"d{names[min(places)]}")])
 
 
 def _readable(samples: Sequence[Sample]) -> Sample:
     """The first sample, which is the plainest, unless it is too large to follow."""
 
     def size(sample: Sample) -> int:
-        return sum(np.size(a) for a in sample.args)
+        return sum(a.size if isinstance(a, np.ndarray) else 1 for a in sample.args)
 
     if size(samples[0]) <= MOST_NUMBERS:
         return samples[0]
