@@ -9,7 +9,7 @@ import pytest
 import tinygrad_llm as tg
 from tests.stand_in_gpu import DeviceArray, stand_in_gpu
 from tinygrad_llm.autograd import Function
-from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
+from tinygrad_llm.autograd.gradient_sink import GradientSink
 from tinygrad_llm.autograd.trace import trace, trace_of
 from tinygrad_llm.errors import ConfigError
 
@@ -100,9 +100,9 @@ class AddsIntoBuffer(Function):
         return buffer
 
 
-def test_share_of_an_op_that_adds_into_a_gradient_buffer_itself():
+def test_share_of_an_op_that_adds_into_a_gradient_sink_itself():
     w = tg.tensor([1.0, 2.0], requires_grad=True)
-    w.grad_buffer = GradientBuffer(np.empty(2, np.float32))
+    w.gradient_sink = GradientSink(np.empty(2, np.float32))
     with trace(values=True) as t:
         (AddsIntoBuffer.apply(w) + AddsIntoBuffer.apply(w) * 3.0).sum().backward()
     assert sorted(c.gradient[0] for c in t.leaves[0].arrived) == [2.0, 6.0]

@@ -140,8 +140,8 @@ def test_sums_begin_while_the_backward_pass_runs():
     loss = model.loss(*BATCH)
     optimizer.zero_grad()
     sums.watch()
-    first = model.token_embedding.weight.on_gradient
-    model.token_embedding.weight.on_gradient = lambda p: (
+    first = model.token_embedding.weight.gradient_sink.arrived
+    model.token_embedding.weight.gradient_sink.arrived = lambda p: (
         sums_at_embedding.append(len(world.diary)),
         first(p),
     )

@@ -6,7 +6,7 @@ import pytest
 import tinygrad_llm as tg
 from tests.stand_in_gpu import DeviceArray, stand_in_gpu
 from tinygrad_llm import nn
-from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
+from tinygrad_llm.autograd.gradient_sink import GradientSink
 
 pytest.importorskip("triton", reason="the kernel versions need the kernels")
 from tinygrad_llm.kernels.products import linear as linear_file
@@ -52,8 +52,8 @@ def on_gpu(module):
     module.to("float16").to("cuda")
     buffers = {}
     for name, p in module.named_parameters():
-        buffers[name] = GradientBuffer(DeviceArray(np.full(p.shape, np.nan, np.float32)))
-        p.grad_buffer = buffers[name]
+        buffers[name] = GradientSink(DeviceArray(np.full(p.shape, np.nan, np.float32)))
+        p.gradient_sink = buffers[name]
     return module, buffers
 
 

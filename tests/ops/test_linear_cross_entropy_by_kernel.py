@@ -61,7 +61,7 @@ class Head:
         self.x = tg.Tensor(rng.normal(size=(6, 8)), dtype, requires_grad=True)
         with tg.use_kernels("force"):
             self.optimizer = tg.optim.AdamW([self.weight])
-        self.buffer = self.weight.grad_buffer
+        self.buffer = self.weight.gradient_sink
 
     def loss(self, target, **options):
         targets = [target, target + 1, target, -100, target, 0]
@@ -149,7 +149,7 @@ def test_a_loss_that_dies_gives_the_array_back():
 @DTYPES
 def test_weights_without_an_optimizer_get_gradients_of_their_own_type(dtype):
     head = Head(dtype)
-    head.weight.grad_buffer = None
+    head.weight.gradient_sink = None
     head.backward(head.loss(3))
     assert head.weight.grad.dtype == head.weight.dtype
     np.testing.assert_allclose(head.weight.grad.astype(float), head.gradient(3), atol=4e-3)

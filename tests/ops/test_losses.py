@@ -107,7 +107,7 @@ class Head:
         self.weight = Parameter(rng.normal(size=(40, 6)).astype(np.float32))
         self.optimizer = AdamW([self.weight], lr=0.1)
         self.x = Tensor(rng.normal(size=(9, 6)).astype(np.float32), requires_grad=True)
-        self.buffer = self.weight.grad_buffer
+        self.buffer = self.weight.gradient_sink
 
     def loss(self, target=3):
         targets = np.full(9, target)
@@ -126,7 +126,7 @@ def test_the_gradient_of_the_weight_is_made_in_the_optimizers_buffer():
     assert head.weight.grad is None
     assert not head.buffer.is_free()  # the op holds the array: nobody else is given it
     loss.backward()
-    assert head.weight.grad is head.weight.grad_buffer.array is head.buffer.array
+    assert head.weight.grad is head.weight.gradient_sink.array is head.buffer.array
     np.testing.assert_allclose(head.buffer.array, head.gradient(3), atol=1e-7)
 
 

@@ -112,7 +112,7 @@ def test_a_copy_of_the_model_alone_has_no_part_in_the_optimizer(copied):
     before = weights(other)
     train(model, optimizer, 1)
     assert_equal(weights(other), before)
-    assert all(p.grad_buffer is None for p in other.parameters())
+    assert all(p.gradient_sink is None for p in other.parameters())
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))

@@ -117,7 +117,7 @@ def test_the_flat_gradient_stays_where_it_is_while_nobody_holds_a_part_of_it():
         clip_grad_norm(optimizer, 1.0)
         optimizer.step()
         for p in model.parameters():
-            assert p.grad is p.grad_buffer.array
+            assert p.grad is p.gradient_sink.array
     assert optimizer.buffers[0].grad.__array_interface__["data"] == place
 
 

@@ -43,7 +43,7 @@ def test_a_table_has_room_for_a_multiple_of_64_rows_where_kernels_run():
     model = small_gpt()
     optimizer = padded_adamw(model)
     table, flat = table_of(model), optimizer.buffers[0]
-    for array, home in ((table.data, flat.data), (table.grad_buffer.array, flat.grad)):
+    for array, home in ((table.data, flat.data), (table.gradient_sink.array, flat.grad)):
         whole = with_padding(array)
         assert array.shape == (VOCABULARY, 8)
         assert whole.shape == (PADDED, 8)

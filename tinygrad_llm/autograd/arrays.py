@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 
+from tinygrad_llm.autograd.tensor_base import TensorBase
 from tinygrad_llm.backend import (
     Array,
     ArrayLike,
@@ -29,7 +30,7 @@ TensorLike: TypeAlias = "Tensor | ArrayLike"
 Index: TypeAlias = "TensorLike | slice | EllipsisType | tuple[Index, ...] | None"
 
 
-def array_of(owner: str, x: Any) -> Any:
+def array_of(owner: str, x: object) -> Any:
     """The array of a Tensor; what else is given passes through `plain_array`.
 
     Raises:
@@ -38,9 +39,9 @@ def array_of(owner: str, x: Any) -> Any:
     return x.data if is_tensor(x) else plain_array(owner, x)
 
 
-def is_tensor(x: Any) -> bool:
+def is_tensor(x: object) -> TypeGuard[Tensor]:
     """Whether ``x`` is a Tensor, whose class is built on this module and cannot be named here."""
-    return getattr(x, "is_leaf_edge", False)
+    return isinstance(x, TensorBase)
 
 
 def as_array(data: Any, dtype: DTypeLike | None = None, device: str | None = None) -> Array:

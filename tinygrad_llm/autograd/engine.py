@@ -22,21 +22,66 @@ until all their gradients are there.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
+from tinygrad_llm.autograd.gradient_sink import accumulate
 from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.autograd.returned import from_hook, gradient_of, one_per_argument
+from tinygrad_llm.autograd.tensor_base import Hook, TensorBase
 from tinygrad_llm.autograd.versions import clock, was_overwritten
-from tinygrad_llm.backend import is_array
+from tinygrad_llm.backend import Array, is_array, may_write
 from tinygrad_llm.errors import GraphError, OutOfMemoryError
 
-FREED: Any = ("freed",)  # takes the place of a node's saved arrays after the walk
+FREED: tuple[object, ...] = ("freed",)  # in place of a node's saved arrays after the walk
 
 
-def run_backward(root: Any, dy: Any, retain_graph: bool = False) -> None:
+class Node(Protocol):
+    """What the walk meets: an op (`Function`), one of its several results, a leaf with hooks.
+
+    Attributes:
+        name: of the op.
+        time: when it was made; what it was made from is older.
+        edges: for each argument, the node or leaf to which its gradient goes, or None.
+        saved: the arrays that `backward` needs.
+        hooks: called with the gradient of the result before `backward` is.
+        fresh: `backward` returns arrays that nobody else holds.
+        n_outputs: how many results the op has.
+        result_index: of an op's several results, which one this node stands for.
+        result_shape, result_dtype: of the result, and so of its gradient.
+    """
+
+    is_leaf_edge: ClassVar[Literal[False]]
+    time: int
+    edges: tuple[Edge, ...]
+    saved: tuple[object, ...]
+    hooks: list[Hook] | None
+    n_outputs: int
+    result_index: int
+    result_shape: tuple[int, ...]
+    result_dtype: np.dtype
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fresh(self) -> bool: ...
+
+    @property
+    def backward(self) -> Callable[..., object]:
+        """From the gradient of the result to one gradient per argument."""
+
+    def release(self) -> None:
+        """Forget what was saved."""
+
+
+Edge = Node | TensorBase | None
+
+
+def run_backward(root: Node, dy: Array, retain_graph: bool = False) -> None:
     """Send the gradient ``dy`` from node ``root`` down to all leaves.
 
     Args:
@@ -49,11 +94,11 @@ def run_backward(root: Any, dy: Any, retain_graph: bool = False) -> None:
         GradientError: an op returned too many or too few gradients, or one of the wrong shape
             or type.
     """
-    pending: dict[Any, Any] = {root: dy}
-    owned: set[Any] = set()  # nodes whose pending gradient is an array nobody else holds
-    heap = [(-root.time, root)]
+    pending: dict[Node, Any] = {root: dy}  # an array, or a list for an op with several results
+    owned: set[Node] = set()  # nodes whose pending gradient is an array nobody else holds
+    heap: list[tuple[int, Any]] = [(-root.time, root)]
     while heap:
-        node = heappop(heap)[1]
+        node: Node = heappop(heap)[1]
         dy = pending.pop(node)
         owned.discard(node)
         if node.hooks:
@@ -69,28 +114,30 @@ def run_backward(root: Any, dy: Any, retain_graph: bool = False) -> None:
                 if edge._hooks is None:
                     accumulate(edge, grad, node.fresh)
                     continue
-                edge = _LeafNode(edge)  # hooks want the whole gradient, so collect it first
+                source: Node = _LeafNode(edge)  # hooks want the whole gradient: collect it first
             elif edge.n_outputs > 1:  # node is one Output of it
-                _keep_beside(pending, heap, edge, node.index, grad)
+                _keep_beside(pending, heap, edge, node.result_index, grad)
                 continue
-            elif (
-                type(grad) is not kind
-                or grad.shape != edge.result_shape
-                or grad.dtype is not edge.result_dtype
-            ):
-                grad = gradient_of(edge, grad, node)
-            seen = pending.get(edge)
-            if seen is None:
-                pending[edge] = grad
-                heappush(heap, (-edge.time, edge))
             else:
-                pending[edge] = _add(seen, grad, edge in owned, node.fresh)
-                owned.add(edge)
+                if (
+                    type(grad) is not kind
+                    or grad.shape != edge.result_shape
+                    or grad.dtype is not edge.result_dtype
+                ):
+                    grad = gradient_of(edge, grad, node)
+                source = edge
+            seen = pending.get(source)
+            if seen is None:
+                pending[source] = grad
+                heappush(heap, (-source.time, source))
+            else:
+                pending[source] = _add(seen, grad, source in owned, node.fresh)
+                owned.add(source)
         if not retain_graph:
             node.release()
 
 
-def _node_backward(node: Any, dy: Any) -> tuple[Any, ...]:
+def _node_backward(node: Node, dy: Any) -> tuple[Array | None, ...]:
     """The node's own ``backward``, with the checks that make a misuse visible."""
     if node.saved is FREED:
         raise GraphError(
@@ -113,7 +160,9 @@ def _node_backward(node: Any, dy: Any) -> tuple[Any, ...]:
     return grads
 
 
-def _keep_beside(pending: dict[Any, Any], heap: list[Any], op: Any, index: int, dy: Any) -> None:
+def _keep_beside(
+    pending: dict[Node, Any], heap: list[tuple[int, Any]], op: Node, index: int, dy: Array
+) -> None:
     """Put the gradient of one result of ``op`` beside those of its other results."""
     if op not in pending:
         pending[op] = [None] * op.n_outputs
@@ -130,7 +179,7 @@ def out_of_memory(op: str, direction: str, error: MemoryError) -> OutOfMemoryErr
     )
 
 
-def _check_saved(node: Any) -> None:
+def _check_saved(node: Node) -> None:
     for array in node.saved:
         if is_array(array) and was_overwritten(array, node.time):
             raise GraphError(
@@ -140,7 +189,7 @@ def _check_saved(node: Any) -> None:
             )
 
 
-def _add(seen: Any, grad: Any, seen_is_ours: bool, grad_is_ours: bool) -> Any:
+def _add(seen: Array, grad: Array, seen_is_ours: bool, grad_is_ours: bool) -> Array:
     """The sum of two contributions, into whichever array nobody else can see."""
     if seen_is_ours and seen.dtype == grad.dtype:
         seen += grad
@@ -151,44 +200,20 @@ def _add(seen: Any, grad: Any, seen_is_ours: bool, grad_is_ours: bool) -> Any:
     return seen + grad
 
 
-def may_write(x: Any) -> bool:
-    """Whether each element of ``x`` has memory of its own; CuPy does not mark broadcast views."""
-    if isinstance(x, np.ndarray):
-        return x.flags.writeable
-    return all(stride or n <= 1 for stride, n in zip(x.strides, x.shape, strict=True))
-
-
-def accumulate(leaf: Any, grad: Any, fresh: bool) -> None:
-    """Add ``grad`` to ``leaf.grad``. ``fresh`` says that no one else holds the array ``grad``."""
-    buffer = leaf.grad_buffer
-    if leaf.grad is not None:
-        if grad is not leaf.grad:  # an op may have added into the buffer itself
-            leaf.grad += grad
-    elif buffer is not None and (grad is buffer.array or buffer.is_free()):
-        if grad is not buffer.array:
-            buffer.array[...] = grad
-        leaf.grad = buffer.array
-    else:
-        leaf.grad = _own_array(grad, fresh, (leaf.data if buffer is None else buffer).dtype)
-    if leaf.on_gradient is not None:
-        leaf.on_gradient(leaf)
-
-
-def _own_array(grad: Any, fresh: bool, dtype: Any) -> Any:
-    if isinstance(grad, np.generic):  # NumPy's product of arrays without axes
-        return np.asarray(grad, dtype)
-    return grad if fresh and may_write(grad) and grad.dtype == dtype else grad.astype(dtype)
-
-
 class _LeafNode:
     """Stands for a leaf with hooks: older than every op, so its gradient is complete when met."""
 
-    __slots__ = ("leaf", "__weakref__")
-    time, hooks, edges, saved, fresh, name = 0, None, (), (), False, "leaf"
-    n_outputs, is_leaf_edge = 1, False
+    __slots__ = ("leaf", "result_shape", "result_dtype", "__weakref__")
+    is_leaf_edge: ClassVar[Literal[False]] = False
+    name, fresh = "leaf", False
+    time, n_outputs, result_index = 0, 1, 0
+    hooks: list[Hook] | None = None
+    edges: tuple[Edge, ...] = ()
+    saved: tuple[object, ...] = ()
 
-    def __init__(self, leaf: Any) -> None:
+    def __init__(self, leaf: TensorBase) -> None:
         self.leaf = leaf
+        self.result_shape, self.result_dtype = leaf.shape, leaf.dtype
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _LeafNode) and other.leaf is self.leaf
@@ -199,7 +224,7 @@ class _LeafNode:
     def __lt__(self, other: object) -> bool:
         return False  # equal times in the heap: any order will do
 
-    def backward(self, dy: Any) -> tuple[Any, ...]:
+    def backward(self, dy: Array) -> tuple[()]:
         reach_leaf(self.leaf, dy)
         return ()
 
@@ -207,17 +232,17 @@ class _LeafNode:
         pass
 
 
-def reach_leaf(leaf: Any, dy: Any) -> None:
+def reach_leaf(leaf: TensorBase, dy: Array) -> None:
     """Hand a leaf its whole gradient, through its hooks."""
     accumulate(leaf, _run_hooks(leaf._hooks or [], dy), fresh=False)
 
 
-def _run_hooks(hooks: list[Any], dy: Any) -> Any:
+def _run_hooks(hooks: Sequence[Hook], dy: Array) -> Array:
     for hook in list(hooks):
         dy = from_hook(dy, hook(dy))
     return dy
 
 
-def ones_like(x: Any) -> Any:
+def ones_like(x: Array) -> Array:
     """The gradient of a scalar with respect to itself: 1, in the array module of ``x``."""
     return np.ones((), x.dtype) if isinstance(x, np.ndarray) else x * 0 + 1

@@ -12,20 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygrad_llm.autograd.modes import current
-from tinygrad_llm.backend import Array, to_numpy
+from tinygrad_llm.autograd.tensor_base import TensorBase
+from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.errors import DTypeError, GraphError, ShapeError
 
 if TYPE_CHECKING:
     import cupy
 
 
-class Exports:
+class Exports(TensorBase):
     """Base of Tensor: conversions, none of which is recorded."""
 
     __slots__ = ()
-    data: Array
-    if TYPE_CHECKING:
-        requires_grad: bool
 
     def numpy(self) -> np.ndarray:
         """The values as a NumPy array; shares memory on the CPU."""
@@ -77,7 +75,7 @@ class Exports:
         return interface
 
     def _refuse_to_lose_a_gradient(self) -> None:
-        if self.requires_grad and current.grad_enabled:
+        if self._requires_grad and current.grad_enabled:
             raise GraphError(
                 "tensor: another library asks for the values of a tensor that requires a gradient, "
                 "and would lose it. To compute with gradients use the tensor's methods or "

@@ -19,24 +19,25 @@ no reference cycles, so a graph is gone the moment its last tensor is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 
-from tinygrad_llm.autograd.engine import FREED, out_of_memory
+from tinygrad_llm.autograd import gradient_sink
+from tinygrad_llm.autograd.engine import FREED, Edge, out_of_memory
 from tinygrad_llm.autograd.forms import chosen_form, run_composed
 from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.autograd.tensor import Tensor, make_result
+from tinygrad_llm.autograd.tensor_base import Hook
 from tinygrad_llm.autograd.versions import clock
 from tinygrad_llm.backend import Array, ArrayModule, array_module, device_of, plain_array
 from tinygrad_llm.errors import DeviceError, GraphError
 
 STEPS = "biu"  # kinds of dtypes whose values change in steps: constant in between, no gradient
 Gradients = tuple[Array | None, ...]  # one for each argument; None where there is none
-Edge = Any  # a Function, a leaf Tensor, or None where no gradient goes
 
 
-def _no_backward(ctx: Function, *dy: Array) -> Any:
+def _no_backward(ctx: Function, *dy: Array) -> NoReturn:
     raise GraphError(
         f"backward: op {ctx.name!r} has no backward, so no gradient can pass through it. Define "
         "backward(ctx, dy) in its class, or take its result as a constant with .detach()."
@@ -62,7 +63,7 @@ class Function:
 
     name: ClassVar[str] = ""
     fresh: ClassVar[bool] = False
-    is_leaf_edge: ClassVar[bool] = False
+    is_leaf_edge: ClassVar[Literal[False]] = False
     ran: ClassVar[str] = "array code"
     kernel_version: ClassVar[Any] = None
     has_forms: ClassVar[bool] = False
@@ -76,7 +77,8 @@ class Function:
     result_dtype: np.dtype
     time: int = 0
     n_outputs: int = 1
-    hooks: list[Callable[[Array], Array | None]] | None = None
+    result_index: int = 0  # of an op with several results, which one: see Output
+    hooks: list[Hook] | None = None
     scope: str = ""  # path of the module that called the op; filled in only while traced
 
     forward: Callable[..., Any]
@@ -105,52 +107,32 @@ class Function:
         Returns:
             (array, accumulate): write into ``array``, or add to it where ``accumulate``.
             ``(None, False)`` where there is no such array, where somebody holds a gradient of
-            an earlier pass that lies there (`GradientBuffer`), or where the parameter is another
+            an earlier pass that lies there (`gradient_sink`), or where the parameter is another
             argument too, whose gradient would meet this one there.
         """
-        leaf = self._buffered_leaf(index)
-        if leaf is None:
-            return None, False
-        buffer = leaf.grad_buffer
-        if leaf.grad is None:
-            return (buffer.array if buffer.is_free() else None), False
-        return (leaf.grad, True) if leaf.grad is buffer.array else (None, False)
+        return gradient_sink.target(self.edges, index)
 
     def empty_target(self, index: int) -> Array | None:
         """`gradient_target` for an op that overwrites: None where there is something to add to.
 
         The op then returns an array of its own, and the engine adds it.
         """
-        target, accumulate = self.gradient_target(index)
-        return None if accumulate else target
+        return gradient_sink.empty_target(self.edges, index)
 
-    def early_target(self, index: int, dtype: Any) -> Array | None:
+    def early_target(self, index: int, dtype: np.dtype | str) -> Array | None:
         """Where ``forward`` may already write the gradient of argument ``index``, if of ``dtype``.
 
         An op at the end of the network may know its gradients before the backward pass begins.
         As long as it holds the array (`save`), nobody else writes there.
         """
-        target = self.empty_target(index)
-        return None if target is None or target.dtype != dtype else target
+        return gradient_sink.early_target(self.edges, index, dtype)
 
     def gradient_dtype(self, index: int) -> np.dtype | None:
         """Type in which an optimizer sums the gradients of argument ``index``; None without one.
 
         It is float32 for a parameter of 16 bits, whose sum over all rows would lose by rounding.
         """
-        leaf = self._buffered_leaf(index)
-        if leaf is None:
-            return None
-        return (leaf.grad_buffer if leaf.grad is None else leaf.grad).dtype
-
-    def _buffered_leaf(self, index: int) -> Any:
-        """Argument ``index``, if it is a parameter with a buffer to which this op alone adds."""
-        leaf = self.edges[index] if index < len(self.edges) else None
-        if leaf is None or not leaf.is_leaf_edge or leaf._hooks is not None:
-            return None
-        if leaf.grad_buffer is None or sum(edge is leaf for edge in self.edges) > 1:
-            return None
-        return leaf
+        return gradient_sink.summed_dtype(self.edges, index)
 
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
@@ -228,7 +210,7 @@ class Output(Function):
     """One of several results of an op: hands its gradient to its place among the op's ``dy``."""
 
     def __init__(self, parent: Function, index: int, out: Array) -> None:
-        self.index, self.result_shape, self.result_dtype = index, out.shape, out.dtype
+        self.result_index, self.result_shape, self.result_dtype = index, out.shape, out.dtype
         self.edges = (parent,)
         self.needs = (True,)
         self.time = clock.next()

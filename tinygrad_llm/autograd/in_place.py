@@ -10,31 +10,39 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from tinygrad_llm.autograd.arrays import plain_index, write_at
-from tinygrad_llm.autograd.engine import may_write
-from tinygrad_llm.autograd.handles import stop_keeping
+from tinygrad_llm.autograd.arrays import Index, TensorLike, plain_index, write_at
+from tinygrad_llm.autograd.handles import Hooks, stop_keeping
+from tinygrad_llm.autograd.methods import Conversion, Reductions, Selection, Shape
 from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.autograd.registry import OPS
+from tinygrad_llm.autograd.tensor_base import TensorBase
 from tinygrad_llm.autograd.versions import note_write
-from tinygrad_llm.backend import Array, array_module
+from tinygrad_llm.backend import Array, ArrayLike, array_module, may_write
 from tinygrad_llm.backend.dtypes import is_float
 from tinygrad_llm.backend.random import Generator, default_generator
 from tinygrad_llm.errors import DTypeError, GraphError, ShapeError
 
+if TYPE_CHECKING:
+    from typing import Self
 
-def _operator(op: str) -> Callable[[Any, Any], Any]:
-    def in_place(self: Any, other: Any) -> Any:
+    from tinygrad_llm.autograd.tensor import Tensor
+
+T = TypeVar("T", bound="InPlace")
+
+
+def _operator(op: str) -> Callable[[T, TensorLike], T]:
+    def in_place(self: T, other: TensorLike) -> T:
         return self._take_over(op, OPS[op](self, other))
 
     in_place.__doc__ = f"The result of {op!r} in place of the elements; returns the tensor."
     return in_place
 
 
-class InPlace:
+class InPlace(Reductions, Shape, Selection, Conversion, Hooks):
     """Base of Tensor: everything that writes.
 
     All but the assignment return the tensor. All raise GraphError where the tensor is a leaf that
@@ -42,9 +50,8 @@ class InPlace:
     """
 
     __slots__ = ()
-    data: Array
 
-    def __setitem__(self: Any, index: Any, value: Any) -> None:
+    def __setitem__(self, index: Index, value: TensorLike) -> None:
         needs_gradient = self.requires_grad or getattr(value, "requires_grad", False)
         if current.grad_enabled and needs_gradient and is_float(self.data.dtype):
             self._check_recordable()
@@ -65,15 +72,15 @@ class InPlace:
     __ior__ = _operator("bitwise_or")
     __ixor__ = _operator("bitwise_xor")
 
-    def add_(self: Any, other: Any, *, alpha: float = 1) -> Any:
+    def add_(self, other: Tensor | Array | float, *, alpha: float = 1) -> Self:
         """Add ``alpha`` times ``other`` to the elements."""
         return self._take_over("add", self.add(other, alpha=alpha))
 
-    def sub_(self: Any, other: Any, *, alpha: float = 1) -> Any:
+    def sub_(self, other: Tensor | Array | float, *, alpha: float = 1) -> Self:
         """Subtract ``alpha`` times ``other`` from the elements."""
         return self._take_over("subtract", self.sub(other, alpha=alpha))
 
-    def copy_(self: Any, value: Any) -> Any:
+    def copy_(self, value: TensorLike) -> Self:
         """Overwrite all elements.
 
         Raises:
@@ -82,37 +89,37 @@ class InPlace:
         self[...] = value
         return self
 
-    def fill_(self, value: float) -> Any:
+    def fill_(self, value: float) -> Self:
         """Overwrite all elements with one number."""
         return self.copy_(value)
 
-    def zero_(self) -> Any:
+    def zero_(self) -> Self:
         """Overwrite all elements with 0."""
         return self.copy_(0)
 
-    def masked_fill_(self: Any, mask: Any, value: float) -> Any:
+    def masked_fill_(self, mask: TensorLike, value: float) -> Self:
         """Put ``value`` where the boolean ``mask`` is true."""
         return self._take_over("masked_fill", self.masked_fill(mask, value))
 
-    def clamp_(self: Any, min: float | None = None, max: float | None = None) -> Any:
+    def clamp_(self, min: float | None = None, max: float | None = None) -> Self:
         """Limit all elements to [min, max]."""
         return self._take_over("clip", self.clip(min, max))
 
     def normal_(
-        self: Any, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
-    ) -> Any:
+        self, mean: float = 0.0, std: float = 1.0, generator: Generator | None = None
+    ) -> Self:
         """Overwrite all elements with Gaussian numbers."""
         drawn = (generator or default_generator()).normal(self.shape, std, self.dtype) + mean
         return self.copy_(array_module(self.data).asarray(drawn))
 
     def uniform_(
-        self: Any, low: float = 0.0, high: float = 1.0, generator: Generator | None = None
-    ) -> Any:
+        self, low: float = 0.0, high: float = 1.0, generator: Generator | None = None
+    ) -> Self:
         """Overwrite all elements with uniform numbers of [low, high)."""
         drawn = (generator or default_generator()).uniform(self.shape, low, high)
         return self.copy_(array_module(self.data).asarray(drawn))
 
-    def _take_over(self: Any, op: str, result: Any) -> Any:
+    def _take_over(self, op: str, result: Tensor) -> Self:
         """Take the elements of an op's result on this tensor, and its place in the graph.
 
         Raises:
@@ -127,7 +134,7 @@ class InPlace:
             self._write(..., result.data)
         return self
 
-    def _write(self: Any, index: Any, value: Any) -> None:
+    def _write(self, index: Index, value: ArrayLike) -> None:
         if not may_write(self.data):
             raise GraphError(
                 f"assignment: several elements of this tensor of shape {self.shape} share one "
@@ -136,7 +143,7 @@ class InPlace:
         write_at(self.data, index, value)
         note_write(self.data)
 
-    def _check_recordable(self: Any) -> None:
+    def _check_recordable(self) -> None:
         if self.requires_grad and self._node is None:
             raise GraphError(
                 "assignment: this tensor is a leaf that requires a gradient; after the write it "
@@ -149,7 +156,7 @@ class InPlace:
                 "in place of x[i][j] = v; or make a new one: x = x + y in place of x += y."
             )
 
-    def _become(self: Any, result: Any) -> None:
+    def _become(self, result: Tensor) -> None:
         """Be the result of a recorded op from now on, whose gradient is the one retained."""
         retained = stop_keeping(self._node, self)
         self.data = result.data
@@ -158,7 +165,7 @@ class InPlace:
             self.retain_grad()
 
 
-def _check_fits(op: str, x: Any, result: Any) -> None:
+def _check_fits(op: str, x: TensorBase, result: TensorBase) -> None:
     if result.shape != x.shape:
         raise ShapeError(
             f"in-place {op}: the result of shape {result.shape} does not fit into the tensor of "

@@ -7,103 +7,112 @@ in ``in_place.py``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+from tinygrad_llm.autograd.description import Description
 from tinygrad_llm.autograd.registry import OPS
 
 if TYPE_CHECKING:
+    from typing import Self
+
+    from tinygrad_llm.autograd.arrays import Index, TensorLike
     from tinygrad_llm.autograd.tensor import Tensor
+    from tinygrad_llm.backend import Array
 
 
-class Operators:
+class Operators(Description):
     """Base of Tensor: operators, comparisons, and functions of each element."""
 
     __slots__ = ()
 
     # ---- arithmetic: broadcasts like NumPy ---------------------------------------------------
 
-    def __add__(self, other: Any) -> Tensor:
+    def __add__(self, other: TensorLike) -> Tensor:
         return OPS["add"](self, other)
 
-    def __radd__(self, other: Any) -> Tensor:
+    def __radd__(self, other: TensorLike) -> Tensor:
         return OPS["add"](other, self)
 
-    def __sub__(self, other: Any) -> Tensor:
+    def __sub__(self, other: TensorLike) -> Tensor:
         return OPS["subtract"](self, other)
 
-    def __rsub__(self, other: Any) -> Tensor:
+    def __rsub__(self, other: TensorLike) -> Tensor:
         return OPS["subtract"](other, self)
 
-    def __mul__(self, other: Any) -> Tensor:
+    def __mul__(self, other: TensorLike) -> Tensor:
         return OPS["multiply"](self, other)
 
-    def __rmul__(self, other: Any) -> Tensor:
+    def __rmul__(self, other: TensorLike) -> Tensor:
         return OPS["multiply"](other, self)
 
-    def __truediv__(self, other: Any) -> Tensor:
+    def __truediv__(self, other: TensorLike) -> Tensor:
         return OPS["divide"](self, other)
 
-    def __rtruediv__(self, other: Any) -> Tensor:
+    def __rtruediv__(self, other: TensorLike) -> Tensor:
         return OPS["divide"](other, self)
 
-    def __pow__(self, other: Any) -> Tensor:
+    def __pow__(self, other: TensorLike) -> Tensor:
         return OPS["power"](self, other)
 
-    def __rpow__(self, other: Any) -> Tensor:
+    def __rpow__(self, other: TensorLike) -> Tensor:
         return OPS["power"](other, self)
 
-    def __floordiv__(self, other: Any) -> Tensor:
+    def __floordiv__(self, other: TensorLike) -> Tensor:
         return OPS["floor_divide"](self, other)
 
-    def __rfloordiv__(self, other: Any) -> Tensor:
+    def __rfloordiv__(self, other: TensorLike) -> Tensor:
         return OPS["floor_divide"](other, self)
 
-    def __mod__(self, other: Any) -> Tensor:
+    def __mod__(self, other: TensorLike) -> Tensor:
         return OPS["remainder"](self, other)
 
-    def __rmod__(self, other: Any) -> Tensor:
+    def __rmod__(self, other: TensorLike) -> Tensor:
         return OPS["remainder"](other, self)
 
-    def __matmul__(self, other: Any) -> Tensor:
+    def __matmul__(self, other: TensorLike) -> Tensor:
         return OPS["matmul"](self, other)
 
-    def __rmatmul__(self, other: Any) -> Tensor:
+    def __rmatmul__(self, other: TensorLike) -> Tensor:
         return OPS["matmul"](other, self)
 
     def __neg__(self) -> Tensor:
         return OPS["negative"](self)
 
-    def __pos__(self: Any) -> Tensor:
+    def __pos__(self) -> Self:
         return self
 
     def __abs__(self) -> Tensor:
         return OPS["abs"](self)
 
-    def __getitem__(self, index: Any) -> Tensor:
+    def __getitem__(self, index: Index) -> Tensor:
         return OPS["getitem"](self, index=index)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
 
     # The same by name.
     mul, div, pow = __mul__, __truediv__, __pow__
     matmul = mm = bmm = __matmul__
     neg = __neg__
 
-    def add(self, other: Any, *, alpha: float = 1) -> Tensor:
+    def add(self, other: Tensor | Array | float, *, alpha: float = 1) -> Tensor:
         """self + alpha other."""
         return OPS["add"](self, other if alpha == 1 else alpha * other)
 
-    def sub(self, other: Any, *, alpha: float = 1) -> Tensor:
+    def sub(self, other: Tensor | Array | float, *, alpha: float = 1) -> Tensor:
         """self - alpha other."""
         return OPS["subtract"](self, other if alpha == 1 else alpha * other)
 
     # ---- booleans and integers, bit by bit: no gradient ---------------------------------------
 
-    def __and__(self, other: Any) -> Tensor:
+    def __and__(self, other: TensorLike) -> Tensor:
         return OPS["bitwise_and"](self, other)
 
-    def __or__(self, other: Any) -> Tensor:
+    def __or__(self, other: TensorLike) -> Tensor:
         return OPS["bitwise_or"](self, other)
 
-    def __xor__(self, other: Any) -> Tensor:
+    def __xor__(self, other: TensorLike) -> Tensor:
         return OPS["bitwise_xor"](self, other)
 
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__  # either order is the same
@@ -113,22 +122,22 @@ class Operators:
 
     # ---- comparison: boolean results, no gradient --------------------------------------------
 
-    def __lt__(self, other: Any) -> Tensor:
+    def __lt__(self, other: TensorLike) -> Tensor:
         return OPS["less"](self, other)
 
-    def __le__(self, other: Any) -> Tensor:
+    def __le__(self, other: TensorLike) -> Tensor:
         return OPS["less_equal"](self, other)
 
-    def __gt__(self, other: Any) -> Tensor:
+    def __gt__(self, other: TensorLike) -> Tensor:
         return OPS["greater"](self, other)
 
-    def __ge__(self, other: Any) -> Tensor:
+    def __ge__(self, other: TensorLike) -> Tensor:
         return OPS["greater_equal"](self, other)
 
-    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]
+    def __eq__(self, other: TensorLike) -> Tensor:  # type: ignore[override]
         return OPS["equal"](self, other)
 
-    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
+    def __ne__(self, other: TensorLike) -> Tensor:  # type: ignore[override]
         return OPS["not_equal"](self, other)
 
     lt, le, gt, ge, eq, ne = __lt__, __le__, __gt__, __ge__, __eq__, __ne__

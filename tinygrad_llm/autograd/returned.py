@@ -9,21 +9,25 @@ writes whatever fits. So the engine compares each gradient with the place it goe
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
-from tinygrad_llm.backend import is_array
+from tinygrad_llm.backend import Array, is_array
 from tinygrad_llm.errors import GradientError
 
+if TYPE_CHECKING:
+    from tinygrad_llm.autograd.engine import Node
+    from tinygrad_llm.autograd.tensor_base import TensorBase
 
-def one_per_argument(node: Any, returned: Any) -> tuple[Any, ...]:
+
+def one_per_argument(node: Node, returned: object) -> tuple[Array | None, ...]:
     """What ``node.backward`` returned as a tuple with one gradient for each argument.
 
     Raises:
         GradientError: there are more or fewer gradients than arguments.
     """
-    grads = tuple(returned) if type(returned) in (tuple, list) else (returned,)
+    grads = tuple(returned) if isinstance(returned, (tuple, list)) else (returned,)
     if len(grads) != len(node.edges):
         raise GradientError(
             f"backward: op {node.name!r} returned {_count(len(grads), 'gradient')} for "
@@ -37,7 +41,7 @@ def _count(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
-def gradient_of(edge: Any, grad: Any, node: Any) -> Any:
+def gradient_of(edge: Node | TensorBase, grad: object, node: Node) -> Array:
     """Returns ``grad``, which ``node.backward`` returned, if it can be the gradient of ``edge``.
 
     Args:
@@ -58,7 +62,7 @@ def gradient_of(edge: Any, grad: Any, node: Any) -> Any:
     )
 
 
-def from_hook(dy: Any, returned: Any) -> Any:
+def from_hook(dy: Array, returned: object) -> Array:
     """The gradient that a hook returned in place of ``dy``; None leaves ``dy``.
 
     Raises:
@@ -74,28 +78,28 @@ def from_hook(dy: Any, returned: Any) -> Any:
     return returned
 
 
-def _expected(edge: Any) -> tuple[tuple[int, ...], list[Any]]:
+def _expected(edge: Node | TensorBase) -> tuple[tuple[int, ...], list[np.dtype]]:
     """Shape and types of what may arrive at ``edge``: an optimizer may sum in a wider type."""
     if not edge.is_leaf_edge:
         return edge.result_shape, [edge.result_dtype]
-    return edge.data.shape, [x.dtype for x in (edge.data, edge.grad_buffer) if x is not None]
+    return edge.data.shape, [x.dtype for x in (edge.data, edge.gradient_sink) if x is not None]
 
 
-def _has(grad: Any, shape: tuple[int, ...], dtypes: list[Any]) -> bool:
+def _has(grad: object, shape: tuple[int, ...], dtypes: list[np.dtype]) -> TypeGuard[Array]:
     return _is_numeric(grad) and grad.shape == shape and grad.dtype in dtypes
 
 
-def _is_numeric(grad: Any) -> bool:
+def _is_numeric(grad: object) -> TypeGuard[Array]:
     return is_array(grad) or isinstance(grad, np.generic)
 
 
-def _kind(grad: Any) -> str:
+def _kind(grad: object) -> str:
     if _is_numeric(grad):
         return f"{grad.dtype} of shape {grad.shape}"
     return f"a {type(grad).__name__}"
 
 
-def _advice(grad: Any, shape: tuple[int, ...]) -> str:
+def _advice(grad: object, shape: tuple[int, ...]) -> str:
     if not _is_numeric(grad):
         return "Compute an array with ctx.xp from dy and ctx.saved."
     if grad.shape == shape:

@@ -6,74 +6,55 @@ Operators and methods hold no mathematics. Each looks its op up by name in the r
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinygrad_llm.autograd import engine
 from tinygrad_llm.autograd.arrays import TensorLike, as_array, is_view_of
 from tinygrad_llm.autograd.copies import Copies
-from tinygrad_llm.autograd.exports import Exports
-from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
-from tinygrad_llm.autograd.handles import Handle, KeepGradient, check_hook
 from tinygrad_llm.autograd.in_place import InPlace
 from tinygrad_llm.autograd.left_out import LEFT_OUT
-from tinygrad_llm.autograd.methods import Conversion, Description, Reductions, Selection, Shape
-from tinygrad_llm.autograd.operators import Operators
 from tinygrad_llm.backend import Array, array_module
-from tinygrad_llm.backend.dtypes import DTypeLike, is_float
-from tinygrad_llm.errors import DTypeError, GraphError, ShapeError, missing_name
+from tinygrad_llm.backend.dtypes import DTypeLike
+from tinygrad_llm.errors import GraphError, ShapeError, missing_name
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from tinygrad_llm.autograd.engine import Node
 
 
-class Tensor(
-    Description, Operators, Reductions, Shape, Selection, InPlace, Conversion, Exports, Copies
-):
+class Tensor(InPlace, Copies):
     """An n-dimensional array that remembers how it was computed.
 
     Attributes:
         data: the numpy or cupy array.
         grad: None, or an array of the same shape: the sum of the gradients that reached this leaf.
         requires_grad: whether the backward pass computes a gradient here.
-        grad_buffer: the place for ``grad`` in an optimizer's flat gradient, or None.
-        on_gradient: called after each contribution to ``grad``, or None.
+        gradient_sink: what an optimizer has to say about where ``grad`` lies, or None.
     """
 
-    __slots__ = (
-        "data",
-        "grad",
-        "grad_buffer",
-        "on_gradient",
-        "_requires_grad",
-        "_node",
-        "_hooks",
-        "__weakref__",
-    )
-    is_leaf_edge = True
+    __slots__ = ()
     __array_priority__ = 1000  # numpy_array * tensor is left to Tensor.__rmul__
     __array_ufunc__ = None
 
     def __init__(
         self,
-        data: Any,
+        data: TensorLike,
         dtype: DTypeLike | None = None,
         device: str | None = None,
         requires_grad: bool = False,
     ) -> None:
         self.data = as_array(data, dtype, device)
-        self.grad: Array | None = None
-        self.grad_buffer: GradientBuffer | None = None
-        self.on_gradient: Callable[[Tensor], None] | None = None
-        self._node: Any = None
-        self._hooks: list[Callable[[Array], Array | None]] | None = None
+        self.grad = self.gradient_sink = self._node = self._hooks = None
         self._requires_grad = False
         if requires_grad:
             self.requires_grad = True
 
     # ---- gradients --------------------------------------------------------------------------
 
-    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
+    def backward(self, gradient: TensorLike | None = None, retain_graph: bool = False) -> None:
         """Compute the gradient of this tensor with respect to every leaf it depends on.
 
         Args:
@@ -100,7 +81,7 @@ class Tensor(
         else:
             engine.run_backward(self._node, dy, retain_graph)
 
-    def _seed_gradient(self, gradient: Any) -> Array:
+    def _seed_gradient(self, gradient: TensorLike | None) -> Array:
         if gradient is None:
             if self.data.size != 1:
                 raise GraphError(
@@ -126,63 +107,9 @@ class Tensor(
         """The same array as a constant: no gradient flows through it."""
         return make_result(self.data, None)
 
-    def _set_requires_grad(self, wanted: bool) -> None:
-        """Switch the gradient of a leaf on or off.
-
-        Raises:
-            GraphError: off, for the result of an op.
-            DTypeError: on, for integers or booleans.
-        """
-        if wanted and not is_float(self.data.dtype):
-            raise DTypeError(
-                f"requires_grad: needs a floating-point type, got {self.dtype}. Pass "
-                "dtype='float32', or leave requires_grad off for ids and indices."
-            )
-        if self._node is not None and not wanted:
-            raise GraphError(
-                "requires_grad: this tensor is the result of a recorded op and needs the gradient "
-                "of what it was made from. Use .detach() to go on without."
-            )
-        self._requires_grad = bool(wanted)
-
-    requires_grad = property(attrgetter("_requires_grad"), _set_requires_grad)
-
-    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Set ``requires_grad``; returns the tensor."""
         self.requires_grad = requires_grad
-        return self
-
-    def register_hook(self, hook: Callable[[Array], Array | None]) -> Handle:
-        """Call ``hook(gradient)`` when this tensor's gradient is complete.
-
-        The hook may return another gradient of the same shape to use instead.
-
-        Returns:
-            what takes the hook off again: call it, or its ``remove()``.
-
-        Raises:
-            ConfigError: the hook cannot be called.
-            GraphError: this tensor has no gradient.
-        """
-        check_hook("register_hook", hook)
-        if not self.requires_grad:
-            raise GraphError("register_hook: this tensor has no gradient (requires_grad is off).")
-        owner, name = (self, "_hooks") if self._node is None else (self._node, "hooks")
-        hooks = [*(getattr(owner, name) or []), hook]
-        setattr(owner, name, sorted(hooks, key=lambda h: isinstance(h, KeepGradient)))
-
-        def remove() -> None:
-            left = [h for h in (getattr(owner, name) or []) if h is not hook]
-            setattr(owner, name, left or None)
-
-        return Handle(remove)
-
-    def retain_grad(self) -> Tensor:
-        """Add up the gradients of an intermediate result in ``grad``, too; returns the tensor."""
-        if self._node is not None:
-            hooks = self._node.hooks or ()
-            if not any(isinstance(hook, KeepGradient) for hook in hooks):
-                self.register_hook(KeepGradient(self))
         return self
 
     if not TYPE_CHECKING:  # a type checker would take every name for one that is there
@@ -192,11 +119,11 @@ class Tensor(
             raise missing_name("Tensor", name, LEFT_OUT, there)
 
 
-def make_result(data: Any, node: Any) -> Tensor:
+def make_result(data: Array | np.generic, node: Node | None) -> Tensor:
     """A Tensor around a computed array, without the checks of the constructor."""
-    out: Tensor = Tensor.__new__(Tensor)
+    out = Tensor.__new__(Tensor)
     out.data = np.asarray(data) if isinstance(data, np.generic) else data
-    out.grad = out.grad_buffer = out.on_gradient = out._hooks = None
+    out.grad = out.gradient_sink = out._hooks = None
     out._node = node
     out._requires_grad = node is not None
     return out
@@ -208,7 +135,10 @@ def tensor_of(x: TensorLike) -> Tensor:
 
 
 def tensor(
-    data: Any, dtype: DTypeLike | None = None, device: str = "cpu", requires_grad: bool = False
+    data: TensorLike,
+    dtype: DTypeLike | None = None,
+    device: str = "cpu",
+    requires_grad: bool = False,
 ) -> Tensor:
     """Make a Tensor from numbers, nested lists, an array or another Tensor.
 

@@ -52,7 +52,14 @@ def is_array(x: object) -> TypeGuard[Array]:
     return (cupy is not None and isinstance(x, cupy.ndarray)) or type(x) in _STAND_INS
 
 
-def plain_array(owner: str, x: Any) -> Any:
+def may_write(x: Array) -> bool:
+    """Whether each element of ``x`` has memory of its own; CuPy does not mark broadcast views."""
+    if isinstance(x, np.ndarray):
+        return x.flags.writeable
+    return all(stride or n <= 1 for stride, n in zip(x.strides, x.shape, strict=True))
+
+
+def plain_array(owner: str, x: object) -> Any:
     """``x``, as a plain array of the same memory where its class derives from NumPy's.
 
     Args:

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tinygrad_llm.autograd.tensor_base import TensorBase
 from tinygrad_llm.distributed.communicator import Communicator, Work, even_bounds
 from tinygrad_llm.errors import DistributedError
 from tinygrad_llm.optim.flat import ALIGNMENT, FlatBuffer, Slot
@@ -133,7 +134,8 @@ class GradientSum:
             bucket.work = None
             bucket.missing = sum(self._expected.get(id(s.parameter), 0) for s in bucket.slots)
         for slot in self._slots():
-            slot.parameter.on_gradient = self._note
+            slot.parameter.gradient_sink = slot.sink  # taken off where values were loaded since
+            slot.sink.arrived = self._note
 
     def finish(self) -> None:
         """Call after it: begins what has not begun, and returns when all sums are there.
@@ -142,7 +144,7 @@ class GradientSum:
             DistributedError: the ranks do not use the same parameters, or one does not answer.
         """
         for slot in self._slots():
-            slot.parameter.on_gradient = None
+            slot.sink.arrived = None
         if not self._expected:
             self._learn()
         self._complete()
@@ -172,7 +174,7 @@ class GradientSum:
             if bucket.work is not None:
                 bucket.work.wait()
 
-    def _note(self, parameter: Any) -> None:
+    def _note(self, parameter: TensorBase) -> None:
         """A contribution has arrived at a parameter."""
         key = id(parameter)
         self._seen[key] = self._seen.pop(key, 0) + 1  # whose last one came last stands last

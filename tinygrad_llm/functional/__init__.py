@@ -6,7 +6,7 @@ and numbers are taken as constants.
 
 from __future__ import annotations
 
-from typing import Never
+from typing import NoReturn
 
 from tinygrad_llm.errors import missing_name
 from tinygrad_llm.functional.arrays import (
@@ -84,5 +84,5 @@ _LEFT_OUT = {
 }
 
 
-def __getattr__(name: str) -> Never:
+def __getattr__(name: str) -> NoReturn:
     raise missing_name("tg.functional", name, _LEFT_OUT, __all__)

@@ -92,7 +92,7 @@ class Moving:
                 data = convert(value.data)
                 if data is not value.data:
                     value.data = data
-                    value.grad = value.grad_buffer = None
+                    value.grad = value.gradient_sink = None
 
 
 def _converter(device_or_dtype: DTypeLike) -> Callable[[Array], Array]:

@@ -37,7 +37,7 @@ class Parameter(Tensor):
     def replace_data(self, data: Array) -> None:
         """Take another array, perhaps of another type or on another device; forget the gradient."""
         self.data = data
-        self.grad = self.grad_buffer = None
+        self.grad = self.gradient_sink = None
 
     def detach(self) -> Tensor:
         """The values as a constant that shares their memory, also after an optimizer moved them."""

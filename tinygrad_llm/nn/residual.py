@@ -35,7 +35,7 @@ class ResidualSum(Tensor):
         self._summands: tuple[Tensor, Tensor] | None = None
         self._recorded = current.grad_enabled  # whether the addition belongs in the graph
         self._requires_grad = self._recorded and (x.requires_grad or update.requires_grad)
-        self.grad = self.grad_buffer = self.on_gradient = self._hooks = None
+        self.grad = self.gradient_sink = self._hooks = None
         # ``data`` and ``_node`` are not set: their first reader comes by __getattr__
         self._summands = x, update
         if watched_as_written():

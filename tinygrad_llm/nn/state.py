@@ -60,7 +60,7 @@ def _describe(array: Array) -> str:
 def _write(parameter: Tensor, array: Array, assign: bool) -> None:
     target = parameter.data
     if assign and array.dtype == target.dtype and type(array) is type(target):
-        parameter.data, parameter.grad, parameter.grad_buffer = array, None, None
+        parameter.data, parameter.grad, parameter.gradient_sink = array, None, None
         return
     if isinstance(target, np.ndarray):
         target[...] = to_numpy(array)  # NumPy converts while it copies

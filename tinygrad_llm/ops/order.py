@@ -7,9 +7,9 @@ whose backward sends each gradient to the element that was taken.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from tinygrad_llm.autograd.axes import normalize_axis
+from tinygrad_llm.autograd.methods.selection import Chosen
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.tensor import Tensor, make_result
 from tinygrad_llm.backend import array_module
@@ -17,13 +17,6 @@ from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops.compare import argmax, argmin
 from tinygrad_llm.ops.gather import Gather
-
-
-class Chosen(NamedTuple):
-    """Elements and where they stood along the axis."""
-
-    values: Tensor
-    indices: Tensor
 
 
 def argsort(x: Tensor, axis: int = -1, descending: bool = False) -> Tensor:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tinygrad_llm.autograd import Tensor
-from tinygrad_llm.autograd.gradient_buffer import Counted, GradientBuffer
+from tinygrad_llm.autograd.gradient_sink import Counted, GradientSink
 from tinygrad_llm.autograd.padding import Padded
 from tinygrad_llm.autograd.versions import clock, note_write, was_overwritten
 from tinygrad_llm.backend import Array, array_module, device_of, to_device
@@ -40,7 +40,7 @@ class Slot:
         group: number of its parameter group.
         start, stop: its elements; the next slot begins at ``next``, a multiple of ALIGNMENT.
         data: the view of its shape.
-        buffer: holds the view of the flat gradient.
+        sink: holds the view of the flat gradient.
         steps: how many updates it has had.
         padded: what keeps the rows of zeros behind the two known.
     """
@@ -52,23 +52,23 @@ class Slot:
     stop: int
     next: int
     data: Array
-    buffer: GradientBuffer
+    sink: GradientSink
     steps: int = 0
     padded: tuple[Padded, Padded | None] | None = None
 
     @property
     def grad(self) -> Array:
         """The part of the flat gradient, of the parameter's shape."""
-        return self.buffer.array
+        return self.sink.array
 
     def place_gradient(self, flat: Counted) -> None:
         """Let the gradient lie in ``flat`` from now on."""
-        self.buffer.array = flat.array[self.start : self.stop].reshape(self.data.shape)
-        self.buffer.flat = flat
+        self.sink.array = flat.array[self.start : self.stop].reshape(self.data.shape)
+        self.sink.flat = flat
         if self.padded:
             of_data, _ = self.padded
             whole = flat.array[self.start :][: of_data.whole.size].reshape(of_data.whole.shape)
-            self.padded = of_data, Padded(self.buffer.array, whole)
+            self.padded = of_data, Padded(self.sink.array, whole)
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,11 @@ class FlatBuffer:
         for slot in self.slots:
             grad = slot.parameter.grad
             if grad is not None and grad is not slot.grad:
-                if not slot.buffer.is_free():
+                if not slot.sink.is_free():
                     self.leave_gradients()
                 slot.grad[...] = gradient_of(slot.name, slot.parameter)
                 slot.parameter.grad = slot.grad
-            slot.parameter.grad_buffer = slot.buffer
+            slot.parameter.gradient_sink = slot.sink
 
     def leave_gradients(self) -> None:
         """Leave the flat gradient to those who hold a part of it, and take a new one.
@@ -169,7 +169,7 @@ class FlatBuffer:
     def free_gradients(self) -> None:
         """Make sure that gradients can be written to their slots, whatever somebody holds."""
         waiting = [slot for slot in self.slots if slot.parameter.grad is not slot.grad]
-        if not all(slot.buffer.is_free() for slot in waiting):
+        if not all(slot.sink.is_free() for slot in waiting):
             self.leave_gradients()
 
     def _renew_master(self) -> None:

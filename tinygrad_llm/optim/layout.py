@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tinygrad_llm.autograd import Tensor
-from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
+from tinygrad_llm.autograd.gradient_sink import GradientSink
 from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.autograd.padding import Padded
 from tinygrad_llm.autograd.versions import clock
@@ -55,9 +55,9 @@ def _place(name: str, parameter: Tensor, group: int, start: int, data: Array, gr
     stop, room = start + parameter.size, _room(parameter)
     view = data[start:stop].reshape(parameter.shape)
     move(parameter, view)
-    buffer = GradientBuffer(grad[start:stop].reshape(parameter.shape))
-    slot = Slot(name, parameter, group, start, stop, start + _aligned(room), view, buffer)
-    parameter.grad_buffer = slot.buffer
+    sink = GradientSink(grad[start:stop].reshape(parameter.shape))
+    slot = Slot(name, parameter, group, start, stop, start + _aligned(room), view, sink)
+    parameter.gradient_sink = slot.sink
     if room > parameter.size:
         whole = data[start : start + room].reshape(-1, parameter.shape[1])
         slot.padded = Padded(view, whole), None

@@ -104,13 +104,13 @@ def _prepare(
         for name, p in (fn.named_parameters() if hasattr(fn, "named_parameters") else ())
         if p.requires_grad
     ]
-    before = [(p, p.data, p.grad, p.grad_buffer) for _, p in parameters]
+    before = [(p, p.data, p.grad, p.gradient_sink) for _, p in parameters]
     for _, p in parameters:
-        p.data, p.grad, p.grad_buffer = p.data.astype(np.float64), None, None
+        p.data, p.grad, p.gradient_sink = p.data.astype(np.float64), None, None
 
     def restore() -> None:
-        for p, data, grad, buffer in before:
-            p.data, p.grad, p.grad_buffer = data, grad, buffer
+        for p, data, grad, sink in before:
+            p.data, p.grad, p.gradient_sink = data, grad, sink
 
     return fn_inputs, variables + parameters, restore
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd.gradient_buffer import GradientBuffer
+from tinygrad_llm.autograd.gradient_sink import GradientSink
 from tinygrad_llm.autograd.tensor import Tensor
 from tinygrad_llm.backend import array_module, to_numpy
 
@@ -43,7 +43,7 @@ def fault_of_walks(walk: Callable[..., Any], n_results: int, variables: Named) -
         faults += _result_by_result(walk, n_results, with_gradient, found)
     finally:
         for (_, x), grad in zip(with_gradient, found, strict=True):
-            x.grad, x.grad_buffer = grad, None
+            x.grad, x.gradient_sink = grad, None
     return "\n".join(faults)
 
 
@@ -52,7 +52,7 @@ def _into_provided_arrays(
 ) -> list[str]:
     for (_, x), grad in zip(variables, found, strict=True):
         place = array_module(grad).full(grad.shape, np.nan, grad.dtype)
-        x.grad, x.grad_buffer = None, GradientBuffer(place)
+        x.grad, x.gradient_sink = None, GradientSink(place)
         del place  # held here, it would not be given out
     faults = []
     for times, rule in ((1, "the first walk must overwrite it"), (2, "the second must add")):
@@ -71,7 +71,7 @@ def _result_by_result(
     if n_results < 2:
         return []
     for _, x in variables:
-        x.grad, x.grad_buffer = None, None
+        x.grad, x.gradient_sink = None, None
     for k in range(n_results):
         walk(k)
     return [

@@ -4,9 +4,8 @@ What they compute, and how it is differentiated, stands in the op's file under `
 """
 
 from tinygrad_llm.autograd.methods.conversion import Conversion
-from tinygrad_llm.autograd.methods.description import Description
 from tinygrad_llm.autograd.methods.reductions import Reductions
 from tinygrad_llm.autograd.methods.selection import Selection
 from tinygrad_llm.autograd.methods.shape import Shape
 
-__all__ = ["Conversion", "Description", "Reductions", "Selection", "Shape"]
+__all__ = ["Conversion", "Reductions", "Selection", "Shape"]

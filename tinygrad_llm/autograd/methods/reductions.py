@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinygrad_llm.autograd.axes import Axis
 from tinygrad_llm.autograd.keywords import methods_take_both_names
+from tinygrad_llm.autograd.operators import Operators
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.backend.dtypes import DTypeLike
 from tinygrad_llm.errors import ConfigError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @methods_take_both_names
-class Reductions:
+class Reductions(Operators):
     """Base of Tensor: reductions over axes, and functions of rows."""
 
     __slots__ = ()
@@ -60,7 +61,7 @@ class Reductions:
         correction = correction if unbiased is None else int(unbiased)
         return OPS["std"](self, axis=axis, keepdims=keepdims, correction=correction)
 
-    def norm(self, p: Any = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    def norm(self, p: float | str = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
         """Euclidean length over ``axis``: the square root of the sum of the squares.
 
         Raises:
@@ -87,7 +88,7 @@ class Reductions:
 
     def max(
         self,
-        *other: Any,
+        *other: object,
         axis: Axis = None,
         keepdims: bool = False,
         dim: int | None = None,
@@ -107,7 +108,7 @@ class Reductions:
 
     def min(
         self,
-        *other: Any,
+        *other: object,
         axis: Axis = None,
         keepdims: bool = False,
         dim: int | None = None,
@@ -154,7 +155,7 @@ class Reductions:
         return OPS["log_softmax"](self, axis=axis)
 
 
-def _refuse_unnamed(name: str, pairwise: str, given: tuple[Any, ...]) -> None:
+def _refuse_unnamed(name: str, pairwise: str, given: tuple[object, ...]) -> None:
     if given:
         raise ConfigError(
             f"{name}: {given[0]!r:.40} without a name could mean two things. Write "

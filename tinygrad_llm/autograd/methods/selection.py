@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from tinygrad_llm.autograd.arrays import array_of, as_array
+from tinygrad_llm.autograd.arrays import TensorLike, array_of, as_array
 from tinygrad_llm.autograd.keywords import methods_take_both_names
+from tinygrad_llm.autograd.operators import Operators
 from tinygrad_llm.autograd.registry import OPS
+from tinygrad_llm.autograd.tensor_base import TensorBase
 from tinygrad_llm.backend import Array, array_module
 from tinygrad_llm.errors import ShapeError
 
@@ -15,51 +17,58 @@ if TYPE_CHECKING:
     from tinygrad_llm.backend.random import Generator
 
 
+class Chosen(NamedTuple):
+    """Elements and where they stood along the axis."""
+
+    values: Tensor
+    indices: Tensor
+
+
 @methods_take_both_names
-class Selection:
+class Selection(Operators):
     """Base of Tensor: conditions, indices, order."""
 
     __slots__ = ()
 
-    def masked_fill(self, mask: Any, value: float) -> Tensor:
+    def masked_fill(self, mask: TensorLike, value: float) -> Tensor:
         """``value`` where the boolean ``mask`` is true, the elements elsewhere."""
         return OPS["masked_fill"](self, mask=mask, value=value)
 
-    def where(self, condition: Any, other: Any) -> Tensor:
+    def where(self, condition: TensorLike, other: TensorLike) -> Tensor:
         """The elements where the condition is true, those of ``other`` elsewhere."""
         return OPS["where"](array_of("where", condition), self, other)
 
-    def maximum(self, other: Any) -> Tensor:
+    def maximum(self, other: TensorLike) -> Tensor:
         """The larger of two elements; equal ones share the gradient."""
         return OPS["maximum"](self, other)
 
-    def minimum(self, other: Any) -> Tensor:
+    def minimum(self, other: TensorLike) -> Tensor:
         """The smaller of two elements; equal ones share the gradient."""
         return OPS["minimum"](self, other)
 
-    def tril(self: Any, diagonal: int = 0) -> Tensor:
+    def tril(self, diagonal: int = 0) -> Tensor:
         """0 above the diagonal of the last two axes; ``diagonal`` moves it to the right."""
         return self.masked_fill(~_below("tril", self, diagonal), 0)
 
-    def triu(self: Any, diagonal: int = 0) -> Tensor:
+    def triu(self, diagonal: int = 0) -> Tensor:
         """0 below the diagonal of the last two axes; ``diagonal`` moves it to the right."""
         return self.masked_fill(_below("triu", self, diagonal - 1), 0)
 
     # ---- by index ----------------------------------------------------------------------------
 
-    def gather(self, axis: int, index: Any) -> Tensor:
+    def gather(self, axis: int, index: TensorLike) -> Tensor:
         """The element that ``index`` names along ``axis``, at each place of ``index``."""
         return OPS["gather"](self, axis=axis, index=index)
 
-    def scatter(self, axis: int, index: Any, src: Any) -> Tensor:
+    def scatter(self, axis: int, index: TensorLike, src: TensorLike) -> Tensor:
         """The elements, with those of ``src`` at the places that ``index`` names along ``axis``."""
         return OPS["scatter"](self, src, axis=axis, index=index)
 
-    def scatter_add(self, axis: int, index: Any, src: Any) -> Tensor:
+    def scatter_add(self, axis: int, index: TensorLike, src: TensorLike) -> Tensor:
         """As `scatter`, with ``src`` added to what is there."""
         return OPS["scatter_add"](self, src, axis=axis, index=index)
 
-    def index_select(self, axis: int, index: Any) -> Tensor:
+    def index_select(self, axis: int, index: TensorLike) -> Tensor:
         """The slices along ``axis`` that the integers ``index`` (N,) name."""
         return OPS["index_select"](self, axis=axis, index=index)
 
@@ -69,7 +78,7 @@ class Selection:
 
     # ---- by order ----------------------------------------------------------------------------
 
-    def sort(self, axis: int = -1, descending: bool = False) -> Any:
+    def sort(self, axis: int = -1, descending: bool = False) -> Chosen:
         """(values, indices) in rising order along ``axis``; equal ones keep theirs."""
         return OPS["sort"](self, axis=axis, descending=descending)
 
@@ -77,7 +86,7 @@ class Selection:
         """The indices that put the elements along ``axis`` in order; no gradient."""
         return OPS["argsort"](self, axis=axis, descending=descending)
 
-    def topk(self, k: int, axis: int = -1, largest: bool = True) -> Any:
+    def topk(self, k: int, axis: int = -1, largest: bool = True) -> Chosen:
         """(values, indices) of the ``k`` largest elements along ``axis``, the largest first."""
         return OPS["topk"](self, k=k, axis=axis, largest=largest)
 
@@ -91,13 +100,13 @@ class Selection:
 
     # ---- comparison of all elements ----------------------------------------------------------
 
-    def equal(self: Any, other: Any) -> bool:
+    def equal(self, other: TensorLike) -> bool:
         """Whether shapes and all elements are equal. Element by element: ``a == b``."""
         other = _array_beside(self, other)
         return self.shape == other.shape and bool((self == other).data.all())
 
     def allclose(
-        self: Any, other: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
+        self, other: TensorLike, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False
     ) -> bool:
         """Whether |a - b| <= atol + rtol |b| for all elements."""
         other = _array_beside(self, other)
@@ -105,13 +114,13 @@ class Selection:
         return bool(close(self.data, other, rtol=rtol, atol=atol, equal_nan=equal_nan))
 
 
-def _below(op: str, x: Any, diagonal: int) -> Array:
+def _below(op: str, x: TensorBase, diagonal: int) -> Array:
     """True on the diagonal of the last two axes and below it."""
     if x.ndim < 2:
         raise ShapeError(f"{op}: expected two axes or more, got shape {x.shape}.")
     return array_module(x.data).tri(*x.shape[-2:], diagonal, dtype=bool)
 
 
-def _array_beside(x: Any, other: Any) -> Array:
+def _array_beside(x: TensorBase, other: TensorLike) -> Array:
     """``other`` as an array where ``x`` is; numbers and lists too."""
     return array_module(x.data).asarray(as_array(other))

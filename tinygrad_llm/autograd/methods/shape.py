@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from operator import index as as_int
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinygrad_llm.autograd.axes import flat, lengths, normalize_axis
 from tinygrad_llm.autograd.keywords import methods_take_both_names
+from tinygrad_llm.autograd.operators import Operators
 from tinygrad_llm.autograd.registry import OPS
 from tinygrad_llm.autograd.versions import memory_range
+from tinygrad_llm.backend import Array
 from tinygrad_llm.errors import ConfigError, ShapeError
 
 if TYPE_CHECKING:
@@ -17,16 +20,16 @@ if TYPE_CHECKING:
 
 
 @methods_take_both_names
-class Shape:
+class Shape(Operators):
     """Base of Tensor: other shapes, other orders, repetitions and parts."""
 
     __slots__ = ()
 
-    def reshape(self, *shape: Any) -> Tensor:
+    def reshape(self, *shape: int | Sequence[int]) -> Tensor:
         """The same elements in another shape; one length may be -1."""
         return OPS["reshape"](self, shape=flat(shape))
 
-    def view(self: Any, *shape: Any) -> Tensor:
+    def view(self, *shape: int | Sequence[int]) -> Tensor:
         """As `reshape`, in the same memory: a write into the result is a write into this tensor.
 
         Raises:
@@ -47,7 +50,7 @@ class Shape:
 
     # ---- order of the axes -------------------------------------------------------------------
 
-    def transpose(self: Any, *axes: Any) -> Tensor:
+    def transpose(self, *axes: int | Sequence[int]) -> Tensor:
         """Two axes exchanged, ``x.transpose(1, 2)``, or all in a new order.
 
         Two numbers exchange these two axes, as in PyTorch. A tuple, or as many numbers as there are
@@ -58,10 +61,10 @@ class Shape:
             ShapeError: an axis that does not exist, or no permutation.
         """
         if len(axes) == 2:
-            return self.swapaxes(*axes)
+            return OPS["swapaxes"](self, axis1=axes[0], axis2=axes[1])
         return OPS["transpose"](self, axes=flat(axes) or None)
 
-    def permute(self, *axes: Any) -> Tensor:
+    def permute(self, *axes: int | Sequence[int]) -> Tensor:
         """The axes in the order given: axis i of the result is axis axes[i]."""
         return OPS["transpose"](self, axes=flat(axes))
 
@@ -69,7 +72,7 @@ class Shape:
         """Two axes exchanged."""
         return OPS["swapaxes"](self, axis1=axis1, axis2=axis2)
 
-    def t(self: Any) -> Tensor:
+    def t(self) -> Tensor:
         """The transpose of a matrix; a vector stays.
 
         Raises:
@@ -93,7 +96,7 @@ class Shape:
 
     # ---- axes that come and go ---------------------------------------------------------------
 
-    def unsqueeze(self: Any, axis: int) -> Tensor:
+    def unsqueeze(self, axis: int) -> Tensor:
         """A new axis of length 1 at ``axis``.
 
         Raises:
@@ -102,7 +105,7 @@ class Shape:
         place = normalize_axis("unsqueeze: the result", axis, self.ndim + 1)
         return self.reshape(*self.shape[:place], 1, *self.shape[place:])
 
-    def squeeze(self: Any, axis: int | None = None) -> Tensor:
+    def squeeze(self, axis: int | None = None) -> Tensor:
         """Without the axis ``axis``, whose length must be 1; without all such axes by default.
 
         Raises:
@@ -115,7 +118,7 @@ class Shape:
             raise ShapeError(f"squeeze: axis {axis} of shape {self.shape} has not length 1.")
         return self.reshape([*self.shape[:place], *self.shape[place + 1 :]])
 
-    def flatten(self: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         """The axes from ``start_dim`` to ``end_dim`` as one; all by default."""
         n = max(self.ndim, 1)
         first, last = normalize_axis("flatten", start_dim, n), normalize_axis("flatten", end_dim, n)
@@ -127,27 +130,27 @@ class Shape:
         length = math.prod(self.shape[first : last + 1])
         return self.reshape(*self.shape[:first], length, *self.shape[last + 1 :])
 
-    def unflatten(self: Any, axis: int, sizes: Any) -> Tensor:
+    def unflatten(self, axis: int, sizes: int | Sequence[int]) -> Tensor:
         """The axis ``axis`` as several, of lengths ``sizes``; one may be -1."""
         place = normalize_axis("unflatten", axis, self.ndim)
-        sizes = list(sizes) if isinstance(sizes, (tuple, list)) else [sizes]
-        known = math.prod(lengths("unflatten", [n for n in sizes if n != -1]))
-        if sizes.count(-1) == 1 and known:
-            sizes[sizes.index(-1)] = self.shape[place] // known
-        if math.prod(sizes) != self.shape[place]:
+        wanted = list(flat((sizes,)))
+        known = math.prod(lengths("unflatten", [n for n in wanted if n != -1]))
+        if wanted.count(-1) == 1 and known:
+            wanted[wanted.index(-1)] = self.shape[place] // known
+        if math.prod(wanted) != self.shape[place]:
             raise ShapeError(
                 f"unflatten: axis {axis} of shape {self.shape} has length {self.shape[place]}, "
-                f"which the lengths {tuple(sizes)} do not multiply to."
+                f"which the lengths {tuple(wanted)} do not multiply to."
             )
-        return self.reshape(*self.shape[:place], *sizes, *self.shape[place + 1 :])
+        return self.reshape(*self.shape[:place], *wanted, *self.shape[place + 1 :])
 
     # ---- repetitions -------------------------------------------------------------------------
 
-    def broadcast_to(self: Any, *shape: Any) -> Tensor:
+    def broadcast_to(self, *shape: int | Sequence[int]) -> Tensor:
         """Repeated, without a copy, to a larger shape."""
         return OPS["broadcast_to"](self, shape=flat(shape))
 
-    def expand(self: Any, *shape: Any) -> Tensor:
+    def expand(self, *shape: int | Sequence[int]) -> Tensor:
         """As `broadcast_to`, where -1 keeps the length of an axis."""
         wanted = flat(shape)
         own = (-1,) * (len(wanted) - self.ndim) + self.shape
@@ -162,7 +165,7 @@ class Shape:
         """Repeated, without a copy, to the shape of ``other``."""
         return self.broadcast_to(other.shape)
 
-    def repeat(self: Any, *times: Any) -> Tensor:
+    def repeat(self, *times: int | Sequence[int]) -> Tensor:
         """The whole tensor ``times[i]`` times along axis i (NumPy's tile); new axes come first.
 
         Raises:
@@ -181,7 +184,7 @@ class Shape:
         whole = [n * k for n, k in zip(shape, counts, strict=True)]
         return self.reshape(apart).broadcast_to(copies).reshape(whole)
 
-    def repeat_interleave(self: Any, repeats: int, axis: int | None = None) -> Tensor:
+    def repeat_interleave(self, repeats: int, axis: int | None = None) -> Tensor:
         """Each element ``repeats`` times, one copy behind the other, along ``axis``.
 
         Without an axis the tensor is flattened first.
@@ -204,7 +207,9 @@ class Shape:
 
     # ---- parts -------------------------------------------------------------------------------
 
-    def split(self: Any, sections: Any, axis: int | None = None, *, dim: int | None = None) -> Any:
+    def split(
+        self, sections: int | Sequence[int], axis: int | None = None, *, dim: int | None = None
+    ) -> tuple[Tensor, ...]:
         """Parts along an axis: ``sections`` equal ones with ``axis=``, PyTorch's with ``dim=``.
 
         With ``dim=`` the number is the length of each part (the last may be shorter), or a list of
@@ -223,7 +228,7 @@ class Shape:
             )
         return OPS["split"](self, sections=sections, axis=axis)
 
-    def chunk(self: Any, chunks: int, axis: int = 0) -> tuple[Tensor, ...]:
+    def chunk(self, chunks: int, axis: int = 0) -> tuple[Tensor, ...]:
         """``chunks`` parts along ``axis``; where it is not divisible the last ones are shorter.
 
         Raises:
@@ -235,18 +240,18 @@ class Shape:
             raise ShapeError("chunk: expected 1 part or more, got 0.")
         return _by_length(self, "chunk", max(1, -(-length // chunks)), axis)
 
-    def unbind(self: Any, axis: int = 0) -> tuple[Tensor, ...]:
+    def unbind(self, axis: int = 0) -> tuple[Tensor, ...]:
         """The slices along ``axis``, without it."""
         place = normalize_axis("unbind", axis, self.ndim)
         return tuple(self[(slice(None),) * place + (i,)] for i in range(self.shape[place]))
 
 
-def _share_memory(a: Any, b: Any) -> bool:
+def _share_memory(a: Array, b: Array) -> bool:
     (low, high), (start, end) = memory_range(a), memory_range(b)
     return low < end and start < high
 
 
-def _by_length(x: Any, op: str, parts: Any, axis: int) -> tuple[Tensor, ...]:
+def _by_length(x: Operators, op: str, parts: int | Sequence[int], axis: int) -> tuple[Tensor, ...]:
     """Parts of x along ``axis`` of the lengths given, or all of one length."""
     place = normalize_axis(op, axis, x.ndim)
     total = x.shape[place]

@@ -182,7 +182,7 @@ class Trace(Observer):
                 i.source, i.leaf = None, self._leaf(edge, record, i.name)
                 continue
             if isinstance(edge, Output):
-                i.output, edge = edge.index, edge.edges[0]
+                i.output, edge = edge.result_index, edge.edges[0]
             made_by = self._records.get(edge)
             i.source = None if made_by is None else made_by.index
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import overload
 
 import numpy as np
 
 from tinygrad_llm.autograd.axes import normalize_axis
-from tinygrad_llm.backend import Array, device_of
+from tinygrad_llm.autograd.exports import Exports
 from tinygrad_llm.backend.dtypes import is_float
 from tinygrad_llm.errors import ShapeError
-
-if TYPE_CHECKING:
-    from tinygrad_llm.autograd.tensor import Tensor
 
 
 class Size(int):
@@ -24,7 +20,13 @@ class Size(int):
 
     shape: tuple[int, ...]
 
-    def __call__(self, axis: int | None = None) -> Any:
+    @overload
+    def __call__(self, axis: None = None) -> tuple[int, ...]: ...
+
+    @overload
+    def __call__(self, axis: int) -> int: ...
+
+    def __call__(self, axis: int | None = None) -> int | tuple[int, ...]:
         """The shape, or the length of one axis.
 
         Raises:
@@ -35,23 +37,10 @@ class Size(int):
         return self.shape[normalize_axis("size", axis, len(self.shape))]
 
 
-class Description:
+class Description(Exports):
     """Base of Tensor: what it is."""
 
     __slots__ = ()
-    data: Array
-    requires_grad: Any
-    _node: Any
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis."""
-        return self.data.shape
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes."""
-        return self.data.ndim
 
     def dim(self) -> int:
         """Number of axes."""
@@ -67,11 +56,6 @@ class Description:
     def numel(self) -> int:
         """Number of elements."""
         return int(self.data.size)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Type of the elements."""
-        return self.data.dtype
 
     def is_floating_point(self) -> bool:
         """True for float16, bfloat16, float32 and float64."""
@@ -92,11 +76,6 @@ class Description:
         return self.data.dtype.itemsize
 
     @property
-    def device(self) -> str:
-        """``"cpu"`` or ``"cuda:N"``."""
-        return device_of(self.data)
-
-    @property
     def is_leaf(self) -> bool:
         """True when no recorded op made this tensor."""
         return self._node is None
@@ -110,17 +89,14 @@ class Description:
             raise ShapeError("len: a tensor without axes has no length; use .item().")
         return len(self.data)
 
-    def __iter__(self: Any) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))
-
-    def __repr__(self: Any) -> str:
+    def __repr__(self) -> str:
         values = np.array2string(self.numpy(), precision=4, threshold=60, prefix="tensor(")
         made_by = f", made by {self._node.name}" if self._node is not None else ""
         needs = ", requires_grad=True" if self.requires_grad and not made_by else ""
         device = f", device={self.device!r}" if self.device != "cpu" else ""
         return f"tensor({values}, dtype={self.dtype}{device}{needs}{made_by})"
 
-    def __format__(self: Any, spec: str) -> str:
+    def __format__(self, spec: str) -> str:
         """``f"{loss:.4f}"``: a tensor without axes is written as its number.
 
         Raises:
