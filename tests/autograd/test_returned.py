@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import tinygrad_llm as tg
-from tinygrad_llm.autograd import REGISTRY
 from tinygrad_llm.autograd.gradcheck import gradcheck
+from tinygrad_llm.autograd.registry import REGISTRY, planted
 from tinygrad_llm.errors import GradientError
 from tinygrad_llm.explain.proof import WRONG_FORMS, differentiable_call
 
@@ -121,8 +121,7 @@ def test_a_hook_keeps_shape_and_type(hook, leaf):
 @pytest.mark.parametrize("form", WRONG_FORMS)
 @pytest.mark.parametrize("entry", REGISTRY.values(), ids=lambda entry: entry.name)
 def test_every_op_with_gradients_of_a_wrong_form_is_caught(entry, form):
-    wrong = {"backward": WRONG_FORMS[form], "name": entry.name}
-    broken = type("Broken", (entry.function,), wrong)
+    broken = planted(entry.function, WRONG_FORMS[form])
     for sample in entry.samples(np.random.default_rng(7)):
         with pytest.raises(GradientError, match="number, shapes and types"):
             gradcheck(*differentiable_call(broken.apply, sample))

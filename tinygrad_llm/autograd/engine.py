@@ -52,6 +52,7 @@ class Node(Protocol):
         n_outputs: how many results the op has.
         result_index: of an op's several results, which one this node stands for.
         result_shape, result_dtype: of the result, and so of its gradient.
+        scope: path of the module that called the op; filled in only while traced.
     """
 
     is_leaf_edge: ClassVar[Literal[False]]
@@ -63,6 +64,7 @@ class Node(Protocol):
     result_index: int
     result_shape: tuple[int, ...]
     result_dtype: np.dtype
+    scope: str
 
     @property
     def name(self) -> str: ...
@@ -205,7 +207,7 @@ class _LeafNode:
 
     __slots__ = ("leaf", "result_shape", "result_dtype", "__weakref__")
     is_leaf_edge: ClassVar[Literal[False]] = False
-    name, fresh = "leaf", False
+    name, fresh, scope = "leaf", False, ""
     time, n_outputs, result_index = 0, 1, 0
     hooks: list[Hook] | None = None
     edges: tuple[Edge, ...] = ()

@@ -216,6 +216,12 @@ class Output(Function):
         self.time = clock.next()
         self.scope = parent.scope
 
+    @property
+    def parent(self) -> Function | None:
+        """The op; None where the graph was freed."""
+        op = self.edges[0] if self.edges else None
+        return op if isinstance(op, Function) else None
+
     def backward(self, dy: Array) -> Array:
         return dy
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinygrad_llm.autograd import Tensor
-from tinygrad_llm.autograd.function import Function, Output
+from tinygrad_llm.autograd.engine import Node
+from tinygrad_llm.autograd.function import Output
 from tinygrad_llm.autograd.trace import trace_of
 from tinygrad_llm.errors import GraphError
-from tinygrad_llm.explain.graph.layout import Node, lay_out
+from tinygrad_llm.explain.graph.layout import Node as Place
+from tinygrad_llm.explain.graph.layout import lay_out
 
 _LETTER, _BOX_HEIGHT = 7.2, 34.0  # width of a letter at the font size; pixels
 _STYLE = (
@@ -79,27 +81,29 @@ def graph(tensor: Tensor, leaves: bool = True) -> Picture:
             "graph: the graph was freed by backward(). Call graph() before it, or "
             "backward(retain_graph=True)."
         )
-    boxes, edges = _collect(tensor, leaves)
+    boxes, edges = _collect(tensor, root, leaves)
     return Picture(_draw(boxes, edges))
 
 
-def _collect(tensor: Tensor, leaves: bool) -> tuple[dict[int, _Box], list[tuple[int, int]]]:
+def _collect(
+    tensor: Tensor, made_by: Node, leaves: bool
+) -> tuple[dict[int, _Box], list[tuple[int, int]]]:
     """Boxes by id of node or leaf, and edges from the made-from to the made."""
     shapes = _shapes_of_trace(tensor)
-    root = _op_of(tensor._node)
+    root = _op_of(made_by)
     boxes = {id(root): _op_box(root, shapes, tensor.shape)}
     edges: list[tuple[int, int]] = []
     waiting = [root]
     while waiting:
         node = waiting.pop()
         for edge in node.edges:
-            if edge is None or (isinstance(edge, Tensor) and not leaves):
+            if edge is None or (edge.is_leaf_edge and not leaves):
                 continue
-            source = edge if isinstance(edge, Tensor) else _op_of(edge)
+            source = edge if edge.is_leaf_edge else _op_of(edge)
             edges.append((id(source), id(node)))
             if id(source) in boxes:
                 continue
-            if isinstance(source, Tensor):
+            if source.is_leaf_edge:
                 name = shapes.get(id(source), ("leaf", ""))[0]
                 boxes[id(source)] = _Box(_last_two(name), str(source.shape), "leaf")
             else:
@@ -108,12 +112,13 @@ def _collect(tensor: Tensor, leaves: bool) -> tuple[dict[int, _Box], list[tuple[
     return boxes, edges
 
 
-def _op_of(node: Function) -> Function:
-    return node.edges[0] if isinstance(node, Output) else node
+def _op_of(node: Node) -> Node:
+    parent = node.parent if isinstance(node, Output) else None
+    return node if parent is None else parent
 
 
 def _op_box(
-    node: Function, shapes: dict[int, tuple[str, str]], shape: tuple[int, ...] | None = None
+    node: Node, shapes: dict[int, tuple[str, str]], shape: tuple[int, ...] | None = None
 ) -> _Box:
     known = shapes.get(id(node), ("", "" if shape is None else str(shape)))
     subtitle = f"{_last_two(node.scope)} {known[1]}".strip()
@@ -165,8 +170,8 @@ def _depths(boxes: dict[int, _Box], edges: list[tuple[int, int]]) -> dict[int, i
 
 
 def _draw(boxes: dict[int, _Box], edges: list[tuple[int, int]]) -> str:
-    widths: dict[Node, float] = {key: box.width for key, box in boxes.items()}
-    depth: dict[Node, int] = {key: d for key, d in _depths(boxes, edges).items()}
+    widths: dict[Place, float] = {key: box.width for key, box in boxes.items()}
+    depth: dict[Place, int] = {key: d for key, d in _depths(boxes, edges).items()}
     layout = lay_out(depth, list(edges), widths)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{layout.width:.0f}" '
