@@ -24,6 +24,7 @@ import importlib
 from collections import Counter
 from typing import Any
 
+from ._types import Array
 from .errors import KernelError
 
 _HOME = {
@@ -77,13 +78,13 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def why_not(array: Any = None) -> str | None:
+def why_not(array: Array | None = None) -> str | None:
     """Why kernels cannot run on arrays of the kind of `array` (a GPU's if None), or None."""
     from . import _runtime
     return _runtime.why_no_interpreter() if _runtime.is_host(array) else _runtime.why_no_gpu()
 
 
-def available(array: Any = None) -> bool:
+def available(array: Array | None = None) -> bool:
     """Whether kernels can run on arrays of the kind of `array` (a GPU's if None)."""
     return why_not(array) is None
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
 import numpy as np
 
 from ._runtime import array_module
+from ._types import Array, DType, Key
 from .errors import KernelError
 
 INTEGERS = ("int32", "int64")
@@ -21,6 +22,7 @@ MAX_ROW = 16384  # longest row that layer_norm holds in registers at once, in fl
 
 P = ParamSpec("P")
 R = TypeVar("R")
+MaybeArray = TypeVar("MaybeArray", bound=Array | None)
 
 
 class Kernel(Generic[P, R]):
@@ -58,7 +60,7 @@ def checked_by(check: Callable[..., None]) -> Callable[[Callable[P, R]], Kernel[
     return attach
 
 
-def require_float(**arrays: Any) -> None:
+def require_float(**arrays: Array | None) -> None:
     """Each array is float32, float16 or bfloat16; None passes."""
     for name, array in arrays.items():
         if array is not None and getattr(array, "dtype", None) not in _FLOAT_SET:
@@ -66,7 +68,7 @@ def require_float(**arrays: Any) -> None:
                               f"got {_describe(array)}; convert it with astype")
 
 
-def require_integer(**arrays: Any) -> None:
+def require_integer(**arrays: Array | None) -> None:
     """Each array is int32 or int64."""
     for name, array in arrays.items():
         if str(getattr(array, "dtype", None)) not in INTEGERS:
@@ -74,14 +76,14 @@ def require_integer(**arrays: Any) -> None:
                               f"got {_describe(array)}; convert it with astype")
 
 
-def require_shape(shape: tuple[int, ...], **arrays: Any) -> None:
+def require_shape(shape: tuple[int, ...], **arrays: Array | None) -> None:
     """Each array has `shape`; None passes."""
     for name, array in arrays.items():
         if array is not None and array.shape != shape:
             raise KernelError(f"{name} must have shape {shape}, got {array.shape}")
 
 
-def require_same_device(first: Any, **arrays: Any) -> None:
+def require_same_device(first: Array, **arrays: Array | None) -> None:
     """Each array is of the module of `first`; None passes."""
     on_host = isinstance(first, np.ndarray)
     for name, array in arrays.items():
@@ -98,7 +100,7 @@ def require_row(n: int, limit: int = MAX_ROW) -> None:
                           f"{limit}; use the array code")
 
 
-def require_dropout(p: float, key: Any) -> None:
+def require_dropout(p: float, key: Key | None) -> None:
     """0 <= p < 1, and a key where something is dropped."""
     if not 0.0 <= p < 1.0:
         raise KernelError(f"dropout p must be in [0, 1), got {p}")
@@ -106,7 +108,7 @@ def require_dropout(p: float, key: Any) -> None:
         raise KernelError(f"dropout with p={p} needs key=(k0, k1), two 32-bit integers")
 
 
-def as_rows(array: Any) -> tuple[Any, int]:
+def as_rows(array: Array) -> tuple[Array, int]:
     """A view (M, N) of (..., N) and the distance between its rows; a copy where no view exists."""
     n = array.shape[-1]
     if not rows_evenly_spaced(array):
@@ -116,7 +118,7 @@ def as_rows(array: Any) -> tuple[Any, int]:
     return rows, stride
 
 
-def rows_evenly_spaced(array: Any) -> bool:
+def rows_evenly_spaced(array: Array) -> bool:
     """Whether (..., N) can be seen as (M, N) without a copy."""
     if array.flags.c_contiguous:
         return True
@@ -126,14 +128,15 @@ def rows_evenly_spaced(array: Any) -> bool:
     return all(array.strides[i] == array.shape[i + 1] * array.strides[i + 1] for i in leading)
 
 
-def contiguous(array: Any) -> Any:
+def contiguous(array: MaybeArray) -> MaybeArray:
     """`array` itself where it is C-contiguous, otherwise a copy that is."""
     if array is None or array.flags.c_contiguous:
         return array
     return array_module(array).ascontiguousarray(array)
 
 
-def require_out(out: Any, shape: tuple[int, ...], like: Any, dtype: Any = None) -> None:
+def require_out(out: Array | None, shape: tuple[int, ...], like: Array,
+                dtype: DType | None = None) -> None:
     """`out` is None, or an array for a result of `shape` and `dtype`, by default that of `like`."""
     if out is None:
         return
@@ -144,18 +147,18 @@ def require_out(out: Any, shape: tuple[int, ...], like: Any, dtype: Any = None) 
                           f"{_describe(out)} of shape {out.shape}")
 
 
-def out_or_new(out: Any, shape: tuple[int, ...], like: Any) -> Any:
+def out_or_new(out: Array | None, shape: tuple[int, ...], like: Array) -> Array:
     """`out`, which was checked, or a new array of `shape` and the dtype of `like`."""
     return array_module(like).empty(shape, like.dtype) if out is None else out
 
 
-def _describe(value: Any) -> str:
+def _describe(value: object) -> str:
     dtype = getattr(value, "dtype", None)
     return type(value).__name__ if dtype is None else f"an array of {dtype}"
 
 
 def _float_dtypes() -> frozenset[np.dtype]:
-    dtypes: set[np.dtype[Any]] = {np.dtype("float32"), np.dtype("float16")}
+    dtypes: set[np.dtype] = {np.dtype("float32"), np.dtype("float16")}
     try:
         import ml_dtypes
     except ImportError:  # then no array can be bfloat16

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import triton
 import triton.language as tl
 
 from ._checks import checked_by, contiguous, require_float
 from ._runtime import array_module, cdiv, launch, next_power_of_2, program_count
+from ._types import Array, DType, Key, Scalar
 
 # ---------------------------------------------------------------- random bits
 # A counter-based generator: the bits of element i depend on the key and on i alone, so that the
@@ -47,7 +46,7 @@ def load_key(Key, k0, k1):
     return first.to(tl.uint32), second.to(tl.uint32)
 
 
-def split_key(key: Any) -> tuple[Any, int, int]:
+def split_key(key: Key | None) -> tuple[Array | None, int, int]:
     """(Key array or None, k0, k1) as `load_key` takes them.
 
     key: two Python integers of 32 bits, or a uint32 array (2,) on the device, which a CUDA graph
@@ -55,13 +54,13 @@ def split_key(key: Any) -> tuple[Any, int, int]:
     """
     if key is None:
         return None, 0, 0
-    if hasattr(key, "dtype") and hasattr(key, "shape"):
-        return key.view("int32"), 0, 0
-    k0, k1 = ((int(k) & 0xFFFFFFFF) for k in key)
-    return None, _as_signed(k0), _as_signed(k1)
+    if isinstance(key, tuple):
+        k0, k1 = ((int(k) & 0xFFFFFFFF) for k in key)
+        return None, _as_signed(k0), _as_signed(k1)
+    return key.view("int32"), 0, 0
 
 
-def split_scalar(value: Any) -> tuple[Any, float]:
+def split_scalar(value: Scalar) -> tuple[Array | None, float]:
     """(array or None, number): a value given as a number, or in device memory as one element.
 
     A CUDA graph reads device memory anew in each replay, while a number is recorded with it.
@@ -112,12 +111,12 @@ def column_sum_kernel(
     tl.store(Out + group.to(tl.int64) * n + columns, sums, mask=inside)
 
 
-def _check_column_sum(x: Any, dtype: Any = None) -> None:
+def _check_column_sum(x: Array, dtype: DType | None = None) -> None:
     require_float(x=x)
 
 
 @checked_by(_check_column_sum)
-def column_sum(x: Any, dtype: Any = None) -> Any:
+def column_sum(x: Array, dtype: DType | None = None) -> Array:
     """Sum of `x` (M, N) over its rows, in float32: (N,) in `dtype`, by default that of x."""
     x = contiguous(x)
     m, n = x.shape

@@ -17,10 +17,10 @@ import ctypes
 import functools
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
+from ._types import Array, memory_of
 from .errors import KernelError
 
 FIRST_CAPABILITY = 90  # compute capability 9.0, the first with a Tensor Memory Accelerator
@@ -41,7 +41,7 @@ class Descriptor:
     __slots__ = ("array", "block_shape", "dtype", "padding", "round_f32_to_tf32", "shape",
                  "strides")
 
-    def __init__(self, array: Any, block_shape: tuple[int, ...]) -> None:
+    def __init__(self, array: Array, block_shape: tuple[int, ...]) -> None:
         reason = why_no_descriptor(array) or _why_no_block(array.ndim, array.itemsize, block_shape)
         if reason is not None:
             raise KernelError(f"Descriptor: {reason}")
@@ -58,15 +58,15 @@ class Descriptor:
 
     def data_ptr(self) -> int:
         """The address of the first element, of an array on a GPU."""
-        return self.array.data.ptr
+        return memory_of(self.array).ptr
 
 
-def address(array: Any) -> int:
+def address(array: Array) -> int:
     """Where the first element lies, in host memory or on a GPU."""
-    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+    return array.ctypes.data if isinstance(array, np.ndarray) else memory_of(array).ptr
 
 
-def why_no_descriptor(array: Any, chip: int = FIRST_CAPABILITY) -> str | None:
+def why_no_descriptor(array: Array, chip: int = FIRST_CAPABILITY) -> str | None:
     """The reason why `array` can have no descriptor on sm_`chip`, or None where it can."""
     if chip < FIRST_CAPABILITY:
         return f"tensor descriptors need sm_{FIRST_CAPABILITY}, this is sm_{chip}"
@@ -82,7 +82,7 @@ def why_no_descriptor(array: Any, chip: int = FIRST_CAPABILITY) -> str | None:
     return _why_not_crossed(array)
 
 
-def _why_not_crossed(array: Any) -> str | None:
+def _why_not_crossed(array: Array) -> str | None:
     """Why the driver takes no array whose strides rise from one axis to the next, or None.
 
     Packed projections are such arrays: a head begins soon after another, the next row far behind
@@ -91,7 +91,7 @@ def _why_not_crossed(array: Any) -> str | None:
     falling = all(a >= b for a, b in itertools.pairwise(array.strides))
     if falling or isinstance(array, np.ndarray):
         return None
-    device = array.data.device_id
+    device = memory_of(array).device_id
     if device not in _answers:
         _answers[device] = _ask_the_driver(address(array))
     return _answers[device]
@@ -127,18 +127,21 @@ def _why_no_block(ndim: int, itemsize: int, block_shape: tuple[int, ...]) -> str
     return None
 
 
-def array_of(argument: Any) -> Any:
+Argument = Array | Descriptor | int | float | None  # of a launch, given when it runs
+
+
+def array_of(argument: Argument) -> Array | int | float | None:
     """The array behind a launch argument; other arguments are returned as they are."""
-    return argument.array if type(argument) is Descriptor else argument
+    return argument.array if isinstance(argument, Descriptor) else argument
 
 
-def triton_arguments(arguments: tuple[Any, ...], array_type: type,
-                     pointer: Callable[[Any], Any]) -> list[Any]:
+def triton_arguments(arguments: tuple[Argument, ...], array_type: type[Array],
+                     pointer: Callable[[Array], object]) -> list[object]:
     """Launch arguments as Triton takes them: each array as pointer(array), descriptors too."""
     from triton.tools.tensor_descriptor import TensorDescriptor
 
-    def convert(a: Any) -> Any:
-        if type(a) is Descriptor:
+    def convert(a: Argument) -> object:
+        if isinstance(a, Descriptor):
             return TensorDescriptor(pointer(a.array), list(a.shape), list(a.strides),
                                     list(a.block_shape))
         return pointer(a) if isinstance(a, array_type) else a

@@ -9,13 +9,15 @@ can be captured into a CUDA graph. Compiler, loader and launcher stay Triton's o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 import cupy
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.driver import CudaDriver, CudaLauncher, CudaUtils
+
+from ._types import Array, memory_of
 
 POOL_ALIGNMENT = 512  # bytes; every block of CuPy's memory pool starts at a multiple of it
 
@@ -25,10 +27,10 @@ class Pointer:
 
     __slots__ = ("_address", "array", "dtype")
 
-    def __init__(self, array: Any) -> None:
+    def __init__(self, array: Array) -> None:
         self.array = array  # keeps the memory alive
         self.dtype = array.dtype
-        self._address = array.data.ptr
+        self._address = memory_of(array).ptr
 
     def data_ptr(self) -> int:
         return self._address
@@ -69,10 +71,10 @@ class CupyDriver(CudaDriver):
     def is_active() -> bool:
         return cupy.cuda.is_available()
 
-    def get_active_torch_device(self) -> Any:
+    def get_active_torch_device(self) -> NoReturn:
         raise RuntimeError("Triton runs through CuPy here: there is no torch device")
 
-    def get_benchmarker(self) -> Any:
+    def get_benchmarker(self) -> Callable[..., list[float]]:
         from .tuning import do_bench
         return lambda fn, quantiles=(0.5, 0.2, 0.8), **_: do_bench(fn, quantiles=quantiles)
 

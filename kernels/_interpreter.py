@@ -22,18 +22,19 @@ import threading
 import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import triton.language as tl
 from triton._C.libtriton import ir as _ir
 from triton.runtime import interpreter as ti
+from triton.runtime.interpreter import TensorDescHandle, TensorHandle
 from triton.runtime.jit import JITFunction
 
+from ._types import Grid
 from .errors import KernelError
 
 _lock = threading.RLock()
-_rewritten: dict[Callable[..., Any], Callable[..., Any]] = {}
+_rewritten: dict[Callable[..., object], Callable[..., object]] = {}
 
 
 def _renew_lock() -> None:
@@ -46,20 +47,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
-def _to_float32(handle: Any) -> Any:
+def _to_float32(handle: TensorHandle) -> TensorHandle:
     bits = handle.data.astype(np.uint32) << 16
-    return ti.TensorHandle(bits.view(np.float32), tl.float32)
+    return TensorHandle(bits.view(np.float32), tl.float32)
 
 
-def _to_bfloat16(handle: Any) -> Any:
+def _to_bfloat16(handle: TensorHandle) -> TensorHandle:
     bits = np.ascontiguousarray(handle.data, dtype=np.float32).view(np.uint32)
     half_up = 0x7FFF + ((bits >> 16) & 1)  # round to nearest, ties to even
     rounded = ((bits + half_up) >> 16).astype(np.uint16)
     rounded = np.where(np.isnan(handle.data), np.uint16(0x7FC0), rounded)
-    return ti.TensorHandle(rounded.reshape(handle.data.shape), tl.bfloat16)
+    return TensorHandle(rounded.reshape(handle.data.shape), tl.bfloat16)
 
 
-def _is_bfloat16(handle: Any) -> bool:
+def _is_bfloat16(handle: TensorHandle) -> bool:
     return handle.dtype.scalar == tl.bfloat16 and handle.data.dtype == np.uint16
 
 
@@ -70,7 +71,7 @@ class _Builder(ti.InterpreterBuilder):
     span_starts = np.zeros(0, np.uint64)
     span_ends = np.zeros(0, np.uint64)
 
-    def cast_impl(self, src: Any, dst_type: Any) -> Any:
+    def cast_impl(self, src: TensorHandle, dst_type: tl.dtype) -> TensorHandle:
         source, target = src.dtype.scalar, dst_type.scalar
         if source == tl.float32 and target == tl.bfloat16:
             return _to_bfloat16(src)
@@ -78,34 +79,40 @@ class _Builder(ti.InterpreterBuilder):
             return _to_float32(src)
         return super().cast_impl(src, dst_type)
 
-    def create_dot(self, a: Any, b: Any, d: Any, *options: Any) -> Any:
+    def create_dot(self, a: TensorHandle, b: TensorHandle, d: TensorHandle,
+                   *options: object) -> TensorHandle:
         a, b = (_to_float32(x) if _is_bfloat16(x) else x for x in (a, b))
         return super().create_dot(a, b, d, *options)
 
-    def binary_op(self, lhs: Any, rhs: Any, op: Callable[..., Any]) -> Any:
+    def binary_op(self, lhs: TensorHandle, rhs: TensorHandle,
+                  op: Callable[..., object]) -> TensorHandle:
         if not (_is_bfloat16(lhs) and _is_bfloat16(rhs)):
             return super().binary_op(lhs, rhs, op)
         out = super().binary_op(_to_float32(lhs), _to_float32(rhs), op)
         return out if out.data.dtype == np.bool_ else _to_bfloat16(out)
 
-    def create_splat(self, ret_ty: Any, arg: Any) -> Any:
+    def create_splat(self, ret_ty: tl.block_type, arg: TensorHandle) -> TensorHandle:
         if arg.data.dtype == np.bool_:
-            return ti.TensorHandle(np.full(ret_ty.shape, arg.data.item(), np.bool_), tl.int1)
+            return TensorHandle(np.full(ret_ty.shape, arg.data.item(), np.bool_), tl.int1)
         return super().create_splat(ret_ty, arg)
 
-    def create_masked_load(self, ptrs: Any, mask: Any, *rest: Any, **options: Any) -> Any:
+    def create_masked_load(self, ptrs: TensorHandle, mask: TensorHandle, *rest: object,
+                           **options: object) -> TensorHandle:
         self._check("load", ptrs, mask)
         return super().create_masked_load(ptrs, mask, *rest, **options)
 
-    def create_masked_store(self, ptrs: Any, value: Any, mask: Any, *rest: Any) -> Any:
+    def create_masked_store(self, ptrs: TensorHandle, value: TensorHandle, mask: TensorHandle,
+                            *rest: object) -> TensorHandle:
         self._check("store", ptrs, mask)
         return super().create_masked_store(ptrs, value, mask, *rest)
 
-    def create_atomic_rmw(self, op: Any, ptr: Any, val: Any, mask: Any, *rest: Any) -> Any:
+    def create_atomic_rmw(self, op: _ir.ATOMIC_OP, ptr: TensorHandle, val: TensorHandle,
+                          mask: TensorHandle, *rest: object) -> TensorHandle:
         self._check("atomic", ptr, mask)
         return super().create_atomic_rmw(op, ptr, val, mask, *rest)
 
-    def create_descriptor_reduce(self, kind: Any, desc: Any, value: Any, indices: Any) -> Any:
+    def create_descriptor_reduce(self, kind: _ir.DESCRIPTOR_REDUCE_KIND, desc: TensorDescHandle,
+                                 value: TensorHandle, indices: list[TensorHandle]) -> TensorHandle:
         if kind != _ir.DESCRIPTOR_REDUCE_KIND.ADD or value.dtype.scalar != tl.float32:
             raise KernelError(f"kernel {self.kernel_name}: a descriptor adds float32 here, nothing "
                               f"else; got {kind} of {value.dtype.scalar}")
@@ -113,7 +120,7 @@ class _Builder(ti.InterpreterBuilder):
         return self.create_atomic_rmw(_ir.ATOMIC_OP.FADD, ptrs, value, inside,
                                       _ir.MEM_SEMANTIC.RELAXED, None)
 
-    def _check(self, access: str, ptrs: Any, mask: Any) -> None:
+    def _check(self, access: str, ptrs: TensorHandle, mask: TensorHandle) -> None:
         """Raise KernelError unless every unmasked lane lies inside one array of the launch."""
         address = ptrs.data[np.broadcast_to(mask.data, ptrs.data.shape).astype(bool)]
         if address.size == 0:
@@ -132,7 +139,7 @@ class _Builder(ti.InterpreterBuilder):
 ti.interpreter_builder.__class__ = _Builder  # the builder that Triton's semantic layer holds
 
 
-def _interpreted(fn: Callable[..., Any]) -> Callable[..., Any]:
+def _interpreted(fn: Callable[..., object]) -> Callable[..., object]:
     """`fn` with its assignments and comparisons rewritten for the interpreter, once."""
     if fn not in _rewritten:
         _rewritten[fn] = ti.InterpretedFunction(fn).rewrite()
@@ -163,14 +170,14 @@ def _spans(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
             np.maximum.accumulate(np.array([high for _, high in bounds], np.uint64)))
 
 
-def _argument(value: Any) -> Any:
+def _argument(value: object) -> object:
     """A run-time argument as a kernel gets it: a float has the 32 bits that a launch gives it."""
     if isinstance(value, float):
-        return tl.tensor(ti.TensorHandle(np.array([value], np.float32), tl.float32), tl.float32)
+        return tl.tensor(TensorHandle(np.array([value], np.float32), tl.float32), tl.float32)
     return ti._implicit_cvt(value)
 
 
-def run(fn: Callable[..., Any], grid: tuple[int, ...], arguments: dict[str, Any],
+def run(fn: Callable[..., object], grid: Grid, arguments: dict[str, object],
         constants: frozenset[str], arrays: Sequence[np.ndarray]) -> None:
     """Run the Python function `fn` of a kernel for every program of `grid`.
 

@@ -16,18 +16,23 @@ import shutil
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._descriptors import Descriptor, array_of, triton_arguments, why_no_descriptor
+from ._descriptors import Argument, Descriptor, array_of, triton_arguments, why_no_descriptor
+from ._types import Array, Grid, memory_of
 from .errors import KernelError
+
+if TYPE_CHECKING:
+    from triton.runtime.jit import JITFunction
 
 OLDEST_CAPABILITY = 80  # bfloat16 arithmetic and asynchronous copies begin with sm_80
 
 _FUSION = {"enable_fp_fusion": True}  # a*b + c rounds once; Triton 3.10 turns the default off
 
-CompileLaunch = Callable[[Any, tuple[int, ...], tuple[Any, ...], dict[str, Any]], None]
+CompileLaunch = Callable[["JITFunction", Grid, tuple[Argument, ...], dict[str, object]], None]
 compile_launch: CompileLaunch | None = None  # set while compile_only() is entered
 compile_chip = 90  # what it compiles for
 
@@ -36,11 +41,11 @@ compile_chip = 90  # what it compiles for
 SHARED_MEMORY = {80: 163 << 10, 86: 99 << 10, 87: 163 << 10, 89: 99 << 10, 90: 227 << 10,
                  100: 227 << 10, 103: 227 << 10, 120: 99 << 10}
 
-_compiled: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+_compiled: dict[tuple[object, ...], tuple[Any, ...]] = {}
 
 
-def launch(kernel: Any, grid: tuple[int, ...], *args: Any, num_warps: int = 4,
-           num_stages: int = 3, max_registers: int | None = None, **constants: Any) -> None:
+def launch(kernel: JITFunction, grid: Grid, *args: Argument, num_warps: int = 4,
+           num_stages: int = 3, max_registers: int | None = None, **constants: object) -> None:
     """Run `kernel`, a function under ``@triton.jit``, once for every program of `grid`.
 
     args: the kernel's run-time parameters in order: arrays, Descriptor, int, float, None. The
@@ -78,8 +83,8 @@ class HostPointer:
         return self.array.ctypes.data
 
 
-def _interpret(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...],
-               constants: dict[str, Any]) -> None:
+def _interpret(kernel: JITFunction, grid: Grid, args: tuple[Argument, ...],
+               constants: dict[str, object]) -> None:
     from . import _interpreter
     names = kernel.arg_names
     places = [array_of(a) for a in args]
@@ -97,13 +102,13 @@ def _interpret(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...],
     _interpreter.run(kernel.fn, grid, arguments, frozenset(constants), arrays)
 
 
-def _launch_on_gpu(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], num_warps: int,
-                   num_stages: int, constants: dict[str, Any]) -> None:
+def _launch_on_gpu(kernel: JITFunction, grid: Grid, args: tuple[Any, ...], num_warps: int,
+                   num_stages: int, constants: dict[str, object]) -> None:
     """The thin path: everything that Triton specializes on makes the key, the rest is addresses."""
     array_type, current_device, current_stream = _cupy_calls()
     device = current_device()
-    key: list[Any] = [id(kernel), device, num_warps, num_stages, *constants.items()]
-    values: list[Any] = []
+    key: list[object] = [id(kernel), device, num_warps, num_stages, *constants.items()]
+    values: list[object] = []
     for a in args:
         kind = type(a)
         if kind is array_type:
@@ -131,8 +136,9 @@ def _launch_on_gpu(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], nu
     run(x, y, z, current_stream().ptr, function, metadata, None, None, None, *values, *tail)
 
 
-def _first_launch(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], num_warps: int,
-                  num_stages: int, constants: dict[str, Any], key: tuple[Any, ...]) -> None:
+def _first_launch(kernel: JITFunction, grid: Grid, args: tuple[Argument, ...], num_warps: int,
+                  num_stages: int, constants: dict[str, object],
+                  key: tuple[object, ...]) -> None:
     reason = why_no_gpu()
     if reason is not None:
         raise KernelError(f"kernel {kernel.__name__}: {reason}")
@@ -156,7 +162,7 @@ def _first_launch(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], num
         _compiled[key] = (compiled.run, compiled.function, compiled.packed_metadata, tail, kernel)
 
 
-def _require_descriptors(kernel: Any, args: tuple[Any, ...], chip: int) -> None:
+def _require_descriptors(kernel: JITFunction, args: tuple[Argument, ...], chip: int) -> None:
     for a in args:
         if type(a) is Descriptor and (reason := why_no_descriptor(a.array, chip)) is not None:
             raise KernelError(f"kernel {kernel.__name__}: {reason}; ask why_no_descriptor first")
@@ -171,8 +177,9 @@ def _cupy_calls() -> tuple[type, Callable[[], int], Callable[[], Any]]:
     return cupy.ndarray, cupy.cuda.runtime.getDevice, cupy.cuda.get_current_stream
 
 
-def _wrong_device(kernel: Any, args: tuple[Any, ...], device: int) -> KernelError:
-    found = sorted({a.data.device_id for a in map(array_of, args) if hasattr(a, "data")})
+def _wrong_device(kernel: JITFunction, args: tuple[Any, ...], device: int) -> KernelError:
+    arrays = [a for a in map(array_of, args) if not (a is None or isinstance(a, (int, float)))]
+    found = sorted({memory_of(a).device_id for a in arrays})
     return KernelError(
         f"kernel {kernel.__name__}: the current CUDA device is {device}, the arrays are on "
         f"{', '.join(map(str, found))}; enter `with cupy.cuda.Device(n):` of the arrays")
@@ -221,7 +228,7 @@ def why_no_gpu() -> str | None:
     return _missing_toolchain()
 
 
-def is_host(array: Any) -> bool:
+def is_host(array: object) -> bool:
     """Whether `array` lives in host memory; None stands for an array on a GPU."""
     return isinstance(array, np.ndarray)
 
@@ -244,7 +251,7 @@ def _missing_toolchain() -> str | None:
     return None
 
 
-def array_module(array: Any) -> Any:
+def array_module(array: Array) -> ModuleType:
     """numpy or cupy, whichever `array` belongs to."""
     if isinstance(array, np.ndarray):
         return np
@@ -258,23 +265,23 @@ def _multiprocessors(device: int) -> int:
     return int(cupy.cuda.Device(device).attributes["MultiProcessorCount"])
 
 
-def program_count(array: Any, per_multiprocessor: int = 2) -> int:
+def program_count(array: Array, per_multiprocessor: int = 2) -> int:
     """How many programs fill the device of `array`; three in the interpreter."""
     if compile_launch is not None or isinstance(array, np.ndarray):
         return 3
-    return _multiprocessors(array.data.device_id) * per_multiprocessor
+    return _multiprocessors(memory_of(array).device_id) * per_multiprocessor
 
 
-def shared_memory_limit(array: Any) -> int:
+def shared_memory_limit(array: Array) -> int:
     """Bytes of shared memory that one program may use on the chip of `array`."""
     if isinstance(array, np.ndarray):
         return SHARED_MEMORY[compile_chip]
-    return _device_shared_memory(array.data.device_id)
+    return _device_shared_memory(memory_of(array).device_id)
 
 
-def capability(array: Any) -> int:
+def capability(array: Array) -> int:
     """Compute capability of the chip of `array`, 90 for an H100; compile_only's on the host."""
-    return compile_chip if is_host(array) else _device_capability(array.data.device_id)
+    return compile_chip if is_host(array) else _device_capability(memory_of(array).device_id)
 
 
 @functools.cache

@@ -18,14 +18,14 @@ Reference: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019)
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import triton
 import triton.language as tl
 
 from ._checks import checked_by, require_float, require_same_device, require_shape
 from ._common import split_scalar
-from ._runtime import cdiv, launch
+from ._runtime import array_module, cdiv, launch
+from ._types import Array, Scalar
 from .errors import KernelError
 
 BLOCK = 2048
@@ -99,14 +99,15 @@ def adamw_kernel(
         tl.store(Weights + index, p.to(Weights.dtype.element_ty), mask=mask)
 
 
-def _check(parameters: Any, gradients: Any, m: Any, v: Any, *, lr: Any, step: Any,
-           betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-           weight_decay: float = 0.01, decay_end: int | None = None, decay_mask: Any = None,
-           clip: Any = None, weights: Any = None) -> None:
+def _check(parameters: Array, gradients: Array, m: Array, v: Array, *, lr: Scalar, step: Scalar,
+           betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01,
+           decay_end: int | None = None, decay_mask: Array | None = None,
+           clip: Scalar | None = None, weights: Array | None = None) -> None:
     require_float(gradients=gradients, weights=weights)
-    on_device = {name: array for name, array in (("lr", lr), ("step", step), ("clip", clip))
-                 if _array_or_none(array) is not None}
-    flat = {"gradients": gradients, "m": m, "v": v, "decay_mask": decay_mask, "weights": weights}
+    on_device = {"lr": _array_or_none(lr), "step": _array_or_none(step),
+                 "clip": _array_or_none(clip)}
+    flat: dict[str, Array | None] = {"gradients": gradients, "m": m, "v": v,
+                                     "decay_mask": decay_mask, "weights": weights}
     require_same_device(parameters, **flat, **on_device)
     if parameters.ndim != 1:
         raise KernelError(f"parameters must be a flat array (n,), got {parameters.shape}")
@@ -115,18 +116,19 @@ def _check(parameters: Any, gradients: Any, m: Any, v: Any, *, lr: Any, step: An
         if str(array.dtype) != "float32" or not array.flags.c_contiguous:
             raise KernelError(f"{name} must be contiguous float32, got {array.dtype}; keep "
                               "a float32 master copy and pass 16-bit weights as weights=")
-    for name, array in (("gradients", gradients), ("weights", weights), ("decay_mask", decay_mask)):
-        if array is not None and not array.flags.c_contiguous:
+    for name in ("gradients", "weights", "decay_mask"):
+        given = flat[name]
+        if given is not None and not given.flags.c_contiguous:
             raise KernelError(f"{name} must be contiguous; keep it in one flat buffer")
     _check_numbers(betas, step)
 
 
-def _array_or_none(value: Any) -> Any:
+def _array_or_none(value: Scalar | None) -> Array | None:
     """The array of a scalar that lives on the device, else None."""
     return None if value is None else split_scalar(value)[0]
 
 
-def _check_numbers(betas: tuple[float, float], step: Any) -> None:
+def _check_numbers(betas: tuple[float, float], step: Scalar) -> None:
     if not all(0.0 <= beta < 1.0 for beta in betas):
         raise KernelError(f"betas must be in [0, 1), got {betas}")
     if _array_or_none(step) is None and step < 1:
@@ -134,10 +136,10 @@ def _check_numbers(betas: tuple[float, float], step: Any) -> None:
 
 
 @checked_by(_check)
-def adamw(parameters: Any, gradients: Any, m: Any, v: Any, *, lr: Any, step: Any,
+def adamw(parameters: Array, gradients: Array, m: Array, v: Array, *, lr: Scalar, step: Scalar,
           betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
-          weight_decay: float = 0.01, decay_end: int | None = None, decay_mask: Any = None,
-          clip: Any = None, weights: Any = None) -> Any:
+          weight_decay: float = 0.01, decay_end: int | None = None, decay_mask: Array | None = None,
+          clip: Scalar | None = None, weights: Array | None = None) -> Array:
     """One step of AdamW on flat arrays, in place; returns `parameters`.
 
     parameters, m, v: (n,) float32; gradients: (n,) of any float dtype
@@ -160,8 +162,8 @@ def adamw(parameters: Any, gradients: Any, m: Any, v: Any, *, lr: Any, step: Any
     return parameters
 
 
-def _clip_array(clip: Any, like: Any) -> Any:
-    if clip is None or _array_or_none(clip) is not None:
-        return clip
-    from ._runtime import array_module
-    return array_module(like).full(1, clip, "float32")
+def _clip_array(clip: Scalar | None, like: Array) -> Array | None:
+    if clip is None:
+        return None
+    array, number = split_scalar(clip)
+    return array_module(like).full(1, number, "float32") if array is None else array

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -41,7 +40,7 @@ def _array(shape: tuple[int, ...], dtype: str) -> np.ndarray:
 
 
 def launches(dtype: str = "bfloat16",
-             heads: Sequence[int] = HEAD_SIZES) -> dict[str, Callable[[], Any]]:
+             heads: Sequence[int] = HEAD_SIZES) -> dict[str, Callable[[], object]]:
     """Name -> a call that launches the kernels of that name on arrays of GPT-2's sizes.
 
     heads: the head sizes of attention
@@ -52,7 +51,7 @@ def launches(dtype: str = "bfloat16",
     logits, flat = _array((64, VOCABULARY), dtype), np.zeros(1 << 16, np.float32)
     step = np.zeros(1, np.float32)
     long = _array((4, LONG), dtype)  # the widest rows: those of layer_norm, and the vocabulary
-    calls: dict[str, Callable[[], Any]] = {
+    calls: dict[str, Callable[[], object]] = {
         "softmax": lambda: softmax(x),
         "softmax_backward": lambda: softmax_backward(x, x),
         "layer_norm": lambda: layer_norm(x, w, w),
@@ -90,9 +89,9 @@ def launches(dtype: str = "bfloat16",
 
 
 def attention_launches(dtype: str, heads: Sequence[int],
-                       causal: bool = True) -> dict[str, Callable[[], Any]]:
+                       causal: bool = True) -> dict[str, Callable[[], object]]:
     """Those of attention: forward and backward, with and without dropout, and decode."""
-    calls: dict[str, Callable[[], Any]] = {}
+    calls: dict[str, Callable[[], object]] = {}
     lse = np.zeros((1, HEADS, CONTEXT), np.float32)
 
     def add(d: int, p: float) -> None:
@@ -119,7 +118,7 @@ def resource_table(chips: tuple[int, ...] = (80, 90, 100), dtype: str = "bfloat1
     return measure(launches(dtype, heads), chips)
 
 
-def measure(calls: dict[str, Callable[[], Any]],
+def measure(calls: dict[str, Callable[[], object]],
             chips: tuple[int, ...]) -> list[tuple[str, Resources]]:
     """(launch, resources) of what `calls` launch."""
     rows = []

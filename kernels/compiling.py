@@ -19,14 +19,15 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import triton
 from triton.backends.compiler import GPUTarget
+from triton.compiler import CompiledKernel
 
 from . import _runtime
-from ._descriptors import triton_arguments
+from ._descriptors import Argument, triton_arguments
+from ._types import Grid
 from .errors import KernelError
 
 
@@ -74,7 +75,7 @@ class _Pointer(_runtime.HostPointer):
 
 
 @contextlib.contextmanager
-def compile_only(chip: int) -> Iterator[list[Any]]:
+def compile_only(chip: int) -> Iterator[list[CompiledKernel]]:
     """Inside, launches on NumPy arrays are compiled for sm_`chip` and gathered in the list."""
     if type(_runtime_probe).__name__ != "JITFunction":
         raise KernelError("compile_only: TRITON_INTERPRET is set, so that Triton compiles nothing; "
@@ -82,10 +83,10 @@ def compile_only(chip: int) -> Iterator[list[Any]]:
     if chip not in _runtime.SHARED_MEMORY:
         raise KernelError(f"compile_only: unknown chip {chip}; known are "
                           f"{', '.join(map(str, _runtime.SHARED_MEMORY))} (90 stands for sm_90)")
-    compiled: list[Any] = []
+    compiled: list[CompiledKernel] = []
 
-    def compile_launch(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...],
-                       options: dict[str, Any]) -> None:
+    def compile_launch(kernel: triton.JITFunction, grid: Grid, args: tuple[Argument, ...],
+                       options: dict[str, object]) -> None:
         wrapped = triton_arguments(args, np.ndarray, _Pointer)
         compiled.append(kernel.run(*wrapped, grid=grid, warmup=True, **options))
 
@@ -104,7 +105,7 @@ def _runtime_probe(X):
     pass
 
 
-def resources(compiled: Any) -> Resources:
+def resources(compiled: CompiledKernel) -> Resources:
     """Read registers and stack with the cuobjdump that Triton brings, the rest from metadata."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])

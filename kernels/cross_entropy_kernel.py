@@ -20,8 +20,6 @@ Hsu et al., "Liger Kernel" (2024), section 3.2, for the gradient in place of the
 
 from __future__ import annotations
 
-from typing import Any
-
 import triton
 import triton.language as tl
 
@@ -39,6 +37,7 @@ from ._checks import (
 )
 from ._common import split_scalar
 from ._runtime import array_module, cdiv, launch, next_power_of_2
+from ._types import Array, Scalar
 from .errors import KernelError
 
 MAX_BLOCK = 8192
@@ -170,12 +169,12 @@ def cross_entropy_backward_kernel(
                    lse_log2, target, dloss, BLOCK, True)
 
 
-def _check(logits: Any, targets: Any, ignore_index: int = -100,
+def _check(logits: Array, targets: Array, ignore_index: int = -100,
            classes: int | None = None) -> None:
     _check_arguments(logits, targets, classes)
 
 
-def _check_arguments(logits: Any, targets: Any, classes: int | None, **rows: Any) -> None:
+def _check_arguments(logits: Array, targets: Array, classes: int | None, **rows: Array) -> None:
     require_float(logits=logits)
     require_integer(targets=targets)
     require_same_device(logits, targets=targets, **rows)
@@ -188,8 +187,8 @@ def _check_arguments(logits: Any, targets: Any, classes: int | None, **rows: Any
 
 
 @checked_by(_check)
-def cross_entropy(logits: Any, targets: Any, ignore_index: int = -100,
-                  classes: int | None = None) -> tuple[Any, Any]:
+def cross_entropy(logits: Array, targets: Array, ignore_index: int = -100,
+                  classes: int | None = None) -> tuple[Array, Array]:
     """Loss of each row: (losses, lse), both (M,) float32.
 
     logits: (..., W); targets: (...,) int32 or int64; M is the product of the leading axes
@@ -198,8 +197,9 @@ def cross_entropy(logits: Any, targets: Any, ignore_index: int = -100,
     return _forward(logits, targets, None, None, 0.0, ignore_index, classes)
 
 
-def _check_with_gradient(logits: Any, targets: Any, scale: Any = 1.0, ignore_index: int = -100,
-                         out: Any = None, classes: int | None = None) -> None:
+def _check_with_gradient(logits: Array, targets: Array, scale: Scalar = 1.0,
+                         ignore_index: int = -100, out: Array | None = None,
+                         classes: int | None = None) -> None:
     _check_arguments(logits, targets, classes)
     require_out(out, logits.shape, logits)
     if out is None and not rows_evenly_spaced(logits):
@@ -208,9 +208,9 @@ def _check_with_gradient(logits: Any, targets: Any, scale: Any = 1.0, ignore_ind
 
 
 @checked_by(_check_with_gradient)
-def cross_entropy_with_gradient(logits: Any, targets: Any, scale: Any = 1.0,
-                                ignore_index: int = -100, out: Any = None,
-                                classes: int | None = None) -> tuple[Any, Any]:
+def cross_entropy_with_gradient(logits: Array, targets: Array, scale: Scalar = 1.0,
+                                ignore_index: int = -100, out: Array | None = None,
+                                classes: int | None = None) -> tuple[Array, Array]:
     """Loss of each row and, in the same launch, the gradient: (losses, dlogits).
 
     logits, targets, classes: as for cross_entropy; dlogits (..., W) is 0 beyond the classes
@@ -224,8 +224,8 @@ def cross_entropy_with_gradient(logits: Any, targets: Any, scale: Any = 1.0,
     return losses, dx
 
 
-def _forward(logits: Any, targets: Any, dx: Any, scale_array: Any, scale: float,
-             ignore_index: int, classes: int | None) -> tuple[Any, Any]:
+def _forward(logits: Array, targets: Array, dx: Array | None, scale_array: Array | None,
+             scale: float, ignore_index: int, classes: int | None) -> tuple[Array, Array]:
     x2, x_stride = as_rows(logits)
     m, width = x2.shape
     xp = array_module(logits)
@@ -246,8 +246,9 @@ def _tile(width: int) -> tuple[int, int]:
     return block, max(4, min(32, block // 256))
 
 
-def _check_backward(logits: Any, targets: Any, lse: Any, dloss: Any, ignore_index: int = -100,
-                    out: Any = None, classes: int | None = None) -> None:
+def _check_backward(logits: Array, targets: Array, lse: Array, dloss: Array,
+                    ignore_index: int = -100, out: Array | None = None,
+                    classes: int | None = None) -> None:
     _check_arguments(logits, targets, classes, lse=lse, dloss=dloss)
     m = logits.size // logits.shape[-1]
     require_shape((m,), lse=lse)
@@ -257,9 +258,9 @@ def _check_backward(logits: Any, targets: Any, lse: Any, dloss: Any, ignore_inde
 
 
 @checked_by(_check_backward)
-def cross_entropy_backward(logits: Any, targets: Any, lse: Any, dloss: Any,
-                           ignore_index: int = -100, out: Any = None,
-                           classes: int | None = None) -> Any:
+def cross_entropy_backward(logits: Array, targets: Array, lse: Array, dloss: Array,
+                           ignore_index: int = -100, out: Array | None = None,
+                           classes: int | None = None) -> Array:
     """dlogits (..., W) from the forward pass's lse; 0 beyond the classes.
 
     dloss: float32 gradient of each row's loss (M,), or one for all rows; out may be logits

@@ -11,14 +11,13 @@ References: Srivastava et al., "Dropout" (2014); Salmon et al., "Parallel random
 
 from __future__ import annotations
 
-from typing import Any
-
 import triton
 import triton.language as tl
 
 from ._checks import checked_by, contiguous, out_or_new, require_dropout, require_float, require_out
 from ._common import dropout_threshold, load_key, mix32, mix32_after_first_step, split_key
 from ._runtime import cdiv, launch
+from ._types import Array, Key
 
 BLOCK = 4096
 
@@ -51,14 +50,14 @@ def dropout_kernel(
     tl.store(Y + index, y.to(Y.dtype.element_ty), mask=mask)
 
 
-def _check(x: Any, p: float, key: Any, out: Any = None) -> None:
+def _check(x: Array, p: float, key: Key, out: Array | None = None) -> None:
     require_float(x=x)
     require_dropout(p, key)
     require_out(out, x.shape, x)
 
 
 @checked_by(_check)
-def dropout(x: Any, p: float, key: Any, out: Any = None) -> Any:
+def dropout(x: Array, p: float, key: Key, out: Array | None = None) -> Array:
     """Zero each element with probability `p` and scale the others by 1 / (1 - p).
 
     x: any shape; p in [0, 1)
@@ -73,13 +72,13 @@ def dropout(x: Any, p: float, key: Any, out: Any = None) -> Any:
     return y
 
 
-def _check_backward(dy: Any, p: float, key: Any, out: Any = None) -> None:
+def _check_backward(dy: Array, p: float, key: Key, out: Array | None = None) -> None:
     require_float(dy=dy)
     require_dropout(p, key)
     require_out(out, dy.shape, dy)
 
 
 @checked_by(_check_backward)
-def dropout_backward(dy: Any, p: float, key: Any, out: Any = None) -> Any:
+def dropout_backward(dy: Array, p: float, key: Key, out: Array | None = None) -> Array:
     """dx of dropout: the same mask and the same scale applied to dy."""
     return dropout.unchecked(dy, p, key, out)

@@ -10,8 +10,6 @@ the second. An id outside the table gives NaN in the forward pass and is left ou
 
 from __future__ import annotations
 
-from typing import Any
-
 import triton
 import triton.language as tl
 
@@ -26,6 +24,7 @@ from ._checks import (
     require_shape,
 )
 from ._runtime import array_module, cdiv, launch, next_power_of_2
+from ._types import Array
 from .errors import KernelError
 
 GATHER_ROWS, SUM_ROWS, MAX_COLUMNS = 4, 16, 1024
@@ -106,7 +105,7 @@ def embedding_atomic_kernel(
     tl.atomic_add(DW + ids * c + columns[None, :], dy, mask=known)
 
 
-def _check(ids: Any, weight: Any, out: Any = None) -> None:
+def _check(ids: Array, weight: Array, out: Array | None = None) -> None:
     require_integer(ids=ids)
     require_float(weight=weight)
     require_same_device(ids, weight=weight)
@@ -116,7 +115,7 @@ def _check(ids: Any, weight: Any, out: Any = None) -> None:
 
 
 @checked_by(_check)
-def embedding(ids: Any, weight: Any, out: Any = None) -> Any:
+def embedding(ids: Array, weight: Array, out: Array | None = None) -> Array:
     """Rows of `weight` by number.
 
     ids: (...,) int32 or int64; weight: (V, C)
@@ -130,8 +129,8 @@ def embedding(ids: Any, weight: Any, out: Any = None) -> Any:
     return y
 
 
-def _check_backward(dy: Any, ids: Any, vocab_size: int, deterministic: bool = True,
-                    out: Any = None) -> None:
+def _check_backward(dy: Array, ids: Array, vocab_size: int, deterministic: bool = True,
+                    out: Array | None = None) -> None:
     require_float(dy=dy)
     require_integer(ids=ids)
     require_same_device(dy, ids=ids)
@@ -146,8 +145,8 @@ def _check_backward(dy: Any, ids: Any, vocab_size: int, deterministic: bool = Tr
 
 
 @checked_by(_check_backward)
-def embedding_backward(dy: Any, ids: Any, vocab_size: int, deterministic: bool = True,
-                       out: Any = None) -> Any:
+def embedding_backward(dy: Array, ids: Array, vocab_size: int, deterministic: bool = True,
+                       out: Array | None = None) -> Array:
     """dw (V, C): each row of dy added to the row of its id.
 
     dy: (..., C); ids: (...,)

@@ -12,8 +12,6 @@ Reference: Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016), section 2
 
 from __future__ import annotations
 
-from typing import Any
-
 import triton
 import triton.language as tl
 
@@ -29,6 +27,7 @@ from ._checks import (
 )
 from ._common import column_sum
 from ._runtime import array_module, cdiv, launch, next_power_of_2, program_count
+from ._types import Array
 from .errors import KernelError
 
 FORMS = {"tanh": True, "none": False}
@@ -125,12 +124,13 @@ def _tile(n: int, elements: int) -> tuple[int, int]:
     return max(1, min(elements // columns, 16)), columns
 
 
-def _check(x: Any, bias: Any = None, approximate: str = "tanh", out: Any = None) -> None:
+def _check(x: Array, bias: Array | None = None, approximate: str = "tanh",
+           out: Array | None = None) -> None:
     _check_arguments(x, bias, approximate)
     require_out(out, x.shape, x)
 
 
-def _check_arguments(x: Any, bias: Any, approximate: str) -> None:
+def _check_arguments(x: Array, bias: Array | None, approximate: str) -> None:
     require_float(x=x, bias=bias)
     require_same_device(x, bias=bias)
     require_shape(x.shape[-1:], bias=bias)
@@ -139,7 +139,8 @@ def _check_arguments(x: Any, bias: Any, approximate: str) -> None:
 
 
 @checked_by(_check)
-def bias_gelu(x: Any, bias: Any = None, approximate: str = "tanh", out: Any = None) -> Any:
+def bias_gelu(x: Array, bias: Array | None = None, approximate: str = "tanh",
+              out: Array | None = None) -> Array:
     """GELU of x + bias.
 
     x: (..., N); bias: (N,) or None; approximate: "tanh" as in GPT-2, or "none" for the erf form
@@ -157,8 +158,8 @@ def bias_gelu(x: Any, bias: Any = None, approximate: str = "tanh", out: Any = No
     return y
 
 
-def _check_backward(dy: Any, x: Any, bias: Any = None, approximate: str = "tanh",
-                    out: Any = None) -> None:
+def _check_backward(dy: Array, x: Array, bias: Array | None = None, approximate: str = "tanh",
+                    out: Array | None = None) -> None:
     _check_arguments(x, bias, approximate)
     require_float(dy=dy)
     require_same_device(x, dy=dy)
@@ -167,8 +168,8 @@ def _check_backward(dy: Any, x: Any, bias: Any = None, approximate: str = "tanh"
 
 
 @checked_by(_check_backward)
-def bias_gelu_backward(dy: Any, x: Any, bias: Any = None, approximate: str = "tanh",
-                       out: Any = None) -> tuple[Any, Any]:
+def bias_gelu_backward(dy: Array, x: Array, bias: Array | None = None, approximate: str = "tanh",
+                       out: Array | None = None) -> tuple[Array, Array | None]:
     """(dx, db) of bias_gelu; db (N,) in the dtype of bias, None where bias is None."""
     dx = out_or_new(out, x.shape, x)
     xp = array_module(x)
@@ -184,4 +185,6 @@ def bias_gelu_backward(dy: Any, x: Any, bias: Any = None, approximate: str = "ta
     launch(bias_gelu_backward_kernel, (programs, blocks), dy2, x2, contiguous(bias), dx, partial,
            m, n, dy_stride, x_stride, TANH=FORMS[approximate], ROWS=rows, COLUMNS=columns,
            num_stages=1)
-    return dx, None if bias is None else column_sum.unchecked(partial, bias.dtype)
+    if bias is None or partial is None:
+        return dx, None
+    return dx, column_sum.unchecked(partial, bias.dtype)

@@ -13,7 +13,6 @@ Reference: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import triton
 import triton.language as tl
@@ -21,6 +20,7 @@ import triton.language as tl
 from ._checks import checked_by, contiguous, require_float, require_same_device
 from ._common import split_scalar
 from ._runtime import array_module, cdiv, launch, next_power_of_2, program_count
+from ._types import Array, Scalar
 from .errors import KernelError
 
 BLOCK = 4096
@@ -77,11 +77,11 @@ def scale_kernel(
     tl.store(G + index, g.to(G.dtype.element_ty), mask=inside)
 
 
-def _as_list(gradients: Any) -> list[Any]:
-    return list(gradients) if isinstance(gradients, (list, tuple)) else [gradients]
+def _as_list(gradients: Array | Sequence[Array]) -> list[Array]:
+    return list(gradients) if isinstance(gradients, Sequence) else [gradients]
 
 
-def _check(gradients: Any, max_norm: float = 1.0) -> None:
+def _check(gradients: Array | Sequence[Array], max_norm: float = 1.0) -> None:
     arrays = _as_list(gradients)
     if not arrays:
         raise KernelError("gradients is empty; pass at least one array")
@@ -93,7 +93,7 @@ def _check(gradients: Any, max_norm: float = 1.0) -> None:
 
 
 @checked_by(_check)
-def clip_factor(gradients: Any | Sequence[Any], max_norm: float) -> Any:
+def clip_factor(gradients: Array | Sequence[Array], max_norm: float) -> Array:
     """(2,) float32 on the device: the norm over all gradients and min(1, max_norm / norm).
 
     gradients: an array, best a flat buffer, or a list of arrays; a NaN makes both NaN
@@ -114,19 +114,19 @@ def clip_factor(gradients: Any | Sequence[Any], max_norm: float) -> Any:
 
 
 @checked_by(_check)
-def grad_norm(gradients: Any | Sequence[Any]) -> Any:
+def grad_norm(gradients: Array | Sequence[Array]) -> Array:
     """The Euclidean norm over all gradients, () float32 on the device."""
     return clip_factor.unchecked(gradients, 1.0)[0]
 
 
-def _check_scale(array: Any, factor: Any) -> None:
+def _check_scale(array: Array, factor: Scalar) -> None:
     require_float(array=array)
     if not array.flags.c_contiguous:
         raise KernelError("array must be C-contiguous")
 
 
 @checked_by(_check_scale)
-def scale_in_place(array: Any, factor: Any) -> Any:
+def scale_in_place(array: Array, factor: Scalar) -> Array:
     """Multiply `array` by a number, or by an array of one element on its device; returns it."""
     factor_array, number = split_scalar(factor)
     launch(scale_kernel, (cdiv(array.size, BLOCK),), array, factor_array, number, array.size,

@@ -9,30 +9,36 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ._runtime import why_no_gpu
 from .errors import KernelError
 
+if TYPE_CHECKING:
+    import cupy
+
+R = TypeVar("R")
+
 # Streams of graphs that are gone, by device: libraries keep a workspace for each stream they met.
-_idle: dict[int, list[Any]] = {}
+_idle: dict[int, list[cupy.cuda.Stream]] = {}
 
 
-class CapturedGraph:
+class CapturedGraph(Generic[R]):
     """A recorded sequence of launches; `result` is what the function returned while recording."""
 
-    def __init__(self, graph: Any, stream: Any, pool: Any, result: Any) -> None:
+    def __init__(self, graph: cupy.cuda.Graph, stream: cupy.cuda.Stream,
+                 pool: cupy.cuda.MemoryPool, result: R) -> None:
         self.result = result
         self._graph = graph
         self._stream = stream
         self._pool = pool  # replays write to the addresses recorded, so the memory must stay
 
     @property
-    def stream(self) -> Any:
+    def stream(self) -> cupy.cuda.Stream:
         """Where the launches run; a replay from within it waits for no other stream."""
         return self._stream
 
-    def replay(self) -> Any:
+    def replay(self) -> R:
         """Run the launches again, in order with CuPy's current stream; returns `result`."""
         import cupy
         current = cupy.cuda.get_current_stream()
@@ -45,7 +51,7 @@ class CapturedGraph:
         return self.result
 
 
-def capture(fn: Callable[[], Any], warmup: int = 2) -> CapturedGraph:
+def capture(fn: Callable[[], R], warmup: int = 2) -> CapturedGraph[R]:
     """Record the launches of `fn` into a CUDA graph.
 
     `fn` runs `warmup` times first, so that everything is compiled and every library has its
@@ -72,7 +78,7 @@ def capture(fn: Callable[[], Any], warmup: int = 2) -> CapturedGraph:
     return captured
 
 
-def _record(fn: Callable[[], Any], stream: Any) -> tuple[Any, Any]:
+def _record(fn: Callable[[], R], stream: cupy.cuda.Stream) -> tuple[R, cupy.cuda.Graph]:
     stream.begin_capture()
     try:
         result = fn()
@@ -84,7 +90,7 @@ def _record(fn: Callable[[], Any], stream: Any) -> tuple[Any, Any]:
     return result, stream.end_capture()
 
 
-def _abandon(stream: Any) -> None:
+def _abandon(stream: cupy.cuda.Stream) -> None:
     """End a recording that failed, so that the stream can be used again."""
     import cupy
     try:

@@ -19,8 +19,6 @@ References: Ba, Kiros and Hinton, "Layer Normalization" (2016); Triton's tutoria
 
 from __future__ import annotations
 
-from typing import Any
-
 import triton
 import triton.language as tl
 
@@ -37,6 +35,7 @@ from ._checks import (
 )
 from ._common import column_sum, row_tile
 from ._runtime import array_module, cdiv, launch, program_count
+from ._types import Array, DType
 
 HELD, BLOCK = 8192, 1024  # columns that the backward pass holds at once, and takes of longer rows
 
@@ -177,13 +176,13 @@ def layer_norm_row_means_kernel(
     tl.store(Means + 2 * row + 1, tl.sum(projection, 0) / n)
 
 
-def _check_forward(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
-                   out: Any = None) -> None:
+def _check_forward(x: Array, weight: Array | None = None, bias: Array | None = None,
+                   eps: float = 1e-5, out: Array | None = None) -> None:
     _check_rows(x, weight, bias)
     require_out(out, x.shape, x)
 
 
-def _check_rows(x: Any, weight: Any, bias: Any = None) -> None:
+def _check_rows(x: Array, weight: Array | None, bias: Array | None = None) -> None:
     require_float(x=x, weight=weight, bias=bias)
     require_same_device(x, weight=weight, bias=bias)
     require_row(x.shape[-1])
@@ -191,8 +190,8 @@ def _check_rows(x: Any, weight: Any, bias: Any = None) -> None:
 
 
 @checked_by(_check_forward)
-def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
-               out: Any = None) -> tuple[Any, Any, Any]:
+def layer_norm(x: Array, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5,
+               out: Array | None = None) -> tuple[Array, Array, Array]:
     """Normalize the last axis: (y, mean, rstd).
 
     x: (..., N), N at most 16384; weight, bias: (N,) or None; out: where to write y
@@ -203,8 +202,8 @@ def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
     return y, mean, rstd
 
 
-def _check_add(x: Any, residual: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5,
-               out: Any = None) -> None:
+def _check_add(x: Array, residual: Array, weight: Array | None = None, bias: Array | None = None,
+               eps: float = 1e-5, out: Array | None = None) -> None:
     _check_rows(x, weight, bias)
     require_float(residual=residual)
     require_same_device(x, residual=residual)
@@ -213,8 +212,9 @@ def _check_add(x: Any, residual: Any, weight: Any = None, bias: Any = None, eps:
 
 
 @checked_by(_check_add)
-def add_layer_norm(x: Any, residual: Any, weight: Any = None, bias: Any = None,
-                   eps: float = 1e-5, out: Any = None) -> tuple[Any, Any, Any, Any]:
+def add_layer_norm(x: Array, residual: Array, weight: Array | None = None,
+                   bias: Array | None = None, eps: float = 1e-5,
+                   out: Array | None = None) -> tuple[Array, Array, Array, Array]:
     """s = x + residual and y = layer_norm(s) in one pass: (s, y, mean, rstd).
 
     x, residual: (..., N) of one shape; s and y have the dtype of residual
@@ -225,8 +225,8 @@ def add_layer_norm(x: Any, residual: Any, weight: Any = None, bias: Any = None,
     return s, y, mean, rstd
 
 
-def _forward(x: Any, residual: Any, s: Any, weight: Any, bias: Any, y: Any,
-             eps: float) -> tuple[Any, Any]:
+def _forward(x: Array, residual: Array | None, s: Array | None, weight: Array | None,
+             bias: Array | None, y: Array, eps: float) -> tuple[Array, Array]:
     x2, x_stride = as_rows(x)
     residual2, residual_stride = as_rows(residual) if residual is not None else (None, 0)
     m, n = x2.shape
@@ -240,8 +240,9 @@ def _forward(x: Any, residual: Any, s: Any, weight: Any, bias: Any, y: Any,
     return mean, rstd
 
 
-def _check_backward(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, ds: Any = None,
-                    out: Any = None, sums_dtype: Any = None) -> None:
+def _check_backward(dy: Array, x: Array, weight: Array, mean: Array, rstd: Array,
+                    ds: Array | None = None, out: Array | None = None,
+                    sums_dtype: DType | None = None) -> None:
     _check_rows(x, weight)
     require_float(dy=dy, ds=ds)
     require_same_device(x, dy=dy, ds=ds, mean=mean, rstd=rstd)
@@ -252,8 +253,9 @@ def _check_backward(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, ds: Any 
 
 
 @checked_by(_check_backward)
-def layer_norm_backward(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, ds: Any = None,
-                        out: Any = None, sums_dtype: Any = None) -> tuple[Any, Any, Any]:
+def layer_norm_backward(dy: Array, x: Array, weight: Array, mean: Array, rstd: Array,
+                        ds: Array | None = None, out: Array | None = None,
+                        sums_dtype: DType | None = None) -> tuple[Array, Array, Array]:
     """(dx, dw, db) of layer_norm; of add_layer_norm with x = s and ds = the gradient of s.
 
     dy, x, ds: (..., N); mean, rstd: (M,) as the forward pass returned them
@@ -288,7 +290,7 @@ def layer_norm_backward(dy: Any, x: Any, weight: Any, mean: Any, rstd: Any, ds: 
     return dx, sums[:n], sums[n:]
 
 
-def _stages(elements: int, *arrays: Any) -> int:
+def _stages(elements: int, *arrays: Array | None) -> int:
     """Tiles in flight: waiting ones lie in shared memory, which every chip has 99 KiB of."""
     tile_bytes = elements * sum(a.itemsize for a in arrays if a is not None)
     # a tile of HELD elements is alone on a multiprocessor, whose memory it may take

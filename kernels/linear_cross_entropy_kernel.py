@@ -14,7 +14,7 @@ Reference: Hsu et al., "Liger Kernel" (2024), section 3.2, "FusedLinearCrossEntr
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -28,20 +28,23 @@ from ._checks import (
 )
 from ._common import column_sum
 from ._runtime import array_module, cdiv
+from ._types import Array
 from .cross_entropy_kernel import cross_entropy, cross_entropy_with_gradient
 from .errors import KernelError
 from .products.matmul import matmul as checked_matmul
 
 CHUNK_BYTES = 256 << 20
-default_matmul = checked_matmul.unchecked
+Product = Callable[..., Array]  # a function with the parameters of kernels.matmul
+default_matmul: Product = checked_matmul.unchecked
 # Rows of the logits begin at multiples of so many elements: with GPT-2's 50257 columns they would
 # otherwise stand at odd addresses, where tensor cores cannot read them at full width.
 ALIGNMENT = 64
 
 
-def _check(x: Any, weight: Any, targets: Any, bias: Any = None, ignore_index: int = -100,
-           chunk_rows: int | None = None, needs_gradient: bool = True,
-           matmul: Any = default_matmul, classes: int | None = None, dw: Any = None) -> None:
+def _check(x: Array, weight: Array, targets: Array, bias: Array | None = None,
+           ignore_index: int = -100, chunk_rows: int | None = None, needs_gradient: bool = True,
+           matmul: Product = default_matmul, classes: int | None = None,
+           dw: Array | None = None) -> None:
     require_float(x=x, weight=weight, bias=bias)
     require_integer(targets=targets)
     require_same_device(x, weight=weight, targets=targets, bias=bias, dw=dw)
@@ -63,12 +66,12 @@ def _check(x: Any, weight: Any, targets: Any, bias: Any = None, ignore_index: in
 
 
 @checked_by(_check)
-def linear_cross_entropy(x: Any, weight: Any, targets: Any, bias: Any = None,
+def linear_cross_entropy(x: Array, weight: Array, targets: Array, bias: Array | None = None,
                          ignore_index: int = -100, chunk_rows: int | None = None,
                          needs_gradient: bool = True,
-                         matmul: Callable[..., Any] = default_matmul,
-                         classes: int | None = None, dw: Any = None,
-                         ) -> tuple[Any, Any, Any, Any]:
+                         matmul: Product = default_matmul,
+                         classes: int | None = None, dw: Array | None = None,
+                         ) -> tuple[Array, Array | None, Array | None, Array | None]:
     """Mean cross-entropy of x @ weight.T + bias: (loss, dx, dw, db).
 
     x: (..., C); weight: (W, C); targets: (...,) integers; bias: (V,) or None
@@ -106,21 +109,22 @@ def linear_cross_entropy(x: Any, weight: Any, targets: Any, bias: Any = None,
         total += losses.sum()
     with np.errstate(invalid="ignore", divide="ignore"):
         loss = (total / counted).astype("float32")
-    return (loss, None, None, None) if sums is None else (loss, *sums.finish(x, weight, bias))
+    return (loss, None, None, None) if sums is None else (loss, *sums.finish(x, bias))
 
 
 class _Gradients:
     """The sums that grow from chunk to chunk, in float32."""
 
-    def __init__(self, xp: Any, rows: Any, weight: Any, v: int, bias: Any, dw: Any) -> None:
+    def __init__(self, xp: ModuleType, rows: Array, weight: Array, v: int, bias: Array | None,
+                 dw: Array | None) -> None:
         self.v = v
         self.dx = xp.empty(rows.shape, rows.dtype)
         self.dw = xp.empty(weight.shape, "float32") if dw is None else dw
         self.dw_dtype = weight.dtype if dw is None else dw.dtype
         self.db = None if bias is None else xp.zeros(v, "float32")
 
-    def add(self, start: int, part: Any, weight: Any, dlogits: Any,
-            matmul: Callable[..., Any]) -> None:
+    def add(self, start: int, part: Array, weight: Array, dlogits: Array,
+            matmul: Product) -> None:
         """Add a chunk that begins with row `start`; the first one overwrites dw."""
         columns = dlogits[:, :weight.shape[0]]
         matmul(columns, weight, out=self.dx[start:start + part.shape[0]])
@@ -128,12 +132,12 @@ class _Gradients:
         if self.db is not None:
             self.db += column_sum.unchecked(dlogits, "float32")[:self.v]
 
-    def finish(self, x: Any, weight: Any, bias: Any) -> tuple[Any, Any, Any]:
+    def finish(self, x: Array, bias: Array | None) -> tuple[Array, Array, Array | None]:
         self.dw[self.v:] = 0  # an infinity in x has made them NaN
-        db = None if self.db is None else self.db.astype(bias.dtype, copy=False)
+        db = None if bias is None or self.db is None else self.db.astype(bias.dtype, copy=False)
         return self.dx.reshape(x.shape), self.dw.astype(self.dw_dtype, copy=False), db
 
 
-def _default_chunk_rows(weight: Any) -> int:
+def _default_chunk_rows(weight: Array) -> int:
     rows = CHUNK_BYTES // (weight.shape[0] * weight.itemsize)
     return max(128, rows // 128 * 128)

@@ -23,9 +23,9 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
-from typing import Any
 
 import triton
+from triton.compiler import CompiledKernel
 
 from ._loops import Instruction, Loop, innermost_loops
 from .compiling import resources
@@ -98,7 +98,7 @@ def _rounded_up(n: int, step: int) -> int:
     return -(-n // step) * step
 
 
-def read_machine_code(compiled: Any) -> MachineCode:
+def read_machine_code(compiled: CompiledKernel) -> MachineCode:
     """Read a kernel that compile_only() gathered.
 
     Raises KernelError where the tools that come with Triton cannot read it.
@@ -114,13 +114,13 @@ def read_machine_code(compiled: Any) -> MachineCode:
         "tt.dot" in compiled.asm["ttir"])
 
 
-def _arrays(compiled: Any) -> list[str]:
+def _arrays(compiled: CompiledKernel) -> list[str]:
     """The names of the pointer parameters, in order."""
     return [name for name, kind in compiled.src.signature.items() if str(kind).startswith("*")]
 
 
 # ---------------------------------------------------------------- machine code
-def disassemble(compiled: Any) -> list[Instruction]:
+def disassemble(compiled: CompiledKernel) -> list[Instruction]:
     """The machine code of a kernel."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])

@@ -12,8 +12,6 @@ References: Milakov and Gimelshein, "Online normalizer calculation for softmax" 
 
 from __future__ import annotations
 
-from typing import Any
-
 import triton
 import triton.language as tl
 
@@ -29,6 +27,7 @@ from ._checks import (
 )
 from ._common import row_tile
 from ._runtime import cdiv, launch
+from ._types import Array
 from .cross_entropy_kernel import LOG2_E, row_logsumexp
 
 MAX_COLUMNS = 65536  # the vocabulary of GPT-2 fits
@@ -126,7 +125,7 @@ def softmax_long_backward_kernel(
         tl.store(DX + row * n + columns, dx.to(DX.dtype.element_ty), mask=columns < n)
 
 
-def _check_forward(x: Any, out: Any = None) -> None:
+def _check_forward(x: Array, out: Array | None = None) -> None:
     require_float(x=x)
     if x.ndim:
         require_row(x.shape[-1], MAX_COLUMNS)
@@ -134,7 +133,7 @@ def _check_forward(x: Any, out: Any = None) -> None:
 
 
 @checked_by(_check_forward)
-def softmax(x: Any, out: Any = None) -> Any:
+def softmax(x: Array, out: Array | None = None) -> Array:
     """Softmax over the last axis.
 
     x: (..., N), N at most 65536; out: C-contiguous array of the same shape and dtype
@@ -155,7 +154,7 @@ def softmax(x: Any, out: Any = None) -> Any:
     return y
 
 
-def _check_backward(dy: Any, y: Any, out: Any = None) -> None:
+def _check_backward(dy: Array, y: Array, out: Array | None = None) -> None:
     require_float(dy=dy, y=y)
     require_same_device(dy, y=y)
     require_shape(dy.shape, y=y)
@@ -165,7 +164,7 @@ def _check_backward(dy: Any, y: Any, out: Any = None) -> None:
 
 
 @checked_by(_check_backward)
-def softmax_backward(dy: Any, y: Any, out: Any = None) -> Any:
+def softmax_backward(dy: Array, y: Array, out: Array | None = None) -> Array:
     """dx (..., N) from dy and the forward pass's y; all of one shape."""
     dx = out_or_new(out, y.shape, y)
     if not y.size:

@@ -17,9 +17,13 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
+from ._types import Array
 from .errors import KernelError
+
+if TYPE_CHECKING:
+    import cupy
 
 FLUSH_BYTES = 256 << 20  # written before every run, so that no input waits in the L2 cache
 Config = dict[str, int]
@@ -32,14 +36,15 @@ class Prepared:
     how: "graph", or "Python" and the reason why nothing could be recorded
     """
 
-    def __init__(self, run: Callable[[], Any], stream: Any, how: str) -> None:
+    def __init__(self, run: Callable[[], object], stream: cupy.cuda.Stream | None,
+                 how: str) -> None:
         self.run, self.stream, self.how = run, stream, how
 
-    def __call__(self) -> Any:
+    def __call__(self) -> object:
         return self.run()
 
 
-def prepare(fn: Callable[[], Any]) -> Prepared:
+def prepare(fn: Callable[[], object]) -> Prepared:
     """`fn` recorded as a CUDA graph, or as it is where it copies to the host or reads a result.
 
     Raises KernelError where `fn` itself does, for instance because a tile does not fit the chip.
@@ -53,7 +58,7 @@ def prepare(fn: Callable[[], Any]) -> Prepared:
     return Prepared(graph.replay, graph.stream, "graph")
 
 
-def do_bench(fn: Callable[[], Any], *, warmup_ms: float = 25.0, measure_ms: float = 100.0,
+def do_bench(fn: Callable[[], object], *, warmup_ms: float = 25.0, measure_ms: float = 100.0,
              quantiles: Sequence[float] = (0.5, 0.2, 0.8)) -> list[float]:
     """Milliseconds that the launches of `fn` take, at each of `quantiles`.
 
@@ -74,7 +79,7 @@ def do_bench(fn: Callable[[], Any], *, warmup_ms: float = 25.0, measure_ms: floa
     return [quantile(times, q) for q in quantiles]
 
 
-def time_once(fn: Callable[[], Any], flush: Any) -> float:
+def time_once(fn: Callable[[], object], flush: Array) -> float:
     """Milliseconds of one call between two events, with the cache full of `flush` before."""
     import cupy
     with getattr(fn, "stream", None) or contextlib.nullcontext():
@@ -97,8 +102,8 @@ def quantile(ordered: Sequence[float], q: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (position - low)
 
 
-def choose(kernel: str, key: tuple[Any, ...], candidates: Sequence[Config], default: Config,
-           run: Callable[[Config], Any], bench: Callable[..., list[float]] = do_bench) -> Config:
+def choose(kernel: str, key: tuple[object, ...], candidates: Sequence[Config], default: Config,
+           run: Callable[[Config], object], bench: Callable[..., list[float]] = do_bench) -> Config:
     """The configuration for `kernel` at `key`: from memory, from disk, by timing, or `default`.
 
     key: what the best choice depends on: head size, dtype, a size rounded to a power of two

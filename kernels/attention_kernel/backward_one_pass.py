@@ -16,7 +16,7 @@ References: Dao, "FlashAttention-2" (2023), algorithm 2; Shah et al., "FlashAtte
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import triton
 import triton.language as tl
@@ -24,6 +24,7 @@ import triton.language as tl
 from .._common import dropout_threshold, load_key, split_key
 from .._descriptors import Descriptor, why_no_descriptor
 from .._runtime import array_module, capability, cdiv, launch, next_power_of_2
+from .._types import Array, Key
 from ..tuning import Config
 from .configs import choose_and_run
 from .heads import LOG2_E, block_d, element_strides
@@ -122,7 +123,7 @@ def attention_backward_convert_kernel(
     store_tile(DQ + batch * dq_batch + head * dq_head, rows, dims, dq_row, t, total * scale, D)
 
 
-def why_not_one_pass(do: Any, q: Any, k: Any, v: Any) -> str | None:
+def why_not_one_pass(do: Array, q: Array, k: Array, v: Array) -> str | None:
     """The reason why these gradients need the pair of kernels, or None. All are (B, H, T, D)."""
     if q.itemsize != 2:
         return f"one pass needs 16-bit elements, got {q.dtype}: registers do not suffice for more"
@@ -135,7 +136,7 @@ def why_not_one_pass(do: Any, q: Any, k: Any, v: Any) -> str | None:
     return next((reason for reason in reasons if reason is not None), None)
 
 
-def one_pass_configs(q: Any, dropout: bool) -> list[Config]:
+def one_pass_configs(q: Array, dropout: bool) -> list[Config]:
     """The configurations for arrays like q (B, H, T, D), the default first.
 
     None spills a register with Triton 3.6 to 3.9, and all fit into the 227 KiB of shared memory of
@@ -155,8 +156,9 @@ def one_pass_configs(q: Any, dropout: bool) -> list[Config]:
     return [{**dict(zip(names, tile, strict=True)), "max_registers": 255} for tile in tiles]
 
 
-def one_pass(do: Any, q: Any, k: Any, v: Any, lse_log2: Any, delta: Any, gradients: list[Any],
-             causal: bool, scale: float, dropout_p: float, key: Any) -> None:
+def one_pass(do: Array, q: Array, k: Array, v: Array, lse_log2: Array, delta: Array,
+             gradients: Sequence[Array], causal: bool, scale: float, dropout_p: float,
+             key: Key | None) -> None:
     """Write dq, dk and dv (B, H, T or S, D); lse_log2 and delta are (B, H, PADDED) float32."""
     dq, dk, dv = gradients
     b, h, t, d = q.shape

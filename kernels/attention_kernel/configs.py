@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import triton
 
 from .._descriptors import why_no_descriptor
 from .._runtime import capability, cdiv, is_host, shared_memory_limit
+from .._types import Array
 from ..errors import KernelError
 from ..tuning import Config, choose
 from .heads import ALIGNMENT, block_d
@@ -30,7 +30,7 @@ REDUCTIONS = 3 << 10  # bytes for lse, delta, barriers and for maxima and sums a
 Tile = tuple[int, int, int, int, int]  # BLOCK_M, BLOCK_N, num_warps, num_stages, CHUNK
 
 
-def configs(kernel: str, q: Any, dropout: bool) -> list[Config]:
+def configs(kernel: str, q: Array, dropout: bool) -> list[Config]:
     """The configurations of a kernel for arrays like q (B, H, T, D), the default first.
 
     kernel: "forward", "described" for the forward kernel with descriptors, "keys" for dK and dV, or
@@ -40,7 +40,7 @@ def configs(kernel: str, q: Any, dropout: bool) -> list[Config]:
     return _fitting(kernel, q.itemsize, q.shape[3], capability(q), shared_memory_limit(q), dropout)
 
 
-def forward_configs(q: Any, k: Any, v: Any, dropout: bool) -> list[Config]:
+def forward_configs(q: Array, k: Array, v: Array, dropout: bool) -> list[Config]:
     """Those of the forward kernel, which also say how it reads and whether its programs stay.
 
     q: (B, H, T, D); k, v: (B, H, S, D), as the kernel gets them
@@ -104,7 +104,7 @@ def shared_bytes(kernel: str, tile: Tile, itemsize: int, generation: int) -> int
     return (2 * total if itemsize == 4 else total) + REDUCTIONS
 
 
-def choose_and_run(kernel: str, key: tuple[Any, ...], tiles: list[Config], q: Any,
+def choose_and_run(kernel: str, key: tuple[object, ...], tiles: list[Config], q: Array,
                    run: Callable[[Config], None]) -> None:
     """Run with the default, or on a GPU with the configuration that was found best."""
     run(tiles[0] if is_host(q) else choose(kernel, key, tiles, tiles[0], run))

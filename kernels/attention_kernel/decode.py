@@ -11,14 +11,13 @@ Reference: Dao, Haziza, Massa and Sizov, "Flash-Decoding for long-context infere
 
 from __future__ import annotations
 
-from typing import Any
-
 import triton
 import triton.language as tl
 
 from .._checks import checked_by, out_or_new, require_out
 from .._common import split_scalar
 from .._runtime import array_module, cdiv, launch, next_power_of_2, program_count
+from .._types import Array
 from ..errors import KernelError
 from .heads import LOG2_E, block_d, check_attention, element_strides, unit_last_stride
 from .tiles import tile
@@ -102,8 +101,8 @@ def join_splits_kernel(
     tl.store(O + lane * D + dims, o.to(O.dtype.element_ty), mask=dims < D)
 
 
-def _check(q: Any, k: Any, v: Any, length: Any = None, scale: float | None = None,
-           out: Any = None) -> None:
+def _check(q: Array, k: Array, v: Array, length: int | Array | None = None,
+           scale: float | None = None, out: Array | None = None) -> None:
     check_attention(q, k, v, scale)
     if q.shape[2] != 1:
         raise KernelError(f"q must have one row, (B, H, 1, D), got {q.shape}; "
@@ -115,8 +114,8 @@ def _check(q: Any, k: Any, v: Any, length: Any = None, scale: float | None = Non
 
 
 @checked_by(_check)
-def attention_decode(q: Any, k: Any, v: Any, length: Any = None, scale: float | None = None,
-                     out: Any = None) -> Any:
+def attention_decode(q: Array, k: Array, v: Array, length: int | Array | None = None,
+                     scale: float | None = None, out: Array | None = None) -> Array:
     """One query per head against the first `length` rows of a cache.
 
     q: (B, H, 1, D); k, v: (B, H, S, D), the preallocated cache, of any strides
@@ -143,7 +142,7 @@ def attention_decode(q: Any, k: Any, v: Any, length: Any = None, scale: float | 
     return o
 
 
-def _splits(q: Any, rows: int, heads: int, block_n: int) -> int:
+def _splits(q: Array, rows: int, heads: int, block_n: int) -> int:
     """Programs per head: enough to fill the device, none with less than a block of keys."""
     wanted = cdiv(program_count(q, 4), max(heads, 1))
     return max(1, min(wanted, cdiv(rows, block_n), MAX_SPLITS))

@@ -30,7 +30,7 @@ running sum; Triton's tutorial 06.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import triton
 import triton.language as tl
@@ -39,6 +39,7 @@ from .._checks import checked_by, out_or_new, require_dropout, require_out
 from .._common import dropout_threshold, load_key, split_key
 from .._descriptors import Descriptor
 from .._runtime import array_module, cdiv, launch, next_power_of_2, program_count
+from .._types import Array, Key
 from ..tuning import Config
 from .configs import choose_and_run, configs, forward_configs
 from .heads import (
@@ -210,8 +211,8 @@ def attention_forward_kernel(
             DESCRIBED)
 
 
-def forward(q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float | None, dropout_p: float,
-            key: Any) -> Any:
+def forward(q: Array, k: Array, v: Array, o: Array, causal: bool, scale: float | None,
+            dropout_p: float, key: Key | None) -> Array:
     """Launch on checked arrays; writes o (B, H, T, D) of any strides, returns lse (B, H, T)."""
     b, h, t, d = q.shape
     s = k.shape[2]
@@ -229,11 +230,11 @@ def forward(q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float | None, d
         programs = blocks * b * h * cdiv(q.shape[3], chosen["CHUNK"])
         if chosen["PERSISTENT"]:
             programs = min(programs, program_count(q, chosen["PERSISTENT"]))
-        inputs: list[Any] = [q, k, v]
+        inputs: Sequence[Array | Descriptor] = (q, k, v)
         if chosen["DESCRIBED"]:
-            lengths = chosen["BLOCK_M"], chosen["BLOCK_N"], chosen["BLOCK_N"]
-            inputs = [Descriptor(a, (1, 1, n, chosen["CHUNK"]))
-                      for a, n in zip(inputs, lengths, strict=True)]
+            m, n, d = chosen["BLOCK_M"], chosen["BLOCK_N"], chosen["CHUNK"]
+            inputs = [Descriptor(q, (1, 1, m, d)), Descriptor(k, (1, 1, n, d)),
+                      Descriptor(v, (1, 1, n, d))]
         launch(attention_forward_kernel, (programs,), *inputs, target, lse, device_key, *numbers,
                blocks, b * h, h, together, *strides, D=q.shape[3], CAUSAL=causal,
                DROPOUT=dropout_p > 0.0, **chosen)
@@ -247,8 +248,8 @@ def forward(q: Any, k: Any, v: Any, o: Any, causal: bool, scale: float | None, d
     return lse
 
 
-def _check(q: Any, k: Any, v: Any, causal: bool = False, scale: float | None = None,
-           dropout_p: float = 0.0, key: Any = None, out: Any = None) -> None:
+def _check(q: Array, k: Array, v: Array, causal: bool = False, scale: float | None = None,
+           dropout_p: float = 0.0, key: Key | None = None, out: Array | None = None) -> None:
     check_attention(q, k, v, scale)
     require_dropout(dropout_p, key)
     require_out(out, q.shape, q)
@@ -256,8 +257,9 @@ def _check(q: Any, k: Any, v: Any, causal: bool = False, scale: float | None = N
 
 
 @checked_by(_check)
-def attention(q: Any, k: Any, v: Any, causal: bool = False, scale: float | None = None,
-              dropout_p: float = 0.0, key: Any = None, out: Any = None) -> tuple[Any, Any]:
+def attention(q: Array, k: Array, v: Array, causal: bool = False, scale: float | None = None,
+              dropout_p: float = 0.0, key: Key | None = None,
+              out: Array | None = None) -> tuple[Array, Array]:
     """softmax(scale q k^T) v without the scores in memory: (o, lse).
 
     q: (B, H, T, D); k, v: (B, H, S, D), D at most 256, any strides with a contiguous last axis
@@ -269,16 +271,16 @@ def attention(q: Any, k: Any, v: Any, causal: bool = False, scale: float | None 
     return o, forward(q, k, v, o, causal, scale, dropout_p, key)
 
 
-def _check_qkv(qkv: Any, n_head: int, causal: bool = True, dropout_p: float = 0.0,
-               key: Any = None, out: Any = None) -> None:
+def _check_qkv(qkv: Array, n_head: int, causal: bool = True, dropout_p: float = 0.0,
+               key: Key | None = None, out: Array | None = None) -> None:
     check_qkv(qkv, n_head)
     require_dropout(dropout_p, key)
     require_out(out, (*qkv.shape[:2], qkv.shape[2] // 3), qkv)
 
 
 @checked_by(_check_qkv)
-def attention_qkv(qkv: Any, n_head: int, causal: bool = True, dropout_p: float = 0.0,
-                  key: Any = None, out: Any = None) -> tuple[Any, Any]:
+def attention_qkv(qkv: Array, n_head: int, causal: bool = True, dropout_p: float = 0.0,
+                  key: Key | None = None, out: Array | None = None) -> tuple[Array, Array]:
     """Attention on packed projections, read and written where they lie, without copies: (y, lse).
 
     qkv: (B, T, 3 C) with q, k and v side by side, as GPT-2's c_attn gives it

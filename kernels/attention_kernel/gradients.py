@@ -5,7 +5,7 @@ The kernels are in backward_one_pass.py and backward.py.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from .._checks import (
     checked_by,
@@ -18,6 +18,7 @@ from .._checks import (
 )
 from .._common import dropout_threshold, split_key
 from .._runtime import array_module, cdiv, launch, next_power_of_2
+from .._types import Array, Key
 from ..tuning import Config
 from .backward import (
     ROW_PADDING,
@@ -39,11 +40,12 @@ from .heads import (
     unit_last_stride,
 )
 
-Triple = tuple[Any, Any, Any]
+Triple = tuple[Array, Array, Array]
 
 
-def _backward(do: Any, q: Any, k: Any, v: Any, o: Any, lse: Any, gradients: Triple, causal: bool,
-              scale: float | None, dropout_p: float, key: Any, deterministic: bool) -> None:
+def _backward(do: Array, q: Array, k: Array, v: Array, o: Array, lse: Array, gradients: Triple,
+              causal: bool, scale: float | None, dropout_p: float, key: Key | None,
+              deterministic: bool) -> None:
     """Launch on checked arrays (B, H, T, D) of any strides; writes dq, dk and dv."""
     d = q.shape[3]
     scale = d**-0.5 if scale is None else scale
@@ -57,8 +59,9 @@ def _backward(do: Any, q: Any, k: Any, v: Any, o: Any, lse: Any, gradients: Trip
             gradient[...] = target[..., :d]
 
 
-def _pair(do: Any, q: Any, k: Any, v: Any, lse_log2: Any, delta: Any, gradients: list[Any],
-          causal: bool, scale: float, dropout_p: float, key: Any) -> None:
+def _pair(do: Array, q: Array, k: Array, v: Array, lse_log2: Array, delta: Array,
+          gradients: Sequence[Array], causal: bool, scale: float, dropout_p: float,
+          key: Key | None) -> None:
     """Two kernels on aligned arrays, one for dK and dV, one for dQ: the same bits every time."""
     dq, dk, dv = gradients
     b, h, t, d = q.shape
@@ -86,7 +89,7 @@ def _pair(do: Any, q: Any, k: Any, v: Any, lse_log2: Any, delta: Any, gradients:
         choose_and_run(f"attention_backward_{name}", sizes, tiles, q, run)
 
 
-def _rows(do: Any, o: Any, lse: Any) -> tuple[Any, Any]:
+def _rows(do: Array, o: Array, lse: Array) -> tuple[Array, Array]:
     """lse in units of log2 and delta, (B, H, PADDED) float32."""
     b, h, t, d = o.shape
     padded = cdiv(t, ROW_PADDING) * ROW_PADDING
@@ -98,8 +101,8 @@ def _rows(do: Any, o: Any, lse: Any) -> tuple[Any, Any]:
     return lse_log2, delta
 
 
-def _check(do: Any, q: Any, k: Any, v: Any, o: Any, lse: Any, causal: bool = False,
-           scale: float | None = None, dropout_p: float = 0.0, key: Any = None,
+def _check(do: Array, q: Array, k: Array, v: Array, o: Array, lse: Array, causal: bool = False,
+           scale: float | None = None, dropout_p: float = 0.0, key: Key | None = None,
            deterministic: bool = False) -> None:
     check_attention(q, k, v, scale)
     require_dropout(dropout_p, key)
@@ -110,9 +113,9 @@ def _check(do: Any, q: Any, k: Any, v: Any, o: Any, lse: Any, causal: bool = Fal
 
 
 @checked_by(_check)
-def attention_backward(do: Any, q: Any, k: Any, v: Any, o: Any, lse: Any, causal: bool = False,
-                       scale: float | None = None, dropout_p: float = 0.0,
-                       key: Any = None, deterministic: bool = False) -> Triple:
+def attention_backward(do: Array, q: Array, k: Array, v: Array, o: Array, lse: Array,
+                       causal: bool = False, scale: float | None = None, dropout_p: float = 0.0,
+                       key: Key | None = None, deterministic: bool = False) -> Triple:
     """(dq, dk, dv) of attention, from its output o and its lse.
 
     do, q, o: (B, H, T, D); k, v: (B, H, S, D); lse: (B, H, T); the rest as in the forward pass
@@ -126,8 +129,8 @@ def attention_backward(do: Any, q: Any, k: Any, v: Any, o: Any, lse: Any, causal
     return gradients
 
 
-def _check_qkv(dy: Any, qkv: Any, y: Any, lse: Any, n_head: int, causal: bool = True,
-               dropout_p: float = 0.0, key: Any = None, out: Any = None,
+def _check_qkv(dy: Array, qkv: Array, y: Array, lse: Array, n_head: int, causal: bool = True,
+               dropout_p: float = 0.0, key: Key | None = None, out: Array | None = None,
                deterministic: bool = False) -> None:
     check_qkv(qkv, n_head)
     require_dropout(dropout_p, key)
@@ -140,9 +143,9 @@ def _check_qkv(dy: Any, qkv: Any, y: Any, lse: Any, n_head: int, causal: bool = 
 
 
 @checked_by(_check_qkv)
-def attention_qkv_backward(dy: Any, qkv: Any, y: Any, lse: Any, n_head: int, causal: bool = True,
-                           dropout_p: float = 0.0, key: Any = None, out: Any = None,
-                           deterministic: bool = False) -> Any:
+def attention_qkv_backward(dy: Array, qkv: Array, y: Array, lse: Array, n_head: int,
+                           causal: bool = True, dropout_p: float = 0.0, key: Key | None = None,
+                           out: Array | None = None, deterministic: bool = False) -> Array:
     """dqkv (B, T, 3 C) of attention_qkv, from its output y (B, T, C) and its lse.
 
     deterministic: as in attention_backward

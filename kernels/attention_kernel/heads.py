@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from .._checks import require_float, require_same_device
 from .._runtime import array_module, cdiv, next_power_of_2
+from .._types import Array
 from ..errors import KernelError
 
 LOG2_E = math.log2(math.e)
@@ -15,7 +15,7 @@ MAX_OFFSET = 2**31 - 1  # offsets inside a head are 32-bit
 ALIGNMENT = 16  # elements; Triton looks whether a stride is a multiple of 16
 
 
-def check_attention(q: Any, k: Any, v: Any, scale: float | None = None) -> None:
+def check_attention(q: Array, k: Array, v: Array, scale: float | None = None) -> None:
     """q (B, H, T, D) fits k and v (B, H, S, D) and the kernels' limits."""
     require_float(q=q, k=k, v=v)
     require_same_device(q, k=k, v=v)
@@ -43,7 +43,7 @@ def _check_head(d: int) -> None:
                           "code")
 
 
-def check_qkv(qkv: Any, n_head: int) -> None:
+def check_qkv(qkv: Array, n_head: int) -> None:
     """qkv (B, T, 3 C) can be split into n_head heads."""
     require_float(qkv=qkv)
     if qkv.ndim != 3 or n_head < 1 or qkv.shape[2] % (3 * n_head) or not qkv.shape[2]:
@@ -52,27 +52,27 @@ def check_qkv(qkv: Any, n_head: int) -> None:
     _check_head(qkv.shape[2] // (3 * n_head))
 
 
-def split_heads(qkv: Any, n_head: int) -> tuple[Any, Any, Any]:
+def split_heads(qkv: Array, n_head: int) -> tuple[Array, Array, Array]:
     """q, k and v (B, H, T, D) as views of packed (B, T, 3 C); nothing is copied."""
     b, t, width = qkv.shape
     parts = qkv.reshape(b, t, 3, n_head, width // (3 * n_head)).transpose(2, 0, 3, 1, 4)
     return parts[0], parts[1], parts[2]
 
 
-def as_heads(x: Any, n_head: int) -> Any:
+def as_heads(x: Array, n_head: int) -> Array:
     """(B, T, C) as a view (B, H, T, D)."""
     b, t, c = x.shape
     return x.reshape(b, t, n_head, c // n_head).transpose(0, 2, 1, 3)
 
 
-def unit_last_stride(array: Any) -> Any:
+def unit_last_stride(array: Array) -> Array:
     """`array` itself where its last axis is contiguous, otherwise a contiguous copy."""
     if array.strides[-1] == array.itemsize:
         return array
     return array_module(array).ascontiguousarray(array)
 
 
-def aligned(array: Any, copy: bool = True) -> Any:
+def aligned(array: Array, copy: bool = True) -> Array:
     """`array` itself where head size and strides are multiples of 16 elements, else such a copy.
 
     Only then are rows read 16 bytes at a time. Other head sizes are rounded up with columns of
@@ -90,7 +90,7 @@ def aligned(array: Any, copy: bool = True) -> Any:
     return wide
 
 
-def element_strides(array: Any) -> tuple[int, int, int]:
+def element_strides(array: Array) -> tuple[int, int, int]:
     """Strides of batch, head and row in elements."""
     batch, head, row, _ = array.strides
     size = array.itemsize

@@ -9,10 +9,10 @@ timing anomalies", 1969). Only so many heads go together as the L2 cache holds k
 
 from __future__ import annotations
 
-from typing import Any
-
 import triton
 import triton.language as tl
+
+from .._types import Array
 
 CACHED_BYTES = 16 << 20  # of keys and values: less than half of the L2 cache of an A100 or an H100
 
@@ -41,7 +41,7 @@ def there_and_back(begin, program, programs):
     return begin + tl.where(back, programs - 1 - program, program)
 
 
-def heads_together(q: Any, k: Any) -> int:
+def heads_together(q: Array, k: Array) -> int:
     """How many heads of a causal batch q (B, H, T, D), k (B, H, S, D) go side by side."""
     lanes, one = q.shape[0] * q.shape[1], 2 * k.shape[2] * k.shape[3] * k.itemsize
     return max(1, min(lanes, CACHED_BYTES // max(one, 1)))

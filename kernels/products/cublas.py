@@ -11,19 +11,20 @@ import ctypes
 import functools
 import os
 import threading
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
+from .._types import Array, memory_of
 from ..errors import KernelError
 
 LIBRARIES = ("libcublas.so.13", "libcublas.so.12", "libcublas.so.11")
 WORKSPACE = 32 << 20  # bytes, the documentation's size for Hopper, four times that for older chips
 
+Function = Callable[..., int]  # of the library; returns a status
 _INT, _LONG, _POINTER = ctypes.c_int, ctypes.c_longlong, ctypes.c_void_p
 _SIZES = [_POINTER, *[_INT] * 5, _POINTER]  # handle, two transpositions, m, n, k, alpha
 _MATRIX = [_POINTER, _INT, _INT]  # address, type, leading dimension
 _BATCH = [*_MATRIX, _LONG]  # and the distance from one matrix to the next
-_ARGUMENTS = {
+_ARGUMENTS: dict[str, list[type]] = {
     "cublasCreate_v2": [_POINTER],
     "cublasSetStream_v2": [_POINTER, _POINTER],
     "cublasSetWorkspace_v2": [_POINTER, _POINTER, ctypes.c_size_t],
@@ -32,12 +33,12 @@ _ARGUMENTS = {
 }
 
 
-def gemm_ex(*arguments: Any) -> None:
+def gemm_ex(*arguments: int | None) -> None:
     """cublasGemmEx with the arguments after the handle; addresses are integers."""
     _call("cublasGemmEx", _handle(), *arguments)
 
 
-def gemm_strided_batched_ex(*arguments: Any) -> None:
+def gemm_strided_batched_ex(*arguments: int | None) -> None:
     """cublasGemmStridedBatchedEx with the arguments after the handle."""
     _call("cublasGemmStridedBatchedEx", _handle(), *arguments)
 
@@ -47,7 +48,7 @@ class _Handles(threading.local):
 
     def __init__(self) -> None:
         self.of_device: dict[int, tuple[int, int]] = {}
-        self.workspaces: dict[tuple[int, int], Any] = {}
+        self.workspaces: dict[tuple[int, int], Array] = {}
 
 
 _handles = _Handles()
@@ -82,10 +83,10 @@ def workspace(device: int, stream: int) -> int:
     if array is None:
         with cupy.cuda.using_allocator(None):
             array = _handles.workspaces[device, stream] = cupy.empty(WORKSPACE, "int8")
-    return int(array.data.ptr)
+    return int(memory_of(array).ptr)
 
 
-def _call(name: str, *arguments: Any) -> None:
+def _call(name: str, *arguments: int | None) -> None:
     status = _functions()[name](*arguments)
     if status:
         raise KernelError(f"matmul: {name} failed with cuBLAS status {status}; 3 is too little "
@@ -93,11 +94,12 @@ def _call(name: str, *arguments: Any) -> None:
 
 
 @functools.cache
-def _functions() -> dict[str, Any]:
+def _functions() -> dict[str, Function]:
     return load("matmul", LIBRARIES, _ARGUMENTS)
 
 
-def load(op: str, libraries: tuple[str, ...], arguments: Mapping[str, Any]) -> dict[str, Any]:
+def load(op: str, libraries: tuple[str, ...],
+         arguments: Mapping[str, Sequence[type]]) -> dict[str, Function]:
     """Functions by name from the cuBLAS that CuPy has loaded, which knows where it lies.
 
     libraries: names of the same file in several versions; arguments: types by function

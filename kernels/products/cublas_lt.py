@@ -16,12 +16,12 @@ import functools
 import threading
 import weakref
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import KernelError
-from .cublas import WORKSPACE, load, workspace
+from .cublas import WORKSPACE, Function, load, workspace
 
 LIBRARIES = ("libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so.11")
 PLANS = 256  # kept by each thread
@@ -34,9 +34,10 @@ _AUX_POINTER, _AUX_LD, _BIAS_DATA_TYPE = 11, 12, 26  # MATMUL_DESC_EPILOGUE_ the
 _MAX_WORKSPACE_BYTES, _MIN_ALIGNMENTS = 1, (5, 6, 7, 8)  # MATMUL_PREF_; of A, B, C and D
 _LARGEST_ALIGNMENT = 256
 
+CNumber = ctypes.c_int | ctypes.c_int64 | ctypes.c_uint32 | ctypes.c_uint64
 _ONE, _ZERO = np.array(1, np.float32), np.array(0, np.float32)
 _INT, _LONG, _SIZE, _POINTER = ctypes.c_int, ctypes.c_int64, ctypes.c_size_t, ctypes.c_void_p
-_ARGUMENTS = {
+_ARGUMENTS: dict[str, list[type]] = {
     "cublasLtCreate": [_POINTER],
     "cublasLtMatmulDescCreate": [_POINTER, _INT, _INT],
     "cublasLtMatmulDescDestroy": [_POINTER],
@@ -82,9 +83,9 @@ class _Objects:
 
     def __init__(self) -> None:
         self.functions = _functions()
-        self.destroyers: list[tuple[Any, int]] = []
+        self.destroyers: list[tuple[Function, int]] = []
 
-    def create(self, kind: str, *arguments: Any) -> int:
+    def create(self, kind: str, *arguments: int) -> int:
         """A new MatmulDesc, MatrixLayout or MatmulPreference: its address."""
         address = _create(f"cublasLt{kind}Create", *arguments)
         self.destroyers.append((self.functions[f"cublasLt{kind}Destroy"], address))
@@ -166,7 +167,7 @@ class Plan:
         result, found = _Result(), _INT(0)
         try:
             preference = asking.create("MatmulPreference")
-            bounds: list[tuple[int, Any]] = [(_MAX_WORKSPACE_BYTES, ctypes.c_uint64(WORKSPACE))]
+            bounds: list[tuple[int, CNumber]] = [(_MAX_WORKSPACE_BYTES, ctypes.c_uint64(WORKSPACE))]
             bounds += zip(_MIN_ALIGNMENTS, map(ctypes.c_uint32, (a, b, d, d)), strict=True)
             for name, value in bounds:
                 _set("cublasLtMatmulPreferenceSetAttribute", preference, name, value)
@@ -181,7 +182,7 @@ class Plan:
             raise KernelError("linear: cuBLASLt knows no algorithm for this product")
         return result
 
-    def _set(self, attribute: int, value: Any) -> None:
+    def _set(self, attribute: int, value: CNumber) -> None:
         _set("cublasLtMatmulDescSetAttribute", self._descriptor, attribute, value)
 
 
@@ -210,23 +211,23 @@ def _handle(device: int) -> int:
     return _create("cublasLtCreate")
 
 
-def _create(name: str, *arguments: Any) -> int:
+def _create(name: str, *arguments: int) -> int:
     """A new object of cuBLASLt: its address."""
     place = _POINTER()
     _call(name, ctypes.addressof(place), *arguments)
     return place.value or 0
 
 
-def _set(name: str, target: int, attribute: int, value: Any) -> None:
+def _set(name: str, target: int, attribute: int, value: CNumber) -> None:
     _call(name, target, attribute, ctypes.addressof(value), ctypes.sizeof(value))
 
 
-def _call(name: str, *arguments: Any) -> None:
+def _call(name: str, *arguments: int) -> None:
     status = _functions()[name](*arguments)
     if status:
         raise KernelError(f"linear: {name} failed with cuBLAS status {status}")
 
 
 @functools.cache
-def _functions() -> dict[str, Any]:
+def _functions() -> dict[str, Function]:
     return load("linear", LIBRARIES, _ARGUMENTS)

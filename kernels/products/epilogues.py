@@ -18,10 +18,11 @@ goes wrong, from a missing library to a wrong number, ends in ``fallbacks()``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from .._types import Array, DType, memory_of
 from ..errors import KernelError
 from .cublas_lt import Shape, alignment, plan
 
@@ -43,16 +44,16 @@ class Form(NamedTuple):
     name: str
     epilogue: int
     transpose: tuple[bool, bool]
-    expected: Callable[..., tuple[Any, Any, Any]]
+    expected: Callable[[Array, Array, Array, Array], tuple[Array, Array, Array]]
 
 
-def _gelu(z: Any) -> tuple[Any, Any]:
+def _gelu(z: Array) -> tuple[Array, Array]:
     """gelu(z) by tanh, and its slope."""
     h = 0.5 + 0.5 * np.tanh(0.7978845608028654 * (z + 0.044715 * z**3))
     return z * h, h + 2 * z * h * (1 - h) * 0.7978845608028654 * (1 + 3 * 0.044715 * z * z)
 
 
-def _gelu_gradient(product: Any, b: Any, vector: Any, z: Any) -> tuple[Any, Any, Any]:
+def _gelu_gradient(product: Array, b: Array, vector: Array, z: Array) -> tuple[Array, Array, Array]:
     dz = product * _gelu(z)[1]
     return dz, dz.sum(0), z
 
@@ -68,7 +69,7 @@ BGRADB = Form(
 )
 
 
-def linear_with_bias(x: Any, weight: Any, bias: Any) -> Any | None:
+def linear_with_bias(x: Array, weight: Array, bias: Array) -> Array | None:
     """y (N, out) of x (N, in), weight (out, in) and bias (out,)."""
     if not _fits(x, weight, bias):
         return None
@@ -76,7 +77,7 @@ def linear_with_bias(x: Any, weight: Any, bias: Any) -> Any | None:
     return None if _run(BIAS, weight, x, y, [bias]) is None else y
 
 
-def gelu_with_bias(x: Any, weight: Any, bias: Any) -> tuple[Any, Any] | None:
+def gelu_with_bias(x: Array, weight: Array, bias: Array) -> tuple[Array, Array] | None:
     """z and a (N, out) of x (N, in), weight (out, in) and bias (out,); out divisible by 8."""
     if not _fits(x, weight, bias) or len(weight) % 8:
         return None
@@ -84,8 +85,8 @@ def gelu_with_bias(x: Any, weight: Any, bias: Any) -> tuple[Any, Any] | None:
     return None if _run(GELU_AUX_BIAS, weight, x, a, [bias], z) is None else (z, a)
 
 
-def gelu_gradient(dy: Any, weight: Any, z: Any, db: Any = None,
-                  dtype: Any = None) -> tuple[Any, Any] | None:
+def gelu_gradient(dy: Array, weight: Array, z: Array, db: Array | None = None,
+                  dtype: DType | None = None) -> tuple[Array, Array] | None:
     """dz (N, in) and db (in,) of dy (N, out), weight (out, in) and z (N, in); in divisible by 8.
 
     db: where the sums go; without it, or where it is not aligned, into a new array of `dtype`, and
@@ -98,8 +99,8 @@ def gelu_gradient(dy: Any, weight: Any, z: Any, db: Any = None,
     return None if db is None else (dz, db)
 
 
-def weight_gradient(dy: Any, x: Any, out: Any, accumulate: bool = False, db: Any = None,
-                    dtype: Any = None) -> Any | None:
+def weight_gradient(dy: Array, x: Array, out: Array, accumulate: bool = False,
+                    db: Array | None = None, dtype: DType | None = None) -> Array | None:
     """Write dW to `out` (out, in), or add it there; returns db (out,), which is never added.
 
     dy: (N, out); x: (N, in); out: of their type or float32; db, dtype: as in gelu_gradient
@@ -131,8 +132,8 @@ _trials: dict[tuple[int, str, str, str, str], str] = {}
 _reasons: dict[int, dict[str, None]] = {}  # of each device, in the order in which they came up
 
 
-def _run(form: Form, a: Any, b: Any, d: Any, vectors: Iterable[Any], matrix: Any = None,
-         accumulate: bool = False) -> Any | None:
+def _run(form: Form, a: Array, b: Array, d: Array, vectors: Iterable[Array],
+         matrix: Array | None = None, accumulate: bool = False) -> Array | None:
     """Compute D with the first of the vectors that the library takes; returns that one."""
     device, reason = _device(), ""
     for vector in vectors:
@@ -145,12 +146,12 @@ def _run(form: Form, a: Any, b: Any, d: Any, vectors: Iterable[Any], matrix: Any
     return None
 
 
-def _attempt(form: Form, a: Any, b: Any, d: Any, vector: Any, matrix: Any,
+def _attempt(form: Form, a: Array, b: Array, d: Array, vector: Array, matrix: Array | None,
              accumulate: bool) -> str:
     """Launch; or say why not."""
     n, m = d.shape
     k = a.shape[1] if form.transpose[0] else a.shape[0]
-    addresses = [0 if x is None else x.data.ptr for x in (a, b, d, vector, matrix)]
+    addresses = [0 if x is None else memory_of(x).ptr for x in (a, b, d, vector, matrix)]
     if any(address % ALIGNMENT for address in addresses[3:]):
         return f"linear: {form.name}: its vector begins at no multiple of {ALIGNMENT} bytes"
     types = (a.dtype.name, d.dtype.name, vector.dtype.name)
@@ -163,7 +164,7 @@ def _attempt(form: Form, a: Any, b: Any, d: Any, vector: Any, matrix: Any,
     return ""
 
 
-def _trial(device: int, form: Form, kind: Any, result: Any, vector: Any) -> str:
+def _trial(device: int, form: Form, kind: np.dtype, result: np.dtype, vector: np.dtype) -> str:
     """Why a form does not work with these types on this device, or "": found out once."""
     key = (device, form.name, kind.name, result.name, vector.name)
     if key not in _trials:
@@ -171,7 +172,7 @@ def _trial(device: int, form: Form, kind: Any, result: Any, vector: Any) -> str:
     return _trials[key]
 
 
-def _compare(form: Form, kind: Any, result: Any, vector: Any) -> str:
+def _compare(form: Form, kind: np.dtype, result: np.dtype, vector: np.dtype) -> str:
     """Run a small product, added onto what is there where D is a gradient; "" if it is right."""
     import cupy
 
@@ -192,23 +193,26 @@ def _compare(form: Form, kind: Any, result: Any, vector: Any) -> str:
     return "" if gap < LARGEST_GAP else f"linear: cuBLASLt's {form.name} is off by {gap:.2g}"
 
 
-def _gap(found: Any, expected: Any) -> float:
+def _gap(found: Array, expected: Array) -> float:
     gap = np.abs(found.astype(np.float32) - expected).max() / np.abs(expected).max()
     return float(gap) if np.isfinite(gap) else np.inf
 
 
-def _vectors(length: int, given: Any, dtype: Any, half: Any) -> Iterator[Any]:
+def _vectors(length: int, given: Array | None, dtype: DType | None,
+             half: np.dtype) -> Iterator[Array]:
     """Where a bias gradient may go: the given array, a new one of `dtype`, one of 16 bits."""
-    usable = given is not None and given.flags.c_contiguous and not given.data.ptr % ALIGNMENT
-    if usable:
-        yield given
-    wanted = half if dtype is None and given is None else dtype or given.dtype
-    for kind in dict.fromkeys((np.dtype(wanted), half)):
-        if not usable or given.dtype != kind:
+    offered = None
+    if given is not None:
+        dtype = dtype or given.dtype
+        if given.flags.c_contiguous and not memory_of(given).ptr % ALIGNMENT:
+            yield given
+            offered = given.dtype
+    for kind in dict.fromkeys((np.dtype(dtype or half), half)):
+        if kind != offered:
             yield _empty((length,), kind)
 
 
-def _fits(*arrays: Any) -> bool:
+def _fits(*arrays: Array) -> bool:
     """All of one 16-bit type, contiguous, and none empty."""
     kind = arrays[0].dtype
     return kind.name in HALF and all(
@@ -216,7 +220,7 @@ def _fits(*arrays: Any) -> bool:
     )
 
 
-def _empty(shape: tuple[int, ...], dtype: Any) -> Any:
+def _empty(shape: tuple[int, ...], dtype: DType) -> Array:
     import cupy
 
     return cupy.empty(shape, dtype)

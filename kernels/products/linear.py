@@ -20,21 +20,23 @@ Reference: Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016), section 2
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 from .._checks import checked_by, require_float, require_same_device, require_shape
 from .._common import column_sum
 from .._runtime import array_module, is_host, next_power_of_2
+from .._types import Array, DType
 from ..errors import KernelError
 from ..gelu_kernel import bias_gelu, bias_gelu_backward
-from ..tuning import choose
+from ..tuning import Config, choose
 from . import epilogues
 from .matmul import check_out, matmul
 
+R = TypeVar("R")
 FUSED, APART = {"fused": 1}, {"fused": 0}
 
 
-def _check_layer(x: Any, weight: Any, bias: Any) -> None:
+def _check_layer(x: Array, weight: Array, bias: Array | None) -> None:
     require_float(x=x, weight=weight, bias=bias)
     require_same_device(x, weight=weight, bias=bias)
     if x.ndim != 2 or weight.ndim != 2 or x.shape[1] != weight.shape[1]:
@@ -46,12 +48,12 @@ def _check_layer(x: Any, weight: Any, bias: Any) -> None:
     require_shape(weight.shape[:1], bias=bias)
 
 
-def _check(x: Any, weight: Any, bias: Any = None) -> None:
+def _check(x: Array, weight: Array, bias: Array | None = None) -> None:
     _check_layer(x, weight, bias)
 
 
 @checked_by(_check)
-def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """y = x W^T + b (N, out), in the dtype of x; b may be None."""
     if bias is None:
         return matmul.unchecked(x, weight, transpose_b=True)
@@ -63,10 +65,10 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Any:
 
 
 @checked_by(_check)
-def linear_gelu(x: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
+def linear_gelu(x: Array, weight: Array, bias: Array) -> tuple[Array, Array]:
     """z = x W^T + b and a = gelu(z), both (N, out) in the dtype of x."""
 
-    def apart() -> tuple[Any, Any]:
+    def apart() -> tuple[Array, Array]:
         z = linear.unchecked(x, weight, bias)
         return z, bias_gelu.unchecked(z)
 
@@ -74,7 +76,8 @@ def linear_gelu(x: Any, weight: Any, bias: Any) -> tuple[Any, Any]:
                  lambda: epilogues.gelu_with_bias(x, weight, bias), apart)
 
 
-def _check_gradients(dy: Any, x: Any, rows: int, db: Any, **others: Any) -> None:
+def _check_gradients(dy: Array, x: Array, rows: int, db: Array | None,
+                     **others: Array | None) -> None:
     require_float(dy=dy, x=x, db=db, **others)
     if x.dtype != dy.dtype:
         raise KernelError(f"dy is {dy.dtype} and its partner is {x.dtype}; convert one of them")
@@ -84,15 +87,16 @@ def _check_gradients(dy: Any, x: Any, rows: int, db: Any, **others: Any) -> None
                           f"{x.shape}")
 
 
-def _check_gelu_backward(dy: Any, weight: Any, z: Any, db: Any = None, dtype: Any = None) -> None:
+def _check_gelu_backward(dy: Array, weight: Array, z: Array, db: Array | None = None,
+                         dtype: DType | None = None) -> None:
     _check_gradients(dy, weight, dy.shape[-1], db, z=z)
     require_shape((len(dy), weight.shape[1]), z=z)
     require_shape(weight.shape[1:], db=db)
 
 
 @checked_by(_check_gelu_backward)
-def linear_gelu_backward(dy: Any, weight: Any, z: Any, db: Any = None,
-                         dtype: Any = None) -> tuple[Any, Any]:
+def linear_gelu_backward(dy: Array, weight: Array, z: Array, db: Array | None = None,
+                         dtype: DType | None = None) -> tuple[Array, Array | None]:
     """dz = (dy W) * gelu'(z), and db, its sum over the rows: the gradient of the bias within z.
 
     dy: (N, out); weight: (out, in); z: (N, in); db: (in,) where the sums may go, or None
@@ -101,7 +105,7 @@ def linear_gelu_backward(dy: Any, weight: Any, z: Any, db: Any = None,
     """
     kind = dtype if db is None else db.dtype
 
-    def apart() -> tuple[Any, Any]:
+    def apart() -> tuple[Array, Array | None]:
         # z has its bias; one of zeros makes the kernel add up db in the same pass.
         nothing = array_module(z).zeros(z.shape[1], kind or dy.dtype)
         return bias_gelu_backward.unchecked(matmul.unchecked(dy, weight), z, nothing)
@@ -110,8 +114,8 @@ def linear_gelu_backward(dy: Any, weight: Any, z: Any, db: Any = None,
                  lambda: epilogues.gelu_gradient(dy, weight, z, db, kind), apart, APART)
 
 
-def _check_backward_weight(dy: Any, x: Any, out: Any = None, accumulate: bool = False,
-                           db: Any = None, dtype: Any = None) -> None:
+def _check_backward_weight(dy: Array, x: Array, out: Array | None = None, accumulate: bool = False,
+                           db: Array | None = None, dtype: DType | None = None) -> None:
     _check_gradients(dy, x, len(dy), db, out=out)
     require_shape((dy.shape[1], x.shape[1]), out=out)
     require_shape(dy.shape[1:], db=db)
@@ -121,8 +125,9 @@ def _check_backward_weight(dy: Any, x: Any, out: Any = None, accumulate: bool = 
 
 
 @checked_by(_check_backward_weight)
-def linear_backward_weight(dy: Any, x: Any, out: Any = None, accumulate: bool = False,
-                           db: Any = None, dtype: Any = None) -> tuple[Any, Any]:
+def linear_backward_weight(dy: Array, x: Array, out: Array | None = None, accumulate: bool = False,
+                           db: Array | None = None,
+                           dtype: DType | None = None) -> tuple[Array, Array]:
     """dW = dy^T x, added onto `out` where `accumulate`, and db, the sum of dy over its rows.
 
     dy: (N, out); x: (N, in); out: (out, in) in the dtype of dy or float32, or None
@@ -130,39 +135,39 @@ def linear_backward_weight(dy: Any, x: Any, out: Any = None, accumulate: bool = 
     dtype: of a new db, by default that of dy
     Returns (dW, db); db is the array given, or another one.
     """
-    if out is None:
-        out = array_module(dy).empty((dy.shape[1], x.shape[1]), dy.dtype)
+    empty, shape = array_module(dy).empty, (dy.shape[1], x.shape[1])
+    dweight = empty(shape, dy.dtype) if out is None else out
     kind = dtype if db is None else db.dtype
 
-    def fused(into: Any = None, add: bool = False) -> Any:
-        into = array_module(dy).empty(out.shape, out.dtype) if into is None else into
+    def fused(into: Array | None = None, add: bool = False) -> Array | None:
+        into = empty(shape, dweight.dtype) if into is None else into
         return epilogues.weight_gradient(dy, x, into, add, db, kind)
 
-    def apart(into: Any = None, add: bool = False) -> Any:
+    def apart(into: Array | None = None, add: bool = False) -> Array:
         matmul.unchecked(dy, x, out=into, transpose_a=True, accumulate=add)
         return column_sum.unchecked(dy, kind)
 
-    # What is timed runs many times, so it must not add onto out.
+    # What is timed runs many times, so it must not add onto dweight.
     faster = _faster("linear_backward_weight", dy, x.shape[1], fused, apart, APART)
-    sums = fused(out, accumulate) if faster is FUSED else None
-    return out, apart(out, accumulate) if sums is None else sums
+    sums = fused(dweight, accumulate) if faster is FUSED else None
+    return dweight, apart(dweight, accumulate) if sums is None else sums
 
 
-def _best(name: str, a: Any, width: int, fused: Callable[[], Any], apart: Callable[[], Any],
-          default: dict[str, int] = FUSED) -> Any:
+def _best(name: str, a: Array, width: int, fused: Callable[[], R | None], apart: Callable[[], R],
+          default: Config = FUSED) -> R:
     """The result of one launch, or of several where that is faster or the only way."""
     result = fused() if _faster(name, a, width, fused, apart, default) is FUSED else None
     return apart() if result is None else result
 
 
-def _faster(name: str, a: Any, width: int, fused: Callable[[], Any], apart: Callable[[], Any],
-            default: dict[str, int]) -> dict[str, int]:
+def _faster(name: str, a: Array, width: int, fused: Callable[[], object],
+            apart: Callable[[], object], default: Config) -> Config:
     """The default unless a measurement says otherwise; `width`: columns of the result."""
     if is_host(a) or a.dtype.name not in epilogues.HALF:
         return APART
     key = (next_power_of_2(len(a)), a.shape[1], width, str(a.dtype))
 
-    def run(chosen: dict[str, int]) -> None:
+    def run(chosen: Config) -> None:
         if (fused if chosen["fused"] else apart)() is None:
             raise KernelError(f"{name}: cuBLASLt does not take these arrays")
 

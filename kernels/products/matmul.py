@@ -8,12 +8,11 @@ C = A B in rows is C^T = B^T A^T in columns, hence the swapped operands below.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from .._checks import checked_by, require_float, require_same_device
 from .._runtime import array_module
+from .._types import Array, memory_of
 from ..errors import KernelError
 
 # cudaDataType_t, cublasComputeType_t and cublasGemmAlgo_t in CUDA's library_types.h, cublas_api.h
@@ -22,7 +21,7 @@ _COMPUTE_FLOAT32, _COMPUTE_TF32, _DEFAULT_ALGORITHM = 68, 77, -1
 _ONE, _ZERO = np.array(1, np.float32), np.array(0, np.float32)
 
 
-def _check(a: Any, b: Any, out: Any = None, *, transpose_a: bool = False,
+def _check(a: Array, b: Array, out: Array | None = None, *, transpose_a: bool = False,
            transpose_b: bool = False, accumulate: bool = False, tf32: bool = False) -> None:
     require_float(a=a, b=b, out=out)
     require_same_device(a, b=b, out=out)
@@ -41,7 +40,7 @@ def _check(a: Any, b: Any, out: Any = None, *, transpose_a: bool = False,
     check_out(a, b, out, transpose_a, transpose_b)
 
 
-def check_out(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool) -> None:
+def check_out(a: Array, b: Array, out: Array | None, transpose_a: bool, transpose_b: bool) -> None:
     """`out` is None or takes op(a) @ op(b)."""
     shape = _product_shape(a, b, transpose_a, transpose_b)
     if out is None:
@@ -54,7 +53,7 @@ def check_out(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool) ->
                           "a buffer")
 
 
-def _row_stride(array: Any) -> int | None:
+def _row_stride(array: Array) -> int | None:
     """Elements from one row to the next, cuBLAS's leading dimension; None where a copy is needed.
 
     A matrix may be a part of wider rows. That is how a product with an odd number of columns, such
@@ -67,15 +66,15 @@ def _row_stride(array: Any) -> int | None:
     return stride if stride >= columns and array.strides[-1] == array.itemsize else None
 
 
-def _product_shape(a: Any, b: Any, transpose_a: bool, transpose_b: bool) -> tuple[int, ...]:
+def _product_shape(a: Array, b: Array, transpose_a: bool, transpose_b: bool) -> tuple[int, ...]:
     rows = a.shape[-1] if transpose_a else a.shape[-2]
     columns = b.shape[-2] if transpose_b else b.shape[-1]
     return (*a.shape[:-2], rows, columns)
 
 
 @checked_by(_check)
-def matmul(a: Any, b: Any, out: Any = None, *, transpose_a: bool = False,
-           transpose_b: bool = False, accumulate: bool = False, tf32: bool = False) -> Any:
+def matmul(a: Array, b: Array, out: Array | None = None, *, transpose_a: bool = False,
+           transpose_b: bool = False, accumulate: bool = False, tf32: bool = False) -> Array:
     """op(a) @ op(b), added onto `out` where `accumulate`; sums are float32 whatever the dtype.
 
     a: (..., M, K) or (..., K, M) with transpose_a; b: (..., K, N) or (..., N, K) with transpose_b;
@@ -96,8 +95,8 @@ def matmul(a: Any, b: Any, out: Any = None, *, transpose_a: bool = False,
     return _on_gpu(a, b, out, transpose_a, transpose_b, accumulate, tf32)
 
 
-def _on_host(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool,
-             accumulate: bool) -> Any:
+def _on_host(a: Array, b: Array, out: Array, transpose_a: bool, transpose_b: bool,
+             accumulate: bool) -> Array:
     a32, b32 = a.astype(np.float32, copy=False), b.astype(np.float32, copy=False)
     product = (a32.swapaxes(-1, -2) if transpose_a else a32) @ (
         b32.swapaxes(-1, -2) if transpose_b else b32)
@@ -107,8 +106,8 @@ def _on_host(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool,
     return out
 
 
-def _on_gpu(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool, accumulate: bool,
-            tf32: bool) -> Any:
+def _on_gpu(a: Array, b: Array, out: Array, transpose_a: bool, transpose_b: bool, accumulate: bool,
+            tf32: bool) -> Array:
     import cupy
 
     from . import cublas
@@ -116,7 +115,7 @@ def _on_gpu(a: Any, b: Any, out: Any, transpose_a: bool, transpose_b: bool, accu
     m, n = out.shape[-2:]
     k = a.shape[-2] if transpose_a else a.shape[-1]
     sizes = (int(transpose_b), int(transpose_a), n, m, k, _ONE.ctypes.data)
-    first, second, result = ((x.data.ptr, _CUDA_TYPE[x.dtype.name], _row_stride(x))
+    first, second, result = ((memory_of(x).ptr, _CUDA_TYPE[x.dtype.name], _row_stride(x))
                              for x in (b, a, out))
     beta = (_ONE if accumulate else _ZERO).ctypes.data
     compute = _COMPUTE_TF32 if tf32 else _COMPUTE_FLOAT32
