@@ -177,7 +177,8 @@ class Formula:
             return f"<mrow>{sign}{self.atom()}</mrow>"
         if self.is_word("of"):
             self.next()
-        return f"<munder>{sign}{below}</munder>" if below else sign
+        tag = "msub" if self.flat else "munder"
+        return f"<{tag}>{sign}{below}</{tag}>" if below else sign
 
     def index(self) -> str:
         """What stands below: ``i``, ``ij``, ``(i+1)``, ``{i >= j}``."""

@@ -1,8 +1,10 @@
 """Which form of an op runs. All forms are the same function, and this is where one is chosen.
 
-array code       ``forward`` and ``backward`` of the op's class; every op has it
-kernel version   the same by a Triton kernel: on a GPU, or where use_kernels("force") asks
-composed         simpler ops in place of a fused one: inside explain.small_ops
+The forms:
+
+    array code       ``forward`` and ``backward`` of the op's class; every op has it
+    kernel version   the same by a Triton kernel: on a GPU, or where use_kernels("force") asks
+    composed         simpler ops in place of a fused one: inside explain.small_ops
 """
 
 from __future__ import annotations

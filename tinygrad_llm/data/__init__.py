@@ -1,13 +1,15 @@
 """Data: texts to pretrain on, and labelled sets to fine-tune on.
 
-corpora          documents by name, from files and folders
-sliding_window   documents -> tokens -> windows of inputs and targets
-loader           windows -> batches, in an order that can be saved and continued
-tokenizing       files -> token shards, on all cores, for text larger than memory
-shards           token shards, read through a memory map
-spam             short messages labelled spam or not
-instructions     tasks with answers
-templates        conversations as text, with the answers marked token by token
+The modules:
+
+    corpora          documents by name, from files and folders
+    sliding_window   documents -> tokens -> windows of inputs and targets
+    loader           windows -> batches, in an order that can be saved and continued
+    tokenizing       files -> token shards, on all cores, for text larger than memory
+    shards           token shards, read through a memory map
+    spam             short messages labelled spam or not
+    instructions     tasks with answers
+    templates        conversations as text, with the answers marked token by token
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """Texts to train on: two that every Python carries, two to download, and any files of yours.
 
-pydoc              the Python language reference, as prose; needs no network (the default)
-stdlib             the source code of the standard library; needs no network
-tiny-shakespeare   1.1 MB of Shakespeare's plays
-the-verdict        a short story of Edith Wharton's, the text of Raschka's book
-PATH...            UTF-8 files and folders
+What `load` takes:
+
+    pydoc              the Python language reference, as prose; needs no network (the default)
+    stdlib             the source code of the standard library; needs no network
+    tiny-shakespeare   1.1 MB of Shakespeare's plays
+    the-verdict        a short story of Edith Wharton's, the text of Raschka's book
+    PATH...            UTF-8 files and folders
 """
 
 from __future__ import annotations

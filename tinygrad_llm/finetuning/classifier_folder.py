@@ -1,8 +1,10 @@
 """A fine-tuned classifier as a folder, and as a function from texts to classes.
 
-config.json  model.safetensors  tokenizer files      the GPT body, as every model folder
-classifier.json                                      classes, threshold, how the head reads
-classifier_head.safetensors                          the head's weight and bias
+Its files:
+
+    config.json  model.safetensors  tokenizer files      the GPT body, as every model folder
+    classifier.json                                      classes, threshold, how the head reads
+    classifier_head.safetensors                          the head's weight and bias
 """
 
 from __future__ import annotations

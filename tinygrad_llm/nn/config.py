@@ -83,10 +83,12 @@ class GPTConfig:
 def num_parameters_of(config: GPTConfig) -> int:
     """Number of parameters of ``GPT(config)``, without building it.
 
-    embeddings     V C + T C
-    each block     12 C^2 + 10 C, and 3 C for the qkv bias
-    final norm     2 C
-    untied head    V C
+    The terms:
+
+        embeddings     V C + T C
+        each block     12 C^2 + 10 C, and 3 C for the qkv bias
+        final norm     2 C
+        untied head    V C
     """
     v, t, c = config.vocab_size, config.context_length, config.n_embd
     block = 12 * c * c + 10 * c + (3 * c if config.qkv_bias else 0)

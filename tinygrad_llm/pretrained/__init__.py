@@ -1,8 +1,10 @@
 """Weights in and out: GPT-2's as published, and this project's own.
 
-GPT.from_pretrained("gpt2")            by name, from the cache or the network
-GPT.from_pretrained("some/folder")     of transformers, of OpenAI, of this project
-model.save_pretrained("some/folder")   a folder that transformers opens as it is
+The calls:
+
+    GPT.from_pretrained("gpt2")            by name, from the cache or the network
+    GPT.from_pretrained("some/folder")     of transformers, of OpenAI, of this project
+    model.save_pretrained("some/folder")   a folder that transformers opens as it is
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """Training: the loop, and four rooms beside it.
 
-trainer.py   the loop, every part a method       evaluate.py   loss, perplexity, bits per byte
-settings/    every setting, as flag, file, preset
-run/         the folder, checkpoints, how a run begins and goes on
-report/      callbacks, logs, bars, pictures
-steps/       other ways to compute a step: a CUDA graph, float16, several processes
+Files and folders:
+
+    trainer.py   the loop, every part a method       evaluate.py   loss, perplexity, bits per byte
+    settings/    every setting, as flag, file, preset
+    run/         the folder, checkpoints, how a run begins and goes on
+    report/      callbacks, logs, bars, pictures
+    steps/       other ways to compute a step: a CUDA graph, float16, several processes
 """
 
 from tinygrad_llm.training.evaluate import Evaluation, Evaluator
