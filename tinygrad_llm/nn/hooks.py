@@ -20,7 +20,7 @@ class Hooks:
 
     forward: Callable[..., Any]
 
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _with_hooks(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for hook in self._forward_pre_hooks:
             changed = hook(self, args)
             if changed is not None:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.autograd.arrays import TensorLike
+from tinygrad_llm.autograd.tensor import tensor_of
 from tinygrad_llm.backend.dtypes import DTypeLike
 from tinygrad_llm.nn import init
 from tinygrad_llm.nn._checks import check_size
 from tinygrad_llm.nn.module import Module
 from tinygrad_llm.nn.parameter import Parameter
 from tinygrad_llm.nn.residual import ResidualSum
+from tinygrad_llm.ops import layer_norm as ops
+from tinygrad_llm.ops.add_layer_norm import AddLayerNorm
 
 
 class LayerNorm(Module):
@@ -56,10 +59,10 @@ class LayerNorm(Module):
     def forward(self, x: TensorLike) -> Tensor:
         """x (..., C) -> (..., C). A `ResidualSum` that nobody has read yet is added up here."""
         if isinstance(x, ResidualSum) and (summands := x.summands) is not None:
-            s, y = self.add(*summands)
+            s, y = AddLayerNorm.apply(*summands, self.weight, self.bias, eps=self.eps)
             x.become(s)
             return y
-        return F.layer_norm(x, self.weight, self.bias, self.eps)
+        return ops.LayerNorm.apply(tensor_of(x), self.weight, self.bias, eps=self.eps)
 
     def add(self, x: TensorLike, residual: TensorLike) -> tuple[Tensor, Tensor]:
         """s = x + residual and y = self(s) in one pass over memory; returns (s, y)."""

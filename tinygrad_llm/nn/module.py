@@ -203,12 +203,18 @@ class Module(Hooks, Moving):
     # ---- calling -----------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if current.observer is None or not self._label:
-            return self._call(args, kwargs)
+        if current.observer is not None and self._label:
+            return self._observed(args, kwargs)
+        if self._forward_pre_hooks or self._forward_hooks or self._backward_hooks:
+            return self._with_hooks(args, kwargs)
+        return self.forward(*args, **kwargs)
+
+    def _observed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that somebody watches: its ops are told apart by the path of the module."""
         outer = current.scopes
         current.scopes = (*outer, self._label)
         try:
-            return self._call(args, kwargs)
+            return self._with_hooks(args, kwargs)
         finally:
             current.scopes = outer
 
