@@ -18,17 +18,17 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from tinygrad_llm.backend.random import manual_seed
-from tinygrad_llm.data import corpora, instructions
+from tinygrad_llm.data import instructions
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import CHAT_SPECIAL_TOKENS, TEMPLATES, Template
 from tinygrad_llm.errors import MissingDependencyError
 from tinygrad_llm.finetuning import plots
 from tinygrad_llm.finetuning.adapter import save_adapter
-from tinygrad_llm.finetuning.base_model import SMALL, BaseModel, open_base, pretrain
+from tinygrad_llm.finetuning.base_model import BaseModel, add_base, base_of, rate_for_width
 from tinygrad_llm.finetuning.conversation import save_assistant
 from tinygrad_llm.finetuning.instruction import (
     InstructionSet,
@@ -51,7 +51,6 @@ from tinygrad_llm.nn import apply_lora, remove_lora
 from tinygrad_llm.training.settings.flags import add_device, run_program
 
 PROGRAM = "python examples/finetune_instructions.py"
-TRAINED = Path("runs/pydoc-bpe/best")  # what examples/train_gpt.py leaves
 LORA_TARGETS = ("attention.qkv", "attention.projection", "expand", "project")
 LEARNING_RATES = {"all": 1e-3, "lora": 4e-3}  # at width 128
 ADAPTER = "adapter.safetensors"
@@ -64,59 +63,19 @@ def build_parser() -> argparse.ArgumentParser:
         prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument_group("data").add_argument
-    add(
-        "--data",
-        metavar="FILE",
-        help='a .json file as of Alpaca, or "instruction-data" to '
-        "download the book's (default: 100 made-up instructions)",
-    )
+    text = "a .json file in Alpaca's form, or \"instruction-data\" to download the book's"
+    add("--data", metavar="FILE", help=f"{text} (default: 100 made-up instructions)")
     add("--template", choices=sorted(TEMPLATES), default="chat", help="default: chat, the shorter")
     add("--system", metavar="TEXT", help="what the system says (default: the template's words)")
-    add(
-        "--too-long",
-        choices=("skip", "truncate", "error"),
-        default="skip",
-        help="what becomes of examples longer than the context (default: skip)",
-    )
-    add = parser.add_argument_group("base model").add_argument
-    add(
-        "--base",
-        metavar="FOLDER",
-        default="auto",
-        help="a checkpoint's folder, gpt2, or new for "
-        f"one pretrained on the spot (default: {TRAINED} if it exists, else new)",
-    )
-    add(
-        "--pretrain-steps",
-        type=int,
-        default=SMALL.steps,
-        help=f"steps of a new base model (default: {SMALL.steps})",
-    )
-    add = parser.add_argument_group("fine-tuning").add_argument
-    add("--trainable", choices=("all", "lora"), default="all", help="default: all")
-    add("--rank", type=int, default=8, help="of LoRA (default: 8)")
-    add("--epochs", type=int, default=20, help="at most (default: 20)")
-    add(
-        "--patience",
-        type=int,
-        default=3,
-        help="stop after so many epochs without a better "
-        "validation loss; 0 never stops (default: 3)",
-    )
-    add("--batch-size", type=int, default=8, help="examples in a step (default: 8)")
-    add("--learning-rate", type=float, help="default: 1e-3 for a model 128 wide, less for wider")
-    add("--dropout", type=float, default=0.1, help="default: 0.1")
-    add("--packing", action="store_true", help="several examples in a row, instead of padding")
-    add("--seed", type=int, default=123, help="of split and order (default: 123)")
+    ways, text = ("skip", "truncate", "error"), "what becomes of examples longer than the context"
+    add("--too-long", choices=ways, default="skip", help=f"{text} (default: skip)")
+    add_base(parser)
+    add_tuning(parser)
     add = parser.add_argument_group("evaluation").add_argument
     add("--answers", type=int, default=50, help="test questions to answer (default: 50)")
     add("--max-new-tokens", type=int, default=64, help="longest answer (default: 64)")
-    add(
-        "--judge",
-        metavar="URL",
-        help="a chat-completions endpoint that marks the answers, "
-        "such as http://localhost:11434/v1/chat/completions",
-    )
+    text = "a chat-completions endpoint that marks the answers, such as"
+    add("--judge", metavar="URL", help=f"{text} http://localhost:11434/v1/chat/completions")
     add("--judge-model", default="llama3", help="the judge's model (default: llama3)")
     add("--score", metavar="FILE", help="only score the responses in a file, and end")
     add("--out", metavar="FOLDER", default="runs/assistant", help="default: runs/assistant")
@@ -124,20 +83,30 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_tuning(parser: argparse.ArgumentParser) -> None:
+    """The flags of fine-tuning."""
+    add = parser.add_argument_group("fine-tuning").add_argument
+    add("--trainable", choices=("all", "lora"), default="all", help="default: all")
+    add("--rank", type=int, default=8, help="of LoRA (default: 8)")
+    add("--epochs", type=int, default=20, help="at most (default: 20)")
+    text = "stop after so many epochs without a better validation loss; 0 never stops"
+    add("--patience", type=int, default=3, help=f"{text} (default: 3)")
+    add("--batch-size", type=int, default=8, help="examples in a step (default: 8)")
+    add("--learning-rate", type=float, help="default: 1e-3 for a model 128 wide, less for wider")
+    add("--dropout", type=float, default=0.1, help="default: 0.1")
+    add("--packing", action="store_true", help="several examples in a row, instead of padding")
+    add("--seed", type=int, default=123, help="of split and order (default: 123)")
+
+
 def make_base(arguments: argparse.Namespace, train: Sequence[Instruction]) -> BaseModel:
     """The model to start from; a new one reads the training part and the Python manual."""
-    wanted = arguments.base
-    if wanted == "auto":
-        wanted = str(TRAINED) if (TRAINED / "config.json").exists() else "new"
-    if wanted != "new":
-        return open_base(wanted, arguments.dropout, arguments.device)
-    texts = [f"{e.instruction}\n{e.input}\n{e.output}" for e in train]
-    texts += [document.text for document in corpora.load("pydoc")]
-    config = replace(
-        SMALL, steps=arguments.pretrain_steps, seed=arguments.seed, device=arguments.device
+    return base_of(
+        arguments,
+        lambda: [f"{e.instruction}\n{e.input}\n{e.output}" for e in train],
+        "the instructions",
+        CHAT_SPECIAL_TOKENS,
+        arguments.dropout,
     )
-    name = "the instructions and the Python manual"
-    return pretrain(texts, config, CHAT_SPECIAL_TOKENS, name)
 
 
 def tune(
@@ -152,15 +121,15 @@ def tune(
         apply_lora(base.model, arguments.rank, targets=LORA_TARGETS)
     trained, whole = base.model.num_parameters(trainable_only=True), base.model.num_parameters()
     print(f"\nTraining {which}: {trained:,} of {whole:,} parameters ({trained / whole:.1%}).")
-    default = LEARNING_RATES[which] * (128 / base.model.config.n_embd) ** 1.5
     settings = FitSettings(
         epochs=arguments.epochs,
         batch_size=arguments.batch_size,
         patience=arguments.patience,
-        learning_rate=arguments.learning_rate or default,
+        learning_rate=arguments.learning_rate
+        or rate_for_width(LEARNING_RATES[which], base.model.config.n_embd),
         seed=arguments.seed,
     )
-    report = lambda line: print(line, flush=True)  # noqa: E731
+    report = partial(print, flush=True)
     history = fit_instructions(base.model, train, validation, settings, arguments.packing, report)
     print(
         f"({history.stopped_by or 'all epochs done'}; the weights of epoch "
@@ -222,41 +191,53 @@ def draw(history: History, out: Path) -> None:
         print(f"(no picture: {error})")
 
 
+def encode(
+    arguments: argparse.Namespace,
+    base: BaseModel,
+    template: Template,
+    parts: Sequence[Sequence[Instruction]],
+) -> list[InstructionSet]:
+    """Training, validation and test examples as tokens."""
+    longest = base.model.config.context_length
+    encoded = [
+        encode_instructions(
+            part, template, base.tokenizer, longest, arguments.too_long, arguments.system
+        )
+        for part in parts
+    ]
+    n_train, n_validation, n_test = (len(e.inputs) for e in encoded)
+    print(
+        f"Examples: {n_train} training, {n_validation} validation, {n_test} test; "
+        f"{sum(e.skipped for e in encoded)} too long, left out."
+    )
+    return encoded
+
+
+def score_file(arguments: argparse.Namespace, template: Template) -> int:
+    """Score the responses in the file of ``--score``."""
+    responses = read_responses(Path(arguments.score))
+    print(score_responses(responses, template))
+    judge(arguments, responses)
+    return 0
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Pretrain or open, fine-tune, answer, score."""
     template = TEMPLATES[arguments.template]
     if arguments.score:
-        responses = read_responses(Path(arguments.score))
-        print(score_responses(responses, template))
-        judge(arguments, responses)
-        return 0
+        return score_file(arguments, template)
     started, out = time.perf_counter(), Path(arguments.out)
     manual_seed(arguments.seed)
     parts = instructions.split(instructions.load(arguments.data), seed=arguments.seed)
     base = make_base(arguments, parts[0])
     print(f"Base model: {base.origin}, {base.model.num_parameters():,} parameters.")
-    encoded = [
-        encode_instructions(
-            part,
-            template,
-            base.tokenizer,
-            base.model.config.context_length,
-            arguments.too_long,
-            arguments.system,
-        )
-        for part in parts
-    ]
-    sizes = [
-        f"{len(e.inputs)} {name}"
-        for e, name in zip(encoded, ("training", "validation", "test"), strict=True)
-    ]
-    print(f"Examples: {', '.join(sizes)}; {sum(e.skipped for e in encoded)} too long, left out.")
+    train, validation, test = encode(arguments, base, template, parts)
 
     rows = []
     for name in ("before", "after"):
         if name == "after":
-            history = tune(arguments, base, encoded[0], encoded[1])
-        loss = evaluate_instructions(base.model, encoded[2])["loss"]
+            history = tune(arguments, base, train, validation)
+        loss = evaluate_instructions(base.model, test)["loss"]
         responses = answer(arguments, base, template, parts[2])
         rows.append((name, loss, score_responses(responses, template)))
     folder = save_assistant(out, base.model, base.tokenizer, template)
@@ -266,14 +247,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     print(f"\n{SHOWN} answers to questions it has not seen:\n{show(responses[:SHOWN])}\n")
     made_up = "" if arguments.data else " (made up: the scores mean little)"
-    print(f"{len(encoded[2].inputs)} test examples, {len(responses)} answered{made_up}")
+    print(f"{len(test.inputs)} test examples, {len(responses)} answered{made_up}")
     print(format_table(rows))
     judge(arguments, responses)
     print(f"\n{what_to_expect(base.model.num_parameters())}")
-    print(
-        f"{time.perf_counter() - started:.0f} s in all. All answers: {out / 'responses.json'}. "
-        f"Talk to it:\n  python examples/chat.py {folder}"
-    )
+    seconds = time.perf_counter() - started
+    print(f"{seconds:.0f} s in all. All answers: {out / 'responses.json'}. Talk to it:")
+    print(f"  python examples/chat.py {folder}")
     return 0
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from tinygrad_llm.backend.random import manual_seed
@@ -22,6 +23,7 @@ from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import TEMPLATES
 from tinygrad_llm.errors import MissingDependencyError
 from tinygrad_llm.finetuning import plots
+from tinygrad_llm.finetuning.base_model import rate_for_width
 from tinygrad_llm.finetuning.constructed import polite_preferences
 from tinygrad_llm.finetuning.conversation import load_assistant, save_assistant
 from tinygrad_llm.finetuning.instruction import encode_instructions, fit_instructions
@@ -87,13 +89,13 @@ def run(arguments: argparse.Namespace) -> int:
     train, test = polite_preferences(arguments.seed)
     manual_seed(arguments.seed)
     longest = model.config.context_length
-    report = lambda line: print(line, flush=True)  # noqa: E731
+    report = partial(print, flush=True)
 
     print(f"Learning both answers of {len(train)} prompts ({arguments.base}).")
     parts = [
         encode_instructions(both_answers(p), template, tokenizer, longest) for p in (train, test)
     ]
-    scale = (128 / model.config.n_embd) ** 1.5
+    scale = rate_for_width(1.0, model.config.n_embd)
     first = FitSettings(arguments.first_epochs, 16, 1e-3 * scale, seed=arguments.seed)
     fit_instructions(model, parts[0], parts[1], first, report=report)
 

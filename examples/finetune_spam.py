@@ -18,16 +18,16 @@ import copy
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from tinygrad_llm.backend.random import manual_seed
-from tinygrad_llm.data import corpora, spam
+from tinygrad_llm.data import spam
 from tinygrad_llm.errors import MissingDependencyError
 from tinygrad_llm.finetuning import plots
-from tinygrad_llm.finetuning.base_model import SMALL, BaseModel, open_base, pretrain
+from tinygrad_llm.finetuning.base_model import BaseModel, add_base, base_of, rate_for_width
 from tinygrad_llm.finetuning.baselines import BagOfWordsBaseline, MajorityBaseline
 from tinygrad_llm.finetuning.classification import (
     POOLINGS,
@@ -52,7 +52,6 @@ from tinygrad_llm.finetuning.metrics import (
 from tinygrad_llm.training.settings.flags import add_device, run_program
 
 PROGRAM = "python examples/finetune_spam.py"
-TRAINED = Path("runs/pydoc-bpe/best")  # what examples/train_gpt.py leaves
 # The fewer parameters are trained, the larger the steps they can take, and the more they need.
 LEARNING_RATES = {"all": 1e-3, "last-block": 2e-3, "head": 1e-2, "lora": 6e-3}  # at width 128
 EPOCHS = {"all": 3, "last-block": 3, "head": 4, "lora": 4}
@@ -66,73 +65,40 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    both = ["balanced", "full"]
     add = parser.add_argument_group("data").add_argument
-    add(
-        "--data",
-        metavar="FILE",
-        help='a .tsv or .csv file with label and text, or "sms-spam" to '
-        "download the real set (default: 200 made-up messages)",
-    )
-    add(
-        "--sets",
-        nargs="+",
-        choices=("balanced", "full"),
-        default=["balanced", "full"],
-        help="balanced: as many ham as spam messages; full: all (default: both)",
-    )
+    text = 'a .tsv or .csv file with label and text, or "sms-spam" to download the real set'
+    add("--data", metavar="FILE", help=f"{text} (default: 200 made-up messages)")
+    text = "balanced: as many ham as spam messages; full: all (default: both)"
+    add("--sets", nargs="+", choices=both, default=both, help=text)
     add("--unique", action="store_true", help="drop messages that occur twice, before splitting")
     add("--max-length", type=int, default=120, help="tokens read of a message (default: 120)")
-    add = parser.add_argument_group("base model").add_argument
-    add(
-        "--base",
-        metavar="FOLDER",
-        default="auto",
-        help="a checkpoint's folder, gpt2, or new for "
-        f"one pretrained on the spot (default: {TRAINED} if it exists, else new)",
-    )
-    add(
-        "--pretrain-steps",
-        type=int,
-        default=SMALL.steps,
-        help=f"steps of a new base model (default: {SMALL.steps})",
-    )
-    add = parser.add_argument_group("fine-tuning").add_argument
-    add(
-        "--trainable",
-        nargs="+",
-        choices=TRAINABLE,
-        default=["all"],
-        help="what is trained; several are compared (default: all)",
-    )
-    add("--pooling", choices=POOLINGS, default="mean", help="where the head reads (default: mean)")
-    add("--epochs", type=int, help="passes over the training set (default: 3 or more)")
-    add("--batch-size", type=int, default=16, help="messages in a step (default: 16)")
-    add(
-        "--learning-rate",
-        type=float,
-        help="default: 1e-3 for a model 128 wide, less for wider ones, more where less is trained",
-    )
-    add(
-        "--patience",
-        type=int,
-        default=8,
-        help="stop after so many validations without a new best (default: 8)",
-    )
-    add("--class-weights", action="store_true", help="let rare and frequent classes count alike")
-    add(
-        "--language-weight",
-        type=float,
-        default=0.5,
-        help="how much the model also goes on "
-        "learning to predict the messages' words; 0 for not at all (default: 0.5)",
-    )
-    add("--rank", type=int, default=4, help="of LoRA (default: 4)")
-    add("--seed", type=int, default=123, help="of splits, order and head (default: 123)")
+    add_base(parser)
+    add_tuning(parser)
     add = parser.add_argument_group("output").add_argument
     add("--out", metavar="FOLDER", default="runs/spam", help="default: runs/spam")
     add("--predict", nargs="+", metavar="TEXT", help="classify texts with the filter in --out")
     add_device(parser)
     return parser
+
+
+def add_tuning(parser: argparse.ArgumentParser) -> None:
+    """The flags of fine-tuning."""
+    add = parser.add_argument_group("fine-tuning").add_argument
+    text = "what is trained; several are compared (default: all)"
+    add("--trainable", nargs="+", choices=TRAINABLE, default=["all"], help=text)
+    add("--pooling", choices=POOLINGS, default="mean", help="where the head reads (default: mean)")
+    add("--epochs", type=int, help="passes over the training set (default: 3 or more)")
+    add("--batch-size", type=int, default=16, help="messages in a step (default: 16)")
+    text = "default: 1e-3 for a model 128 wide, less for wider ones, more where less is trained"
+    add("--learning-rate", type=float, help=text)
+    text = "stop after so many validations without a new best (default: 8)"
+    add("--patience", type=int, default=8, help=text)
+    add("--class-weights", action="store_true", help="let rare and frequent classes count alike")
+    text = "how much learning to predict the messages' next words counts; 0: not at all"
+    add("--language-weight", type=float, default=0.5, help=f"{text} (default: 0.5)")
+    add("--rank", type=int, default=4, help="of LoRA (default: 4)")
+    add("--seed", type=int, default=123, help="of splits, order and head (default: 123)")
 
 
 def load_parts(arguments: argparse.Namespace) -> dict[str, Parts]:
@@ -146,18 +112,12 @@ def load_parts(arguments: argparse.Namespace) -> dict[str, Parts]:
 
 def make_base(arguments: argparse.Namespace, sets: dict[str, Parts]) -> BaseModel:
     """The model to start from; a new one never sees a validation or test message of any set."""
-    wanted = arguments.base
-    if wanted == "auto":
-        wanted = str(TRAINED) if (TRAINED / "config.json").exists() else "new"
-    if wanted != "new":
-        return open_base(wanted, device=arguments.device)
-    held_out = {m.text for _, *rest in sets.values() for part in rest for m in part}
-    seen = {m.text for train, *_ in sets.values() for m in train} - held_out
-    prose = [document.text for document in corpora.load("pydoc")]
-    config = replace(
-        SMALL, steps=arguments.pretrain_steps, seed=arguments.seed, device=arguments.device
-    )
-    return pretrain([*sorted(seen), *prose], config, name="the messages and the Python manual")
+
+    def training_messages() -> list[str]:
+        held_out = {m.text for _, *rest in sets.values() for part in rest for m in part}
+        return sorted({m.text for train, *_ in sets.values() for m in train} - held_out)
+
+    return base_of(arguments, training_messages, "the messages")
 
 
 def encode(messages: Sequence[spam.Message], base: BaseModel, max_length: int) -> LabelledTexts:
@@ -175,17 +135,16 @@ def tune(
     trained = choose_trainable(module, which, arguments.rank)
     whole = module.num_parameters()
     print(f"\nTraining {which}: {trained:,} of {whole:,} parameters ({trained / whole:.1%}).")
-    default = LEARNING_RATES[which] * (128 / base.model.config.n_embd) ** 1.5
     steps = -(-len(parts[0].rows) // arguments.batch_size)  # in an epoch
     settings = FitSettings(
         epochs=arguments.epochs or max(EPOCHS[which], -(-MIN_STEPS // steps)),
         batch_size=arguments.batch_size,
         evaluations=2 if steps >= 40 else 1,
-        learning_rate=arguments.learning_rate or default,
+        learning_rate=arguments.learning_rate
+        or rate_for_width(LEARNING_RATES[which], base.model.config.n_embd),
         patience=arguments.patience,
         seed=arguments.seed,
     )
-    report = lambda line: print(line, flush=True)  # noqa: E731
     history = fit_classifier(
         module,
         parts[0],
@@ -193,7 +152,7 @@ def tune(
         settings,
         arguments.class_weights,
         arguments.language_weight,
-        report,
+        partial(print, flush=True),
     )
     if history.stopped_by:
         print(f"({history.stopped_by})")

@@ -22,7 +22,7 @@ from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.commands import gradcheck
 from tinygrad_llm.data.templates import CHAT
 from tinygrad_llm.explain import proof
-from tinygrad_llm.finetuning import classification
+from tinygrad_llm.finetuning import base_model, classification
 from tinygrad_llm.finetuning.base_model import SMALL, pretrain
 from tinygrad_llm.finetuning.classifier_folder import Classifier
 from tinygrad_llm.finetuning.conversation import save_assistant
@@ -112,9 +112,9 @@ def test_tuning_programs_pretrain_on_the_device(gpu, base, monkeypatch, name, co
         return trained[-1]
 
     main = program(name)
-    monkeypatch.setattr(main.__globals__["corpora"], "load", lambda _: [])
-    monkeypatch.setitem(main.__globals__, "SMALL", replace(small, batch_size=2, graph=False))
-    monkeypatch.setitem(main.__globals__, "pretrain", watched)
+    monkeypatch.setattr(base_model.corpora, "load", lambda _: [])
+    monkeypatch.setattr(base_model, "SMALL", replace(small, batch_size=2, graph=False))
+    monkeypatch.setattr(base_model, "pretrain", watched)
     flags = [*SPAM, "head"] if name == "finetune_spam" else [*ONE_EPOCH, "--answers", "1"]
     assert main([*flags, "--base", "new", "--pretrain-steps", "2", "--device", "cuda"]) == 0
     assert on_device(p.data for p in trained[0].model.parameters())

@@ -8,23 +8,23 @@
 # decoder alone: it gets the source as the beginning of the text that it continues.
 #
 # Here both learn to translate between a small English and a made-up language, on the spot.
-#
 # **Expect**: word-by-word translation with a perfect dictionary gets no sentence right; both
 # networks translate at least 95 % of held-out sentences without any mistake, the encoder-decoder
 # after fewer steps. Half a minute on one core.
-#
 # Source: Vaswani et al., "Attention is all you need", 2017.
 
 # %%
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 import numpy as np
 
 import tinygrad_llm as tg
+from tinygrad_llm.data import translation
+from tinygrad_llm.finetuning.collate import pad
 
 F = tg.functional
 tg.manual_seed(0)
@@ -32,58 +32,12 @@ tg.manual_seed(0)
 # %% [markdown]
 # ## Two languages
 #
-# In the second one, nouns are of one of two kinds (ending -o or -a), adjectives follow the noun in
-# reverse order and agree with it, the article comes last, the object stands before the subject,
+# `data/translation.py` draws sentences and translates them. In the second language adjectives
+# follow the noun and agree with it, the article comes last, the object stands before the subject,
 # and the verb at the end agrees with the subject. None of this can be done word by word.
 
 # %%
-NOUNS = {
-    "dog": "kelo",
-    "king": "maro",
-    "bird": "pito",
-    "child": "beno",
-    "fox": "ruvo",
-    "house": "tira",
-    "river": "sela",
-    "book": "lona",
-    "stone": "gada",
-    "song": "mira",
-}
-ADJECTIVES = {"big": "grand", "small": "min", "old": "vet", "red": "rub", "quiet": "sil"}
-VERBS = {"sees": "vid", "finds": "trov", "likes": "am", "carries": "port", "forgets": "ob"}
-ARTICLES = {"the": "en", "a": "un"}
-
-
-def noun_phrase(random: tg.Generator) -> list[str]:
-    """An article, up to two different adjectives, a noun."""
-    order = random.permutation(len(ADJECTIVES))[: int(random.integers(0, 3))]
-    adjectives = [list(ADJECTIVES)[i] for i in order]
-    article = list(ARTICLES)[int(random.integers(0, 2))]
-    return [article, *adjectives, list(NOUNS)[int(random.integers(0, len(NOUNS)))]]
-
-
-def translate_phrase(words: list[str]) -> list[str]:
-    """Noun, adjectives in reverse with its ending, article."""
-    article, *adjectives, noun = words
-    ending = NOUNS[noun][-1]
-    changed = [ADJECTIVES[a] + ending for a in reversed(adjectives)]
-    return [NOUNS[noun], *changed, ARTICLES[article]]
-
-
-def sentence_pair(random: tg.Generator) -> tuple[str, str]:
-    """A sentence and its translation."""
-    subject, object_ = noun_phrase(random), noun_phrase(random)
-    verb = list(VERBS)[int(random.integers(0, len(VERBS)))]
-    final = VERBS[verb] + NOUNS[subject[-1]][-1] + "t"
-    words = [*translate_phrase(object_), *translate_phrase(subject), final]
-    return " ".join([*subject, verb, *object_]), " ".join(words)
-
-
-random = tg.Generator(1)
-pairs = sorted({sentence_pair(random) for _ in range(6000)})
-pairs = [pairs[i] for i in random.permutation(len(pairs))]
-train, held_out = pairs[:-500], pairs[-500:]
-assert not {source for source, _ in train} & {source for source, _ in held_out}
+train, held_out = translation.load()
 for source, target in held_out[:3]:
     print(f"{source}  ->  {target}")
 
@@ -94,16 +48,8 @@ for source, target in held_out[:3]:
 # ending even, and nothing put into another order.
 
 # %%
-DICTIONARY = NOUNS | ADJECTIVES | VERBS | ARTICLES
-
-
-def stems(sentence: str) -> list[str]:
-    """The words without their endings."""
-    kinds = [*ADJECTIVES.values(), *VERBS.values()]
-    return [next((k for k in kinds if w.startswith(k)), w) for w in sentence.split()]
-
-
-by_word = [[DICTIONARY[w] for w in source.split()] == stems(target) for source, target in held_out]
+one_by_one = [[translation.DICTIONARY[word] for word in s.split()] for s, _ in held_out]
+by_word = [w == translation.stems(t) for w, (_, t) in zip(one_by_one, held_out, strict=True)]
 print(f"-> word by word, endings forgiven: {np.mean(by_word):.1%} of the sentences right")
 assert np.mean(by_word) < 0.02
 
@@ -114,9 +60,9 @@ assert np.mean(by_word) < 0.02
 
 # %%
 PAD, START, END = 0, 1, 2
-words = sorted({w for pair in pairs for sentence in pair for w in sentence.split()})
-ids_of = {word: i + 3 for i, word in enumerate(words)}
-vocabulary = ["<pad>", "<start>", "<end>", *words]
+words = {w for pair in [*train, *held_out] for sentence in pair for w in sentence.split()}
+vocabulary = ["<pad>", "<start>", "<end>", *sorted(words)]
+ids_of = {word: i for i, word in enumerate(vocabulary)}
 
 
 def encode(sentence: str) -> list[int]:
@@ -126,17 +72,12 @@ def encode(sentence: str) -> list[int]:
 
 def decode(ids: Sequence[int]) -> str:
     """The words before the end."""
-    shown = list(ids)
-    cut = shown.index(END) if END in shown else len(shown)
-    return " ".join(vocabulary[i] for i in shown[:cut])
+    return " ".join(vocabulary[i] for i in takewhile(lambda i: i != END, ids))
 
 
 def padded(rows: list[list[int]]) -> np.ndarray:
     """Rows of different lengths as one array (B, T), filled up with PAD."""
-    out = np.full((len(rows), max(map(len, rows))), PAD)
-    for row, ids in zip(out, rows, strict=True):
-        row[: len(ids)] = ids
-    return out
+    return pad(rows, PAD)[0]
 
 
 # %% [markdown]
@@ -154,16 +95,10 @@ def sine_positions(length: int, width: int) -> np.ndarray:
     return np.stack([np.sin(angle), np.cos(angle)], axis=-1).reshape(length, width)
 
 
-class Feed(tg.nn.Module):
+def feed_forward(width: int) -> tg.nn.Sequential:
     """Two layers with a ReLU between them, section 3.3."""
-
-    def __init__(self, width: int) -> None:
-        self.expand = tg.nn.Linear(width, 4 * width)
-        self.project = tg.nn.Linear(4 * width, width)
-
-    def forward(self, x: tg.Tensor) -> tg.Tensor:
-        """x (B, T, C) -> (B, T, C)."""
-        return self.project(self.expand(x).relu())
+    wide, narrow = tg.nn.Linear(width, 4 * width), tg.nn.Linear(4 * width, width)
+    return tg.nn.Sequential(wide, tg.nn.ReLU(), narrow)
 
 
 class EncoderLayer(tg.nn.Module):
@@ -172,7 +107,7 @@ class EncoderLayer(tg.nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         self.attention = tg.nn.MultiHeadAttention(width, heads, causal=False)
         self.norm1, self.norm2 = tg.nn.LayerNorm(width), tg.nn.LayerNorm(width)
-        self.feed = Feed(width)
+        self.feed = feed_forward(width)
 
     def forward(self, x: tg.Tensor, visible: np.ndarray) -> tg.Tensor:
         """x (B, S, C), visible (B, 1, 1, S) -> (B, S, C)."""
@@ -187,7 +122,7 @@ class DecoderLayer(tg.nn.Module):
         self.attention = tg.nn.MultiHeadAttention(width, heads, causal=True)
         self.cross = tg.nn.MultiHeadAttention(width, heads)
         self.norm1, self.norm2 = tg.nn.LayerNorm(width), tg.nn.LayerNorm(width)
-        self.norm3, self.feed = tg.nn.LayerNorm(width), Feed(width)
+        self.norm3, self.feed = tg.nn.LayerNorm(width), feed_forward(width)
 
     def forward(self, y: tg.Tensor, memory: tg.Tensor, visible: np.ndarray) -> tg.Tensor:
         """y (B, T, C), memory (B, S, C), visible (B, 1, 1, S) -> (B, T, C)."""
@@ -226,10 +161,6 @@ class Transformer(tg.nn.Module):
             y = layer(y, memory, visible)
         return F.linear(y, self.embedding.weight)
 
-    def forward(self, source: np.ndarray, target: np.ndarray) -> tg.Tensor:
-        """source (B, S), target (B, T) -> logits (B, T, V)."""
-        return self.decode(target, *self.encode(source))
-
 
 # %% [markdown]
 # ## Training
@@ -239,7 +170,7 @@ class Transformer(tg.nn.Module):
 
 
 # %%
-def fit(model: tg.nn.Module, loss_of: Any, steps: int) -> None:
+def fit(model: tg.nn.Module, loss_of: Callable[[translation.Pairs], tg.Tensor], steps: int) -> None:
     """AdamW with warm-up and cosine decay; ``loss_of`` takes a list of pairs."""
     optimizer = tg.optim.AdamW(model.parameters(), lr=2e-3)
     schedule = tg.optim.CosineSchedule(optimizer, steps, warmup=60, min_lr=1e-4)
@@ -258,12 +189,13 @@ def fit(model: tg.nn.Module, loss_of: Any, steps: int) -> None:
 transformer = Transformer(len(vocabulary), width=64, heads=4, layers=2)
 
 
-def translation_loss(batch: list[tuple[str, str]]) -> tg.Tensor:
+def translation_loss(batch: translation.Pairs) -> tg.Tensor:
     """Cross-entropy of the translation's words; padding does not count."""
     source = padded([encode(s) for s, _ in batch])  # (B, S)
     given = padded([[START, *encode(t)] for _, t in batch])  # (B, T)
     wanted = padded([[*encode(t), END] for _, t in batch])  # (B, T)
-    return F.cross_entropy(transformer(source, given), wanted, ignore_index=PAD)
+    logits = transformer.decode(given, *transformer.encode(source))  # (B, T, V)
+    return F.cross_entropy(logits, wanted, ignore_index=PAD)
 
 
 fit(transformer, translation_loss, steps=400)
@@ -288,16 +220,18 @@ def translate(sentences: list[str], limit: int = 16) -> list[str]:
     return [decode(row[1:].tolist()) for row in written]
 
 
-transformer.eval()
+def count_right(name: str, model: tg.nn.Module, translated: list[str]) -> None:
+    """Print and check how many held-out sentences are right to the last word."""
+    right = np.mean([mine == t for mine, (_, t) in zip(translated, held_out, strict=True)])
+    name = f"{name}, {model.num_parameters():,} parameters"
+    print(f"-> {name}: {right:.1%} of {len(held_out)} held-out sentences exactly right")
+    assert right >= 0.95
+
+
 translated = translate([source for source, _ in held_out])
-right = [mine == target for mine, (_, target) in zip(translated, held_out, strict=True)]
 for (source, target), mine in list(zip(held_out, translated, strict=True))[:4]:
     print(f"{source}\n    {mine}   {'right' if mine == target else f'WRONG: {target}'}")
-print(
-    f"-> encoder-decoder, {transformer.num_parameters():,} parameters: "
-    f"{np.mean(right):.1%} of {len(held_out)} held-out sentences exactly right"
-)
-assert np.mean(right) >= 0.95
+count_right("encoder-decoder", transformer, translated)
 
 # %% [markdown]
 # ## What the cross-attention looks at
@@ -309,23 +243,22 @@ assert np.mean(right) >= 0.95
 # %%
 def cross_weights(source: str, target: str) -> np.ndarray:
     """softmax(q k^T / sqrt(D)) of the last layer, mean over the heads: (T, S)."""
-    seen: list[tuple[Any, Any]] = []
+    seen: list[tg.Tensor] = []
     cross = transformer.decoder[-1].cross
-    remove = cross.qkv.register_forward_hook(lambda module, args, out: seen.append((args, out)))
+    remove = cross.qkv.register_forward_hook(lambda module, args, out: seen.append(out))
     with tg.no_grad():
-        transformer(np.array([encode(source)]), np.array([[START, *encode(target)]]))
+        memory = transformer.encode(padded([encode(source)]))
+        transformer.decode(padded([[START, *encode(target)]]), *memory)
     remove()
-    of_target, of_source = (out.data[0] for _, out in seen)  # (T, 3C), (S, 3C)
+    of_target, of_source = (out.data[0] for out in seen)  # (T, 3C), (S, 3C)
     q, k = of_target[:, :64].reshape(-1, 4, 16), of_source[:, 64:128].reshape(-1, 4, 16)
     return F.softmax(np.einsum("thd,shd->hts", q, k) / 4).data.mean(axis=0)
 
 
 source, target = held_out[0]
-looked_at = cross_weights(source, target)
-for word, row in zip([*target.split(), "<end>"], looked_at, strict=True):
-    share = row.max()
-    print(f"{word:8} {'#' * round(30 * share):30} {share:.2f} {source.split()[row.argmax()]}")
-assert np.allclose(looked_at.sum(axis=1), 1, atol=1e-5)
+for word, row in zip([*target.split(), "<end>"], cross_weights(source, target), strict=True):
+    bar, most = "#" * round(30 * row.max()), source.split()[row.argmax()]
+    print(f"{word:8} {bar:30} {row.max():.2f} {most}")
 
 # %% [markdown]
 # ## The same with a GPT
@@ -338,7 +271,7 @@ assert np.allclose(looked_at.sum(axis=1), 1, atol=1e-5)
 gpt = tg.nn.GPT(tg.nn.GPTConfig(len(vocabulary), context_length=32, n_layer=4, n_head=4, n_embd=64))
 
 
-def continuation_loss(batch: list[tuple[str, str]]) -> tg.Tensor:
+def continuation_loss(batch: translation.Pairs) -> tg.Tensor:
     """Cross-entropy of what follows the mark."""
     rows = [[*encode(s), START, *encode(t), END] for s, t in batch]
     ids = padded(rows)  # (B, T + 1)
@@ -351,15 +284,8 @@ def continuation_loss(batch: list[tuple[str, str]]) -> tg.Tensor:
 fit(gpt, continuation_loss, steps=700)
 prompts = [[*encode(source), START] for source, _ in held_out]
 answers = tg.generate(gpt, prompts, 16, temperature=0.0, stop_ids=[END])
-continued = [
-    decode(row[len(prompt) :].tolist()) for row, prompt in zip(answers, prompts, strict=True)
-]
-right_gpt = [mine == target for mine, (_, target) in zip(continued, held_out, strict=True)]
-print(
-    f"-> GPT, {gpt.num_parameters():,} parameters: "
-    f"{np.mean(right_gpt):.1%} of {len(held_out)} held-out sentences exactly right"
-)
-assert np.mean(right_gpt) >= 0.95
+continued = [decode(row[len(p) :].tolist()) for row, p in zip(answers, prompts, strict=True)]
+count_right("GPT", gpt, continued)
 
 # %% [markdown]
 # ## The difference, once more

@@ -9,6 +9,7 @@ The modules:
     shards           token shards, read through a memory map
     spam             short messages labelled spam or not
     instructions     tasks with answers
+    translation      sentences and their translations into a made-up language
     templates        conversations as text, with the answers marked token by token
 """
 

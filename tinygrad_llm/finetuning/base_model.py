@@ -6,14 +6,16 @@ fewer labelled examples than one that starts from random weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from tinygrad_llm import tokenizers
 from tinygrad_llm.backend.random import Generator
+from tinygrad_llm.data import corpora
 from tinygrad_llm.data.sliding_window import encode_documents, split_ids
 from tinygrad_llm.errors import CheckpointError
 from tinygrad_llm.finetuning.loop import raise_if_signalled
@@ -46,6 +48,10 @@ SMALL = TrainConfig(
 )
 
 
+TRAINED = Path("runs/pydoc-bpe/best")  # what examples/train_gpt.py leaves
+REFERENCE_WIDTH = 128  # what `rate_for_width` scales from: SMALL's
+
+
 @dataclass(frozen=True)
 class BaseModel:
     """A language model and its tokenizer.
@@ -57,6 +63,63 @@ class BaseModel:
     model: GPT
     tokenizer: Tokenizer
     origin: str
+
+
+def add_base(parser: argparse.ArgumentParser) -> None:
+    """Add ``--base`` and ``--pretrain-steps``; `base_of` reads them."""
+    group = parser.add_argument_group("base model")
+    group.add_argument(
+        "--base",
+        metavar="FOLDER",
+        default="auto",
+        help="a checkpoint's folder, gpt2, or new for one that is pretrained first "
+        f"(default: {TRAINED} if it exists, else new)",
+    )
+    steps = SMALL.steps
+    group.add_argument(
+        "--pretrain-steps",
+        type=int,
+        default=steps,
+        help=f"steps of a new base model (default: {steps})",
+    )
+
+
+def base_of(
+    arguments: argparse.Namespace,
+    texts: Callable[[], Sequence[str]],
+    name: str,
+    special_tokens: Sequence[str] = (),
+    dropout: float = 0.1,
+) -> BaseModel:
+    """The model that ``--base`` names, or a new one, pretrained on texts and the Python manual.
+
+    Args:
+        arguments: with those of `add_base`, and ``seed`` and ``device``.
+        texts: called only for a new model.
+        name: of the texts, for people.
+        special_tokens: for the tokenizer of a new model.
+        dropout: put into an opened model.
+
+    Raises:
+        CheckpointError: as `open_base`.
+        KeyboardInterrupt: as `pretrain`.
+    """
+    wanted = arguments.base
+    if wanted == "auto":
+        wanted = str(TRAINED) if (TRAINED / "config.json").exists() else "new"
+    if wanted != "new":
+        return open_base(wanted, dropout, arguments.device)
+    prose = [document.text for document in corpora.load("pydoc")]
+    config = replace(
+        SMALL, steps=arguments.pretrain_steps, seed=arguments.seed, device=arguments.device
+    )
+    name = f"{name} and the Python manual"
+    return pretrain([*texts(), *prose], config, special_tokens, name)
+
+
+def rate_for_width(rate: float, n_embd: int) -> float:
+    """A learning rate found at width 128, for another one: wider models want smaller steps."""
+    return rate * (REFERENCE_WIDTH / n_embd) ** 1.5
 
 
 def open_base(folder_or_name: str, dropout: float = 0.1, device: str = "cpu") -> BaseModel:
