@@ -22,13 +22,15 @@ def test_the_page_of_gelu_is_the_one_that_is_printed():
         assert line.strip() in map(str.strip, printed), f"README shows, not printed: {line}"
 
 
-def test_the_tree_names_every_folder():
+def test_the_tree_names_every_folder_and_file():
     tree = TEXT.partition("## Where everything is")[2].partition("\n## ")[0]
     named = re.findall(r"^ +([\w/]+/) ", tree, re.M)
     package = ROOT / "tinygrad_llm"
     folders = {path.name + "/" for path in package.iterdir() if (path / "__init__.py").is_file()}
+    files = {path.name for path in package.glob("[a-z]*.py")}
     assert folders <= set(named)
-    places = (ROOT, package, package / "ops", package / "training")
+    assert files <= set(re.findall(r"^ +(\w+\.py) ", tree, re.M))
+    places = (ROOT, ROOT / "kernels", package, package / "ops", package / "training")
     assert all(any((place / name).is_dir() for place in places) for name in named)
 
 
