@@ -18,7 +18,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from tinygrad_llm.autograd.tensor_base import TensorBase
 from tinygrad_llm.distributed.communicator import Communicator, Work, even_bounds
@@ -240,7 +239,7 @@ class GradientSum:
                 "not used by all (requires_grad=False)."
             )
 
-    def _another_graph(self, bucket: Bucket, parameter: Any) -> DistributedError:
+    def _another_graph(self, bucket: Bucket, parameter: TensorBase) -> DistributedError:
         name = next(slot.name for slot in bucket.slots if slot.parameter is parameter)
         return DistributedError(
             f"gradients: parameter {name!r} got a gradient {self._seen[id(parameter)]} times, in "

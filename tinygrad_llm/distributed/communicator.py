@@ -22,12 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from tinygrad_llm.backend import Array
 
+T = TypeVar("T")  # of JSON's types
 ROUNDS = {"all_reduce": 2, "reduce_scatter": 1, "all_gather": 1, "broadcast": 1}
 
 
@@ -72,7 +73,7 @@ class Work:
         wait: Callable[[], None] | None = None,
         is_done: Callable[[], bool] | None = None,
         finish: Callable[[], None] | None = None,
-        arrays: Any = (),
+        arrays: object = (),
     ) -> None:
         self._wait, self._is_done, self._finish = wait, is_done, finish
         self._arrays = arrays
@@ -136,7 +137,7 @@ class Communicator:
         """Rank 0's values go to all ranks."""
         return self._start("broadcast", x)
 
-    def _start(self, operation: str, x: Array, *more: Any) -> Work:
+    def _start(self, operation: str, x: Array, *more: object) -> Work:
         self.traffic.count(operation, x)
         return Work() if self.size == 1 else getattr(self, "_" + operation)(x, *more)
 
@@ -155,11 +156,11 @@ class Communicator:
         self.all_reduce(table).wait()
         return int(table.max())
 
-    def share(self, value: Any) -> Any:
+    def share(self, value: T) -> T:
         """Rank 0's value, of JSON's types, on all ranks."""
         return value
 
-    def collect(self, value: Any) -> list[Any]:
+    def collect(self, value: T) -> list[T]:
         """The values of all ranks, of JSON's types, on all ranks."""
         return [value]
 

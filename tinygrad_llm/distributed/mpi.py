@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.backend import Array
-from tinygrad_llm.distributed.communicator import Communicator, Traffic, Work
+from tinygrad_llm.distributed.communicator import Communicator, T, Traffic, Work
 from tinygrad_llm.errors import ConfigError, DistributedError, MissingDependencyError
 
 TIME_LIMIT = "TINYGRAD_LLM_TIME_LIMIT"  # seconds that a rank waits for the others
@@ -71,11 +71,11 @@ class MpiCommunicator(Communicator):
         return self._work("broadcast", self.comm.Ibcast(place), place)
 
     def _work(
-        self, name: str, request: Any, arrays: Any, finish: Callable[[], None] | None = None
+        self, name: str, request: Any, arrays: object, finish: Callable[[], None] | None = None
     ) -> Work:
         return Work(lambda: self.wait_until(request.Test, name), request.Test, finish, arrays)
 
-    def share(self, value: Any) -> Any:
+    def share(self, value: T) -> T:
         """Rank 0's value, of JSON's types, on all ranks."""
         text = json.dumps(value).encode("utf-8") if self.rank == 0 else b""
         n = np.array([len(text)])
@@ -84,7 +84,7 @@ class MpiCommunicator(Communicator):
         self.broadcast(line).wait()
         return json.loads(line.tobytes())
 
-    def collect(self, value: Any) -> list[Any]:
+    def collect(self, value: T) -> list[T]:
         """The values of all ranks, of JSON's types, on all ranks."""
         text = json.dumps(value).encode("utf-8")
         lengths = np.zeros(self.size, np.int64)

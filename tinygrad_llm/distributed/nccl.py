@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinygrad_llm.backend import Array, cuda_module
+from tinygrad_llm.backend import Array, ArrayModule, cuda_module
 from tinygrad_llm.distributed.communicator import Work
 from tinygrad_llm.distributed.mpi import MpiCommunicator
 from tinygrad_llm.errors import DeviceError, DTypeError
@@ -41,7 +41,7 @@ class NcclCommunicator(MpiCommunicator):
         super().__init__(comm, time_limit)
         self.cupy = cuda_module()
         self.nccl = _nccl_of(self.cupy)
-        name = list(self.nccl.get_unique_id()) if self.rank == 0 else None
+        name = list(self.nccl.get_unique_id()) if self.rank == 0 else []
         self.group = self.nccl.NcclCommunicator(self.size, tuple(self.share(name)), self.rank)
         self.stream = self.cupy.cuda.Stream(non_blocking=True)
 
@@ -121,7 +121,7 @@ def _type(x: Array) -> int:
     return DTYPES[str(x.dtype)]
 
 
-def _nccl_of(cupy: Any) -> Any:
+def _nccl_of(cupy: ArrayModule) -> Any:
     try:
         from cupy.cuda import nccl
     except ImportError as error:

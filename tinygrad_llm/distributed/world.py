@@ -16,7 +16,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from tinygrad_llm.backend import threads
 from tinygrad_llm.distributed.communicator import Alone, Communicator
@@ -78,7 +77,7 @@ def with_gpus(world: Communicator, device: str) -> Communicator:
     return NcclCommunicator()
 
 
-def require_equal(world: Communicator, what: Mapping[str, Any]) -> None:
+def require_equal(world: Communicator, what: Mapping[str, object]) -> None:
     """Refuse to begin when the ranks were given different things.
 
     Args:
@@ -101,7 +100,7 @@ def require_equal(world: Communicator, what: Mapping[str, Any]) -> None:
                 )
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return f"{value!r:.70}"
 
 

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinygrad_llm.data.sliding_window import TokenSource
+
 MOST_TOKENS = 5_000_000  # counted and measured; keeps memory below 300 MB
 
 
@@ -38,10 +40,12 @@ class Baselines:
     bigram: float
 
 
-def counting_baselines(train: np.ndarray, validation: np.ndarray, vocab_size: int) -> Baselines:
-    """Count on ``train`` (N,), measure on ``validation`` (M,), two arrays of token ids."""
-    train = np.asarray(train[:MOST_TOKENS]).astype(np.int64)
-    validation = np.asarray(validation[:MOST_TOKENS]).astype(np.int64)
+def counting_baselines(
+    train_ids: TokenSource, validation_ids: TokenSource, vocab_size: int
+) -> Baselines:
+    """Count on ``train_ids`` (N,), measure on ``validation_ids`` (M,): arrays or shards."""
+    train = np.asarray(train_ids[:MOST_TOKENS]).astype(np.int64)
+    validation = np.asarray(validation_ids[:MOST_TOKENS]).astype(np.int64)
     counts = np.bincount(train, minlength=vocab_size)
     p_next = (counts + 1.0) / (len(train) + vocab_size)  # (V,)
     unigram = -float(np.log(p_next[validation]).mean())

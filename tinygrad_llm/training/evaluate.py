@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from tinygrad_llm.autograd import no_grad
-from tinygrad_llm.data.sliding_window import TokenDataset
+from tinygrad_llm.data.sliding_window import TokenDataset, TokenSource
 from tinygrad_llm.distributed import Communicator
 from tinygrad_llm.nn import GPT
 
@@ -83,7 +83,7 @@ class Evaluator:
 
     def __init__(
         self,
-        ids: Any,
+        ids: TokenSource,
         context_length: int,
         batch_size: int,
         max_tokens: int = 0,

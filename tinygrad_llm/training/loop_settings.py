@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tinygrad_llm.backend import Array
 from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.training.progress import Progress
+
+if TYPE_CHECKING:
+    from tinygrad_llm.training.report.recorder import Recorder
 
 Batch = tuple[Array, ...]  # of a micro-batch: inputs, targets, or what a loss needs
 Figures = tuple[float, int, float]  # of a step: loss, targets, norm of the gradient
@@ -20,10 +24,10 @@ class Loader(Protocol):
     def next_batch(self) -> Batch:
         """The next micro-batch."""
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """The position, in JSON's types."""
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
+    def set_state(self, state: Mapping[str, object]) -> None:
         """Go on from a position."""
 
 
@@ -113,7 +117,7 @@ class TrainingResult:
     seconds: float = 0.0
     stopped_by: str | None = None
 
-    def finish(self, step: int, progress: Any, recorder: Any) -> None:
+    def finish(self, step: int, progress: Progress, recorder: Recorder) -> None:
         """Fill in the figures."""
         self.last_step = step
         self.loss = progress.smoothed_loss

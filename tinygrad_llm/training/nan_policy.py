@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from tinygrad_llm.autograd.anomaly import detect_anomaly
 from tinygrad_llm.errors import NumericsError
@@ -15,7 +14,7 @@ _ADVICE = (
 )
 
 
-def name_guilty_op(repeat: Callable[[], Any], step: int, loss: float, norm: float) -> None:
+def name_guilty_op(repeat: Callable[[], object], step: int, loss: float, norm: float) -> None:
     """Compute the step again with every op watched, and raise the error that names the first op.
 
     Args:

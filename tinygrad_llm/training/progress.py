@@ -5,9 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from tinygrad_llm.errors import CheckpointError
+
+
+class TrainingState(TypedDict, total=False):
+    """What a checkpoint keeps besides the weights: all that decides how a run goes on.
+
+    The trainer knows the first six, the last of them only where the loss is scaled; what writes a
+    checkpoint adds the others.
+    """
+
+    step: int
+    optimizer: dict[str, dict[str, object]]  # settings, arrays
+    loader: Mapping[str, object]
+    generator: Mapping[str, object]
+    trainer: Mapping[str, object]
+    loss_scale: Mapping[str, float]
+    config: Mapping[str, object]
+    text: str
+    versions: Mapping[str, str]
+
 
 SMOOTHING = 0.95  # weight of the past in the smoothed loss
 
@@ -73,7 +92,7 @@ class Progress:
             self.best_loss, self.best_step = loss, step
         return better
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """All of it, in JSON's types."""
         return asdict(self)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
+Handler = Callable[[int, FrameType | None], object] | int | None
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
@@ -19,7 +20,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.reason: str | None = None
-        self._before: list[dict[int, Any]] = []  # handlers, of each time it was entered
+        self._before: list[dict[int, Handler]] = []  # handlers, of each time it was entered
 
     def __enter__(self) -> StopSignals:
         main = threading.current_thread() is threading.main_thread()  # others may set no handler

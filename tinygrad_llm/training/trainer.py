@@ -26,7 +26,7 @@ from tinygrad_llm.backend import is_array
 from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.nn import Module
 from tinygrad_llm.optim import Optimizer, Schedule
-from tinygrad_llm.training.evaluate import as_metrics
+from tinygrad_llm.training.evaluate import Evaluation, as_metrics
 from tinygrad_llm.training.loop_settings import (
     IGNORED,
     Batch,
@@ -37,13 +37,16 @@ from tinygrad_llm.training.loop_settings import (
     TrainingResult,
 )
 from tinygrad_llm.training.nan_policy import name_guilty_op, refuse_endless_skipping
-from tinygrad_llm.training.progress import Progress
+from tinygrad_llm.training.progress import Progress, TrainingState
 from tinygrad_llm.training.report.callback import Callback
 from tinygrad_llm.training.report.recorder import Recorder
 from tinygrad_llm.training.steps.eager import EagerStep
 from tinygrad_llm.training.steps.precision import Precision
 from tinygrad_llm.training.steps.world import OneProcess
 from tinygrad_llm.training.stopping import StopSignals
+
+Evaluate = Callable[[Any], Evaluation | Mapping[str, float]]
+Save = Callable[[int, TrainingState, int | None], Path]
 
 # Methods that a step is made of, besides the loss: one that is recorded does not call them.
 _PARTS_OF_A_STEP = ("count_targets", "backward", "first_gradient", "clip")
@@ -83,8 +86,8 @@ class Trainer:
         settings: LoopSettings,
         schedule: Schedule | None = None,
         *,
-        evaluate: Callable[[Any], Any] | None = None,
-        save: Callable[[int, Mapping[str, Any], int | None], Path] | None = None,
+        evaluate: Evaluate | None = None,
+        save: Save | None = None,
         recorder: Recorder | None = None,
         callbacks: Sequence[Callback] = (),
         stepper: EagerStep | None = None,
@@ -252,13 +255,13 @@ class Trainer:
             return None
         return f"early stopping: no better validation loss in {waited} evaluations"
 
-    def _tell(self, event: str, *what: Any) -> None:
+    def _tell(self, event: str, *what: object) -> None:
         for callback in self.callbacks:
             getattr(callback, event)(self, *what)
 
     # ---- saving and resuming -----------------------------------------------------------------
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> TrainingState:
         """All that decides how the run goes on, the weights excepted."""
         scale = self.precision.state()
         return {
@@ -270,7 +273,7 @@ class Trainer:
             **({} if scale is None else {"loss_scale": scale}),
         }
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
+    def set_state(self, state: TrainingState) -> None:
         """Go on from what `state` returned; the weights must be loaded already.
 
         Settings such as learning rate and decay stay those of this trainer's own optimizer and

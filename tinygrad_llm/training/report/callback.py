@@ -10,12 +10,14 @@ Trainer(..., callbacks=[Bell()])
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tinygrad_llm.training.loop_settings import StepReport, TrainingResult
 
 if TYPE_CHECKING:
-    from tinygrad_llm.training.trainer import StepReport, Trainer
+    from tinygrad_llm.training.trainer import Trainer
 
-Record = dict[str, Any]
+Record = dict[str, float]  # a line of a log
 
 
 class Callback:
@@ -39,5 +41,5 @@ class Callback:
     def on_checkpoint(self, trainer: Trainer, folder: Path) -> None:
         """When a checkpoint is complete."""
 
-    def on_end(self, trainer: Trainer, result: Any) -> None:
+    def on_end(self, trainer: Trainer, result: TrainingResult) -> None:
         """At the end of ``fit``, also after an error."""

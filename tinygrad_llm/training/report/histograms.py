@@ -6,24 +6,49 @@ layer learns nothing (vanishing gradients), one that grows soon overflows (explo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 
+from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.autograd.handles import Handle
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.errors import DataError
 from tinygrad_llm.figure import new_figure, save_figure
+from tinygrad_llm.nn import Module
+from tinygrad_llm.training.loop_settings import StepReport, TrainingResult
 from tinygrad_llm.training.report.callback import Callback
 from tinygrad_llm.training.report.log import LineLog, read_log
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from tinygrad_llm.training.report.tensorboard import TensorBoard
-    from tinygrad_llm.training.trainer import StepReport, Trainer
+    from tinygrad_llm.training.trainer import Trainer
 
 FILE_NAME = "histograms.jsonl"
 BINS = 64
+Kind = Literal["activations", "gradients"]
+KINDS: tuple[Kind, Kind] = ("activations", "gradients")
+
+
+class Histogram(TypedDict):
+    """How many numbers lie in each of `BINS` equal parts of their range."""
+
+    range: list[float]
+    counts: list[int]
+    quantiles: list[float]  # 1, 25, 50, 75, 99 %
+    std: float
+
+
+class HistogramsOfStep(TypedDict):
+    """A line of the file."""
+
+    step: int
+    activations: dict[str, Histogram]
+    gradients: dict[str, Histogram]
 
 
 class Histograms(Callback):
@@ -40,7 +65,7 @@ class Histograms(Callback):
         self.board = board
         self._log = LineLog(folder / FILE_NAME)
         self._outputs: dict[str, np.ndarray] = {}
-        self._removers: list[Any] = []
+        self._removers: list[Handle] = []
 
     def on_start(self, trainer: Trainer) -> None:
         """Listens to the outputs of the blocks, of those steps only that are looked at."""
@@ -51,8 +76,8 @@ class Histograms(Callback):
                 label = f"block {last}" if parent else "final norm"
                 self._removers.append(module.register_forward_hook(self._keeper(trainer, label)))
 
-    def _keeper(self, trainer: Trainer, label: str) -> Any:
-        def keep(module: Any, arguments: Any, output: Any) -> None:
+    def _keeper(self, trainer: Trainer, label: str) -> Callable[..., None]:
+        def keep(module: Module, arguments: object, output: Tensor) -> None:
             if module.training and (trainer.step + 1) % self.every == 0:
                 self._outputs[label] = to_numpy(output.data).astype(np.float32).ravel()
 
@@ -62,34 +87,36 @@ class Histograms(Callback):
         """Counts, when it is time."""
         if report.step % self.every:
             return
-        record: dict[str, Any] = {"step": report.step}
-        record["activations"] = {name: _count(x) for name, x in self._outputs.items()}
-        record["gradients"] = {
-            name: _count(to_numpy(p.grad).astype(np.float32).ravel())
-            for name, p in trainer.model.named_parameters()
-            if p.grad is not None and p.ndim >= 2
+        record: HistogramsOfStep = {
+            "step": report.step,
+            "activations": {name: _count(x) for name, x in self._outputs.items()},
+            "gradients": {
+                name: _count(to_numpy(p.grad).astype(np.float32).ravel())
+                for name, p in trainer.model.named_parameters()
+                if p.grad is not None and p.ndim >= 2
+            },
         }
         self._outputs = {}
         self._log.write(record)
         if self.board is not None:
-            self._to_board(record)
+            self._to_board(self.board, record)
 
-    def on_end(self, trainer: Trainer, result: Any) -> None:
+    def on_end(self, trainer: Trainer, result: TrainingResult) -> None:
         """Stops listening."""
         for remove in self._removers:
             remove()
         self._removers = []
         self._log.close()
 
-    def _to_board(self, record: Mapping[str, Any]) -> None:
-        for kind in ("activations", "gradients"):
+    def _to_board(self, board: TensorBoard, record: HistogramsOfStep) -> None:
+        for kind in KINDS:
             for name, found in record[kind].items():
                 counts, (low, high) = np.array(found["counts"]), found["range"]
                 edges = np.linspace(low, high, len(counts) + 1)
-                self.board.histogram(record["step"], f"{kind}/{name}", counts, edges)  # type: ignore[union-attr]
+                board.histogram(record["step"], f"{kind}/{name}", counts, edges)
 
 
-def _count(x: np.ndarray) -> dict[str, Any]:
+def _count(x: np.ndarray) -> Histogram:
     """Counts in equal bins over the range; quantiles, by which the picture is drawn."""
     finite = x[np.isfinite(x)]
     if not finite.size:
@@ -119,14 +146,14 @@ def draw_histograms(folder: Path, target: Path) -> Path:
     if not records:
         raise DataError(f"{folder / FILE_NAME}: holds no histogram yet.")
     figure = new_figure(14, 10)
-    for row, kind in zip(figure.subplots(2, 2), ("activations", "gradients"), strict=True):
+    for row, kind in zip(figure.subplots(2, 2), KINDS, strict=True):
         _draw_newest(row[0], records[-1], kind)
         _draw_spread(row[1], records, kind)
     figure.suptitle(folder.resolve().name)
     return save_figure(figure, target)
 
 
-def _draw_newest(axes: Any, record: Mapping[str, Any], kind: str) -> None:
+def _draw_newest(axes: Axes, record: HistogramsOfStep, kind: Kind) -> None:
     """One histogram above the other, first layer at the bottom."""
     names = list(record[kind])
     for height, name in enumerate(names):
@@ -141,12 +168,14 @@ def _draw_newest(axes: Any, record: Mapping[str, Any], kind: str) -> None:
     axes.set(xlim=(-5, 5), xlabel="standard deviations", title=f"{kind}, step {record['step']}")
 
 
-def _draw_spread(axes: Any, records: list[dict[str, Any]], kind: str) -> None:
+def _draw_spread(axes: Axes, records: list[HistogramsOfStep], kind: Kind) -> None:
     """The standard deviation of each layer over the steps."""
     names = list(records[-1][kind])
     steps = [record["step"] for record in records]
     for number, name in enumerate(names):
-        values = [record[kind].get(name, {}).get("std", np.nan) for record in records]
+        values = [
+            record[kind][name]["std"] if name in record[kind] else np.nan for record in records
+        ]
         shade = number / max(1, len(names) - 1)
         axes.plot(
             steps,

@@ -36,7 +36,7 @@ class LineLog:
         self.path = path
         self._file: TextIO | None = None
 
-    def write(self, values: Mapping[str, Any]) -> None:
+    def write(self, values: Mapping[str, object]) -> None:
         """Add a line. Numbers are written so that reading gives the same bits."""
         try:
             if self._file is None:
@@ -81,7 +81,7 @@ def _step_of(line: bytes) -> float:
         return float("inf")  # a torn line
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
+def read_log(path: Path) -> list[Any]:
     """The lines of a log; one that was not finished is left out.
 
     Raises:

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from tinygrad_llm.errors import DataError
 from tinygrad_llm.figure import new_figure, save_figure
+from tinygrad_llm.training.report.callback import Record
 from tinygrad_llm.training.report.log import LOG_NAME, TIMING_NAME, read_log
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
 
 
 @dataclass(frozen=True)
@@ -24,9 +31,9 @@ class Run:
     """
 
     name: str
-    steps: list[dict[str, Any]]
-    evaluations: list[dict[str, Any]]
-    timing: list[dict[str, Any]]
+    steps: list[Record]
+    evaluations: list[Record]
+    timing: list[Record]
 
 
 def read_run(folder: Path) -> Run:
@@ -112,16 +119,21 @@ def draw_runs(folders: Sequence[Path], target: Path) -> Path:
     return save_figure(figure, target, dpi=120)
 
 
-def _xy(lines: Sequence[Mapping[str, Any]], field: str) -> tuple[list[float], list[float]]:
+def _xy(lines: Sequence[Record], field: str) -> tuple[list[float], list[float]]:
     return [line["step"] for line in lines], [line[field] for line in lines]
 
 
-def _add_token_axis(axes: Any, run: Run) -> None:
+def _add_token_axis(axes: Axes, run: Run) -> None:
     """A second x axis in tokens, as in the book's figure 5.12."""
     if not run.steps or not run.steps[-1]["tokens"]:
         return
     per_step = run.steps[-1]["tokens"] / run.steps[-1]["step"]
-    above = axes.secondary_xaxis(
-        "top", functions=(lambda s: s * per_step / 1e6, lambda t: t * 1e6 / per_step)
-    )
+
+    def to_tokens(step: ArrayLike) -> np.ndarray:
+        return np.asarray(step) * per_step / 1e6
+
+    def to_steps(tokens: ArrayLike) -> np.ndarray:
+        return np.asarray(tokens) * 1e6 / per_step
+
+    above = axes.secondary_xaxis("top", functions=(to_tokens, to_steps))
     above.set_xlabel("tokens seen (millions)")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
+from tinygrad_llm.training.loop_settings import StepReport, TrainingResult
 from tinygrad_llm.training.report.callback import Callback, Record
 from tinygrad_llm.training.report.memory import readable
 
 if TYPE_CHECKING:
-    from tinygrad_llm.training.trainer import StepReport, Trainer
+    from tqdm import tqdm
+
+    from tinygrad_llm.training.trainer import Trainer
 
 
 class ProgressBar(Callback):
@@ -28,7 +31,7 @@ class ProgressBar(Callback):
         self.levels = dict(levels or {})
         self.enabled = enabled
         self.lines_every = lines_every
-        self._bar: Any = None
+        self._bar: tqdm[NoReturn] | None = None
         self._lines = 0
 
     def on_start(self, trainer: Trainer) -> None:
@@ -58,7 +61,7 @@ class ProgressBar(Callback):
             f"{readable(timing.get('device_memory_bytes') or timing['memory_bytes'])}"
         )
         if "mfu" in timing:
-            figures += f"  MFU {timing['mfu']:.1%}" if timing["mfu"] else "  MFU n/a"
+            figures += f"  MFU {timing['mfu']:.1%}"
         if self._bar is not None:
             self._bar.set_postfix_str(figures, refresh=False)
         elif self.enabled and self._lines % self.lines_every == 0:
@@ -81,7 +84,7 @@ class ProgressBar(Callback):
             f"{record['validation_perplexity']:.2f}{bits}{beside}{mark}"
         )
 
-    def on_end(self, trainer: Trainer, result: Any) -> None:
+    def on_end(self, trainer: Trainer, result: TrainingResult) -> None:
         """Takes the bar away."""
         if self._bar is not None:
             self._bar.close()

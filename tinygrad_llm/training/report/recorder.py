@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
+from tinygrad_llm.training.loop_settings import StepReport
 from tinygrad_llm.training.progress import Progress
+from tinygrad_llm.training.report.callback import Record
 from tinygrad_llm.training.report.log import LOG_NAME, TIMING_NAME, LineLog
 from tinygrad_llm.training.report.memory import device_bytes, resident_bytes
-
-Record = dict[str, Any]
 
 
 class Recorder:
@@ -41,7 +40,7 @@ class Recorder:
         self._new_tokens += tokens
         self._new_seconds += seconds
 
-    def write_step(self, report: Any, progress: Progress) -> tuple[Record, Record]:
+    def write_step(self, report: StepReport, progress: Progress) -> tuple[Record, Record]:
         """A line in each log; returns both."""
         record: Record = {
             "step": report.step,
@@ -61,8 +60,9 @@ class Recorder:
         }
         if used := device_bytes():
             timing["device_memory_bytes"] = used
-        if self.utilization is not None:
-            timing["mfu"] = self.utilization(speed)
+        used_part = self.utilization(speed) if self.utilization is not None else None
+        if used_part is not None:
+            timing["mfu"] = used_part
         self._new_seconds, self._new_tokens = 0.0, 0
         if self._log is not None and self._timing is not None:
             self._log.write(record)

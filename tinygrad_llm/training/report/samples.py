@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinygrad_llm.generation.generate import generate
+from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.report.callback import Callback
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def sample_text(
-    model: Any,
+    model: GPT,
     tokenizer: Tokenizer,
     prompt: str,
     n_tokens: int,
@@ -72,6 +73,10 @@ class TextSamples(Callback):
         """Prints, when it is time."""
         if self.every and report.step % self.every == 0 and report.step < trainer.settings.steps:
             text = sample_text(
-                trainer.model, self.tokenizer, self.prompt, self.n_tokens, self.seed + report.step
+                trainer.model,  # type: ignore[arg-type]  # a GPT, or what generates as one
+                self.tokenizer,
+                self.prompt,
+                self.n_tokens,
+                self.seed + report.step,
             )
             self.bar.print(f"--- step {report.step} writes ---\n{text}\n---")

@@ -14,6 +14,9 @@ from tinygrad_llm.errors import MissingDependencyError
 from tinygrad_llm.training.report.callback import Callback, Record
 
 if TYPE_CHECKING:
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    from tinygrad_llm.training.loop_settings import TrainingResult
     from tinygrad_llm.training.trainer import Trainer
 
 
@@ -32,7 +35,7 @@ class TensorBoard(Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "tensorboard"
         self._proto = _import_proto()
-        self._writer: Any = None
+        self._writer: EventFileWriter | None = None
 
     def on_start(self, trainer: Trainer) -> None:
         """Opens the file."""
@@ -52,7 +55,7 @@ class TensorBoard(Callback):
         """Validation figures."""
         self._scalars(record["step"], "validation", record)
 
-    def on_end(self, trainer: Trainer, result: Any) -> None:
+    def on_end(self, trainer: Trainer, result: TrainingResult) -> None:
         """Closes the file."""
         if self._writer is not None:
             self._writer.close()
@@ -73,18 +76,19 @@ class TensorBoard(Callback):
         summary = self._proto.Summary(value=[self._proto.Summary.Value(tag=name, histo=content)])
         self._add(step, summary=summary)
 
-    def _scalars(self, step: int, group: str, record: Record) -> None:
+    def _scalars(self, step: float, group: str, record: Record) -> None:
         values = [
             self._proto.Summary.Value(tag=f"{group}/{name}", simple_value=float(value))
             for name, value in record.items()
             if name != "step"
         ]
-        self._add(step, summary=self._proto.Summary(value=values))
+        self._add(int(step), summary=self._proto.Summary(value=values))
 
-    def _add(self, step: int, **content: Any) -> None:
+    def _add(self, step: int, **content: object) -> None:
         import time
 
-        self._writer.add_event(self._proto.Event(wall_time=time.time(), step=step, **content))
+        if self._writer is not None:
+            self._writer.add_event(self._proto.Event(wall_time=time.time(), step=step, **content))
 
 
 def _import_proto() -> Any:

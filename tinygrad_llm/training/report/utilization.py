@@ -11,7 +11,7 @@ Source: Chowdhery et al., "PaLM", 2022, appendix B; the causal count is llm.c's.
 
 from __future__ import annotations
 
-from typing import Any
+from tinygrad_llm.nn import GPTConfig
 
 # Dense bf16 tensor-core TFLOP/s of the data sheets; the first name found in the GPU's name counts.
 PEAK_BF16 = (
@@ -54,7 +54,7 @@ def peak_flops(gpu_name: str) -> float | None:
     return None
 
 
-def flops_per_token(config: Any) -> float:
+def flops_per_token(config: GPTConfig) -> float:
     """Operations for the forward and backward pass over one token of a full context.
 
     Args:
@@ -65,7 +65,7 @@ def flops_per_token(config: Any) -> float:
     return 6.0 * weights + 6.0 * layers * c * config.context_length
 
 
-def utilization(tokens_per_second: float, config: Any, peak: float | None) -> float | None:
+def utilization(tokens_per_second: float, config: GPTConfig, peak: float | None) -> float | None:
     """The part of the peak that went into the model's own arithmetic; None if it is unknown.
 
     A result over 1 would mean a wrong peak, and is not reported.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from tinygrad_llm import pretrained
 from tinygrad_llm.backend.random import manual_seed
@@ -27,6 +26,7 @@ from tinygrad_llm.optim import (
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.evaluate import Evaluator, SharedEvaluator, bytes_per_token
 from tinygrad_llm.training.loop_settings import Loader, LoopSettings
+from tinygrad_llm.training.progress import TrainingState
 from tinygrad_llm.training.report.callback import Callback
 from tinygrad_llm.training.report.recorder import Recorder
 from tinygrad_llm.training.run.folder import RunFolder
@@ -168,7 +168,7 @@ class Saver:
     config: TrainConfig
     fingerprint: str
 
-    def __call__(self, step: int, state: Mapping[str, Any], best_step: int | None) -> Path:
+    def __call__(self, step: int, state: TrainingState, best_step: int | None) -> Path:
         """Write the checkpoint of a step; returns its folder."""
         whole = {
             **state,
@@ -191,7 +191,7 @@ def make_trainer(
     text: TokenText,
     model: GPT,
     run: RunFolder | None = None,
-    resumed: Mapping[str, Any] | None = None,
+    resumed: TrainingState | None = None,
     callbacks: Sequence[Callback] = (),
     trainer_class: Callable[..., Trainer] = Trainer,
     world: Communicator | None = None,

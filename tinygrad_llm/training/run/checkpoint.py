@@ -24,6 +24,7 @@ from tinygrad_llm.backend.download import sha256_of
 from tinygrad_llm.backend.files import sync_folder
 from tinygrad_llm.errors import CheckpointError
 from tinygrad_llm.pretrained.safetensors_file import SafetensorsFile, write_safetensors
+from tinygrad_llm.training.progress import TrainingState
 from tinygrad_llm.training.run.state_tree import join_arrays, split_arrays
 
 STATE_NAME, ARRAYS_NAME = "training_state.json", "training_state.safetensors"
@@ -31,7 +32,7 @@ FORMAT, VERSION = "tinygrad_llm training state", 1
 
 
 def write_checkpoint(
-    target: Path, write_model: Callable[[Path], None], state: Mapping[str, Any]
+    target: Path, write_model: Callable[[Path], None], state: Mapping[str, object]
 ) -> Path:
     """Write a checkpoint folder, whole or not at all.
 
@@ -69,7 +70,7 @@ def write_checkpoint(
     return target
 
 
-def _write_state(folder: Path, plain: dict[str, Any]) -> None:
+def _write_state(folder: Path, plain: Mapping[str, object]) -> None:
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
         for path in sorted(folder.iterdir())
@@ -95,7 +96,7 @@ def _put_in_place(temporary: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def read_state(folder: Path) -> dict[str, Any]:
+def read_state(folder: Path) -> TrainingState:
     """Everything but the model: the state as it was given to `write_checkpoint`.
 
     All files of the folder are verified, the model's too.
@@ -152,6 +153,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     return body
 
 
-def _checksum(body: Mapping[str, Any]) -> str:
+def _checksum(body: Mapping[str, object]) -> str:
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode("utf-8")).hexdigest()

@@ -16,9 +16,9 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from tinygrad_llm.errors import CheckpointError, ConfigError
+from tinygrad_llm.training.progress import TrainingState
 from tinygrad_llm.training.run.checkpoint import read_state, verify, write_checkpoint
 
 Report = Callable[[str], None]
@@ -85,7 +85,7 @@ class RunFolder:
         self,
         step: int,
         write_model: Callable[[Path], None],
-        state: Mapping[str, Any],
+        state: Mapping[str, object],
         best_step: int | None,
     ) -> Path:
         """Write a checkpoint, point ``last`` and ``best`` to it, remove those no longer kept.
@@ -102,7 +102,7 @@ class RunFolder:
                 self._remove(self.folder_of(old))
         return folder
 
-    def load_newest(self, report: Report) -> tuple[Path, dict[str, Any]] | None:
+    def load_newest(self, report: Report) -> tuple[Path, TrainingState] | None:
         """The newest checkpoint that is intact, and its state; None where there is none at all.
 
         Damaged ones are renamed to ``damaged-...`` and reported.
@@ -130,9 +130,9 @@ class RunFolder:
             )
         return None
 
-    def _check_best(self, state: Mapping[str, Any], report: Report) -> None:
+    def _check_best(self, state: TrainingState, report: Report) -> None:
         best = (state.get("trainer") or {}).get("best_step")
-        if best is None or not self.folder_of(best).is_dir():
+        if not isinstance(best, int) or not self.folder_of(best).is_dir():
             return
         try:
             verify(self.folder_of(best))

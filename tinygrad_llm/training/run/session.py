@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tinygrad_llm import tokenizers
 from tinygrad_llm.backend import module_for
@@ -13,6 +12,7 @@ from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
+from tinygrad_llm.training.progress import TrainingState
 from tinygrad_llm.training.run.assemble import make_model
 from tinygrad_llm.training.run.folder import RunFolder, clear_run
 from tinygrad_llm.training.run.text import TokenText, load_text, short_name
@@ -39,7 +39,7 @@ class Session:
     config: TrainConfig
     run: RunFolder | None
     checkpoint: Path | None
-    state: Mapping[str, Any] | None
+    state: TrainingState | None
 
     def __enter__(self) -> Session:
         return self
@@ -61,7 +61,7 @@ class Session:
 
 
 def open_session(
-    chosen: Mapping[str, Any], resume: bool, overwrite: bool, report: Report = print
+    chosen: Mapping[str, object], resume: bool, overwrite: bool, report: Report = print
 ) -> Session:
     """Open the run's folder, and find out where it stands.
 
@@ -76,7 +76,7 @@ def open_session(
         CheckpointError: there are checkpoints, and none is intact.
         DeviceError: the device is unknown or absent.
     """
-    out = Path(chosen.get("out") or default_folder(chosen))
+    out = Path(str(chosen.get("out") or default_folder(chosen)))
     chosen = {**chosen, "out": str(out)}
     config = TrainConfig.from_dict(chosen)
     module_for(config.device)  # a missing GPU shall not cost the run that --overwrite removes
@@ -100,7 +100,7 @@ def open_session(
     return session
 
 
-def _resume(run: RunFolder, chosen: Mapping[str, Any], report: Report) -> Session | None:
+def _resume(run: RunFolder, chosen: Mapping[str, object], report: Report) -> Session | None:
     """The session of the newest checkpoint; None where there is no checkpoint yet."""
     found = run.load_newest(report)
     if found is None:
@@ -113,14 +113,14 @@ def _resume(run: RunFolder, chosen: Mapping[str, Any], report: Report) -> Sessio
     return Session(config, run, checkpoint, state)
 
 
-def default_folder(chosen: Mapping[str, Any]) -> str:
+def default_folder(chosen: Mapping[str, object]) -> str:
     """``runs/DATA-TOKENIZER``."""
     config = TrainConfig.from_dict(chosen)
     return f"runs/{short_name(config.data)}-{Path(config.tokenizer).name}"
 
 
 def _resumed_config(
-    state: Mapping[str, Any], chosen: Mapping[str, Any], report: Report
+    state: TrainingState, chosen: Mapping[str, object], report: Report
 ) -> TrainConfig:
     """The run's own settings, changed where others were given; says what that means."""
     before = TrainConfig.from_dict(state["config"], "checkpoint")

@@ -17,7 +17,7 @@ from tinygrad_llm.errors import CheckpointError
 _MARK = "array"
 
 
-def split_arrays(tree: Any, path: str = "") -> tuple[Any, dict[str, Array]]:
+def split_arrays(tree: object, path: str = "") -> tuple[Any, dict[str, Array]]:
     """A nested table without its arrays, and the arrays by their path in it.
 
     Raises:
@@ -28,7 +28,7 @@ def split_arrays(tree: Any, path: str = "") -> tuple[Any, dict[str, Array]]:
     return plain, arrays
 
 
-def _without_arrays(value: Any, path: str, arrays: dict[str, Array]) -> Any:
+def _without_arrays(value: object, path: str, arrays: dict[str, Array]) -> object:
     if isinstance(value, Tensor):
         value = value.data
     if is_array(value):
@@ -45,7 +45,7 @@ def _without_arrays(value: Any, path: str, arrays: dict[str, Array]) -> Any:
     raise CheckpointError(f"state {path!r}: cannot be saved, it is a {type(value).__name__}.")
 
 
-def join_arrays(plain: Any, arrays: Mapping[str, Array]) -> Any:
+def join_arrays(plain: object, arrays: Mapping[str, Array]) -> Any:
     """The nested table that `split_arrays` took apart.
 
     Raises:

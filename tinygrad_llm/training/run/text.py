@@ -14,7 +14,7 @@ from tinygrad_llm import tokenizers
 from tinygrad_llm.data import corpora
 from tinygrad_llm.data.documents import Document
 from tinygrad_llm.data.shards import SUFFIX, TokenShards, read_header
-from tinygrad_llm.data.sliding_window import encode_documents, split_ids
+from tinygrad_llm.data.sliding_window import TokenSource, encode_documents, split_ids
 from tinygrad_llm.errors import CheckpointError, ConfigError, DataError
 from tinygrad_llm.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
 from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT
@@ -35,8 +35,8 @@ class TokenText:
 
     name: str
     tokenizer: Tokenizer
-    train: Any
-    validation: Any
+    train: TokenSource
+    validation: TokenSource
     described: str
     fingerprint: str
 
@@ -158,7 +158,7 @@ def checksum(ids: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(ids, dtype="<u4").data).hexdigest()
 
 
-def check_same_text(saved: Any, text: TokenText) -> None:
+def check_same_text(saved: str, text: TokenText) -> None:
     """Refuse to go on with another text than the run began with.
 
     Raises:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tinygrad_llm.distributed import Communicator, require_equal
 from tinygrad_llm.training.run.checkpoint import read_state
@@ -19,7 +18,7 @@ from tinygrad_llm.training.settings.config import TrainConfig
 
 
 def open_together(
-    world: Communicator, chosen: Mapping[str, Any], resume: bool, overwrite: bool
+    world: Communicator, chosen: Mapping[str, object], resume: bool, overwrite: bool
 ) -> Session:
     """`session.open_session` for all ranks: rank 0 opens the folder, the others read from it.
 
@@ -41,18 +40,13 @@ def open_together(
         },
     )
     session = open_session(chosen, resume, overwrite) if world.rank == 0 else None
-    found = world.share(
-        session
-        and {
-            "config": session.config.to_dict(),
-            "checkpoint": session.checkpoint and str(session.checkpoint),
-        }
-    )
+    where = session and session.checkpoint and str(session.checkpoint)
+    config, where = world.share((session.config.to_dict() if session else {}, where))
     if session is not None:
         return session
-    checkpoint = Path(found["checkpoint"]) if found["checkpoint"] else None
+    checkpoint = Path(where) if where else None
     state = read_state(checkpoint) if checkpoint else None
-    return Session(TrainConfig.from_dict(found["config"]), None, checkpoint, state)
+    return Session(TrainConfig.from_dict(config), None, checkpoint, state)
 
 
 def require_same_text(world: Communicator, text: TokenText) -> None:

@@ -18,7 +18,7 @@ HARMLESS = "harmless"  # the weights come out the same
 BITS = "bits"  # allowed, but the result is not that of an undisturbed run
 
 
-def _setting(default: Any, group: str, text: str, resume: str = BITS, **more: Any) -> Any:
+def _setting(default: object, group: str, text: str, resume: str = BITS, **more: object) -> Any:
     """A field of the table: its default, the group it is listed in, and a line of help."""
     metadata = {"group": group, "help": text, "resume": resume, **more}
     if isinstance(default, tuple):
@@ -139,12 +139,12 @@ class TrainConfig:
                 f"{self.learning_rate}. Lower it."
             )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The settings in JSON's types."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], source: str = "settings") -> TrainConfig:
+    def from_dict(cls, values: Mapping[str, object], source: str = "settings") -> TrainConfig:
         """The settings from a table; what is absent has its default.
 
         Raises:
@@ -160,7 +160,7 @@ class TrainConfig:
         return cls(**{k: convert(known[k], v, source) for k, v in values.items()})
 
 
-def convert(item: Field[Any], value: Any, source: str) -> Any:
+def convert(item: Field[object], value: object, source: str) -> Any:
     """A value in the type of the field's default.
 
     Raises:
@@ -216,12 +216,12 @@ _NOT_NEGATIVE = (
 )
 
 
-def _require(fits: bool, name: str, expected: str, value: Any) -> None:
+def _require(fits: bool, name: str, expected: str, value: object) -> None:
     if not fits:
         raise ConfigError(f"{name}: expected {expected}, got {value!r}.")
 
 
-def _nearest(name: str, known: Mapping[str, Any]) -> str:
+def _nearest(name: str, known: Mapping[str, object]) -> str:
     import difflib
 
     close = difflib.get_close_matches(name, known, n=1)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tinygrad_llm.errors import ConfigError, MissingDependencyError
 
 
-def read_settings(path: str | Path) -> dict[str, Any]:
+def read_settings(path: str | Path) -> dict[str, object]:
     """The table of settings in a ``.toml``, ``.yaml`` or ``.yml`` file.
 
     Settings may stand in sections, such as ``[model]``; the sections' names do not matter.
@@ -25,7 +24,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {path}: cannot be read ({error}).") from error
     table = _parse_yaml(path, text) if path.suffix in (".yaml", ".yml") else _parse_toml(path, text)
-    settings: dict[str, Any] = {}
+    settings: dict[str, object] = {}
     for key, value in table.items():
         inner = value if isinstance(value, dict) else {key: value}
         twice = sorted(set(inner) & set(settings))
@@ -35,7 +34,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     return settings
 
 
-def _parse_toml(path: Path, text: str) -> dict[str, Any]:
+def _parse_toml(path: Path, text: str) -> dict[str, object]:
     try:
         import tomllib
     except ImportError:  # Python 3.10
@@ -52,7 +51,7 @@ def _parse_toml(path: Path, text: str) -> dict[str, Any]:
         raise ConfigError(f"--config {path}: is not valid TOML: {error}.") from error
 
 
-def _parse_yaml(path: Path, text: str) -> dict[str, Any]:
+def _parse_yaml(path: Path, text: str) -> dict[str, object]:
     try:
         import yaml
     except ImportError:
@@ -68,7 +67,7 @@ def _parse_yaml(path: Path, text: str) -> dict[str, Any]:
     return table
 
 
-def to_toml(groups: Mapping[str, Mapping[str, Any]]) -> str:
+def to_toml(groups: Mapping[str, Mapping[str, object]]) -> str:
     """Settings as TOML text, a section per group. Values: strings, numbers, booleans, lists."""
     lines = []
     for group, settings in groups.items():
@@ -78,6 +77,6 @@ def to_toml(groups: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _toml_value(value: Any) -> str:
+def _toml_value(value: object) -> str:
     """JSON's spelling of these types is TOML's, but for one character that TOML wants escaped."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

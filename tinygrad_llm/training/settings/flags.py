@@ -33,7 +33,7 @@ def add_settings(parser: argparse.ArgumentParser, title: str = "{}") -> None:
         group.add_argument("--" + item.name.replace("_", "-"), **_flag(item))
 
 
-def _flag(item: Field[Any]) -> dict[str, Any]:
+def _flag(item: Field) -> dict[str, Any]:
     shown = " ".join(item.default) if isinstance(item.default, tuple) else item.default
     text = f"{item.metadata['help']} (default: {shown})" if shown != "" else item.metadata["help"]
     flag: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text, "dest": item.name}
@@ -41,7 +41,7 @@ def _flag(item: Field[Any]) -> dict[str, Any]:
         return {**flag, "action": argparse.BooleanOptionalAction}
     if item.metadata.get("many"):
         return {**flag, "nargs": "+", "metavar": "NAME"}
-    kind: Callable[[str], Any] = type(item.default)
+    kind: Callable[[str], object] = type(item.default)
     flag |= {"type": kind, "choices": item.metadata.get("choices")}
     if flag["choices"] is None:
         flag["metavar"] = {int: "N", float: "X", str: "TEXT"}[type(item.default)]
@@ -64,7 +64,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help='"cpu", "cuda" or "cuda:N" (default: cpu)')
 
 
-def chosen_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+def chosen_settings(arguments: argparse.Namespace) -> dict[str, object]:
     """What preset, file and flags say together, without the defaults.
 
     Raises:
@@ -78,7 +78,7 @@ def chosen_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return chosen
 
 
-def differences(before: TrainConfig, chosen: Mapping[str, Any]) -> list[str]:
+def differences(before: TrainConfig, chosen: Mapping[str, object]) -> list[str]:
     """Sentences about settings that differ from those of the run that is resumed.
 
     Raises:
@@ -103,7 +103,7 @@ def differences(before: TrainConfig, chosen: Mapping[str, Any]) -> list[str]:
 
 def as_toml(config: TrainConfig) -> str:
     """The settings as a TOML file that ``--config`` reads."""
-    groups: dict[str, dict[str, Any]] = {}
+    groups: dict[str, dict[str, object]] = {}
     values = config.to_dict()
     for item in fields(TrainConfig):
         groups.setdefault(item.metadata["group"], {})[item.name] = values[item.name]

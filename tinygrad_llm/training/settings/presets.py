@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tinygrad_llm.errors import ConfigError
 
-PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, dict[str, object]] = {
     # A few seconds: to see that everything works.
     "tiny": {
         "n_layer": 2,
@@ -117,7 +115,7 @@ PRESETS["774m"] = {**PRESETS["355m"], "n_layer": 36, "n_head": 20, "n_embd": 128
 PRESETS["1558m"] = {**PRESETS["355m"], "n_layer": 48, "n_head": 25, "n_embd": 1600}
 
 
-def preset(name: str) -> dict[str, Any]:
+def preset(name: str) -> dict[str, object]:
     """The settings of a preset.
 
     Raises:

@@ -9,11 +9,10 @@ import numpy as np
 
 from tinygrad_llm.backend import Array, ArrayModule, cuda_module
 from tinygrad_llm.errors import DTypeError, ShapeError
+from tinygrad_llm.training.loop_settings import Batch, Loader
 
 if TYPE_CHECKING:
     import cupy
-
-Batch = tuple[Any, ...]
 
 
 class Prefetcher:
@@ -32,13 +31,13 @@ class Prefetcher:
         ShapeError, DTypeError: a batch is unlike the first, such as a shorter last one.
     """
 
-    def __init__(self, loader: Any, held: int = 1) -> None:
+    def __init__(self, loader: Loader, held: int = 1) -> None:
         self.loader, self.held = loader, held
         self.cupy = cuda_module()
         self.stream = self.cupy.cuda.Stream(non_blocking=True)
         self._slots: list[list[_Slot]] = []
         self._turn = 0
-        self._ahead: tuple[Batch, Any] | None = None  # a batch, and the event of its arrival
+        self._ahead: tuple[Batch, object] | None = None  # a batch, and the event of its arrival
         self._state = loader.state()
 
     def next_batch(self) -> Batch:
@@ -49,7 +48,7 @@ class Prefetcher:
         self._ahead = self._send()
         return batch
 
-    def _send(self) -> tuple[Batch, Any]:
+    def _send(self) -> tuple[Batch, object]:
         arrays = [np.ascontiguousarray(a) for a in self.loader.next_batch()]
         if not self._slots:
             self._slots = [[_Slot(self.cupy, a) for a in arrays] for _ in range(self.held + 2)]
@@ -61,11 +60,11 @@ class Prefetcher:
             slot.send(array, self.stream)
         return tuple(slot.device for slot in slots), self.stream.record()
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """Position after the last batch that was handed out."""
         return self._state
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
+    def set_state(self, state: Mapping[str, object]) -> None:
         """Go on from a saved position; what was copied ahead is dropped."""
         self.loader.set_state(state)
         self._ahead, self._state = None, self.loader.state()
