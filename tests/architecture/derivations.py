@@ -14,7 +14,7 @@ from reading import tree
 
 # file of ops/ -> functions that hold the formula of its gradients
 FUSED = {
-    "attention": {"attention_backward", "_backward"},
+    "attention": {"attention_backward"},
     "attention_qkv": set(),
     "cross_entropy": {"cross_entropy_rows"},
     "dropout": set(),

@@ -23,7 +23,7 @@ import tinygrad_llm as tg
 PACKAGE = Path(tg.__file__).parent
 # op -> the function that holds its formula
 FORMULAS = {
-    "attention": "_forward",
+    "attention": "attention_forward",
     "embedding": "embedding_forward",
     "gelu": "gelu_tanh_forward",
     "layer_norm": "layer_norm_forward",

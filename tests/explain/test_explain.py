@@ -51,17 +51,17 @@ def test_helpers_are_shown_and_checks_are_not():
     assert "def gelu_tanh_forward" in str(tg.explain("gelu")), "found through the table of forms"
     assert "def unbroadcast" in str(tg.explain("add"))
     attention = str(tg.explain("scaled_dot_product_attention"))
-    assert "def _forward(" in attention
-    assert "def _backward(" in attention, "it returns None, but is no check"
+    assert "def attention_forward(" in attention
+    assert "def attention_backward(" in attention, "it returns None, but is no check"
     assert "def as_ids" not in str(tg.explain("cross_entropy")), "it raises errors: a check"
 
 
 def test_what_forward_has_shown_is_named_below_backward():
     text = str(tg.explain("scaled_dot_product_attention"))
-    assert text.count("def scores(") == 1
+    assert text.count("def masked_scores(") == 1
     backward = text.partition("\nBackward\n")[2].partition("\nExample\n")[0]
     assert "# see above: " in backward
-    assert "scores" in backward.rpartition("# see above: ")[2]
+    assert "masked_scores" in backward.rpartition("# see above: ")[2]
     assert "# see above" not in str(tg.explain("tanh"))
 
 

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 EQUIVALENT: dict[str, str] = {
-    "tinygrad_llm/ops/feed_forward.py FeedForward.backward: linear_backward( xp, dy, a, w2, "
-    "(inner, w2_needs, b2_needs), ctx.empty_target(3), ctx.empty_target(4) ) -> "
-    "linear_backward(xp, dy, a, w2, (inner, w2_needs, b2_needs), ctx.empty_target(3))": (
-        "The engine copies the bias's gradient to where the op would have put it."
-    ),
     "tinygrad_llm/ops/softmax.py softmax_forward: 1 -> 2": (
         "A row without any probability is 0 divided by 1, or by 2."
     ),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
+from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.backend import Array, ArrayModule
-from tinygrad_llm.backend.compute import empty
+from tinygrad_llm.backend.compute import each, empty
 from tinygrad_llm.backend.random import Key, default_generator, drop_threshold, hash_counters
 from tinygrad_llm.backend.threads import even_parts
+from tinygrad_llm.ops._attention_inputs import with_two_batch_axes
 from tinygrad_llm.ops.dropout import check_probability
 
 BLOCK_ROWS = 64
@@ -37,7 +39,7 @@ class Settings:
     mask: Array | None = None
     dropout_p: float = 0.0
     key: Key = (0, 0)
-    number: Any = None
+    number: Array | None = None
 
     def part(self, group: tuple[slice, slice]) -> Settings:
         """The settings of some batches and heads."""
@@ -47,6 +49,35 @@ class Settings:
             mask=None if mask is None else mask[group],
             number=None if number is None else number[group],
         )
+
+
+def headwise(
+    xp: ArrayModule,
+    function: Callable[..., None],
+    ins: Sequence[Array],
+    settings: Settings,
+    outs: Sequence[Array | None],
+) -> None:
+    """Call ``function(xp, *ins, settings, *outs)`` on groups of heads, on all threads.
+
+    Args:
+        function: fills the outs of some batches and heads.
+        ins: q (B, H, T, D), k (B, H, S, D) and other arrays (B, H, ...).
+        settings: those of the whole batch.
+        outs: arrays (B, H, ...); None for what is not wanted.
+    """
+    q, k = ins[:2]
+    groups = head_groups(xp, q.shape, k.shape[-2])
+    if len(groups) == 1:
+        function(xp, *ins, settings, *outs)
+        return
+
+    def group(i: int) -> None:
+        part = groups[i]
+        own = [None if a is None else a[part] for a in outs]
+        function(xp, *[a[part] for a in ins], settings.part(part), *own)
+
+    each(xp, group, len(groups))
 
 
 def head_groups(
@@ -69,7 +100,7 @@ def blocks(n_queries: int, n_keys: int, causal: bool) -> Iterator[tuple[slice, s
         yield slice(start, stop), slice(0, stop + n_keys - n_queries if causal else n_keys)
 
 
-def scores(
+def masked_scores(
     xp: ArrayModule, scaled_q: Array, k: Array, rows: slice, seen: slice, s: Settings
 ) -> Array:
     """scale q k^T for some rows (b, h, t, n), with -inf where a query may not look."""
@@ -87,23 +118,23 @@ def scores(
     return x
 
 
-def upper_triangle(xp: ArrayModule, n: int, dtype: Any) -> Array:
+def upper_triangle(xp: ArrayModule, n: int, dtype: np.dtype) -> Array:
     """(n, n): -inf above the diagonal, 0 elsewhere."""
     return _numpy_triangle(n, dtype) if xp is np else _triangle(xp, n, dtype)
 
 
-def _triangle(xp: ArrayModule, n: int, dtype: Any) -> Array:
+def _triangle(xp: ArrayModule, n: int, dtype: np.dtype) -> Array:
     return xp.where(xp.tri(n, dtype=bool), 0, -xp.inf).astype(dtype)
 
 
 @lru_cache(maxsize=16)
-def _numpy_triangle(n: int, dtype: Any) -> np.ndarray:
+def _numpy_triangle(n: int, dtype: np.dtype) -> np.ndarray:
     return _triangle(np, n, dtype)
 
 
 def drop(xp: ArrayModule, x: Array, rows: slice, n_queries: int, n_keys: int, s: Settings) -> None:
     """Dropout on a block (b, h, t, n), in place; counters as for the whole (B, H, T, S)."""
-    if not s.dropout_p:
+    if s.number is None:
         return
     if s.dropout_p == 1:
         x[...] = 0
@@ -118,17 +149,24 @@ def drop(xp: ArrayModule, x: Array, rows: slice, n_queries: int, n_keys: int, s:
 def make_settings(
     op: str,
     xp: ArrayModule,
-    shape: tuple[int, ...],
-    scale: float,
+    q: Array,
+    scale: float | None,
     causal: bool,
     mask: Array | None,
     dropout_p: float,
     key: Key | None,
 ) -> Settings:
-    """Checked settings for q of ``shape`` (B, H, T, D)."""
+    """Checked settings for q (B, H, T, D)."""
     p = check_probability(op, dropout_p)
+    scale = default_scale(q) if scale is None else float(scale)
+    mask = None if mask is None else with_two_batch_axes(mask)
     if not p:
         return Settings(scale, causal, mask)
-    b, h = shape[:2]
+    b, h = q.shape[:2]
     number = xp.arange(b * h, dtype=xp.int64).reshape(b, h)
     return Settings(scale, causal, mask, p, key or default_generator().next_key(), number)
+
+
+def default_scale(q: Array | Tensor) -> float:
+    """1 / sqrt(D) for q (..., D), which keeps scores of a normal q and k at variance 1."""
+    return 1 / math.sqrt(max(q.shape[-1], 1))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-from tinygrad_llm.autograd.arrays import array_of
+from tinygrad_llm.autograd.arrays import TensorLike, array_of
 from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.errors import DTypeError, ShapeError
 
@@ -41,21 +40,31 @@ def check_shapes(q: Array, k: Array, v: Array, causal: bool) -> None:
         )
 
 
-def as_mask(xp: ArrayModule, mask: Any, shape: tuple[int, ...]) -> Array | None:
+def as_mask(xp: ArrayModule, mask: TensorLike | None) -> Array | None:
+    """The mask as an array.
+
+    Raises:
+        DTypeError: it holds integers.
+    """
+    if mask is None:
+        return None
+    array: Array = xp.asarray(array_of(OP, mask))
+    if array.dtype.kind in "iu":
+        raise DTypeError(
+            f"{OP}: mask must be boolean (True where a query sees a key) or floating-point "
+            f"numbers to add, got {array.dtype}. Use mask != 0."
+        )
+    return array
+
+
+def repeated_mask(xp: ArrayModule, mask: Array | None, shape: tuple[int, ...]) -> Array | None:
     """The mask as a view of the scores' ``shape``, (..., T, S).
 
     Raises:
-        DTypeError: the mask holds integers.
         ShapeError: it does not broadcast to that shape.
     """
     if mask is None:
         return None
-    mask = xp.asarray(array_of(OP, mask))
-    if mask.dtype.kind in "iu":
-        raise DTypeError(
-            f"{OP}: mask must be boolean (True where a query sees a key) or floating-point "
-            f"numbers to add, got {mask.dtype}. Use mask != 0."
-        )
     try:
         return xp.broadcast_to(mask, shape)
     except ValueError:

@@ -8,14 +8,21 @@ keys than its last row may see, so that half of the work is not done at all.
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import numpy as np
 
-from tinygrad_llm.autograd import Function, Tensor, register, sample, true_gradient
+from tinygrad_llm.autograd import (
+    Function,
+    Gradients,
+    Sample,
+    Tensor,
+    prove,
+    register,
+    sample,
+    true_gradient,
+)
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.backend import Array, ArrayModule, array_module
-from tinygrad_llm.backend.compute import each, empty, row_dot, row_sum
+from tinygrad_llm.backend.compute import empty, empty_like, row_dot, row_sum
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.backend.random import Key
@@ -23,132 +30,184 @@ from tinygrad_llm.ops._attention_blocks import (
     BLOCK_ROWS,
     Settings,
     blocks,
+    default_scale,
     drop,
-    head_groups,
+    headwise,
     make_settings,
-    scores,
+    masked_scores,
 )
-from tinygrad_llm.ops._attention_inputs import as_mask, check_shapes, with_two_batch_axes
+from tinygrad_llm.ops._attention_inputs import (
+    as_mask,
+    check_shapes,
+    repeated_mask,
+    with_two_batch_axes,
+)
 from tinygrad_llm.ops._shape import unbroadcast
 from tinygrad_llm.ops.dropout import dropout_composed
 
 
-def default_scale(q: Any) -> float:
-    """1 / sqrt(D) for q (..., D), which keeps scores of a normal q and k at variance 1."""
-    return 1 / math.sqrt(max(q.shape[-1], 1))
+@register("scaled_dot_product_attention", family="attention", kernel="attention")
+class ScaledDotProductAttention(Function):
+    """y = probs v,   probs = softmax(scores),   scores = q k^T / sqrt D   (in each batch, head)
+
+    1 / sqrt D is the default scale. Backwards through the three steps, with the rules of matmul
+    and softmax (delta is one number for each row i of the scores):
+
+        dv = probs^T dy                                     dprobs = dy v^T
+        dscores_ij = probs_ij (dprobs_ij - delta_i)         delta_i = sum_j probs_ij dprobs_ij
+        dq = scale dscores k                                dk = scale dscores^T q
+
+    A mask of numbers is added to the scores, so its gradient is dscores, summed over the axes
+    along which it was repeated (learned biases of relative positions are such masks).
+
+    Nothing of size (T, S) is kept. delta needs no probs, since y_i = sum_j probs_ij v_j, and
+    probs come back from the logarithm of each row's softmax denominator, which is kept:
+
+        delta_i  = sum_j probs_ij (dy_i . v_j) = dy_i . y_i
+        logsum_i = log sum_j e^(scores_ij)                  probs_ij = e^(scores_ij - logsum_i)
+
+    Dropout multiplies probs by m on the way to y: then dv = (probs m)^T dy, and dprobs is
+    multiplied by the same m. Hidden keys have scores of -inf and probs of 0. A row that sees no
+    key gives 0 and has gradient 0.
+
+    Shapes: q (..., T, D), k (..., S, D), v (..., S, D); y (..., T, D). mask broadcasts to
+    (..., T, S): boolean, True where a query sees a key (as in PyTorch), or numbers to be added.
+    Source: Vaswani et al., "Attention Is All You Need", 2017, section 3.2.1; the backward pass
+    by logsum and delta: Dao et al., "FlashAttention", 2022, section 3.1 and appendix B.
+    """
+
+    fresh = True
+    mask_like: tuple[tuple[int, ...], np.dtype] | None = None  # of a mask that wants its gradient
+
+    def forward(
+        ctx,
+        q: Array,
+        k: Array,
+        v: Array,
+        causal: bool = False,
+        mask: TensorLike | None = None,
+        dropout_p: float = 0.0,
+        scale: float | None = None,
+        key: Key | None = None,
+    ) -> Array:
+        require_float(ctx.name, q, k, v)
+        check_shapes(q, k, v, causal)
+        ctx.shapes, ctx.dtype, work = (q.shape, k.shape), q.dtype, accumulate_dtype(q.dtype)
+        mask = as_mask(ctx.xp, mask)
+        if mask is not None and True in ctx.needs[4:]:
+            ctx.mask_like = mask.shape, mask.dtype
+        mask = repeated_mask(ctx.xp, mask, (*q.shape[:-1], k.shape[-2]))
+        q, k, v = (with_two_batch_axes(x.astype(work, copy=False)) for x in (q, k, v))
+        ctx.settings = make_settings(ctx.name, ctx.xp, q, scale, causal, mask, dropout_p, key)
+        y, logsum = empty_like(ctx.xp, q), empty(ctx.xp, q.shape[:-1], work)
+        headwise(ctx.xp, attention_forward, (q, k, v), ctx.settings, (y, logsum))
+        if ctx.requires_grad:
+            ctx.save(q, k, v, y, logsum, mask)
+        return y.astype(ctx.dtype, copy=False).reshape(ctx.shapes[0])
+
+    def backward(ctx, dy: Array) -> Gradients:
+        q, k, v, y, logsum, _ = ctx.saved
+        dy = with_two_batch_axes(dy.astype(q.dtype, copy=False))
+        dq, dk, dv = (empty_like(ctx.xp, x) for x in (q, k, v))
+        all_dscores = ctx.xp.zeros((*logsum.shape, k.shape[-2]), q.dtype) if ctx.mask_like else None
+        ins, outs = (q, k, v, y, logsum, dy), (dq, dk, dv, all_dscores)
+        headwise(ctx.xp, attention_backward, ins, ctx.settings, outs)
+        q_shape, k_shape = ctx.shapes
+        dq, dk, dv = (
+            g.astype(ctx.dtype, copy=False).reshape(shape)
+            for g, shape in ((dq, q_shape), (dk, k_shape), (dv, k_shape))
+        )
+        if all_dscores is None or ctx.mask_like is None:
+            return (dq, dk, dv, None, None)[: len(ctx.needs)]
+        all_dscores = all_dscores.reshape(*q_shape[:-1], k_shape[-2])
+        return dq, dk, dv, None, unbroadcast(all_dscores, *ctx.mask_like)
 
 
 def attention_forward(
-    xp: ArrayModule, q: Array, k: Array, v: Array, s: Settings, y: Array
-) -> Array:
-    """Write attention of q (B, H, T, D), k and v (B, H, S, D) to ``y`` (B, H, T, D).
-
-    Returns:
-        logsum (B, H, T): the logarithm of each row's softmax denominator; 0 where a row sees
-        no key, whose output is 0.
-    """
-    logsum = empty(xp, q.shape[:-1], q.dtype)  # (B, H, T)
-    if not k.shape[-2]:
-        y[...] = logsum[...] = 0
-        return logsum
-    groups = head_groups(xp, q.shape, k.shape[-2])
-
-    def group(i: int) -> None:
-        g = groups[i]
-        _forward(xp, q[g], k[g], v[g], s.part(g), y[g], logsum[g])
-
-    each(xp, group, len(groups))
-    return logsum
-
-
-def _forward(
     xp: ArrayModule, q: Array, k: Array, v: Array, s: Settings, y: Array, logsum: Array
 ) -> None:
-    for rows, seen in blocks(q.shape[-2], k.shape[-2], s.causal):
-        p = scores(xp, q[..., rows, :] * s.scale, k, rows, seen, s)  # (b, h, t, n)
-        top = p.max(axis=-1, keepdims=True)
+    """Write y (B, H, T, D) and logsum (B, H, T), a block of rows at a time.
+
+    q is (B, H, T, D), k and v are (B, H, S, D). With the largest score of a row taken out:
+
+        total  = sum_j e^(scores_j - top)               top    = max_j scores_j
+        y      = sum_j e^(scores_j - top) v_j / total   logsum = top + log total
+    """
+    n_queries, n_keys = q.shape[-2], k.shape[-2]
+    if not n_keys:
+        y[...] = logsum[...] = 0
+        return
+    for rows, seen in blocks(n_queries, n_keys, s.causal):
+        scores = masked_scores(xp, q[..., rows, :] * s.scale, k, rows, seen, s)  # (B, H, t, n)
+        top = scores.max(axis=-1, keepdims=True)  # (B, H, t, 1)
         if s.mask is not None:  # a row may see nothing
             top = xp.where(top == -xp.inf, xp.zeros_like(top), top)
-        p -= top
-        xp.exp(p, out=p)
-        total = row_sum(xp, p)  # (b, h, t, 1)
+        # total probs = e^(scores - top),   in the place of the scores
+        scores -= top
+        probs = xp.exp(scores, out=scores)
+        total = row_sum(xp, probs)
         if s.mask is not None:
             total = xp.where(total == 0, xp.ones_like(total), total)
         logsum[..., rows] = (top + xp.log(total))[..., 0]
-        drop(xp, p, rows, q.shape[-2], k.shape[-2], s)
-        xp.matmul(p, v[..., seen, :], out=y[..., rows, :])
+        # y = probs v,   divided by the total last: D numbers of a row, not n
+        drop(xp, probs, rows, n_queries, n_keys, s)
+        xp.matmul(probs, v[..., seen, :], out=y[..., rows, :])
         y[..., rows, :] /= total
 
 
 def attention_backward(
     xp: ArrayModule,
-    dy: Array,
     q: Array,
     k: Array,
     v: Array,
     y: Array,
     logsum: Array,
+    dy: Array,
     s: Settings,
     dq: Array,
     dk: Array,
     dv: Array,
-    dx: Array | None = None,
+    all_dscores: Array | None,
 ) -> None:
-    """Write the gradients of q, k and v to ``dq``, ``dk`` and ``dv``.
+    """Write dq, dk and dv, and the gradient of all scores where it is wanted (zeros before).
 
-    That of the scores goes to ``dx`` (B, H, T, S), zeros before, where it is given.
+    A block of rows at a time, to which dk and dv are sums over the blocks:
+
+        probs   = e^(scores - logsum)           delta = dy . y
+        dscores = probs (dy v^T - delta)
+        dq = scale dscores k            dk += dscores^T (scale q)           dv += probs^T dy
     """
-    if not q.shape[-2]:  # nobody looked at the keys
+    n_queries, n_keys = q.shape[-2], k.shape[-2]
+    if not n_queries:  # nobody looked at the keys
         dk[...] = dv[...] = 0
         return
-    groups = head_groups(xp, q.shape, k.shape[-2])
-
-    def group(i: int) -> None:
-        g = groups[i]
-        own_dx = None if dx is None else dx[g]
-        _backward(
-            xp, dy[g], q[g], k[g], v[g], y[g], logsum[g], s.part(g), dq[g], dk[g], dv[g], own_dx
-        )
-
-    each(xp, group, len(groups))
-
-
-def _backward(
-    xp: ArrayModule,
-    dy: Array,
-    q: Array,
-    k: Array,
-    v: Array,
-    y: Array,
-    logsum: Array,
-    s: Settings,
-    dq: Array,
-    dk: Array,
-    dv: Array,
-    all_dx: Array | None,
-) -> None:
-    n_queries, n_keys = q.shape[-2], k.shape[-2]
     last_first = reversed(list(blocks(n_queries, n_keys, s.causal)))  # the last sees all keys
     for number, (rows, seen) in enumerate(last_first):
         scaled_q, dy_rows = q[..., rows, :] * s.scale, dy[..., rows, :]
-        p = scores(xp, scaled_q, k, rows, seen, s)
-        p -= logsum[..., rows, None]
-        xp.exp(p, out=p)  # (b, h, t, n), the probabilities again
-        dx = empty(xp, p.shape, p.dtype)
-        xp.matmul(dy_rows, v[..., seen, :].swapaxes(-1, -2), out=dx)
-        drop(xp, dx, rows, n_queries, n_keys, s)
-        dx -= row_dot(xp, dy_rows, y[..., rows, :])  # delta
-        dx *= p
-        if all_dx is not None:
-            all_dx[..., rows, seen] = dx
-        xp.matmul(dx, k[..., seen, :], out=dq[..., rows, :])
+        # probs = e^(scores - logsum),   in the place of the scores
+        scores = masked_scores(xp, scaled_q, k, rows, seen, s)  # (B, H, t, n)
+        scores -= logsum[..., rows, None]
+        probs = xp.exp(scores, out=scores)
+        # dprobs = dy v^T
+        dprobs = xp.matmul(dy_rows, v[..., seen, :].swapaxes(-1, -2), out=empty_like(xp, probs))
+        drop(xp, dprobs, rows, n_queries, n_keys, s)
+        # dscores = probs (dprobs - delta),   in the place of dprobs
+        delta = row_dot(xp, dy_rows, y[..., rows, :])  # (B, H, t, 1)
+        dprobs -= delta
+        dprobs *= probs
+        dscores = dprobs
+        if all_dscores is not None:
+            all_dscores[..., rows, seen] = dscores
+        # dq = scale dscores k
+        xp.matmul(dscores, k[..., seen, :], out=dq[..., rows, :])
         dq[..., rows, :] *= s.scale
-        drop(xp, p, rows, n_queries, n_keys, s)
-        for target, left, right in ((dk, dx, scaled_q), (dv, p, dy_rows)):
+        # dk += dscores^T (scale q),   dv += probs^T dy
+        drop(xp, probs, rows, n_queries, n_keys, s)
+        for total, left, right in ((dk, dscores, scaled_q), (dv, probs, dy_rows)):
             if number == 0:
-                xp.matmul(left.swapaxes(-1, -2), right, out=target)
+                xp.matmul(left.swapaxes(-1, -2), right, out=total)
             else:
-                target[..., seen, :] += xp.matmul(left.swapaxes(-1, -2), right)
+                total[..., seen, :] += xp.matmul(left.swapaxes(-1, -2), right)
 
 
 def attention_composed(
@@ -156,7 +215,7 @@ def attention_composed(
     k: Tensor,
     v: Tensor,
     causal: bool = False,
-    mask: Any = None,
+    mask: TensorLike | None = None,
     dropout_p: float = 0.0,
     scale: float | None = None,
     key: Key | None = None,
@@ -172,8 +231,19 @@ def attention_composed(
     return dropout_composed(x.softmax(axis=-1), dropout_p, key=key) @ v
 
 
-def _samples(rng: np.random.Generator) -> list[Any]:
-    def qkv(t: int, s: int) -> list[Any]:
+def _scale_forgotten(ctx: ScaledDotProductAttention, dy: Array) -> Gradients:
+    dq, dk, *others = true_gradient(ctx, dy)
+    return dq / ctx.settings.scale, dk / ctx.settings.scale, *others
+
+
+def _delta_forgotten(ctx: ScaledDotProductAttention, dy: Array) -> Gradients:
+    q, k, v, y, *others = ctx.saved
+    ctx.save(q, k, v, y * 0, *others)  # dscores = probs dprobs, as if softmax were elementwise
+    return true_gradient(ctx, dy)
+
+
+def _samples(rng: np.random.Generator) -> list[Sample]:
+    def qkv(t: int, s: int) -> list[np.ndarray]:
         return [rng.normal(size=(2, 3, n, 4)) for n in (t, s, s)]
 
     padding = np.array([[True, True, False, True, True]] * 3)
@@ -195,100 +265,9 @@ def _samples(rng: np.random.Generator) -> list[Any]:
     ]
 
 
-def _scale_forgotten(ctx: Any, dy: Array) -> Any:
-    dq, *others = true_gradient(ctx, dy)
-    return dq / ctx.settings.scale, *others
-
-
-def _softmax_elementwise(ctx: Any, dy: Array) -> Any:
-    q, k, v, y, *others = ctx.saved
-    ctx.saved = q, k, v, y * 0, *others  # delta becomes 0: the sum in softmax's rule is lost
-    return true_gradient(ctx, dy)
-
-
-@register(
+prove(
     "scaled_dot_product_attention",
-    family="attention",
     samples=_samples,
-    wrong={"scale forgotten": _scale_forgotten, "softmax's sum forgotten": _softmax_elementwise},
+    wrong={"scale forgotten": _scale_forgotten, "softmax's sum forgotten": _delta_forgotten},
     composed=attention_composed,
-    kernel="attention",
 )
-class ScaledDotProductAttention(Function):
-    """y = P v,   P = softmax(x),   x = scale q k^T,   scale = 1 / sqrt D   (in each batch, head)
-
-    Backwards through the three steps, with the rules of matmul and softmax:
-
-        dv = P^T dy                         dP = dy v^T
-        dx_ij = P_ij (dP_ij - delta_i)      delta_i = sum_j P_ij dP_ij
-        dq = scale dx k                     dk = scale dx^T q
-
-    A mask of numbers is added to x, so its gradient is dx, summed over the axes along which the
-    mask was repeated (learned biases of relative positions are such masks).
-
-    delta needs no P: sum_j P_ij (dy_i . v_j) = dy_i . (sum_j P_ij v_j) = dy_i . y_i. And P
-    itself comes back from logsum_i = log sum_j e^(x_ij), kept from the forward pass, as
-    P_ij = e^(x_ij - logsum_i): so nothing of size (T, S) is kept. Dropout multiplies P by m on
-    the way to y: then dv = (P m)^T dy, and dP is multiplied by the same m.
-
-    Hidden keys have x = -inf and P = 0. A row that sees no key gives 0 and has gradient 0.
-
-    Shapes: q (..., T, D), k (..., S, D), v (..., S, D); y (..., T, D). mask broadcasts to
-    (..., T, S): boolean, True where a query sees a key (as in PyTorch), or numbers to be added.
-    Source: Vaswani et al., "Attention Is All You Need", 2017, section 3.2.1; the backward pass
-    by logsum and delta: Dao et al., "FlashAttention", 2022, section 3.1 and appendix B.
-    """
-
-    fresh = True
-    mask_like: Any = None  # shape and type of a mask that wants its gradient
-
-    def forward(
-        ctx,
-        q: Array,
-        k: Array,
-        v: Array,
-        causal: bool = False,
-        mask: Any = None,
-        dropout_p: float = 0.0,
-        scale: float | None = None,
-        key: Key | None = None,
-    ) -> Array:
-        require_float(ctx.name, q, k, v)
-        check_shapes(q, k, v, causal)
-        xp, ctx.shapes, ctx.dtype = ctx.xp, (q.shape, k.shape), q.dtype
-        work = accumulate_dtype(q.dtype)
-        if len(ctx.needs) > 4 and ctx.needs[4]:
-            ctx.mask_like = mask.shape, mask.dtype
-        mask = as_mask(xp, mask, (*q.shape[:-1], k.shape[-2]))
-        q, k, v = (with_two_batch_axes(x.astype(work, copy=False)) for x in (q, k, v))
-        ctx.settings = make_settings(
-            ctx.name,
-            xp,
-            q.shape,
-            default_scale(q) if scale is None else float(scale),
-            causal,
-            None if mask is None else with_two_batch_axes(mask),
-            dropout_p,
-            key,
-        )
-        y = empty(xp, q.shape, q.dtype)
-        logsum = attention_forward(xp, q, k, v, ctx.settings, y)
-        if ctx.requires_grad:
-            ctx.save(q, k, v, y, logsum, mask)
-        return y.astype(ctx.dtype, copy=False).reshape(ctx.shapes[0])
-
-    def backward(ctx, dy: Array) -> Any:
-        q, k, v, y, logsum, _ = ctx.saved
-        dq, dk, dv = (empty(ctx.xp, x.shape, x.dtype) for x in (q, k, v))
-        dx = ctx.xp.zeros((*logsum.shape, k.shape[-2]), q.dtype) if ctx.mask_like else None
-        dy = with_two_batch_axes(dy.astype(q.dtype, copy=False))
-        attention_backward(ctx.xp, dy, q, k, v, y, logsum, ctx.settings, dq, dk, dv, dx)
-        q_shape, k_shape = ctx.shapes
-        grads = [
-            g.astype(ctx.dtype, copy=False).reshape(shape)
-            for g, shape in ((dq, q_shape), (dk, k_shape), (dv, k_shape))
-        ]
-        if dx is None:
-            return (*grads, None, None)[: len(ctx.needs)]
-        dx = dx.reshape(*q_shape[:-1], k_shape[-2])
-        return (*grads, None, unbroadcast(dx, *ctx.mask_like))

@@ -2,59 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from tinygrad_llm.autograd import Function, Tensor, register, sample
+from tinygrad_llm.autograd import Function, Tensor, prove, register, sample, true_gradient
 from tinygrad_llm.backend import Array, ArrayModule, array_module
 from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.backend.random import Key, default_generator, keep_mask
 from tinygrad_llm.errors import ConfigError
 
 
-def dropout_forward(xp: ArrayModule, x: Array, p: float, key: Key) -> Array:
-    """Elements of x, each kept with probability 1 - p and divided by it. Also the derivative."""
-    if p == 1:
-        return xp.zeros_like(x)
-    y = x * keep_mask(xp, key, x.shape, p)
-    y *= x.dtype.type(1 / (1 - p))
-    return y
-
-
-def check_probability(op: str, p: float) -> float:
-    """``p``, if it is a probability.
-
-    Raises:
-        ConfigError: it is not in 0 .. 1.
-    """
-    if not 0 <= p <= 1:
-        raise ConfigError(f"{op}: the dropout probability must be in 0 .. 1, got {p!r}.")
-    return float(p)
-
-
-def dropout_composed(
-    x: Tensor, p: float = 0.5, training: bool = True, key: Key | None = None
-) -> Tensor:
-    """The product with a mask of zeros and 1 / (1 - p)."""
-    if not training or p == 0:
-        return x
-    mask = keep_mask(array_module(x.data), key or default_generator().next_key(), x.shape, p)
-    return x * Tensor(mask.astype(x.dtype) / (1 - p))
-
-
-@register(
-    "dropout",
-    family="regularization",
-    samples=lambda rng: [
-        sample(rng.normal(size=(4, 5)), p=0.3, key=(7, 11)),
-        sample(rng.normal(size=(3, 3)), p=0.3, training=False, label="evaluation"),
-    ],
-    wrong={
-        "other mask": lambda ctx, dy: dropout_forward(ctx.xp, dy, 0.5, (1, 2)),
-        "scale forgotten": lambda ctx, dy: dy * 0.7,
-    },
-    composed=dropout_composed,
-    kernel="dropout",
-)
+@register("dropout", family="regularization", kernel="dropout")
 class Dropout(Function):
     """y = x m / (1 - p),   m_i = 1 with probability 1 - p, else 0   (in training; else y = x)
 
@@ -82,5 +37,55 @@ class Dropout(Function):
         ctx.p, ctx.key = p, key or default_generator().next_key()
         return dropout_forward(ctx.xp, x, p, ctx.key)
 
-    def backward(ctx, dy: Array) -> Any:
+    def backward(ctx, dy: Array) -> Array:
         return dropout_forward(ctx.xp, dy, ctx.p, ctx.key) if ctx.active else dy
+
+
+def dropout_forward(xp: ArrayModule, x: Array, p: float, key: Key) -> Array:
+    """x m / (1 - p), where m keeps an element with probability 1 - p; dy m / (1 - p) for dy."""
+    if p == 1:
+        return xp.zeros_like(x)
+    y = x * keep_mask(xp, key, x.shape, p)
+    y *= x.dtype.type(1 / (1 - p))
+    return y
+
+
+def dropout_composed(
+    x: Tensor, p: float = 0.5, training: bool = True, key: Key | None = None
+) -> Tensor:
+    """The product with a mask of zeros and 1 / (1 - p)."""
+    if not training or p == 0:
+        return x
+    mask = keep_mask(array_module(x.data), key or default_generator().next_key(), x.shape, p)
+    return x * Tensor(mask.astype(x.dtype) / (1 - p))
+
+
+def check_probability(op: str, p: float) -> float:
+    """``p``, if it is a probability.
+
+    Raises:
+        ConfigError: it is not in 0 .. 1.
+    """
+    if not 0 <= p <= 1:
+        raise ConfigError(f"{op}: the dropout probability must be in 0 .. 1, got {p!r}.")
+    return float(p)
+
+
+def _another_mask(ctx: Dropout, dy: Array) -> Array:
+    return dropout_forward(ctx.xp, dy, ctx.p, (1, 2)) if ctx.active else dy
+
+
+def _scale_forgotten(ctx: Dropout, dy: Array) -> Array:
+    dx = true_gradient(ctx, dy)
+    return dx * (1 - ctx.p) if ctx.active else dx
+
+
+prove(
+    "dropout",
+    samples=lambda rng: [
+        sample(rng.normal(size=(4, 5)), p=0.3, key=(7, 11)),
+        sample(rng.normal(size=(3, 3)), p=0.3, training=False, label="evaluation"),
+    ],
+    wrong={"another mask": _another_mask, "scale forgotten": _scale_forgotten},
+    composed=dropout_composed,
+)

@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tinygrad_llm.autograd import Function, Tensor, register, sample
+from tinygrad_llm.autograd import Function, Gradients, Tensor, prove, register, sample
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.backend import Array, ArrayModule, to_numpy
 from tinygrad_llm.backend.compute import add_at, as_rows, empty
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops._ids import as_ids
+
+
+@register("embedding", family="layers", kernel="embedding")
+class Embedding(Function):
+    """y[n] = W[ids[n]]
+
+    A row of W that was looked up several times acts on several outputs, and gets the sum of
+    their gradients; a row that was not looked up gets zero:
+
+        dW[v] = sum of dy[n] over all n with ids[n] = v
+
+    Shapes: ids (...), W (V, C); y (..., C). The ids have no derivative.
+    Source: Bengio et al., "A Neural Probabilistic Language Model", 2003, section 2.
+    """
+
+    fresh = True
+
+    def forward(ctx, ids: TensorLike, weight: Array) -> Array:
+        if weight.ndim != 2:
+            raise ShapeError(f"embedding: weight must be (V, C), got shape {weight.shape}.")
+        ids = as_ids("embedding", ctx.xp, ids, weight.shape[0])
+        ctx.table_shape = weight.shape
+        ctx.save(ids)
+        return embedding_forward(ctx.xp, ids, weight)
+
+    def backward(ctx, dy: Array) -> Gradients:
+        (ids,) = ctx.saved
+        dweight, accumulate = ctx.gradient_target(1)
+        if dweight is None:
+            dweight = ctx.xp.zeros(ctx.table_shape, dy.dtype)
+        elif not accumulate:
+            dweight.fill(0)
+        embedding_backward(ctx.xp, as_rows(dy), ids.reshape(-1), dweight)
+        return None, dweight
 
 
 def embedding_forward(xp: ArrayModule, ids: Array, weight: Array) -> Array:
@@ -49,52 +82,19 @@ def embedding_composed(ids: Array, weight: Tensor) -> Tensor:
     return (Tensor(one_hot, device=weight.device) @ weight).reshape(*ids.shape, weight.shape[1])
 
 
-def _last_one_wins(ctx: Any, dy: Array) -> Any:
+def _last_one_wins(ctx: Embedding, dy: Array) -> Gradients:
     (ids,) = ctx.saved
     dweight = ctx.xp.zeros(ctx.table_shape, dy.dtype)
     dweight[ids.reshape(-1)] = dy.reshape(-1, dy.shape[-1])
     return None, dweight
 
 
-@register(
+prove(
     "embedding",
-    family="layers",
     samples=lambda rng: [
         sample(np.array([[1, 0, 1], [3, 1, 1]]), rng.normal(size=(5, 4)), label="repeated ids"),
         sample([2, 2, 0], rng.normal(size=(3, 7)), label="a list of ids"),
     ],
     wrong={"repeated ids overwrite each other": _last_one_wins},
     composed=embedding_composed,
-    kernel="embedding",
 )
-class Embedding(Function):
-    """y[n] = W[ids[n]]
-
-    A row of W that was looked up several times acts on several outputs, and gets the sum of
-    their gradients; a row that was not looked up gets zero:
-
-        dW[v] = sum of dy[n] over all n with ids[n] = v
-
-    Shapes: ids (...), W (V, C); y (..., C). The ids have no derivative.
-    Source: Bengio et al., "A Neural Probabilistic Language Model", 2003, section 2.
-    """
-
-    fresh = True
-
-    def forward(ctx, ids: Any, weight: Array) -> Array:
-        if weight.ndim != 2:
-            raise ShapeError(f"embedding: weight must be (V, C), got shape {weight.shape}.")
-        ids = as_ids("embedding", ctx.xp, ids, weight.shape[0])
-        ctx.table_shape = weight.shape
-        ctx.save(ids)
-        return embedding_forward(ctx.xp, ids, weight)
-
-    def backward(ctx, dy: Array) -> Any:
-        (ids,) = ctx.saved
-        dweight, accumulate = ctx.gradient_target(1)
-        if dweight is None:
-            dweight = ctx.xp.zeros(ctx.table_shape, dy.dtype)
-        elif not accumulate:
-            dweight.fill(0)
-        embedding_backward(ctx.xp, as_rows(dy), ids.reshape(-1), dweight)
-        return None, dweight

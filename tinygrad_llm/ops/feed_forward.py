@@ -61,20 +61,15 @@ class FeedForward(Function):
 
     def backward(ctx, dy: Array) -> Gradients:
         x, w1, a, w2, slope = ctx.saved
-        xp, inner, (w2_needs, b2_needs) = ctx.xp, any(ctx.needs[:3]), ctx.needs[3:]
-        dy, rows = as_rows(dy), None if x is None else as_rows(x)
+        rows, to = None if x is None else as_rows(x), [ctx.empty_target(i) for i in range(1, 5)]
         # dW2 = dy^T a,   db2 = sum dy,   da = dy W2
-        da, dw2, db2 = linear_backward(
-            xp, dy, a, w2, (inner, w2_needs, b2_needs), ctx.empty_target(3), ctx.empty_target(4)
-        )
+        da, dw2, db2 = linear_backward(ctx.xp, as_rows(dy), a, w2, ctx.needs[4], *to[2:])
         if da is None:
             return None, None, None, dw2, db2
         # dz = da gelu'(z)
-        dz = parallel_ufunc(xp.multiply, da, slope)  # (N, H)
+        dz = parallel_ufunc(ctx.xp.multiply, da, slope)  # (N, H)
         # dW1 = dz^T x,   db1 = sum dz,   dx = dz W1
-        dx, dw1, db1 = linear_backward(
-            xp, dz, rows, w1, ctx.needs[:3], ctx.empty_target(1), ctx.empty_target(2)
-        )
+        dx, dw1, db1 = linear_backward(ctx.xp, dz, rows, w1, ctx.needs[2], *to[:2])
         return None if dx is None else dx.reshape(ctx.x_shape), dw1, db1, dw2, db2
 
     def keep(ctx, x: Array, w1: Array, a: Array, w2: Array, slope: Array) -> None:

@@ -85,7 +85,12 @@ def gelu_tanh_forward(xp: ArrayModule, x: Array, y: Array, slope: Array) -> None
 
 
 def gelu_erf_forward(xp: ArrayModule, x: Array, y: Array, slope: Array) -> None:
-    """Write y = x F(x), F the normal distribution function, and its slope F(x) + x F'(x)."""
+    """Write y and its slope in the exact form.
+
+    F(x)  = (1 + erf(x / sqrt 2)) / 2           F'(x) = e^(-x^2/2) / sqrt(2 pi)
+    y     = x F(x)
+    slope = F(x) + x F'(x)
+    """
     probability = 0.5 * (1 + erf(xp, x * math.sqrt(0.5)))
     density = xp.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
     xp.multiply(x, probability, out=y)

@@ -85,9 +85,11 @@ def layer_norm_forward(
 def layer_norm_backward(
     xp: ArrayModule, dy: Array, xhat: Array, rstd: Array, weight: Array | None, dx: Array
 ) -> tuple[Array, Array]:
-    """Write dx = rstd (dxhat - mean(dxhat) - xhat mean(dxhat xhat)); return dweight, dbias (C,).
+    """Write dx (N, C) from dy and xhat (N, C) and rstd (N, 1); return dweight and dbias (C,).
 
-    dy, xhat and dx are (N, C), rstd is (N, 1).
+    dxhat   = dy weight
+    dx      = rstd (dxhat - mean(dxhat) - xhat mean(dxhat xhat))
+    dweight = sum over rows of dy xhat              dbias = sum over rows of dy
     """
     # dweight = sum dy xhat,   dbias = sum dy
     scratch = xp.multiply(dy, xhat, out=empty_like(xp, xhat))

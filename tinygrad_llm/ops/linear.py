@@ -2,93 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 
-from tinygrad_llm.autograd import Function, register, sample, true_gradient
+from tinygrad_llm.autograd import (
+    Function,
+    Gradients,
+    Sample,
+    Tensor,
+    prove,
+    register,
+    sample,
+    true_gradient,
+)
 from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.backend.compute import as_rows, empty, matmul, matmul_all, sum_rows
 from tinygrad_llm.backend.promotion import cast_back, of_one_dtype
 from tinygrad_llm.errors import ShapeError
 
 
-def linear_forward(
-    xp: ArrayModule, x: Array, weight: Array, bias: Array | None, out: Array | None = None
-) -> Array:
-    """y = x W^T + b for rows x (N, in), weight (out, in), bias (out,)."""
-    y = empty(xp, (len(x), len(weight)), xp.result_type(x, weight)) if out is None else out
-
-    def add_bias(rows: slice, columns: slice) -> None:
-        y[rows, columns] += bias[columns]  # type: ignore[index]
-
-    return matmul(xp, x, weight.T, y, finish=None if bias is None else add_bias)
-
-
-def linear_backward(
-    xp: ArrayModule,
-    dy: Array,
-    x: Any,
-    weight: Any,
-    needs: Sequence[bool],
-    dw: Array | None = None,
-    db: Array | None = None,
-) -> tuple[Array | None, Array | None, Array | None]:
-    """Gradients of x (N, in), weight (out, in) and bias (out,) from dy (N, out).
-
-    The last two go into ``dw`` and ``db`` where these are given. Only dx is made with the weight,
-    and only dW with x: it may be None where that gradient is not wanted.
-    """
-    dx = None  # (N, in)
-    products: list[tuple[Array, Array, Array]] = []
-    if needs[0]:
-        dx = empty(xp, (len(dy), weight.shape[1]), xp.result_type(dy, weight))
-        products.append((dy, weight, dx))  # dx = dy W
-    if needs[1]:
-        if dw is None:
-            dw = empty(xp, (dy.shape[1], x.shape[1]), xp.result_type(dy, x))  # (out, in)
-        products.append((dy.T, x, dw))  # dW = dy^T x
-    if needs[2] and db is None:
-        db = empty(xp, dy.shape[1:], dy.dtype)  # (out,)
-    sums = [lambda: sum_rows(xp, dy, db)] if needs[2] else []
-    matmul_all(xp, products, beside=sums)
-    return dx, dw, db
-
-
-def samples(rng: np.random.Generator) -> list[Any]:
-    """Rows of one and of several axes, with and without bias, out larger and smaller than in."""
-    return [
-        sample(rng.normal(size=(2, 3, 5)), rng.normal(size=(4, 5)), rng.normal(size=(4,))),
-        sample(rng.normal(size=(7, 3)), rng.normal(size=(6, 3)), None, label="no bias"),
-        sample(
-            rng.normal(size=(3,)), rng.normal(size=(1, 3)), rng.normal(size=(1,)), label="one row"
-        ),
-    ]
-
-
-def _mean_over_rows(ctx: Any, dy: Array) -> Any:
-    """Mistake: the sum over the rows, which share W and b, became a mean (and was then halved)."""
-    dx, dw, db = true_gradient(ctx, dy)
-    n = 2 * dy.size // dy.shape[-1]
-    return dx, dw / n, None if db is None else db / n
-
-
-@register(
-    "linear",
-    family="layers",
-    samples=samples,
-    composed=lambda x, weight, bias=None: (
-        x @ weight.transpose() if bias is None else x @ weight.transpose() + bias
-    ),
-    wrong={
-        "mean over rows": _mean_over_rows,
-        "counted twice": lambda ctx, dy: (
-            true_gradient(ctx, dy)[0] * 2,
-            *true_gradient(ctx, dy)[1:],
-        ),
-    },
-)
+@register("linear", family="layers")
 class Linear(Function):
     """y = x W^T + b
 
@@ -119,14 +51,65 @@ class Linear(Function):
         y = linear_forward(ctx.xp, as_rows(x), weight, bias)
         return y.reshape(*x.shape[:-1], weight.shape[0])
 
-    def backward(ctx, dy: Array) -> Any:
+    def backward(ctx, dy: Array) -> Gradients:
         x, weight = ctx.saved
-        needs = (*ctx.needs, False)[:3]
         places = ctx.empty_target(1), ctx.empty_target(2)
         rows = None if x is None else as_rows(x)
-        dx, dw, db = linear_backward(ctx.xp, as_rows(dy), rows, weight, needs, *places)
+        dx, dw, db = linear_backward(
+            ctx.xp, as_rows(dy), rows, weight, True in ctx.needs[2:], *places
+        )
         dx = None if dx is None else dx.reshape(ctx.x_shape)
         return cast_back((dx, dw, db), ctx.dtypes, (None, *places))[: len(ctx.needs)]
+
+
+def linear_forward(
+    xp: ArrayModule, x: Array, weight: Array, bias: Array | None, out: Array | None = None
+) -> Array:
+    """y = x W^T + b for rows x (N, in), weight (out, in), bias (out,)."""
+    y = empty(xp, (len(x), len(weight)), xp.result_type(x, weight)) if out is None else out
+    if bias is None:
+        return matmul(xp, x, weight.T, y)
+
+    def add_bias(rows: slice, columns: slice) -> None:
+        y[rows, columns] += bias[columns]
+
+    return matmul(xp, x, weight.T, y, finish=add_bias)
+
+
+def linear_backward(
+    xp: ArrayModule,
+    dy: Array,
+    x: Array | None,
+    weight: Array | None,
+    bias_needs: bool,
+    dw: Array | None = None,
+    db: Array | None = None,
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients of x (N, in), weight (out, in) and bias (out,) from dy (N, out).
+
+    dx is made with the weight, and dW with x: None in the place of one says that its product is
+    not wanted. dW and db go into ``dw`` and ``db`` where these are given.
+    """
+    dx = None
+    products = []
+    if weight is not None:  # dx = dy W
+        dx = empty(xp, (len(dy), weight.shape[1]), xp.result_type(dy, weight))  # (N, in)
+        products.append((dy, weight, dx))
+    if x is not None:  # dW = dy^T x
+        dw = empty(xp, (dy.shape[1], x.shape[1]), xp.result_type(dy, x)) if dw is None else dw
+        products.append((dy.T, x, dw))
+    sums = []
+    if bias_needs:  # db = sum over n of dy
+        db = empty(xp, dy.shape[1:], dy.dtype) if db is None else db
+        sums.append(lambda: sum_rows(xp, dy, db))
+    matmul_all(xp, products, beside=sums)
+    return dx, dw, db
+
+
+def linear_composed(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A matrix product and a sum."""
+    y = x @ weight.transpose()
+    return y if bias is None else y + bias
 
 
 def check_linear_shapes(op: str, x: Array, weight: Array, bias: Array | None) -> None:
@@ -141,3 +124,35 @@ def check_linear_shapes(op: str, x: Array, weight: Array, bias: Array | None) ->
             f"{op}: bias must have shape {weight.shape[:1]}, one number per output, "
             f"got {bias.shape}."
         )
+
+
+def _mean_over_rows(ctx: Linear, dy: Array) -> Gradients:
+    """Mistake: the rows share W and b, and their gradients are averaged in place of added."""
+    dx, dw, db = true_gradient(ctx, dy)
+    n = dy.size // dy.shape[-1]
+    return dx, dw / n, None if db is None else db / n
+
+
+def _bias_of_the_last_row(ctx: Linear, dy: Array) -> Gradients:
+    """Mistake: each row's gradient of b overwrites the one before."""
+    dx, dw, db = true_gradient(ctx, dy)
+    return dx, dw, None if db is None else dy.reshape(-1, dy.shape[-1])[-1]
+
+
+def samples(rng: np.random.Generator) -> list[Sample]:
+    """Rows of one and of several axes, with and without bias, out larger and smaller than in."""
+    return [
+        sample(rng.normal(size=(2, 3, 5)), rng.normal(size=(4, 5)), rng.normal(size=(4,))),
+        sample(rng.normal(size=(7, 3)), rng.normal(size=(6, 3)), None, label="no bias"),
+        sample(
+            rng.normal(size=(3,)), rng.normal(size=(1, 3)), rng.normal(size=(1,)), label="one row"
+        ),
+    ]
+
+
+prove(
+    "linear",
+    samples=samples,
+    wrong={"mean over rows": _mean_over_rows, "bias of the last row": _bias_of_the_last_row},
+    composed=linear_composed,
+)

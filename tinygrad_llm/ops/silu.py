@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tinygrad_llm.autograd import Function, Tensor, register, sample
+from tinygrad_llm.autograd import Function, Tensor, prove, register, sample
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.ops.elementwise import sigmoid_forward
 
 
-def silu_composed(x: Tensor) -> Tensor:
-    """The formula in small ops, each with a derivative of its own."""
-    return x * x.sigmoid()
-
-
-def _product_rule_forgotten(ctx: Any, dy: Array) -> Array:
-    _, s = ctx.saved
-    return dy * s
-
-
-def _without_x(ctx: Any, dy: Array) -> Array:
-    _, s = ctx.saved
-    return dy * (s + s * (1 - s))
-
-
-@register(
-    "silu",
-    family="activation",
-    samples=lambda rng: [
-        sample(rng.normal(size=(3, 5)) * 2),
-        sample(np.array([-30.0, -0.5, 0.0, 0.5, 30.0]), label="far out"),
-        sample(rng.normal(size=()), label="scalar"),
-    ],
-    wrong={"product rule forgotten": _product_rule_forgotten, "factor x lost": _without_x},
-    composed=silu_composed,
-    one_variable=True,
-)
+@register("silu", family="activation", one_variable=True)
 class Silu(Function):
     """y = x s,   s = 1 / (1 + e^-x)
 
@@ -65,3 +37,30 @@ class Silu(Function):
     def backward(ctx, dy: Array) -> Array:
         x, s = ctx.saved
         return (dy * (s * (1 + x * (1 - s)))).astype(dy.dtype, copy=False)
+
+
+def silu_composed(x: Tensor) -> Tensor:
+    """The formula in small ops, each with a derivative of its own."""
+    return x * x.sigmoid()
+
+
+def _product_rule_forgotten(ctx: Silu, dy: Array) -> Array:
+    _, s = ctx.saved
+    return dy * s
+
+
+def _without_x(ctx: Silu, dy: Array) -> Array:
+    _, s = ctx.saved
+    return dy * (s + s * (1 - s))
+
+
+prove(
+    "silu",
+    samples=lambda rng: [
+        sample(rng.normal(size=(3, 5)) * 2),
+        sample(np.array([-30.0, -0.5, 0.0, 0.5, 30.0]), label="far out"),
+        sample(rng.normal(size=()), label="scalar"),
+    ],
+    wrong={"product rule forgotten": _product_rule_forgotten, "factor x lost": _without_x},
+    composed=silu_composed,
+)

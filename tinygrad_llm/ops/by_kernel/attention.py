@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.autograd.kernels import kernels
 from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.backend import Array
@@ -35,7 +36,7 @@ class AttentionKernel(KernelVersion, ScaledDotProductAttention):
         k: Array,
         v: Array,
         causal: bool = False,
-        mask: Array | None = None,
+        mask: TensorLike | None = None,
         dropout_p: float = 0.0,
         scale: float | None = None,
         key: Key | None = None,
