@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 
-from tinygrad_llm.errors import TinygradLLMError
+from tinygrad_llm.errors import TinygradLLMError, did_you_mean
 
 # command -> (module with main(argv) -> exit status, what it does)
 COMMANDS = {
@@ -33,8 +32,7 @@ def main(argv: list[str] | None = None) -> int:
         print(usage())
         return 0 if argv else 2
     if argv[0] not in COMMANDS:
-        near = difflib.get_close_matches(argv[0], COMMANDS, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(argv[0], COMMANDS)
         print(f"There is no command {argv[0]!r}.{hint}\n\n{usage()}", file=sys.stderr)
         return 2
     command = importlib.import_module(COMMANDS[argv[0]][0])

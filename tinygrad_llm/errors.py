@@ -98,8 +98,21 @@ def missing_name(
     """
     if name in left_out:
         return LeftOutError(f"{owner}.{name} is left out. Use {left_out[name]}.")
+    hint = did_you_mean(name, there, f"{owner}.")
+    return AttributeError(f"{owner} has no attribute {name!r}.{hint}")
+
+
+def did_you_mean(name: str, known: Iterable[str], before: str = "", most: int = 1) -> str:
+    """``" Did you mean exp?"``, to be put behind an error's first sentence; "" if none is near.
+
+    Args:
+        name: what was asked for.
+        known: the names that exist.
+        before: stands in front of each name, such as ``"tg."``.
+        most: how many names are suggested at most.
+    """
     import difflib
 
-    near = difflib.get_close_matches(name, there, n=1)
-    hint = f" Did you mean {owner}.{near[0]}?" if near else ""
-    return AttributeError(f"{owner} has no attribute {name!r}.{hint}")
+    cutoff = 0.6 if most == 1 else 0.4  # of several the reader chooses himself
+    near = difflib.get_close_matches(name, list(known), n=most, cutoff=cutoff)
+    return f" Did you mean {', '.join(before + found for found in near)}?" if near else ""

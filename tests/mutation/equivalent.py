@@ -29,10 +29,6 @@ EQUIVALENT: dict[str, str] = {
     "tinygrad_llm/nn/_checks.py check_heads: 1 -> 2 (2)": (
         "One candidate more is looked at, n_embd + 1, and that never divides n_embd."
     ),
-    "tinygrad_llm/nn/config.py GPTConfig.from_dict: difflib.get_close_matches(str(name), "
-    "known, n=1) -> difflib.get_close_matches(str(name), known)": (
-        "Three similar names are found in place of one, and the first is named."
-    ),
     "tinygrad_llm/generation/beam_search.py _decided: done[-1].score >= most -> "
     "(done[-1].score > most)": (
         "Of equal scores the one found first is kept, whether the search goes on or not."

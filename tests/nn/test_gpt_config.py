@@ -27,7 +27,7 @@ def test_bad_configurations(changes, message):
 
 def test_configuration_goes_through_json_and_checks_names():
     assert nn.GPTConfig.from_dict(json.loads(json.dumps(SMALL.to_dict()))) == SMALL
-    with pytest.raises(ConfigError, match="Did you mean 'n_layer'"):
+    with pytest.raises(ConfigError, match="Did you mean n_layer"):
         nn.GPTConfig.from_dict({**SMALL.to_dict(), "n_layers": 2})
     with pytest.raises(ConfigError, match="missing settings: n_embd"):
         nn.GPTConfig.from_dict({k: v for k, v in SMALL.to_dict().items() if k != "n_embd"})

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from tinygrad_llm.autograd.function import Function
@@ -238,8 +238,5 @@ def get_op(name: str) -> Op:
     """
     if name in REGISTRY:
         return REGISTRY[name]
-    import difflib
-
-    near = difflib.get_close_matches(name, REGISTRY, n=3, cutoff=0.4)
-    hint = f" Did you mean {', '.join(near)}?" if near else ""
+    hint = did_you_mean(name, REGISTRY, most=3)
     raise ConfigError(f"op: there is no op called {name!r}.{hint} All: {', '.join(REGISTRY)}.")

@@ -18,8 +18,8 @@ def check_size(owner: str, name: str, value: object) -> int:
     return int(value)
 
 
-def check_probability(owner: str, name: str, value: object) -> float:
-    """The value as a float.
+def check_dropout(owner: str, name: str, value: object) -> float:
+    """The probability as a float; with 1 nothing would be left to learn from.
 
     Raises:
         ConfigError: it is not a number of [0, 1).

@@ -9,7 +9,7 @@ from tinygrad_llm.backend import Array, is_array
 from tinygrad_llm.errors import DTypeError, ShapeError
 
 
-def as_ids(owner: str, name: str, ids: TensorLike) -> Array:
+def batch_of_ids(owner: str, name: str, ids: TensorLike) -> Array:
     """The integers as an array (B, T). Their range is checked by the op that uses them.
 
     Raises:

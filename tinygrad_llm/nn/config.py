@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
-from tinygrad_llm.errors import ConfigError
-from tinygrad_llm.nn._checks import check_heads, check_probability, check_size
+from tinygrad_llm.errors import ConfigError, did_you_mean
+from tinygrad_llm.nn._checks import check_dropout, check_heads, check_size
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class GPTConfig:
         for name in ("vocab_size", "context_length", "n_layer", "n_head", "n_embd"):
             object.__setattr__(self, name, check_size("GPTConfig", name, getattr(self, name)))
         check_heads("GPTConfig", self.n_embd, self.n_head)
-        dropout = check_probability("GPTConfig", "dropout", self.dropout)
+        dropout = check_dropout("GPTConfig", "dropout", self.dropout)
         object.__setattr__(self, "dropout", dropout)
         for name in ("qkv_bias", "tie_weights"):
             if not isinstance(getattr(self, name), bool):
@@ -69,8 +68,7 @@ class GPTConfig:
         known = [f.name for f in fields(cls)]
         for name in values:
             if name not in known:
-                near = difflib.get_close_matches(str(name), known, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(str(name), known)
                 raise ConfigError(
                     f"GPTConfig: there is no setting {name!r}.{hint} All: {', '.join(known)}."
                 )

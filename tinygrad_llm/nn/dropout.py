@@ -5,7 +5,7 @@ from __future__ import annotations
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.backend.random import Generator, Key, default_generator
-from tinygrad_llm.nn._checks import check_probability
+from tinygrad_llm.nn._checks import check_dropout
 from tinygrad_llm.nn.module import Module
 
 
@@ -25,7 +25,7 @@ class Dropout(Module):
     """
 
     def __init__(self, p: float = 0.5, generator: Generator | None = None) -> None:
-        self.p = check_probability("Dropout", "p", p)
+        self.p = check_dropout("Dropout", "p", p)
         self.generator = generator
 
     def extra_repr(self) -> str:

@@ -16,7 +16,7 @@ from tinygrad_llm.backend.dtypes import DTypeLike
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.errors import ConfigError, ShapeError
 from tinygrad_llm.nn import init
-from tinygrad_llm.nn._ids import as_ids, check_positions
+from tinygrad_llm.nn._ids import batch_of_ids, check_positions
 from tinygrad_llm.nn.block import TransformerBlock
 from tinygrad_llm.nn.config import GPTConfig
 from tinygrad_llm.nn.containers import ModuleList
@@ -108,8 +108,8 @@ class GPT(Module):
             ShapeError: targets have another shape than ids.
             IndexRangeError: an id or target is out of range.
         """
-        ids = as_ids("GPT", "ids", ids)
-        targets = as_ids("GPT.loss", "targets", targets)
+        ids = batch_of_ids("GPT", "ids", ids)
+        targets = batch_of_ids("GPT.loss", "targets", targets)
         if ids.shape != targets.shape:
             raise ShapeError(
                 f"GPT.loss: targets must have the shape of ids, {ids.shape}, got {targets.shape}."
@@ -155,7 +155,7 @@ class GPT(Module):
             ShapeError: ids have not two axes, or reach beyond ``context_length``.
             IndexRangeError: an id is not in 0 .. vocab_size - 1.
         """
-        ids = as_ids("GPT", "ids", ids)
+        ids = batch_of_ids("GPT", "ids", ids)
         if cache is None:
             return self._run_blocks(ids, None, positions, mask)
         with no_grad():

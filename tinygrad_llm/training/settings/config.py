@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
-from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.errors import ConfigError, did_you_mean
 
 # What it means to resume a run with another value of a setting.
 FIXED = "fixed"  # impossible: the weights or the text would be other ones
@@ -154,7 +154,7 @@ class TrainConfig:
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise ConfigError(
-                f"{source}: unknown setting {', '.join(unknown)}.{_nearest(unknown[0], known)} "
+                f"{source}: unknown setting {', '.join(unknown)}.{did_you_mean(unknown[0], known)} "
                 "`--help` lists all."
             )
         return cls(**{k: convert(known[k], v, source) for k, v in values.items()})
@@ -219,10 +219,3 @@ _NOT_NEGATIVE = (
 def _require(fits: bool, name: str, expected: str, value: object) -> None:
     if not fits:
         raise ConfigError(f"{name}: expected {expected}, got {value!r}.")
-
-
-def _nearest(name: str, known: Mapping[str, object]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {close[0]}?" if close else ""

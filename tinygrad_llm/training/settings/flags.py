@@ -13,7 +13,7 @@ from dataclasses import Field, fields
 from typing import Any
 
 from tinygrad_llm.backend import module_for
-from tinygrad_llm.errors import ConfigError, TinygradLLMError
+from tinygrad_llm.errors import ConfigError, TinygradLLMError, did_you_mean
 from tinygrad_llm.training.settings.config import BITS, FIXED, TrainConfig
 from tinygrad_llm.training.settings.files import read_settings, to_toml
 from tinygrad_llm.training.settings.presets import PRESETS, preset
@@ -147,10 +147,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
         module_for(getattr(arguments, "device", "cpu"))
         return arguments
     known = [option for action in parser._actions for option in action.option_strings]
-    import difflib
-
-    close = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
-    hint = f" Did you mean {close[0]}?" if close else ""
+    hint = did_you_mean(unknown[0].partition("=")[0], known)
     raise ConfigError(f"unknown flag {unknown[0]}.{hint} `--help` lists all.")
 
 
