@@ -49,9 +49,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="earlier questions the model sees; 0 suits one "
         "that was tuned on single questions (default: as many as fit)",
     )
-    add("--max-new-tokens", type=int, default=64, help="longest answer (default: 64)")
+    add("--max-new-tokens", type=int, default=64, help="tokens of the longest answer (default: 64)")
     add("--temperature", type=float, default=0.7, help="0 is greedy (default: 0.7)")
-    add("--top-k", type=int, default=40, help="draw among so many words (default: 40)")
+    add(
+        "--top-k",
+        type=int,
+        default=40,
+        help="choose among this many most probable tokens (default: 40)",
+    )
     add("--seed", type=int, default=0, help="of the draws (default: 0)")
     add_device(parser)
     return parser

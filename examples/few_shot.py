@@ -68,7 +68,7 @@ def ask(options: argparse.Namespace) -> int:
         scores = ", ".join(f"{answer.strip()} {score:.2f}" for answer, score in ranked)
         print(f"{question!r}: {best}   (log-probabilities: {scores})")
     if not options.question:
-        print(f"\n{right} of {len(OPEN)} as a person would say.")
+        print(f"\n{right} of {len(OPEN)} as a person would answer.")
     return 0
 
 

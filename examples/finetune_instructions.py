@@ -73,7 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_tuning(parser)
     add = parser.add_argument_group("evaluation").add_argument
     add("--answers", type=int, default=50, help="test questions to answer (default: 50)")
-    add("--max-new-tokens", type=int, default=64, help="longest answer (default: 64)")
+    add("--max-new-tokens", type=int, default=64, help="tokens of the longest answer (default: 64)")
     text = "a chat-completions endpoint that marks the answers, such as"
     add("--judge", metavar="URL", help=f"{text} http://localhost:11434/v1/chat/completions")
     add("--judge-model", default="llama3", help="the judge's model (default: llama3)")
@@ -88,7 +88,9 @@ def add_tuning(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("fine-tuning").add_argument
     add("--trainable", choices=("all", "lora"), default="all", help="default: all")
     add("--rank", type=int, default=8, help="of LoRA (default: 8)")
-    add("--epochs", type=int, default=20, help="at most (default: 20)")
+    add(
+        "--epochs", type=int, default=20, help="passes over the training set, at most (default: 20)"
+    )
     text = "stop after so many epochs without a better validation loss; 0 never stops"
     add("--patience", type=int, default=3, help=f"{text} (default: 3)")
     add("--batch-size", type=int, default=8, help="examples in a step (default: 8)")

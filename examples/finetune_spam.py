@@ -72,7 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
     text = "balanced: as many ham as spam messages; full: all (default: both)"
     add("--sets", nargs="+", choices=both, default=both, help=text)
     add("--unique", action="store_true", help="drop messages that occur twice, before splitting")
-    add("--max-length", type=int, default=120, help="tokens read of a message (default: 120)")
+    add("--max-length", type=int, default=120, help="tokens read of each message (default: 120)")
     add_base(parser)
     add_tuning(parser)
     add = parser.add_argument_group("output").add_argument

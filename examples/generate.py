@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("model", nargs="?", help="folder or name (default: the newest run below runs/)")
+    add("model", nargs="?", help="a folder, or a name like gpt2 (default: the newest run in runs/)")
     add("--device", default="cpu", help='"cpu", "cuda" or "cuda:N" (default: cpu)')
     task = parser.add_argument_group("what to do, instead of continuing a prompt")
     task.add_argument("--interactive", action="store_true", help="ask for prompts until Ctrl-D")
@@ -49,9 +49,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     task.add_argument("--beams", type=int, metavar="N", help="beam search with N beams")
     task.add_argument(
-        "--perplexity", action="store_true", help="how well the model predicts --text or --prompt"
+        "--perplexity",
+        action="store_true",
+        help="say how well the model predicts --text or --prompt",
     )
-    task.add_argument("--compare", metavar="MODEL", help="the same, beside another model")
+    task.add_argument("--compare", metavar="MODEL", help="the same, compared with another model")
     add_text_flags(parser)
     return parser
 
@@ -59,29 +61,33 @@ def build_parser() -> argparse.ArgumentParser:
 def add_text_flags(parser: argparse.ArgumentParser) -> None:
     """Where the text comes from, and how it goes on."""
     text = parser.add_argument_group("text")
-    text.add_argument("--prompt", default="", help="the text to go on from")
+    text.add_argument("--prompt", default="", help="the text to continue")
     text.add_argument("--text", metavar="FILE", help="take the prompt from a UTF-8 file")
-    text.add_argument("--tokens", type=int, default=200, help="tokens at most (default: 200)")
+    text.add_argument(
+        "--tokens", type=int, default=200, help="write at most this many (default: 200)"
+    )
     text.add_argument(
         "--stop",
         action="append",
         default=[],
         metavar="TEXT",
-        help="end before this text; may be given several times",
+        help="stop before this text; may be given several times",
     )
     choice = parser.add_argument_group("how the next token is chosen")
     choice.add_argument("--temperature", type=float, default=0.8, help="0: greedy (default: 0.8)")
-    choice.add_argument("--top-k", type=int, metavar="K", help="only among the K best")
-    choice.add_argument("--top-p", type=float, metavar="P", help="only among the best with sum P")
-    choice.add_argument("--min-p", type=float, metavar="P", help="only from P times the best on")
+    choice.add_argument("--top-k", type=int, metavar="K", help="choose among the K most probable")
+    top_p = "choose among the most probable, up to a total probability of P"
+    choice.add_argument("--top-p", type=float, metavar="P", help=top_p)
+    min_p = "choose among those at least P times as probable as the best"
+    choice.add_argument("--min-p", type=float, metavar="P", help=min_p)
     choice.add_argument(
         "--repetition-penalty",
         type=float,
         default=1.0,
         metavar="X",
-        help="above 1: avoid what occurred (default: 1)",
+        help="above 1: avoid tokens that have occurred (default: 1)",
     )
-    choice.add_argument("--seed", type=int, help="for the same text again")
+    choice.add_argument("--seed", type=int, help="the same seed gives the same text")
     choice.add_argument(
         "--slide",
         type=int,
@@ -252,8 +258,8 @@ def show_scores(model: GPT, tokenizer: Tokenizer, text: str, other: str | None, 
     second, its_tokenizer = open_checkpoint(other, device)
     if its_tokenizer.encode(text, allowed_special="all") != ids:
         raise DataError(
-            f"{other}: its tokenizer cuts the text otherwise, so the tokens cannot be compared one "
-            "by one. Compare the bits per byte of two runs with --perplexity."
+            f"{other}: its tokenizer cuts the text differently, so the tokens cannot be compared "
+            "one by one. Compare the bits per byte of two runs with --perplexity."
         )
     result = compare(model, second, ids)
     for name, score in (("first", result.first), ("second", result.second)):

@@ -38,8 +38,8 @@ tg.manual_seed(0)
 
 # %%
 train, held_out = translation.load()
-for source, target in held_out[:3]:
-    print(f"{source}  ->  {target}")
+assert not {source for source, _ in train} & {source for source, _ in held_out}
+print(*(f"{source}  ->  {target}" for source, target in held_out[:3]), sep="\n")
 
 # %% [markdown]
 # ## Word by word

@@ -53,7 +53,7 @@ def test_other_models_and_other_files_are_refused(gpt, adapted, tmp_path):
         load_adapter(wide, path)
     np.testing.assert_array_equal(wide(IDS).numpy(), before)
     write_safetensors(tmp_path / "other", {"a": np.zeros(2, np.float32)})
-    with pytest.raises(CheckpointError, match="no LoRA adapter"):
+    with pytest.raises(CheckpointError, match="not a LoRA adapter"):
         load_adapter(gpt, tmp_path / "other")
     with pytest.raises(ConfigError):
         save_adapter(gpt, tmp_path / "none")

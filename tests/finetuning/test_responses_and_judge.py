@@ -51,7 +51,7 @@ def test_responses_are_written_and_read_again(tmp_path):
 @pytest.mark.parametrize("content", ["", "[]", '{"responses": [{"x": 1}]}'])
 def test_a_file_of_something_else_is_refused(tmp_path, content):
     (tmp_path / "r.json").write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match="no file of responses"):
+    with pytest.raises(DataError, match="not a file of responses"):
         read_responses(tmp_path / "r.json")
 
 
@@ -106,7 +106,7 @@ def test_the_judge_is_asked_and_its_marks_are_read(server):
 def test_a_judge_that_does_not_answer_or_speaks_otherwise_is_named(server):
     _FakeJudge.replies[:] = ["not json"]
     response = [Response("Q", "", "a", "b", True)]
-    with pytest.raises(DataError, match="something else than a chat completion"):
+    with pytest.raises(DataError, match="something other than a chat completion"):
         Judge(server).marks(response)
     with pytest.raises(DataError, match="does not answer"):
         Judge("http://127.0.0.1:9/none", timeout=2).marks(response)

@@ -64,7 +64,8 @@ def load_adapter(model: Module, path: str | os.PathLike[str]) -> list[str]:
     about = file.metadata
     if about.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path}: is no LoRA adapter of this project; expected a file of save_adapter()."
+            f"{path}: is not a LoRA adapter of this project; expected a file that "
+            "save_adapter() wrote."
         )
     try:
         layers, rank, alpha = json.loads(about["layers"]), int(about["rank"]), float(about["alpha"])

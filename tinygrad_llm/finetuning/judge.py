@@ -74,11 +74,12 @@ class Judge:
         except (OSError, urllib.error.URLError) as error:
             raise DataError(
                 f"judge: {self.url} does not answer ({error}). Start the server, or leave "
-                "--judge out; the other scores need none."
+                "--judge out; the other scores need no server."
             ) from error
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise DataError(
-                f"judge: {self.url} answered something else than a chat completion ({error!r})."
+                f"judge: {self.url} answered with something other than a chat completion "
+                f"({error!r})."
             ) from error
 
 

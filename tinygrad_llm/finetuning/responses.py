@@ -136,7 +136,7 @@ def read_responses(path: Path) -> list[Response]:
         body = json.loads(path.read_text(encoding="utf-8"))
         return [Response(**r) for r in body["responses"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: is no file of responses ({error!r:.120}).") from error
+        raise DataError(f"{path}: is not a file of responses ({error!r:.120}).") from error
 
 
 def _one_line(text: str, width: int) -> str:

@@ -75,8 +75,8 @@ def beam_search(
     prompts = as_prompts(ids)
     if len(prompts.rows) != 1 or n_beams < 1 or max_new_tokens < 1:
         raise GenerationError(
-            f"beam_search: expected one prompt, n_beams and max_new_tokens from 1, got "
-            f"{len(prompts.rows)} prompts, n_beams={n_beams}, max_new_tokens={max_new_tokens}."
+            f"beam_search: expected one prompt, and n_beams and max_new_tokens of at least 1, "
+            f"got {len(prompts.rows)} prompts, n_beams={n_beams}, max_new_tokens={max_new_tokens}."
         )
     prompt = prompts.rows[0]
     longest, limit = len(prompt) + max_new_tokens, model.config.context_length

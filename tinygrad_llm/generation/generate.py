@@ -132,8 +132,10 @@ def stream(
         GenerationError, IndexRangeError, NumericsError: as `generate`.
     """
     if max_new_tokens < 0 or slide < 1:
-        name, value = ("slide", slide) if slide < 1 else ("max_new_tokens", max_new_tokens)
-        raise GenerationError(f"generate: {name} must be positive, got {value!r}.")
+        raise GenerationError(
+            f"generate: expected max_new_tokens of at least 0 and slide of at least 1, got "
+            f"{max_new_tokens} and {slide}."
+        )
     prompts: Prompts = as_prompts(ids)
     slide = min(slide, model.config.context_length)
     texts = [list(row) for row in prompts.rows]

@@ -60,8 +60,8 @@ def find_checkpoint(folder: Path) -> Path:
         if (place / "config.json").is_file() or (place / "hparams.json").is_file():
             return place
     raise CheckpointError(
-        f"{folder}: no checkpoint: neither config.json nor hparams.json is there or in best/, "
-        "last/ or checkpoints/."
+        f"{folder}: there is no checkpoint: neither config.json nor hparams.json is in this "
+        "folder, its best/, last/ or checkpoints/."
     )
 
 
@@ -74,7 +74,7 @@ def newest_run(runs: Path) -> Path:
     found = [p for p in runs.glob("*") if (p / "checkpoints").is_dir() or (p / "last").is_dir()]
     if not found:
         raise CheckpointError(
-            f"{runs}: no training run is there. Train one (python examples/train_gpt.py), or name "
+            f"{runs}: there is no training run. Train one (python examples/train_gpt.py), or name "
             "a checkpoint's folder or a model such as gpt2."
         )
     return max(found, key=lambda p: p.stat().st_mtime)

@@ -90,8 +90,8 @@ def read_config(folder: Path) -> GPTConfig:
             except (ConfigError, TypeError) as error:
                 raise CheckpointError(f"{path}: {error}") from error
     raise CheckpointError(
-        f"{folder}: no {CONFIG_NAME} (Hugging Face, this project) and no {HPARAMS_NAME} (OpenAI) "
-        "is there, so the model's size is not known. Check the path."
+        f"{folder}: there is no {CONFIG_NAME} (Hugging Face, this project) and no {HPARAMS_NAME} "
+        "(OpenAI), so the model's size is not known. Check the path."
     )
 
 

@@ -36,7 +36,8 @@ def gpt2_config(name: str) -> GPTConfig:
     """
     if name not in SIZES:
         raise CheckpointError(
-            f"{name!r}: no folder of this name, and no known model; known are {', '.join(SIZES)}."
+            f"{name!r}: there is no folder of this name, and no such model; known models are "
+            f"{', '.join(SIZES)}."
         )
     n_layer, n_head, n_embd = SIZES[name]
     return GPTConfig(50257, 1024, n_layer, n_head, n_embd, dropout=0.1)

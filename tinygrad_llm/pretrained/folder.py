@@ -144,7 +144,7 @@ def check_weights(source: WeightSource, config: GPTConfig, folder: Path) -> None
             f"loaded.{report}\n  Check that config.json and the weights are of one model."
         )
     if unexpected:
-        warnings.warn(f"{folder}: names unknown to GPT were passed over.{report}", stacklevel=3)
+        warnings.warn(f"{folder}: names that GPT does not have were ignored.{report}", stacklevel=3)
 
 
 def expected_shape(place: Place, config: GPTConfig) -> tuple[int, ...]:

@@ -205,7 +205,9 @@ def _header_bytes(
     for name, array in tensors.items():
         kind = "BF16" if array.dtype.name == "bfloat16" else _NAMES.get(np.dtype(array.dtype))
         if kind is None:
-            raise CheckpointError(f"{path}: cannot hold {name!r}, an array of {array.dtype}.")
+            raise CheckpointError(
+                f"{path}: the format has no place for {name!r}, an array of {array.dtype}."
+            )
         header[name] = {
             "dtype": kind,
             "shape": list(array.shape),
