@@ -37,6 +37,15 @@ def find(driver, css):
     return WebDriverWait(driver, 10).until(lambda d: d.find_element("css selector", css))
 
 
+def shows(driver, css, text):
+    """Whether ``text`` stands there, or soon: a click draws the details anew."""
+    from selenium.common.exceptions import StaleElementReferenceException
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    waiting = WebDriverWait(driver, 10, ignored_exceptions=[StaleElementReferenceException])
+    return waiting.until(lambda d: text in find(d, css).text)
+
+
 def texts(driver, css):
     return [e.text for e in driver.find_elements("css selector", css)]
 
@@ -177,11 +186,11 @@ def test_deep_links(browser, step):
     assert script(page, "return explorer.position()") == 20
     page = open_page(browser, step.path, "#module=blocks.1")
     assert find(page, "#detail h2").text == "blocks.1"
-    assert "Parameters" in find(page, "#detail").text
+    assert shows(page, "#detail", "Parameters")
     find(page, "#detail table.list a").click()
-    assert "a leaf" in find(page, "#detail .path").text
+    assert shows(page, "#detail .path", "a leaf")
     find(page, "#detail .card a").click()
-    assert "Forward" in find(page, "#detail").text
+    assert shows(page, "#detail", "Forward")
     time.sleep(0.3)
     assert "#node=" in page.current_url
 
