@@ -28,6 +28,8 @@ RESULTS = (
     "x.to('cpu')",
     "x.float()",
     "x.detach()",
+    "x.add_(1)",
+    "x.sort().values",
     "tg.functional.gelu(x)",
     "tg.functional.scaled_dot_product_attention(x, x, x)",
     "tg.functional.cross_entropy(x, [0])",

@@ -1,6 +1,7 @@
 """The engine: Tensor, Function, the backward walk, and the tools that check and watch it."""
 
-from tinygrad_llm.autograd.function import Function, Gradients
+from tinygrad_llm.autograd.engine import Gradients
+from tinygrad_llm.autograd.function import Function
 from tinygrad_llm.autograd.modes import (
     deterministic,
     enable_grad,

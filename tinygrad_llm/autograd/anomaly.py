@@ -5,7 +5,8 @@ from __future__ import annotations
 import traceback
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -13,6 +14,10 @@ from tinygrad_llm.autograd.modes import Observer
 from tinygrad_llm.backend import Array, is_array, to_numpy
 from tinygrad_llm.backend.dtypes import is_float
 from tinygrad_llm.errors import GraphError, NumericsError
+
+if TYPE_CHECKING:
+    from tinygrad_llm.autograd.engine import Arrived, Gradients, Node
+    from tinygrad_llm.autograd.function import Function, Result
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 _MAKES_INFINITY_ON_PURPOSE = ("masked_fill", "where")
@@ -27,38 +32,47 @@ class detect_anomaly(Observer):
     """
 
     def __init__(self) -> None:
-        self._sums: dict[int, list[int]] = {}
+        self._calls: WeakKeyDictionary[Node, _Call] = WeakKeyDictionary()
 
-    def after_forward(self, node: Any, arrays: tuple[Any, ...], out: Any) -> None:
+    def after_forward(self, node: Function, arrays: tuple[object, ...], out: Result) -> None:
         """Checks the result; remembers where the op was called and what it saved."""
-        node.called_at = _user_line()
-        for y in out if type(out) is tuple else (out,):
+        call = _Call(_user_line(), [])
+        for y in out if isinstance(out, tuple) else (out,):
             if _is_bad(y) and not any(_is_bad(a) for a in arrays):
                 if node.name in _MAKES_INFINITY_ON_PURPOSE and not _has_nan(y):
                     continue
-                raise NumericsError(_report(node, "forward", y, arrays))
+                raise NumericsError(_report(node, call.line, "forward", y, arrays))
         if node.requires_grad:
-            node.checksums = [_checksum(a) for a in node.saved]
+            call.checksums.extend(_checksum(a) for a in node.saved)
+            self._calls[node] = call
 
-    def before_backward(self, node: Any, dy: Any) -> None:
+    def before_backward(self, node: Node, dy: Arrived) -> None:
         """Compares the saved arrays with what they were."""
-        sums = getattr(node, "checksums", None)
-        if sums is not None and sums != [_checksum(a) for a in node.saved]:
+        call = self._calls.get(node)
+        if call is not None and call.checksums != [_checksum(a) for a in node.saved]:
             raise GraphError(
-                f"backward: op {node.name!r} (called at {node.called_at}) saved an array that was "
+                f"backward: op {node.name!r} (called at {call.line}) saved an array that was "
                 "overwritten before its gradient was computed. Write into a copy of it."
             )
 
-    def after_backward(self, node: Any, dy: Any, grads: tuple[Any, ...]) -> None:
+    def after_backward(self, node: Node, dy: Arrived, grads: Gradients) -> None:
         """Checks the gradients that leave the op."""
         arrived = dy if isinstance(dy, list) else [dy]
         for grad in grads:
             if _is_bad(grad) and not any(_is_bad(d) for d in arrived):
-                saved = (*arrived, *node.saved)
-                raise NumericsError(_report(node, "backward", grad, saved))
+                call = self._calls.get(node)
+                line = "unknown" if call is None else call.line
+                raise NumericsError(_report(node, line, "backward", grad, (*arrived, *node.saved)))
 
 
-def _is_bad(x: Any) -> bool:
+class _Call(NamedTuple):
+    """Where an op was called, and checksums of the arrays that it saved."""
+
+    line: str
+    checksums: list[int]
+
+
+def _is_bad(x: object) -> TypeGuard[Array]:
     return is_array(x) and is_float(x.dtype) and not bool(np.isfinite(to_numpy(x)).all())
 
 
@@ -66,7 +80,7 @@ def _has_nan(x: Array) -> bool:
     return bool(np.isnan(to_numpy(x)).any())
 
 
-def _checksum(x: Any) -> int:
+def _checksum(x: object) -> int:
     return zlib.adler32(np.ascontiguousarray(to_numpy(x)).tobytes()) if is_array(x) else 0
 
 
@@ -78,7 +92,7 @@ def _user_line() -> str:
     return "unknown"
 
 
-def _range(x: Any) -> str:
+def _range(x: object) -> str:
     if not is_array(x) or not x.size or not is_float(x.dtype):
         return f"{x!r:.40}" if not is_array(x) else f"{x.dtype} of shape {x.shape}"
     values = to_numpy(x).astype(np.float64)
@@ -87,13 +101,15 @@ def _range(x: Any) -> str:
     return f"{x.dtype} of shape {x.shape}, range {span}"
 
 
-def _report(node: Any, direction: str, result: Array, inputs: tuple[Any, ...]) -> str:
+def _report(
+    node: Node, line: str, direction: str, result: Array, inputs: tuple[object, ...]
+) -> str:
     values = to_numpy(result)
     where = f" in module {node.scope}" if node.scope else ""
     ranges = "; ".join(_range(a) for a in inputs)
     return (
         f"{direction} of op {node.name!r}{where} made {int(np.isnan(values).sum())} NaN and "
         f"{int(np.isinf(values).sum())} infinite of {values.size} elements from finite inputs. "
-        f"Called at {getattr(node, 'called_at', 'unknown')}. Inputs: {ranges}. Look for a "
+        f"Called at {line}. Inputs: {ranges}. Look for a "
         "division by 0, a logarithm of 0, an overflow of exp, or a learning rate that is too high."
     )

@@ -81,6 +81,8 @@ class Node(Protocol):
 
 
 Edge = Node | TensorBase | None
+Arrived = Array | list[Array | None]  # the gradient at a node; a list for several results
+Gradients = tuple[Array | None, ...]  # one for each argument; None where there is none
 
 
 def run_backward(root: Node, dy: Array, retain_graph: bool = False) -> None:
@@ -139,7 +141,7 @@ def run_backward(root: Node, dy: Array, retain_graph: bool = False) -> None:
             node.release()
 
 
-def _node_backward(node: Node, dy: Any) -> tuple[Array | None, ...]:
+def _node_backward(node: Node, dy: Arrived) -> Gradients:
     """The node's own ``backward``, with the checks that make a misuse visible."""
     if node.saved is FREED:
         raise GraphError(

@@ -9,7 +9,7 @@ The forms:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def chosen_form(
-    op: type[Function], first: object, arrays: list[Any], kwargs: dict[str, Any]
+    op: type[Function], first: object, arrays: list[object], kwargs: dict[str, object]
 ) -> type[Function] | None:
     """The class that runs a call of ``op``; None where its composed form does, see `run_composed`.
 
@@ -40,7 +40,7 @@ def chosen_form(
     return version.choose(op, arrays, kwargs)
 
 
-def run_composed(op: type[Function], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def run_composed(op: type[Function], args: tuple[object, ...], kwargs: dict[str, object]) -> object:
     """What the op's composed form returns; in a trace its ops stand under the op's name."""
     composed, outer = current.composed[op.name], current.scopes
     current.scopes = (*outer, op.name)

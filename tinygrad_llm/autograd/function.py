@@ -26,15 +26,15 @@ import numpy as np
 from tinygrad_llm.autograd import gradient_sink
 from tinygrad_llm.autograd.engine import FREED, Edge, out_of_memory
 from tinygrad_llm.autograd.forms import chosen_form, run_composed
-from tinygrad_llm.autograd.modes import current
+from tinygrad_llm.autograd.modes import Observer, current
 from tinygrad_llm.autograd.tensor import Tensor, make_result
 from tinygrad_llm.autograd.tensor_base import Hook
 from tinygrad_llm.autograd.versions import clock
 from tinygrad_llm.backend import Array, ArrayModule, array_module, device_of, plain_array
 from tinygrad_llm.errors import DeviceError, GraphError
 
+Result = Array | tuple[Array, ...]  # what ``forward`` returns
 STEPS = "biu"  # kinds of dtypes whose values change in steps: constant in between, no gradient
-Gradients = tuple[Array | None, ...]  # one for each argument; None where there is none
 
 
 def _no_backward(ctx: Function, *dy: Array) -> NoReturn:
@@ -81,15 +81,15 @@ class Function:
     hooks: list[Hook] | None = None
     scope: str = ""  # path of the module that called the op; filled in only while traced
 
-    forward: Callable[..., Any]
-    backward: Callable[..., Any] = _no_backward
+    forward: Callable[..., Result]
+    backward: Callable[..., object] = _no_backward
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if not cls.name or "name" not in cls.__dict__:
             cls.name = cls.__name__.lower()
 
-    def save(self, *arrays: Any) -> None:
+    def save(self, *arrays: object) -> None:
         """Keep arrays (or scalars) for ``backward``; they are released after it."""
         self.saved = arrays
 
@@ -135,7 +135,7 @@ class Function:
         return gradient_sink.summed_dtype(self.edges, index)
 
     @classmethod
-    def apply(cls, *args: Any, **kwargs: Any) -> Any:
+    def apply(cls, *args: object, **kwargs: object) -> Any:
         """Run the op on Tensors (or arrays and scalars, taken as constants).
 
         Returns:
@@ -147,7 +147,8 @@ class Function:
             OutOfMemoryError: the device has no room for the result.
         """
         # Tensors become arrays; of each is noted whether a gradient is wanted, and where it goes.
-        arrays, needs, edges, first = [], [], [], None
+        arrays: list[object] = []
+        needs, edges, first = [], [], None
         recording = current.grad_enabled
         for arg in args:
             if isinstance(arg, Tensor):
@@ -181,22 +182,23 @@ class Function:
             ctx.edges = tuple(edges)
         # The computation. Its result points to the node only if a gradient is wanted.
         try:
-            if current.observer is None:
+            observer = current.observer
+            if observer is None:
                 out = ctx.forward(*arrays, **kwargs)
             else:
-                out = _observed_forward(ctx, tuple(arrays), kwargs)
+                out = _observed_forward(ctx, observer, tuple(arrays), kwargs)
         except MemoryError as error:
             raise out_of_memory(cls.name, "forward", error) from error
         if not ctx.requires_grad:
-            if type(out) is tuple:
+            if isinstance(out, tuple):
                 return tuple(make_result(o, None) for o in out)
             return make_result(out, None)
         return ctx._attach(out)
 
-    def _attach(self, out: Any) -> Any:
+    def _attach(self, out: Result) -> Tensor | tuple[Tensor, ...]:
         """Enter the node into the graph: its time, and the tensors it made."""
         self.time = clock.next()
-        if type(out) is not tuple:
+        if not isinstance(out, tuple):
             self.result_shape, self.result_dtype = out.shape, out.dtype
             return make_result(out, None if out.dtype.kind in STEPS else self)
         self.n_outputs = len(out)
@@ -226,8 +228,9 @@ class Output(Function):
         return dy
 
 
-def _observed_forward(ctx: Function, arrays: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    observer = current.observer
+def _observed_forward(
+    ctx: Function, observer: Observer, arrays: tuple[object, ...], kwargs: dict[str, object]
+) -> Result:
     ctx.scope = ".".join(current.scopes)
     observer.before_forward(ctx, arrays, kwargs)
     out = ctx.forward(*arrays, **kwargs)
@@ -238,12 +241,12 @@ def _observed_forward(ctx: Function, arrays: tuple[Any, ...], kwargs: dict[str, 
 _PLAIN = {np.ndarray, float, int, bool}  # constants that ops take as they are
 
 
-def _constant(name: str, x: Any) -> Any:
+def _constant(name: str, x: object) -> object:
     """An argument that is no Tensor as ops take it: NumPy's numbers as Python's."""
     return x.item() if isinstance(x, np.generic) else plain_array(name, x)
 
 
-def _refuse_gradients_by_keyword(name: str, kwargs: dict[str, Any]) -> None:
+def _refuse_gradients_by_keyword(name: str, kwargs: dict[str, object]) -> None:
     for keyword, value in kwargs.items():
         if isinstance(value, Tensor) and value.requires_grad:
             raise GraphError(

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tinygrad_llm.autograd.scoped import Scoped
 from tinygrad_llm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tinygrad_llm.autograd.engine import Arrived, Gradients, Node
+    from tinygrad_llm.autograd.function import Function, Result
 
 KERNEL_MODES = ("auto", "off", "force")
 
@@ -17,10 +21,10 @@ class _State(threading.local):
     """Per thread: is the graph recorded, and who watches the ops (anomaly mode, trace)."""
 
     grad_enabled = True
-    observer: Any = None
+    observer: Observer | None = None
     kernels = os.environ.get("TINYGRAD_LLM_KERNELS", "auto")  # see use_kernels
     deterministic = os.environ.get("TINYGRAD_LLM_DETERMINISTIC", "0") not in {"", "0"}
-    composed: Mapping[str, Callable[..., Any]] = {}  # ops that run as simpler ones: see forms
+    composed: Mapping[str, Callable[..., object]] = {}  # ops that run as simpler ones: see forms
     scopes: tuple[str, ...] = ()  # names of the modules being called; kept only while observed
 
 
@@ -116,16 +120,18 @@ class Observer(_Mode):
     setting = "observer"
     as_written: bool = False
 
-    def before_forward(self, node: Any, arrays: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def before_forward(
+        self, node: Function, arrays: tuple[object, ...], kwargs: dict[str, object]
+    ) -> None:
         """Called with the op's node and raw arguments."""
 
-    def after_forward(self, node: Any, arrays: tuple[Any, ...], out: Any) -> None:
+    def after_forward(self, node: Function, arrays: tuple[object, ...], out: Result) -> None:
         """Called with the raw result: an array, or a tuple of arrays."""
 
-    def before_backward(self, node: Any, dy: Any) -> None:
+    def before_backward(self, node: Node, dy: Arrived) -> None:
         """Called with the gradient that arrived at the node."""
 
-    def after_backward(self, node: Any, dy: Any, grads: tuple[Any, ...]) -> None:
+    def after_backward(self, node: Node, dy: Arrived, grads: Gradients) -> None:
         """Called with the gradients that the node sends to its inputs."""
 
     def inside(self, outside: Observer | None) -> Observer:
@@ -148,19 +154,21 @@ class _Both(Observer):
     def includes(self, other: Observer) -> bool:
         return self.first.includes(other) or self.second.includes(other)
 
-    def before_forward(self, node: Any, arrays: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def before_forward(
+        self, node: Function, arrays: tuple[object, ...], kwargs: dict[str, object]
+    ) -> None:
         self.first.before_forward(node, arrays, kwargs)
         self.second.before_forward(node, arrays, kwargs)
 
-    def after_forward(self, node: Any, arrays: tuple[Any, ...], out: Any) -> None:
+    def after_forward(self, node: Function, arrays: tuple[object, ...], out: Result) -> None:
         self.second.after_forward(node, arrays, out)
         self.first.after_forward(node, arrays, out)
 
-    def before_backward(self, node: Any, dy: Any) -> None:
+    def before_backward(self, node: Node, dy: Arrived) -> None:
         self.first.before_backward(node, dy)
         self.second.before_backward(node, dy)
 
-    def after_backward(self, node: Any, dy: Any, grads: tuple[Any, ...]) -> None:
+    def after_backward(self, node: Node, dy: Arrived, grads: Gradients) -> None:
         self.second.after_backward(node, dy, grads)
         self.first.after_backward(node, dy, grads)
 

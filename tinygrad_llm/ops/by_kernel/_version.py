@@ -69,7 +69,7 @@ def kernel_version_of(plain: type[Function]) -> Callable[[V], V]:
     def attach(version: V) -> V:
         version.name = plain.name
         version.parameters = tuple(inspect.signature(version.forward).parameters)[1:]
-        plain.kernel_version = version
+        plain.kernel_version, plain.has_forms = version, True
         return version
 
     return attach
