@@ -21,12 +21,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tinygrad_llm.commands.program import add_device, parse
 from tinygrad_llm.data.templates import CHAT, TEMPLATES
 from tinygrad_llm.errors import TinygradLLMError
 from tinygrad_llm.finetuning.adapter import load_adapter
 from tinygrad_llm.finetuning.conversation import Conversation, load_assistant
 from tinygrad_llm.generation.sampling import Sampling
-from tinygrad_llm.training.settings.flags import add_device, parse
 
 PROGRAM = "python examples/chat.py"
 COMMANDS = "/reset  /save FILE  /system TEXT  /temperature X  /help  /quit"

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from tinygrad_llm.backend.random import manual_seed
+from tinygrad_llm.commands.program import add_device, run_program
 from tinygrad_llm.data import instructions
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import CHAT_SPECIAL_TOKENS, TEMPLATES, Template
@@ -48,7 +49,6 @@ from tinygrad_llm.finetuning.responses import (
 )
 from tinygrad_llm.finetuning.text_metrics import TextScores
 from tinygrad_llm.nn import apply_lora, remove_lora
-from tinygrad_llm.training.settings.flags import add_device, run_program
 
 PROGRAM = "python examples/finetune_instructions.py"
 LORA_TARGETS = ("attention.qkv", "attention.projection", "expand", "project")

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from tinygrad_llm.backend.random import manual_seed
+from tinygrad_llm.commands.program import add_device, run_program
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import TEMPLATES
 from tinygrad_llm.errors import MissingDependencyError
@@ -36,7 +37,6 @@ from tinygrad_llm.finetuning.preference import (
 )
 from tinygrad_llm.finetuning.responses import respond
 from tinygrad_llm.nn import apply_lora, remove_lora
-from tinygrad_llm.training.settings.flags import add_device, run_program
 
 PROGRAM = "python examples/finetune_preferences.py"
 LEARNING_RATES = {"all": 1e-4, "lora": 1e-3}  # at width 128; DPO wants small steps

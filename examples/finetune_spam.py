@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_llm.backend.random import manual_seed
+from tinygrad_llm.commands.program import add_device, run_program
 from tinygrad_llm.data import spam
 from tinygrad_llm.errors import MissingDependencyError
 from tinygrad_llm.finetuning import plots
@@ -49,7 +50,6 @@ from tinygrad_llm.finetuning.metrics import (
     score_table,
     threshold_curve,
 )
-from tinygrad_llm.training.settings.flags import add_device, run_program
 
 PROGRAM = "python examples/finetune_spam.py"
 # The fewer parameters are trained, the larger the steps they can take, and the more they need.

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 import tinygrad_llm as tg
+from tinygrad_llm.commands.program import add_device
 from tinygrad_llm.errors import TinygradLLMError
 from tinygrad_llm.explain.small_ops import small_ops
-from tinygrad_llm.training.settings.flags import add_device
 
 TEXT = (
     "A gradient says how much the loss would change if this number changed a little. It starts "

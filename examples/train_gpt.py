@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tinygrad_llm.commands.program import parse
 from tinygrad_llm.distributed import Communicator, join_world, run_together, with_gpus
 from tinygrad_llm.errors import ConfigError, MissingDependencyError, TinygradLLMError
 from tinygrad_llm.explain.pictures import attention_maps
@@ -38,7 +39,6 @@ from tinygrad_llm.training.settings.flags import (
     add_sources,
     chosen_settings,
     describe,
-    parse,
 )
 
 PROGRAM = "examples/train_gpt.py"
@@ -121,8 +121,8 @@ def train(session: Session, world: Communicator, attention_text: str | None = No
     model = session.load_model(text)
     print(f"Model: {model.num_parameters():,} parameters, {text.tokenizer.vocab_size} tokens.\n")
 
-    watchers = make_callbacks(config, text.tokenizer, levels, folder)
-    trainer = make_trainer(config, text, model, session.run, session.state, watchers, world=world)
+    callbacks = make_callbacks(config, text.tokenizer, levels, folder)
+    trainer = make_trainer(config, text, model, session.run, session.state, callbacks, world=world)
     result = trainer.fit()
 
     problem = try_loss_curve(folder, levels) if config.plot else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
-from tinygrad_llm.errors import TinygradLLMError, did_you_mean
+from tinygrad_llm.commands.program import in_one_sentence
+from tinygrad_llm.errors import did_you_mean
 
 # command -> (module with main(argv) -> exit status, what it does)
 COMMANDS = {
@@ -37,10 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     command = importlib.import_module(COMMANDS[argv[0]][0])
     try:
-        return int(command.main(argv[1:]) or 0)
-    except TinygradLLMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return in_one_sentence("error", lambda: int(command.main(argv[1:]) or 0))
     except BrokenPipeError:  # `... | head` closed the other end
         sys.stderr.close()
         return 0

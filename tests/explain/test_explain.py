@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import tinygrad_llm as tg
+from tinygrad_llm.__main__ import main
 from tinygrad_llm.autograd.registry import REGISTRY, Op, Proof
-from tinygrad_llm.commands.explain import main
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.explain.op.call import live_check
 from tinygrad_llm.explain.op.curve import curves, svg_plot, text_plot
@@ -125,13 +125,13 @@ def test_docstring_parts():
 
 
 def test_command(capsys, tmp_path):
-    assert main(["exp"]) == 0
+    assert main(["explain", "exp"]) == 0
     assert "y = e^x" in capsys.readouterr().out
-    assert main([]) == 0
+    assert main(["explain"]) == 0
     assert "elementwise" in capsys.readouterr().out
-    assert main(["ex"]) == 2
+    assert main(["explain", "ex"]) == 2
     assert "Did you mean exp" in capsys.readouterr().err
-    assert main(["exp", "--html", str(tmp_path / "exp.html")]) == 0
+    assert main(["explain", "exp", "--html", str(tmp_path / "exp.html")]) == 0
     assert "<svg" in (tmp_path / "exp.html").read_text(encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from tinygrad_llm.training.loop_settings import LoopSettings
 from tinygrad_llm.training.lr_finder import find_learning_rate
 from tinygrad_llm.training.steps import recorded
 from tinygrad_llm.training.steps.captured import CapturedStep
-from tinygrad_llm.training.steps.dropout_keys import KeyTape
+from tinygrad_llm.training.steps.dropout_keys import DropoutKeys
 from tinygrad_llm.training.steps.eager import EagerStep
 from tinygrad_llm.training.steps.prefetch import Prefetcher
 from tinygrad_llm.training.trainer import Trainer
@@ -139,7 +139,7 @@ def _keep_step(monkeypatch):
 
 
 def _keep_keys(monkeypatch):
-    monkeypatch.setattr(KeyTape, "draw", lambda self: np.ones((self.used, 2), np.uint32))
+    monkeypatch.setattr(DropoutKeys, "draw", lambda self: np.ones((self.used, 2), np.uint32))
 
 
 def test_what_python_decides_anew_each_step_is_missed_when_it_is_recorded(gpu, monkeypatch):

@@ -14,9 +14,14 @@ import pytest
 
 from tinygrad_llm.errors import CheckpointError
 from tinygrad_llm.training.run import checkpoint
-from tinygrad_llm.training.run.checkpoint import read_state, verify, write_checkpoint
+from tinygrad_llm.training.run.checkpoint import (
+    join_arrays,
+    read_state,
+    split_arrays,
+    verify,
+    write_checkpoint,
+)
 from tinygrad_llm.training.run.folder import RunFolder
-from tinygrad_llm.training.run.state_tree import join_arrays, split_arrays
 
 FILES = [
     "config.json",

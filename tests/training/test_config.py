@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinygrad_llm.commands.program import parse
 from tinygrad_llm.errors import ConfigError, MissingDependencyError
 from tinygrad_llm.training.settings.config import BITS, FIXED, HARMLESS, TrainConfig
 from tinygrad_llm.training.settings.files import read_settings
@@ -19,7 +20,6 @@ from tinygrad_llm.training.settings.flags import (
     as_toml,
     chosen_settings,
     describe,
-    parse,
 )
 from tinygrad_llm.training.settings.presets import PRESETS
 

@@ -11,7 +11,7 @@ from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.training.loop_settings import LoopSettings
 from tinygrad_llm.training.report import utilization as chips
 from tinygrad_llm.training.steps.captured import CapturedStep
-from tinygrad_llm.training.steps.dropout_keys import KeyTape
+from tinygrad_llm.training.steps.dropout_keys import DropoutKeys
 from tinygrad_llm.training.steps.eager import EagerStep
 from tinygrad_llm.training.steps.loss_scale import LossScale
 from tinygrad_llm.training.steps.precision import Precision, ScaledLoss
@@ -65,16 +65,16 @@ def test_a_step_neither_waits_nor_copies(monkeypatch):
         assert events == []
 
 
-def test_key_tape_hands_out_rows_and_then_draws_what_a_step_would():
+def test_dropout_keys_hand_out_rows_and_then_draw_what_a_step_would():
     tg.manual_seed(5)
     expected = [default_generator().next_key() for _ in range(3)]
     tg.manual_seed(5)
-    tape = KeyTape(np, default_generator())
-    with tape:
+    keys = DropoutKeys(np, default_generator())
+    with keys:
         rows = [default_generator().next_key() for _ in range(3)]
-    assert default_generator().key_tape is None
-    assert all(np.shares_memory(row, tape.rows) for row in rows)
-    assert tape.draw().tolist() == [list(k) for k in expected]
+    assert default_generator().keys_on_device is None
+    assert all(np.shares_memory(row, keys.rows) for row in rows)
+    assert keys.draw().tolist() == [list(k) for k in expected]
 
 
 def test_loss_scale_backs_off_and_grows_and_gives_up():

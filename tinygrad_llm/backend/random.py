@@ -96,7 +96,7 @@ class Generator:
         if not isinstance(seed, (int, np.integer)) or not 0 <= int(seed) < 2**64:
             raise ConfigError(f"seed: expected an integer from 0 to 2**64 - 1, got {seed!r}.")
         self._numpy = np.random.Generator(np.random.Philox(int(seed)))
-        self.key_tape: Any = None
+        self.keys_on_device: Any = None
 
     def normal(self, shape: tuple[int, ...], std: float = 1.0, dtype: Any = np.float32) -> Array:
         """Gaussian numbers with mean 0, drawn on the CPU.
@@ -125,11 +125,11 @@ class Generator:
         """A fresh key for `random_bits`, such as one call of dropout needs.
 
         While a CUDA graph is recorded, the key is two numbers in device memory, which get new
-        values before each replay (`key_tape`).
+        values before each replay (`keys_on_device`).
         """
-        if self.key_tape is not None:
+        if self.keys_on_device is not None:
             note_draw(self)
-            return self.key_tape.next()
+            return self.keys_on_device.next()
         k0, k1 = self._stream().integers(0, 2**32, 2, dtype=np.uint32).tolist()
         return k0, k1
 
@@ -138,15 +138,15 @@ class Generator:
         return self._numpy
 
     def place(self) -> Any:
-        """Where the generator stands, its key tape included; for `go_to`, and not for a file."""
-        tape = self.key_tape
-        return self._numpy.bit_generator.state, tape, None if tape is None else tape.used
+        """Where the generator stands, with its keys on the device; for `go_to`, not for a file."""
+        keys = self.keys_on_device
+        return self._numpy.bit_generator.state, keys, None if keys is None else keys.used
 
     def go_to(self, place: Any) -> None:
         """Go on from a `place`."""
-        self._numpy.bit_generator.state, tape, used = place
-        if tape is not None:
-            tape.used = used
+        self._numpy.bit_generator.state, keys, used = place
+        if keys is not None:
+            keys.used = used
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on from here, in JSON's types."""

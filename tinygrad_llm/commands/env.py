@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import importlib.util
 import json
@@ -18,6 +17,7 @@ import numpy as np
 from tinygrad_llm import __version__
 from tinygrad_llm.backend.files import cache_folder
 from tinygrad_llm.backend.threads import num_threads
+from tinygrad_llm.commands.program import command_parser
 from tinygrad_llm.training.report.memory import readable
 
 # feature -> (modules, how to get them)
@@ -48,7 +48,7 @@ VARIABLES = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the report."""
-    parser = argparse.ArgumentParser(prog="python -m tinygrad_llm env", description=__doc__)
+    parser = command_parser("env", __doc__)
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
     arguments = parser.parse_args(argv)
     found = report()

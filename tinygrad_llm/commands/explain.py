@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import pydoc
 import sys
 from collections.abc import Sequence
 
-from tinygrad_llm.errors import TinygradLLMError
+from tinygrad_llm.commands.program import command_parser
 from tinygrad_llm.explain.op.page import explain
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the explanation, through a pager on a terminal; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tinygrad_llm explain",
-        description="Formula, derivation, source, numbers and a live gradient check of an op.",
+    parser = command_parser(
+        "explain", "Formula, derivation, source, numbers and a live gradient check of an op."
     )
     parser.add_argument("op", nargs="?", help="an op's name; without it, all ops are listed")
     parser.add_argument("--html", metavar="FILE", help="write a page in place of printing")
     options = parser.parse_args(arguments)
-    try:
-        page = explain(options.op)
-    except TinygradLLMError as error:
-        print(error, file=sys.stderr)
-        return 2
+    page = explain(options.op)
     if options.html:
         _write(options.html, page)
     elif sys.stdout.isatty():

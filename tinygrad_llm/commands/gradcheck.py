@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 
 from tinygrad_llm.autograd.registry import REGISTRY, get_op
 from tinygrad_llm.backend import module_for
+from tinygrad_llm.commands.program import add_device, command_parser
 from tinygrad_llm.explain.proof import RTOL, check_gpt, check_op, op_lines
 
 
 def main(argv: list[str] | None = None) -> int:
     """Print both tables; 0 when everything passed, 1 otherwise."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tinygrad_llm gradcheck",
-        description="Check every op and every parameter of a small GPT against finite differences.",
+    parser = command_parser(
+        "gradcheck", "Check every op and every parameter of a small GPT against finite differences."
     )
     parser.add_argument("ops", nargs="*", metavar="OP", help="only these ops (default: all)")
     parser.add_argument("--no-gpt", action="store_true", help="leave the GPT out")
-    parser.add_argument("--device", default="cpu", help='"cpu", "cuda" or "cuda:N" (default: cpu)')
+    add_device(parser)
     args = parser.parse_args(argv)
     module_for(args.device)
     start = time.perf_counter()

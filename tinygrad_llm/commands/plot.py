@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from tinygrad_llm.commands.program import command_parser
 from tinygrad_llm.training.report.histograms import draw_histograms, has_histograms
 from tinygrad_llm.training.report.plot import draw_runs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the runs into one picture."""
-    parser = argparse.ArgumentParser(prog="python -m tinygrad_llm plot", description=__doc__)
+    parser = command_parser("plot", __doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs")
     parser.add_argument(
         "--out",

@@ -5,11 +5,11 @@ Train on them with: python examples/train_gpt.py --data DIR
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tinygrad_llm import tokenizers
+from tinygrad_llm.commands.program import command_parser
 from tinygrad_llm.data.documents import is_text, read_text, text_files
 from tinygrad_llm.data.tokenizing import tokenize_files
 from tinygrad_llm.errors import ConfigError, DataError
@@ -21,11 +21,7 @@ LEARN_FROM_CHARACTERS = 20_000_000
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Tokenize."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tinygrad_llm tokenize",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("tokenize", __doc__)
     parser.add_argument("files", nargs="+", metavar="FILE", help="UTF-8 text files and folders")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the shards")
     parser.add_argument(

@@ -69,7 +69,7 @@ def encode_documents(documents: Iterable[Document | str], tokenizer: TextEncoder
     return ids
 
 
-def split_ids(ids: Ids, validation_fraction: float = 0.1, context_length: int = 1) -> tuple:
+def split_ids(ids: TokenSource, validation_fraction: float = 0.1, context_length: int = 1) -> tuple:
     """Training and validation tokens: the last part is held out, in one piece.
 
     One piece, since windows drawn at random would overlap and leak into each other.
@@ -97,7 +97,8 @@ def split_ids(ids: Ids, validation_fraction: float = 0.1, context_length: int = 
         if len(part) <= context_length:
             raise DataError(
                 f"split: the {name} part has {len(part)} of {len(ids)} tokens, but a window needs "
-                f"{context_length + 1}. Give more text, or a shorter context length."
+                f"{context_length + 1}. Give more text, a shorter --context-length, or another "
+                "--validation-fraction."
             )
     return train, validation
 

@@ -144,7 +144,7 @@ def fit(
         eval_every=max(1, round(len(loader) / settings.evaluations)),
         patience=settings.patience,
     )
-    watcher = _Watcher(model, len(loader), report)
+    keeper = _KeepsBest(model, len(loader), report)
     tuner = FineTuner(
         batch_loss,
         model,
@@ -153,14 +153,14 @@ def fit(
         loop,
         schedule,
         evaluate=lambda _: evaluate(),
-        callbacks=[watcher],
+        callbacks=[keeper],
         precision=precision_for(model),
         world=None if communicator is None or size == 1 else Ranks(communicator),
     )
-    watcher.history.stopped_by = tuner.fit().stopped_by
+    keeper.history.stopped_by = tuner.fit().stopped_by
     model.eval()
-    raise_if_signalled(watcher.history.stopped_by)
-    return watcher.history
+    raise_if_signalled(keeper.history.stopped_by)
+    return keeper.history
 
 
 def raise_if_signalled(stopped_by: str | None) -> None:
@@ -210,7 +210,7 @@ class FineTuner(Trainer):
         return figures
 
 
-class _Watcher(Callback):
+class _KeepsBest(Callback):
     """Writes the history, keeps the best weights, and puts them back at the end."""
 
     def __init__(self, model: Module, per_epoch: int, report: Report | None) -> None:

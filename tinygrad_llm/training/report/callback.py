@@ -21,7 +21,7 @@ Record = dict[str, float]  # a line of a log
 
 
 class Callback:
-    """Base class: override what should be listened to. Each gets the trainer first."""
+    """Base class: override the events that matter. Each gets the trainer first."""
 
     def on_start(self, trainer: Trainer) -> None:
         """Before the first step of this call of ``fit``."""

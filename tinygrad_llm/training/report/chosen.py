@@ -29,9 +29,9 @@ def make_callbacks(
         MissingDependencyError: something was asked for that needs a package that is missing.
     """
     bar = ProgressBar(levels, enabled=config.progress)
-    watchers: list[Callback] = [bar]
+    callbacks: list[Callback] = [bar]
     if config.sample_every:
-        watchers.append(
+        callbacks.append(
             TextSamples(
                 tokenizer,
                 config.sample_every,
@@ -43,7 +43,7 @@ def make_callbacks(
         )
     board = TensorBoard(folder) if config.tensorboard else None
     if config.histograms_every:
-        watchers.append(Histograms(folder, config.histograms_every, board))
+        callbacks.append(Histograms(folder, config.histograms_every, board))
     if board is not None:
-        watchers.insert(1, board)
-    return watchers
+        callbacks.insert(1, board)
+    return callbacks

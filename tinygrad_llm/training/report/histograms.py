@@ -102,7 +102,7 @@ class Histograms(Callback):
             self._to_board(self.board, record)
 
     def on_end(self, trainer: Trainer, result: TrainingResult) -> None:
-        """Stops listening."""
+        """Takes the hooks away."""
         for remove in self._removers:
             remove()
         self._removers = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 from tinygrad_llm import pretrained
@@ -23,7 +23,6 @@ from tinygrad_llm.optim import (
     WarmupSchedule,
     decay_groups,
 )
-from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.evaluate import Evaluator, SharedEvaluator, bytes_per_token
 from tinygrad_llm.training.loop_settings import Loader, LoopSettings
 from tinygrad_llm.training.progress import TrainingState
@@ -39,7 +38,7 @@ from tinygrad_llm.training.steps.precision import Precision, ScaledLoss
 from tinygrad_llm.training.steps.prefetch import Prefetcher
 from tinygrad_llm.training.steps.ranks import Ranks
 from tinygrad_llm.training.steps.world import OneProcess
-from tinygrad_llm.training.trainer import Trainer
+from tinygrad_llm.training.trainer import Save, Trainer
 
 
 def make_model(config: TrainConfig, vocab_size: int, saved: Path | None = None) -> GPT:
@@ -158,32 +157,20 @@ def loop_settings(config: TrainConfig) -> LoopSettings:
     return LoopSettings(**{item.name: getattr(config, item.name) for item in fields(LoopSettings)})
 
 
-@dataclass(frozen=True)
-class Saver:
-    """Writes checkpoints of a GPT in training, with tokenizer, settings and versions."""
+def make_save(config: TrainConfig, text: TokenText, model: GPT, run: RunFolder) -> Save:
+    """What writes checkpoints: the model with its tokenizer, the state, settings and versions."""
 
-    run: RunFolder
-    model: GPT
-    tokenizer: Tokenizer
-    config: TrainConfig
-    fingerprint: str
+    def write_model(folder: Path) -> None:
+        end = text.tokenizer.end_of_text_id
+        special = {"eos_token_id": end, "bos_token_id": end}
+        pretrained.save_model(model, folder, extra_config=special)
+        text.tokenizer.save(folder)
 
-    def __call__(self, step: int, state: TrainingState, best_step: int | None) -> Path:
-        """Write the checkpoint of a step; returns its folder."""
-        whole = {
-            **state,
-            "config": self.config.to_dict(),
-            "text": self.fingerprint,
-            "versions": versions(),
-        }
-        return self.run.save(step, self._write_model, whole, best_step)
+    def save(step: int, state: TrainingState, best_step: int | None) -> Path:
+        of_the_run = {"config": config.to_dict(), "text": text.fingerprint, "versions": versions()}
+        return run.save(step, write_model, {**state, **of_the_run}, best_step)
 
-    def _write_model(self, folder: Path) -> None:
-        end = self.tokenizer.end_of_text_id
-        pretrained.save_model(
-            self.model, folder, extra_config={"eos_token_id": end, "bos_token_id": end}
-        )
-        self.tokenizer.save(folder)
+    return save
 
 
 def make_trainer(
@@ -204,7 +191,7 @@ def make_trainer(
         model: from `make_model`.
         run: where checkpoints and logs go; None for nowhere.
         resumed: the state of a checkpoint to go on from.
-        callbacks: what listens.
+        callbacks: are told what happens.
         trainer_class: a subclass of `Trainer` with other methods. Python computes its steps, as
             a graph would repeat what they did in the first one.
         world: the processes that train together; None for this one.
@@ -224,7 +211,7 @@ def make_trainer(
         loop_settings(config),
         make_schedule(config, optimizer),
         evaluate=make_evaluator(config, text, world=world),
-        save=None if run is None else Saver(run, model, text.tokenizer, config, text.fingerprint),
+        save=None if run is None else make_save(config, text, model, run),
         recorder=Recorder(None if run is None else run.path, _utilization(config, model)),
         callbacks=callbacks,
         stepper=stepper,

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from tinygrad_llm.data import corpora
 from tinygrad_llm.data.documents import Document
 from tinygrad_llm.data.shards import SUFFIX, TokenShards, read_header
 from tinygrad_llm.data.sliding_window import TokenSource, encode_documents, split_ids
-from tinygrad_llm.errors import CheckpointError, ConfigError, DataError
+from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
 from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT
 from tinygrad_llm.training.settings.config import TrainConfig
@@ -74,9 +73,7 @@ def load_text(config: TrainConfig, tokenizer: Tokenizer | None = None) -> TokenT
 def _load_shards(config: TrainConfig, folder: Path) -> TokenText:
     """Shards stay on the disk: only the windows in use are read."""
     shards = TokenShards(folder)
-    cut = len(shards) - round(len(shards) * config.validation_fraction)
-    train, validation = TokenRange(shards, 0, cut), TokenRange(shards, cut, len(shards))
-    check_length(train, validation, config.context_length)
+    train, validation = split_ids(shards, config.validation_fraction, config.context_length)
     described = (
         f"{folder}: {len(shards.paths)} shards, {len(shards):,} tokens, {len(validation):,} of "
         "them for validation"
@@ -85,41 +82,6 @@ def _load_shards(config: TrainConfig, folder: Path) -> TokenText:
     return TokenText(
         folder.name, tokenizers.load(folder), train, validation, described, digest.hexdigest()
     )
-
-
-def check_length(train: Any, validation: Any, context_length: int) -> None:
-    """Refuse parts that are shorter than one window.
-
-    Raises:
-        DataError: one is.
-    """
-    for name, part in (("training", train), ("validation", validation)):
-        if len(part) <= context_length:
-            raise DataError(
-                f"the {name} part has {len(part)} tokens, but a window needs {context_length + 1}. "
-                "Give more text, a shorter --context-length, or another --validation-fraction."
-            )
-
-
-class TokenRange:
-    """A stretch of a long sequence of tokens, without copying it.
-
-    Args:
-        source: shards.
-        start, stop: the stretch.
-    """
-
-    def __init__(self, source: TokenShards, start: int, stop: int) -> None:
-        self.source, self.start, self.stop = source, start, stop
-        self.dtype, self.shape = source.dtype, (stop - start,)
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __getitem__(self, key: slice) -> np.ndarray:
-        """A copy of the ids of a slice."""
-        first, last, step = key.indices(len(self))
-        return self.source[self.start + first : self.start + max(first, last) : step]
 
 
 def make_tokenizer(config: TrainConfig, documents: Sequence[Document]) -> Tokenizer:

@@ -7,13 +7,11 @@ A resumed one: what the checkpoint says  <  --preset  <  --config FILE  <  flags
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, fields
 from typing import Any
 
-from tinygrad_llm.backend import module_for
-from tinygrad_llm.errors import ConfigError, TinygradLLMError, did_you_mean
+from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.training.settings.config import BITS, FIXED, TrainConfig
 from tinygrad_llm.training.settings.files import read_settings, to_toml
 from tinygrad_llm.training.settings.presets import PRESETS, preset
@@ -57,11 +55,6 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--config", metavar="FILE", help="settings from a TOML (or YAML) file; other flags win"
     )
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add ``--device``; `parse` refuses one that is not there."""
-    parser.add_argument("--device", default="cpu", help='"cpu", "cuda" or "cuda:N" (default: cpu)')
 
 
 def chosen_settings(arguments: argparse.Namespace) -> dict[str, object]:
@@ -132,37 +125,3 @@ def _wrapped(head: str, words: Sequence[str], width: int) -> list[str]:
             line = " " * len(head)
         line += " " + word
     return [*lines, line]
-
-
-def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the flags; an unknown one is answered with the nearest known one.
-
-    Raises:
-        ConfigError: a flag is unknown.
-        DeviceError: ``--device`` names one that is unknown or absent. Said here, before a program
-            reads, trains or writes anything.
-    """
-    arguments, unknown = parser.parse_known_args(argv)
-    if not unknown:
-        module_for(getattr(arguments, "device", "cpu"))
-        return arguments
-    known = [option for action in parser._actions for option in action.option_strings]
-    hint = did_you_mean(unknown[0].partition("=")[0], known)
-    raise ConfigError(f"unknown flag {unknown[0]}.{hint} `--help` lists all.")
-
-
-def run_program(
-    name: str,
-    run: Callable[[argparse.Namespace], int],
-    parser: argparse.ArgumentParser,
-    argv: Sequence[str] | None,
-) -> int:
-    """Parse the flags and run; an error becomes one sentence and status 2, Ctrl-C status 130."""
-    try:
-        return run(parse(parser, argv))
-    except TinygradLLMError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
-        return 130

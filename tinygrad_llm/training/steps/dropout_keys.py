@@ -19,7 +19,7 @@ from tinygrad_llm.errors import ConfigError
 CAPACITY = 4096  # calls of dropout in one step; GPT-2 XL makes 145
 
 
-class KeyTape:
+class DropoutKeys:
     """Rows of keys on the device, handed out in order; a context manager that stands in for
     the generator's own ``next_key``.
 
@@ -33,9 +33,9 @@ class KeyTape:
         self.rows = xp.zeros((CAPACITY, 2), np.uint32)
         self.used = 0
 
-    def __enter__(self) -> KeyTape:
+    def __enter__(self) -> DropoutKeys:
         self.used = 0
-        self.generator.key_tape = self
+        self.generator.keys_on_device = self
         return self
 
     def __exit__(
@@ -44,7 +44,7 @@ class KeyTape:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.generator.key_tape = None
+        self.generator.keys_on_device = None
 
     def next(self) -> Array:
         """The next row, uint32 (2,).

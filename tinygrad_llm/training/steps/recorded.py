@@ -29,7 +29,7 @@ from tinygrad_llm.optim import Optimizer
 from tinygrad_llm.optim.by_kernel import adamw_by_kernel
 from tinygrad_llm.optim.flat import FlatBuffer, Run
 from tinygrad_llm.training.loop_settings import IGNORED, Batch, Figures
-from tinygrad_llm.training.steps.dropout_keys import KeyTape
+from tinygrad_llm.training.steps.dropout_keys import DropoutKeys
 from tinygrad_llm.training.steps.prefetch import check_alike
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class RecordedStep:
         n_groups = len(self.optimizer.param_groups)
         self.numbers = self.xp.zeros(n_groups + 2, np.float32)  # learning rates, step, clip or go
         self.scale = self.xp.ones(1, np.float32) if trainer.precision.scaled else None
-        self.tape = KeyTape(self.xp, default_generator())
+        self.keys = DropoutKeys(self.xp, default_generator())
         self._feed_numbers(0.0)  # while recording runs, the weights stay as they are
         _give_back_memory(self.xp)
         self._record(record)
@@ -146,9 +146,9 @@ class RecordedStep:
             self.scale[...] = self.xp.asarray(scale)
 
     def _feed_keys(self) -> None:
-        keys = self.tape.draw()
+        keys = self.keys.draw()
         if len(keys):
-            self.tape.rows[: len(keys)] = self.xp.asarray(keys)
+            self.keys.rows[: len(keys)] = self.xp.asarray(keys)
 
     def _show_gradients(self) -> None:
         for slot in self.slots:
@@ -159,7 +159,7 @@ class RecordedStep:
     def _launch(self) -> Array:
         """The step itself, on the device from beginning to end; (loss, targets, norm)."""
         self.optimizer.zero_grad()
-        with self.tape:
+        with self.keys:
             loss, targets = self._backward()
         limit = self.trainer.settings.clip or float(np.finfo(np.float32).max)
         norm_and_factor = kernels().clip_factor(self.optimizer.gradients(), limit)  # (2,)
@@ -235,7 +235,7 @@ class RecordedParts(RecordedStep):
         """Gradients of this rank, each in its place; returns its part of the mean loss, ()."""
         self.optimizer.zero_grad()
         mean = self.xp.zeros((), np.float32)
-        with self.tape:
+        with self.keys:
             for i, batch in enumerate(self.batches):
                 loss = self.trainer.compute_loss(batch)
                 loss.backward(self.firsts[i].astype(loss.dtype))

@@ -1,0 +1,63 @@
+"""What all programs share, commands and examples: flags, and errors that are one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from tinygrad_llm.backend import module_for
+from tinygrad_llm.errors import ConfigError, TinygradLLMError, did_you_mean
+
+
+def command_parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """The parser of ``python -m tinygrad_llm NAME``; lines of the description stay lines."""
+    return argparse.ArgumentParser(
+        prog=f"python -m tinygrad_llm {name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``; `parse` refuses one that is not there."""
+    parser.add_argument("--device", default="cpu", help='"cpu", "cuda" or "cuda:N" (default: cpu)')
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the flags; an unknown one is answered with the nearest known one.
+
+    Raises:
+        ConfigError: a flag is unknown.
+        DeviceError: ``--device`` names one that is unknown or absent. Said here, before a program
+            reads, trains or writes anything.
+    """
+    arguments, unknown = parser.parse_known_args(argv)
+    if not unknown:
+        module_for(getattr(arguments, "device", "cpu"))
+        return arguments
+    known = [option for action in parser._actions for option in action.option_strings]
+    hint = did_you_mean(unknown[0].partition("=")[0], known)
+    raise ConfigError(f"unknown flag {unknown[0]}.{hint} `--help` lists all.")
+
+
+def run_program(
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    parser: argparse.ArgumentParser,
+    argv: Sequence[str] | None,
+) -> int:
+    """Parse the flags and run, in one sentence where that fails; returns the exit status."""
+    return in_one_sentence(name, lambda: run(parse(parser, argv)))
+
+
+def in_one_sentence(name: str, task: Callable[[], int]) -> int:
+    """Run a task: an error becomes a sentence and status 2, Ctrl-C status 130."""
+    try:
+        return task()
+    except TinygradLLMError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        return 130
