@@ -61,7 +61,7 @@ def layer(xp: Any, dtype: str, n: int, inner: int, out: int) -> Iterator[Case]:
             ),
         ),
         "linear_backward_weight": (
-            lambda: kernels.linear_backward_weight(z, x, dw, db=sums),
+            lambda: kernels.linear_backward_weight(z, x, dw, dbias=sums),
             lambda found: max(
                 relative_error(found[0][few], double(z[:, few]).T @ double(x)),
                 sums_error(found[1], z),

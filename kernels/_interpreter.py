@@ -121,7 +121,7 @@ class _Builder(ti.InterpreterBuilder):
                                       _ir.MEM_SEMANTIC.RELAXED, None)
 
     def _check(self, access: str, ptrs: TensorHandle, mask: TensorHandle) -> None:
-        """Raise KernelError unless every unmasked lane lies inside one array of the launch."""
+        """Raise KernelError unless every unmasked element lies inside one array of the launch."""
         address = ptrs.data[np.broadcast_to(mask.data, ptrs.data.shape).astype(bool)]
         if address.size == 0:
             return
@@ -132,7 +132,7 @@ class _Builder(ti.InterpreterBuilder):
         if outside.any():
             raise KernelError(
                 f"kernel {self.kernel_name}: {access} out of bounds in program {self.grid_idx}: "
-                f"{int(outside.sum())} of {address.size} lanes lie outside every array that was "
+                f"{int(outside.sum())} of {address.size} elements lie outside every array that was "
                 "passed; check the mask and the strides")
 
 

@@ -92,14 +92,14 @@ def attention_launches(dtype: str, heads: Sequence[int],
                        causal: bool = True) -> dict[str, Callable[[], object]]:
     """Those of attention: forward and backward, with and without dropout, and decode."""
     calls: dict[str, Callable[[], object]] = {}
-    lse = np.zeros((1, HEADS, CONTEXT), np.float32)
+    logsum = np.zeros((1, HEADS, CONTEXT), np.float32)
 
     def add(d: int, p: float) -> None:
         q = _array((1, HEADS, CONTEXT, d), dtype)
 
         def run(deterministic: bool) -> None:
             attention(q, q, q, causal, None, p, KEY)
-            attention_backward(q, q, q, q, q, lse, causal, None, p, KEY, deterministic)
+            attention_backward(q, q, q, q, q, logsum, causal, None, p, KEY, deterministic)
 
         name = f"attention D={d}" + ("" if causal else " full") + (" dropout" if p else "")
         calls[name] = lambda: run(False)

@@ -1,6 +1,7 @@
 """Softmax cross-entropy of rows of logits against integer targets.
 
-    lse = log sum_j exp x_j,   loss = lse - x_target,   dx_j = (exp(x_j - lse) - [j = target]) dloss
+    logsum = log sum_j exp logits_j,   loss = logsum - logits_t          (t: the target)
+    p_j = exp(logits_j - logsum),      dlogits_j = (p_j - [j = t]) dloss
 
 A row of a vocabulary does not fit in registers, so the row is read in blocks with a running
 maximum and a running sum. The gradient may be written over the logits: each element is read before
@@ -51,12 +52,12 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
-def add_block(x, highest, total):
+def add_block(logits, highest, total):
     """Take a block (threads, VECTOR) into each thread's running maximum and sum of powers of 2."""
-    higher = tl.maximum(highest, tl.max(x, 1) * LOG2_E)
+    higher = tl.maximum(highest, tl.max(logits, 1) * LOG2_E)
     # exp2(-inf - -inf) would be NaN while only -inf has come by
     reference = tl.where(higher == -float("inf"), 0.0, higher)
-    p = tl.exp2(x * LOG2_E - reference[:, None])
+    p = tl.exp2(logits * LOG2_E - reference[:, None])
     return higher, total * tl.exp2(highest - reference) + tl.sum(p, 1)
 
 
@@ -72,19 +73,19 @@ def row_logsumexp(Row, v, width, BLOCK: tl.constexpr, VECTOR: tl.constexpr):
     within = tl.arange(0, BLOCK // VECTOR)[:, None] * VECTOR + tl.arange(0, VECTOR)[None, :]
     full = v // BLOCK * BLOCK
     for start in range(0, full, BLOCK):
-        x = tl.load(Row + start + within).to(tl.float32)
-        highest, total = add_block(x, highest, total)
+        logits = tl.load(Row + start + within).to(tl.float32)
+        highest, total = add_block(logits, highest, total)
     if full < v:
         columns = full + within
-        x = tl.load(Row + columns, mask=columns < width, other=0.0).to(tl.float32)
-        highest, total = add_block(tl.where(columns < v, x, -float("inf")), highest, total)
+        logits = tl.load(Row + columns, mask=columns < width, other=0.0).to(tl.float32)
+        highest, total = add_block(tl.where(columns < v, logits, -float("inf")), highest, total)
     top = tl.max(highest, 0)
     reference = tl.where(top == -float("inf"), 0.0, top)
     return top + tl.log2(tl.sum(total * tl.exp2(highest - reference), 0))
 
 
 @triton.jit
-def store_gradient(Row, Out, start, v, width, lse_log2, target, dloss, BLOCK: tl.constexpr,
+def store_gradient(Row, Out, start, v, width, logsum_log2, target, dloss, BLOCK: tl.constexpr,
                    LAST: tl.constexpr):
     """Write (softmax - one hot) * dloss for the BLOCK columns of a row from `start`.
 
@@ -93,8 +94,8 @@ def store_gradient(Row, Out, start, v, width, lse_log2, target, dloss, BLOCK: tl
     columns = start + tl.arange(0, BLOCK)
     counts = dloss != 0.0  # an ignored row may hold anything and is not read
     inside = columns < width if LAST else tl.full([BLOCK], 1, tl.int1)
-    x = tl.load(Row + columns, mask=inside & counts, other=-float("inf")).to(tl.float32)
-    p = tl.exp2(x * LOG2_E - tl.where(counts, lse_log2, 0.0))
+    logits = tl.load(Row + columns, mask=inside & counts, other=-float("inf")).to(tl.float32)
+    p = tl.exp2(logits * LOG2_E - tl.where(counts, logsum_log2, 0.0))
     gradient = (p - tl.where(columns == target.to(tl.int32), 1.0, 0.0)) * dloss
     if LAST:
         gradient = tl.where(columns < v, gradient, 0.0)
@@ -104,57 +105,57 @@ def store_gradient(Row, Out, start, v, width, lse_log2, target, dloss, BLOCK: tl
 
 @triton.jit
 def cross_entropy_forward_kernel(
-    X,  # (M, width) logits, rows x_stride apart, of which the first v count
+    Logits,  # (M, width) logits, rows stride apart, of which the first v count
     Targets,  # (M,) integers
     Loss,  # (M,) float32
-    Lse,  # (M,) float32
-    DX,  # (M, width) gradient, rows dx_stride apart, may be X; None: losses only
+    Logsum,  # (M,) float32
+    DLogits,  # (M, width) gradient, rows dlogits_stride apart, may be Logits; None: losses only
     Scale,  # (1,) float32 dloss of every row in device memory, or None
     scale,  # dloss of every row where Scale is None
     v,
     width,
-    x_stride,
-    dx_stride,
+    stride,
+    dlogits_stride,
     ignore_index,
     BLOCK: tl.constexpr,
     VECTOR: tl.constexpr,  # elements in 16 bytes
 ):
     row = tl.program_id(0).to(tl.int64)
-    Row = X + row * x_stride
-    lse_log2 = row_logsumexp(Row, v, width, BLOCK, VECTOR)
-    lse = lse_log2 * 0.6931471805599453  # ln 2
+    Row = Logits + row * stride
+    logsum_log2 = row_logsumexp(Row, v, width, BLOCK, VECTOR)
+    logsum = logsum_log2 * 0.6931471805599453  # ln 2
     target = tl.load(Targets + row).to(tl.int64)
     ignored = target == ignore_index
     known = (target >= 0) & (target < v)
-    x_target = tl.load(Row + target, mask=known, other=float("nan")).to(tl.float32)
-    tl.store(Loss + row, tl.where(ignored, 0.0, lse - x_target))
-    tl.store(Lse + row, lse)
-    if DX is not None:
+    target_logit = tl.load(Row + target, mask=known, other=float("nan")).to(tl.float32)
+    tl.store(Loss + row, tl.where(ignored, 0.0, logsum - target_logit))
+    tl.store(Logsum + row, logsum)
+    if DLogits is not None:
         dloss = scale
         if Scale is not None:
             dloss = tl.load(Scale)
         dloss = tl.where(ignored, 0.0, tl.where(known, dloss, float("nan")))
-        tl.debug_barrier()  # x_target must be read before any thread writes over it
-        Out = DX + row * dx_stride
+        tl.debug_barrier()  # target_logit must be read before any thread writes over it
+        Out = DLogits + row * dlogits_stride
         full = v // BLOCK
         for start in range(full * BLOCK, width, BLOCK):
-            store_gradient(Row, Out, start, v, width, lse_log2, target, dloss, BLOCK, True)
+            store_gradient(Row, Out, start, v, width, logsum_log2, target, dloss, BLOCK, True)
         for block in range(0, full):
             start = (full - 1 - block) * BLOCK
-            store_gradient(Row, Out, start, v, width, lse_log2, target, dloss, BLOCK, False)
+            store_gradient(Row, Out, start, v, width, logsum_log2, target, dloss, BLOCK, False)
 
 
 @triton.jit
 def cross_entropy_backward_kernel(
-    X,  # (M, width) logits, rows x_stride apart, of which the first v count
+    Logits,  # (M, width) logits, rows stride apart, of which the first v count
     Targets,  # (M,) integers
-    Lse,  # (M,) float32
+    Logsum,  # (M,) float32
     DLoss,  # (M,) float32, or (1,) with dloss_stride 0
-    DX,  # (M, width) gradient, rows dx_stride apart, may be X
+    DLogits,  # (M, width) gradient, rows dlogits_stride apart, may be Logits
     v,
     width,
-    x_stride,
-    dx_stride,
+    stride,
+    dlogits_stride,
     dloss_stride,
     ignore_index,
     BLOCK: tl.constexpr,
@@ -164,9 +165,9 @@ def cross_entropy_backward_kernel(
     known = (target >= 0) & (target < v)
     dloss = tl.where(known, tl.load(DLoss + row * dloss_stride), float("nan"))
     dloss = tl.where(target == ignore_index, 0.0, dloss)
-    lse_log2 = tl.load(Lse + row) * LOG2_E
-    store_gradient(X + row * x_stride, DX + row * dx_stride, tl.program_id(1) * BLOCK, v, width,
-                   lse_log2, target, dloss, BLOCK, True)
+    logsum_log2 = tl.load(Logsum + row) * LOG2_E
+    store_gradient(Logits + row * stride, DLogits + row * dlogits_stride, tl.program_id(1) * BLOCK,
+                   v, width, logsum_log2, target, dloss, BLOCK, True)
 
 
 def _check(logits: Array, targets: Array, ignore_index: int = -100,
@@ -189,7 +190,7 @@ def _check_arguments(logits: Array, targets: Array, classes: int | None, **rows:
 @checked_by(_check)
 def cross_entropy(logits: Array, targets: Array, ignore_index: int = -100,
                   classes: int | None = None) -> tuple[Array, Array]:
-    """Loss of each row: (losses, lse), both (M,) float32.
+    """Loss of each row: (losses, logsum), both (M,) float32.
 
     logits: (..., W); targets: (...,) int32 or int64; M is the product of the leading axes
     classes: V, how many columns are classes; the others may hold anything. By default V = W.
@@ -219,25 +220,25 @@ def cross_entropy_with_gradient(logits: Array, targets: Array, scale: Scalar = 1
     out: where the gradient goes; None writes it over the logits, whose rows must be contiguous and
         evenly spaced then
     """
-    dx = logits if out is None else out
-    losses, _ = _forward(logits, targets, dx, *split_scalar(scale), ignore_index, classes)
-    return losses, dx
+    dlogits = logits if out is None else out
+    losses, _ = _forward(logits, targets, dlogits, *split_scalar(scale), ignore_index, classes)
+    return losses, dlogits
 
 
-def _forward(logits: Array, targets: Array, dx: Array | None, scale_array: Array | None,
+def _forward(logits: Array, targets: Array, dlogits: Array | None, scale_array: Array | None,
              scale: float, ignore_index: int, classes: int | None) -> tuple[Array, Array]:
-    x2, x_stride = as_rows(logits)
-    m, width = x2.shape
+    rows, stride = as_rows(logits)
+    m, width = rows.shape
     xp = array_module(logits)
-    losses, lse = xp.empty(m, "float32"), xp.empty(m, "float32")
-    (block, warps), vector = _tile(width), 16 // x2.itemsize
+    losses, logsum = xp.empty(m, "float32"), xp.empty(m, "float32")
+    (block, warps), vector = _tile(width), 16 // rows.itemsize
     # two rows at a time on a multiprocessor of 65536 registers; rows at odd addresses need more
-    limit = 65536 // (2 * 32 * warps) if warps == 32 and x_stride % vector == 0 else None
-    launch(cross_entropy_forward_kernel, (m,), x2, contiguous(targets), losses, lse, dx,
-           scale_array, scale, classes or width, width, x_stride,
-           0 if dx is None else as_rows(dx)[1], ignore_index,
+    limit = 65536 // (2 * 32 * warps) if warps == 32 and stride % vector == 0 else None
+    launch(cross_entropy_forward_kernel, (m,), rows, contiguous(targets), losses, logsum, dlogits,
+           scale_array, scale, classes or width, width, stride,
+           0 if dlogits is None else as_rows(dlogits)[1], ignore_index,
            BLOCK=block, VECTOR=vector, num_warps=warps, max_registers=limit)
-    return losses, lse
+    return losses, logsum
 
 
 def _tile(width: int) -> tuple[int, int]:
@@ -246,31 +247,31 @@ def _tile(width: int) -> tuple[int, int]:
     return block, max(4, min(32, block // 256))
 
 
-def _check_backward(logits: Array, targets: Array, lse: Array, dloss: Array,
+def _check_backward(logits: Array, targets: Array, logsum: Array, dloss: Array,
                     ignore_index: int = -100, out: Array | None = None,
                     classes: int | None = None) -> None:
-    _check_arguments(logits, targets, classes, lse=lse, dloss=dloss)
+    _check_arguments(logits, targets, classes, logsum=logsum, dloss=dloss)
     m = logits.size // logits.shape[-1]
-    require_shape((m,), lse=lse)
+    require_shape((m,), logsum=logsum)
     if dloss.size not in {1, m}:
         raise KernelError(f"dloss must have 1 or {m} elements, got {dloss.size}")
     require_out(out, logits.shape, logits)
 
 
 @checked_by(_check_backward)
-def cross_entropy_backward(logits: Array, targets: Array, lse: Array, dloss: Array,
+def cross_entropy_backward(logits: Array, targets: Array, logsum: Array, dloss: Array,
                            ignore_index: int = -100, out: Array | None = None,
                            classes: int | None = None) -> Array:
-    """dlogits (..., W) from the forward pass's lse; 0 beyond the classes.
+    """dlogits (..., W) from the forward pass's logsum; 0 beyond the classes.
 
     dloss: float32 gradient of each row's loss (M,), or one for all rows; out may be logits
     """
-    dx = out_or_new(out, logits.shape, logits)
-    x2, x_stride = as_rows(logits)
-    m, width = x2.shape
+    dlogits = out_or_new(out, logits.shape, logits)
+    rows, stride = as_rows(logits)
+    m, width = rows.shape
     block, warps = _tile(min(width, MAX_BLOCK // 2))
     dloss = contiguous(dloss.astype("float32", copy=False))
-    launch(cross_entropy_backward_kernel, (m, cdiv(width, block)), x2, contiguous(targets), lse,
-           dloss, dx, classes or width, width, x_stride, width, int(dloss.size == m and m > 1),
-           ignore_index, BLOCK=block, num_warps=warps)
-    return dx
+    launch(cross_entropy_backward_kernel, (m, cdiv(width, block)), rows, contiguous(targets),
+           logsum, dloss, dlogits, classes or width, width, stride, width,
+           int(dloss.size == m and m > 1), ignore_index, BLOCK=block, num_warps=warps)
+    return dlogits

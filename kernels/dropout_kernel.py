@@ -35,15 +35,15 @@ def dropout_kernel(
     BLOCK: tl.constexpr,
 ):
     group = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK // 8) * 8
-    lane = tl.arange(0, 8)[None, :]
-    index = group[:, None] + lane  # (BLOCK / 8, 8)
+    within = tl.arange(0, 8)[None, :]
+    index = group[:, None] + within  # (BLOCK / 8, 8)
     mask = index < n
     # The mixing is what limits this kernel, so its first step is taken once for eight elements:
-    # with x = group ^ first, (x ^ lane) ^ ((x ^ lane) >> 16) = (x ^ (x >> 16)) ^ lane.
+    # with x = group ^ first, (x ^ within) ^ ((x ^ within) >> 16) = (x ^ (x >> 16)) ^ within.
     first, second = load_key(Key, k0, k1)
     mixed = group.to(tl.uint32) ^ first
     mixed ^= mixed >> 16
-    bits = mix32(mix32_after_first_step(mixed[:, None] ^ lane.to(tl.uint32)) + second)
+    bits = mix32(mix32_after_first_step(mixed[:, None] ^ within.to(tl.uint32)) + second)
     keep = bits >= threshold.to(tl.uint32)
     x = tl.load(X + index, mask=mask, other=0.0).to(tl.float32)
     y = tl.where(keep, x * scale, 0.0)

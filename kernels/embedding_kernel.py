@@ -1,6 +1,6 @@
 """Embedding: gather rows of a table, and add gradients back to them.
 
-    y_i = W[ids_i],     dW_v = sum over i with ids_i = v of dy_i
+    y_i = weight[ids_i],     dweight_v = sum over i with ids_i = v of dy_i
 
 An id may occur thousands of times, so the backward pass is a sum over rows that are scattered. Two
 ways: float32 atomics, whose order and so whose last bits change from run to run; or sorting the ids
@@ -33,7 +33,7 @@ GATHER_ROWS, SUM_ROWS, MAX_COLUMNS = 4, 16, 1024
 @triton.jit
 def embedding_forward_kernel(
     Ids,  # (M,) integers
-    W,  # (V, C)
+    Weight,  # (V, C)
     Y,  # (M, C)
     m,
     v,
@@ -46,8 +46,8 @@ def embedding_forward_kernel(
     ids = tl.load(Ids + rows, mask=rows < m, other=0).to(tl.int64)[:, None]
     mask = (rows < m)[:, None] & (columns < c)[None, :]  # (ROWS, COLUMNS)
     known = mask & (ids >= 0) & (ids < v)
-    w = tl.load(W + ids * c + columns[None, :], mask=known, other=float("nan"))
-    tl.store(Y + rows.to(tl.int64)[:, None] * c + columns[None, :], w, mask=mask)
+    weight = tl.load(Weight + ids * c + columns[None, :], mask=known, other=float("nan"))
+    tl.store(Y + rows.to(tl.int64)[:, None] * c + columns[None, :], weight, mask=mask)
 
 
 @triton.jit
@@ -55,7 +55,7 @@ def embedding_backward_kernel(
     DY,  # (M, C)
     Sorted,  # (M,) the ids in ascending order
     Order,  # (M,) where each of them stood before sorting
-    DW,  # (V, C), added to
+    DWeight,  # (V, C), added to
     m,
     v,
     c,
@@ -80,16 +80,16 @@ def embedding_backward_kernel(
             total += tl.sum(dy.to(tl.float32), 0)
             run_ended = tl.sum(same.to(tl.int32), 0) < ROWS
             position = tl.where(run_ended, m, position + ROWS)
-        Row = DW + token * c + columns
+        Row = DWeight + token * c + columns
         total += tl.load(Row, mask=inside, other=0.0).to(tl.float32)
-        tl.store(Row, total.to(DW.dtype.element_ty), mask=inside)
+        tl.store(Row, total.to(DWeight.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def embedding_atomic_kernel(
     DY,  # (M, C)
     Ids,  # (M,) integers
-    DW,  # (V, C) float32, added to
+    DWeight,  # (V, C) float32, added to
     m,
     v,
     c,
@@ -102,7 +102,7 @@ def embedding_atomic_kernel(
     known = (ids >= 0) & (ids < v) & (columns < c)[None, :]
     offset = rows.to(tl.int64)[:, None] * c + columns[None, :]
     dy = tl.load(DY + offset, mask=known, other=0.0).to(tl.float32)
-    tl.atomic_add(DW + ids * c + columns[None, :], dy, mask=known)
+    tl.atomic_add(DWeight + ids * c + columns[None, :], dy, mask=known)
 
 
 def _check(ids: Array, weight: Array, out: Array | None = None) -> None:
@@ -147,7 +147,7 @@ def _check_backward(dy: Array, ids: Array, vocab_size: int, deterministic: bool 
 @checked_by(_check_backward)
 def embedding_backward(dy: Array, ids: Array, vocab_size: int, deterministic: bool = True,
                        out: Array | None = None) -> Array:
-    """dw (V, C): each row of dy added to the row of its id.
+    """dweight (V, C): each row of dy added to the row of its id.
 
     dy: (..., C); ids: (...,)
     deterministic: the same bits in every run, by sorting the ids; False uses float32 atomics
@@ -155,14 +155,14 @@ def embedding_backward(dy: Array, ids: Array, vocab_size: int, deterministic: bo
     """
     c = dy.shape[-1]
     xp = array_module(dy)
-    dw = xp.zeros((vocab_size, c), "float32") if out is None else out
+    dweight = xp.zeros((vocab_size, c), "float32") if out is None else out
     m, columns = ids.size, min(next_power_of_2(c), MAX_COLUMNS)
     dy, flat = contiguous(dy), contiguous(ids).reshape(-1)
     if deterministic:
         order = xp.argsort(flat, kind="stable")
-        launch(embedding_backward_kernel, (m, cdiv(c, columns)), dy, flat[order], order, dw,
+        launch(embedding_backward_kernel, (m, cdiv(c, columns)), dy, flat[order], order, dweight,
                m, vocab_size, c, ROWS=SUM_ROWS, COLUMNS=columns, num_warps=max(1, columns // 128))
     else:
-        launch(embedding_atomic_kernel, (cdiv(m, GATHER_ROWS), cdiv(c, columns)), dy, flat, dw,
+        launch(embedding_atomic_kernel, (cdiv(m, GATHER_ROWS), cdiv(c, columns)), dy, flat, dweight,
                m, vocab_size, c, ROWS=GATHER_ROWS, COLUMNS=columns)
-    return dw
+    return dweight

@@ -5,7 +5,7 @@
                         since (1 + tanh u) / 2 = sigmoid(2 u)
                         dy/dz = s + 2 z s (1 - s) u',  s = sigmoid(2 u)
     erf form:           y = z Phi(z),  dy/dz = Phi(z) + z phi(z)
-    dx = dy * dy/dz,    db = sum over rows of dx
+    dx = dy * dy/dz,    dbias = sum over rows of dx
 
 Reference: Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016), section 2.
 """
@@ -62,7 +62,7 @@ def gelu_derivative(z, TANH: tl.constexpr):
 @triton.jit
 def bias_gelu_forward_kernel(
     X,  # (M, N) rows x_stride apart
-    B,  # (N,) bias or None
+    Bias,  # (N,) bias or None
     Y,  # (M, N)
     m,
     n,
@@ -77,8 +77,8 @@ def bias_gelu_forward_kernel(
     mask = (rows < m)[:, None] & inside[None, :]  # (ROWS, COLUMNS)
     row = rows.to(tl.int64)[:, None]
     z = tl.load(X + row * x_stride + column, mask=mask, other=0.0).to(tl.float32)
-    if B is not None:
-        z += tl.load(B + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+    if Bias is not None:
+        z += tl.load(Bias + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
     tl.store(Y + row * n + column, gelu(z, TANH).to(Y.dtype.element_ty), mask=mask)
 
 
@@ -86,9 +86,9 @@ def bias_gelu_forward_kernel(
 def bias_gelu_backward_kernel(
     DY,  # (M, N) rows dy_stride apart
     X,  # (M, N) rows x_stride apart
-    B,  # (N,) bias or None
+    Bias,  # (N,) bias or None
     DX,  # (M, N)
-    PartialDB,  # (programs, N) float32; None without bias
+    PartialDBias,  # (programs, N) float32; None without bias
     m,
     n,
     dy_stride,
@@ -100,23 +100,23 @@ def bias_gelu_backward_kernel(
     program, programs = tl.program_id(0), tl.num_programs(0)
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside, column = columns < n, columns[None, :]
-    if B is not None:
-        b = tl.load(B + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
-        db = tl.zeros([ROWS, COLUMNS], tl.float32)
+    if Bias is not None:
+        bias = tl.load(Bias + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+        dbias = tl.zeros([ROWS, COLUMNS], tl.float32)
     for first in range(program * ROWS, m, programs * ROWS):
         rows = first + tl.arange(0, ROWS)
         mask = (rows < m)[:, None] & inside[None, :]
         row = rows.to(tl.int64)[:, None]
         z = tl.load(X + row * x_stride + column, mask=mask, other=0.0).to(tl.float32)
         dy = tl.load(DY + row * dy_stride + column, mask=mask, other=0.0).to(tl.float32)
-        if B is not None:
-            z += b
+        if Bias is not None:
+            z += bias
         dx = dy * gelu_derivative(z, TANH)
-        if B is not None:
-            db += dx
+        if Bias is not None:
+            dbias += dx
         tl.store(DX + row * n + column, dx.to(DX.dtype.element_ty), mask=mask)
-    if B is not None:
-        tl.store(PartialDB + program.to(tl.int64) * n + columns, tl.sum(db, 0), mask=inside)
+    if Bias is not None:
+        tl.store(PartialDBias + program.to(tl.int64) * n + columns, tl.sum(dbias, 0), mask=inside)
 
 
 def _tile(n: int, elements: int) -> tuple[int, int]:
@@ -170,7 +170,7 @@ def _check_backward(dy: Array, x: Array, bias: Array | None = None, approximate:
 @checked_by(_check_backward)
 def bias_gelu_backward(dy: Array, x: Array, bias: Array | None = None, approximate: str = "tanh",
                        out: Array | None = None) -> tuple[Array, Array | None]:
-    """(dx, db) of bias_gelu; db (N,) in the dtype of bias, None where bias is None."""
+    """(dx, dbias) of bias_gelu; dbias (N,) in the dtype of bias, None where bias is None."""
     dx = out_or_new(out, x.shape, x)
     xp = array_module(x)
     if not x.size:

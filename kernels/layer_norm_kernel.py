@@ -4,13 +4,14 @@
     xhat = (s - mean(s)) * rstd,   rstd = 1 / sqrt(var(s) + eps)
     y = xhat * weight + bias
 
-    wdy = weight * dy
-    ds = rstd * (wdy - mean(wdy) - xhat * mean(wdy * xhat))    (+ what reaches s directly)
-    dw = sum over rows of dy * xhat,   db = sum over rows of dy
+    dxhat = weight * dy
+    ds = rstd * (dxhat - mean(dxhat) - xhat * mean(dxhat * xhat))    (+ what reaches s directly)
+    dweight = sum over rows of dy * xhat,   dbias = sum over rows of dy
 
 Mean and variance are taken in float32 in passes over registers, not as E[x^2] - E[x]^2, which
-cancels. dw and db are summed in two stages: every program of the first keeps its running sums in
-registers and writes them once at its end; while it works on one tile, the next is on its way.
+cancels. dweight and dbias are summed in two stages: every program of the first keeps its running
+sums in registers and writes them once at its end; while it works on one tile, the next is on its
+way.
 The backward pass of a row longer than HELD does not fit in registers beside these running sums: a
 kernel of its own takes the two means of each row, and programs then share the columns too.
 
@@ -45,8 +46,8 @@ def layer_norm_forward_kernel(
     X,  # (M, N) input, rows x_stride apart
     Residual,  # (M, N) added to the input, rows residual_stride apart; None without
     S,  # (M, N) the sum, written where Residual is given; else None
-    W,  # (N,) weight or None
-    B,  # (N,) bias or None
+    Weight,  # (N,) weight or None
+    Bias,  # (N,) bias or None
     Y,  # (M, N) output
     Mean,  # (M,) float32, kept for the backward pass
     Rstd,  # (M,) float32, kept for the backward pass
@@ -79,10 +80,10 @@ def layer_norm_forward_kernel(
     tl.store(Mean + rows, mean, mask=row_inside)
     tl.store(Rstd + rows, rstd, mask=row_inside)
     y = centered * rstd[:, None]
-    if W is not None:
-        y *= tl.load(W + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
-    if B is not None:
-        y += tl.load(B + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+    if Weight is not None:
+        y *= tl.load(Weight + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+    if Bias is not None:
+        y += tl.load(Bias + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
     tl.store(Y + row * n + column, y.to(Y.dtype.element_ty), mask=mask)
 
 
@@ -91,12 +92,12 @@ def layer_norm_backward_kernel(
     DY,  # (M, N) gradient of y, rows dy_stride apart
     DS,  # (M, N) gradient that reaches the normalized sum directly; None without
     X,  # (M, N) what was normalized, rows x_stride apart
-    W,  # (N,) weight or None
+    Weight,  # (N,) weight or None
     Mean,  # (M,) float32
     Rstd,  # (M,) float32
-    Means,  # (M, 2) float32, mean(wdy) and mean(wdy * xhat); None where a tile holds whole rows
+    Means,  # (M, 2) float32, mean(dxhat) and mean(dxhat * xhat); None where a tile holds whole rows
     DX,  # (M, N) gradient of the input
-    Partial,  # (programs, 2, N) float32, dw and db of each program's rows
+    Partial,  # (programs, 2, N) float32, dweight and dbias of each program's rows
     m,
     n,
     dy_stride,
@@ -111,10 +112,10 @@ def layer_norm_backward_kernel(
     if Means is not None:
         columns += tl.program_id(1) * COLUMNS
     inside, column = columns < n, columns[None, :]
-    if W is not None:
-        w = tl.load(W + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
-    dw = tl.zeros([COLUMNS], tl.float32)
-    db = tl.zeros([COLUMNS], tl.float32)
+    if Weight is not None:
+        weight = tl.load(Weight + columns, mask=inside, other=0.0).to(tl.float32)[None, :]
+    dweight = tl.zeros([COLUMNS], tl.float32)
+    dbias = tl.zeros([COLUMNS], tl.float32)
     for first in tl.range(program * ROWS, m, programs * ROWS, num_stages=STAGES):
         rows = first + tl.arange(0, ROWS)
         row_inside = rows < m
@@ -125,35 +126,35 @@ def layer_norm_backward_kernel(
         mean = tl.load(Mean + rows, mask=row_inside, other=0.0)[:, None]
         rstd = tl.load(Rstd + rows, mask=row_inside, other=0.0)[:, None]
         xhat = tl.where(mask, (x - mean) * rstd, 0.0)
-        dw += tl.sum(dy * xhat, 0)  # row_tile gives a thread all rows of its columns: no exchange
-        db += tl.sum(dy, 0)
-        if W is not None:
-            wdy = w * dy
+        dweight += tl.sum(dy * xhat, 0)  # no exchange: row_tile gives a thread all rows
+        dbias += tl.sum(dy, 0)
+        if Weight is not None:
+            dxhat = weight * dy
         else:
-            wdy = dy
+            dxhat = dy
         if Means is not None:
-            average = tl.load(Means + 2 * rows, mask=row_inside, other=0.0)[:, None]
-            projection = tl.load(Means + 2 * rows + 1, mask=row_inside, other=0.0)[:, None]
+            mean_dxhat = tl.load(Means + 2 * rows, mask=row_inside, other=0.0)[:, None]
+            mean_dxhat_xhat = tl.load(Means + 2 * rows + 1, mask=row_inside, other=0.0)[:, None]
         else:
-            projection = tl.sum(wdy * xhat, 1)[:, None] / n
-            average = tl.sum(wdy, 1)[:, None] / n
-        dx = rstd * (wdy - average - xhat * projection)
+            mean_dxhat_xhat = tl.sum(dxhat * xhat, 1)[:, None] / n
+            mean_dxhat = tl.sum(dxhat, 1)[:, None] / n
+        dx = rstd * (dxhat - mean_dxhat - xhat * mean_dxhat_xhat)
         if DS is not None:
             dx += tl.load(DS + row * ds_stride + column, mask=mask, other=0.0).to(tl.float32)
         tl.store(DX + row * n + column, dx.to(DX.dtype.element_ty), mask=mask)
     offset = program.to(tl.int64) * 2 * n + columns
-    tl.store(Partial + offset, dw, mask=inside)
-    tl.store(Partial + offset + n, db, mask=inside)
+    tl.store(Partial + offset, dweight, mask=inside)
+    tl.store(Partial + offset + n, dbias, mask=inside)
 
 
 @triton.jit
 def layer_norm_row_means_kernel(
     DY,  # (M, N) gradient of y, rows dy_stride apart
     X,  # (M, N) what was normalized, rows x_stride apart
-    W,  # (N,) weight or None
+    Weight,  # (N,) weight or None
     Mean,  # (M,) float32
     Rstd,  # (M,) float32
-    Means,  # (M, 2) float32, mean(wdy) and mean(wdy * xhat)
+    Means,  # (M, 2) float32, mean(dxhat) and mean(dxhat * xhat)
     n,
     dy_stride,
     x_stride,
@@ -161,19 +162,19 @@ def layer_norm_row_means_kernel(
 ):
     row = tl.program_id(0).to(tl.int64)
     mean, rstd = tl.load(Mean + row), tl.load(Rstd + row)
-    total = tl.zeros([COLUMNS], tl.float32)
-    projection = tl.zeros([COLUMNS], tl.float32)
+    sum_dxhat = tl.zeros([COLUMNS], tl.float32)
+    sum_dxhat_xhat = tl.zeros([COLUMNS], tl.float32)
     for start in range(0, n, COLUMNS):
         columns = start + tl.arange(0, COLUMNS)
         inside = columns < n
-        wdy = tl.load(DY + row * dy_stride + columns, mask=inside, other=0.0).to(tl.float32)
-        if W is not None:
-            wdy *= tl.load(W + columns, mask=inside, other=0.0).to(tl.float32)
+        dxhat = tl.load(DY + row * dy_stride + columns, mask=inside, other=0.0).to(tl.float32)
+        if Weight is not None:
+            dxhat *= tl.load(Weight + columns, mask=inside, other=0.0).to(tl.float32)
         x = tl.load(X + row * x_stride + columns, mask=inside, other=0.0).to(tl.float32)
-        total += wdy
-        projection += wdy * ((x - mean) * rstd)  # 0 outside, where wdy is
-    tl.store(Means + 2 * row, tl.sum(total, 0) / n)
-    tl.store(Means + 2 * row + 1, tl.sum(projection, 0) / n)
+        sum_dxhat += dxhat
+        sum_dxhat_xhat += dxhat * ((x - mean) * rstd)  # 0 outside, where dxhat is
+    tl.store(Means + 2 * row, tl.sum(sum_dxhat, 0) / n)
+    tl.store(Means + 2 * row + 1, tl.sum(sum_dxhat_xhat, 0) / n)
 
 
 def _check_forward(x: Array, weight: Array | None = None, bias: Array | None = None,
@@ -256,13 +257,13 @@ def _check_backward(dy: Array, x: Array, weight: Array, mean: Array, rstd: Array
 def layer_norm_backward(dy: Array, x: Array, weight: Array, mean: Array, rstd: Array,
                         ds: Array | None = None, out: Array | None = None,
                         sums_dtype: DType | None = None) -> tuple[Array, Array, Array]:
-    """(dx, dw, db) of layer_norm; of add_layer_norm with x = s and ds = the gradient of s.
+    """(dx, dweight, dbias) of layer_norm; of add_layer_norm with x = s and ds = the gradient of s.
 
     dy, x, ds: (..., N); mean, rstd: (M,) as the forward pass returned them
-    sums_dtype: of dw and db, by default that of weight, of x where weight is None; "float32" loses
-        nothing of the sums, which are taken in it
+    sums_dtype: of dweight and dbias, by default that of weight, of x where weight is None;
+        "float32" loses nothing of the sums, which are taken in it
     Returns dx (..., N) in the dtype of x (for add_layer_norm it is the gradient of both addends),
-    dw and db (N,).
+    dweight and dbias (N,).
     """
     dx = out_or_new(out, x.shape, x)
     sums_dtype = sums_dtype or (x if weight is None else weight).dtype

@@ -1,12 +1,13 @@
 """The output projection and its loss over chunks of rows, so that the logits never all exist.
 
     logits = x W^T + b,   loss = mean over counted rows of cross_entropy(logits, targets)
-    dx = dlogits W,   dW = dlogits^T x,   db = sum over rows of dlogits
+    dx = dlogits W,   dweight = dlogits^T x,   dbias = sum over rows of dlogits
 
 GPT-2's logits for 64 Ki tokens take 6.6 GB in bfloat16. A chunk of them takes a fixed amount: it is
 made by a matrix product, turned into its own gradient in place by one kernel, and used up by two
 more products before the next chunk comes. Loss and gradients therefore arrive together, in the
-forward pass; a backward pass only has to scale them. Summands of dW are never rounded to 16 bits.
+forward pass; a backward pass only has to scale them. Summands of dweight are never rounded to 16
+bits.
 
 Reference: Hsu et al., "Liger Kernel" (2024), section 3.2, "FusedLinearCrossEntropy".
 """
@@ -44,10 +45,10 @@ ALIGNMENT = 64
 def _check(x: Array, weight: Array, targets: Array, bias: Array | None = None,
            ignore_index: int = -100, chunk_rows: int | None = None, needs_gradient: bool = True,
            matmul: Product = default_matmul, classes: int | None = None,
-           dw: Array | None = None) -> None:
+           dweight: Array | None = None) -> None:
     require_float(x=x, weight=weight, bias=bias)
     require_integer(targets=targets)
-    require_same_device(x, weight=weight, targets=targets, bias=bias, dw=dw)
+    require_same_device(x, weight=weight, targets=targets, bias=bias, dweight=dweight)
     require_shape(x.shape[:-1], targets=targets)
     if weight.ndim != 2 or weight.shape[1] != x.shape[-1] or weight.shape[0] == 0:
         raise KernelError(f"weight must have shape (V, {x.shape[-1]}), got {weight.shape}")
@@ -55,12 +56,12 @@ def _check(x: Array, weight: Array, targets: Array, bias: Array | None = None,
         raise KernelError(f"classes must be 1 .. {weight.shape[0]}, the rows of weight, "
                           f"got {classes}")
     require_shape((classes or weight.shape[0],), bias=bias)
-    require_shape(weight.shape, dw=dw)
+    require_shape(weight.shape, dweight=dweight)
     if weight.dtype != x.dtype:
         raise KernelError(f"x is {x.dtype} and weight is {weight.dtype}; convert one")
-    if dw is not None and not (str(dw.dtype) == "float32" and dw.flags.c_contiguous):
-        raise KernelError(f"dw must be C-contiguous float32, in which the chunks are added "
-                          f"up, got {dw.dtype}; leave it out")
+    if dweight is not None and not (str(dweight.dtype) == "float32" and dweight.flags.c_contiguous):
+        raise KernelError(f"dweight must be C-contiguous float32, in which the chunks are added "
+                          f"up, got {dweight.dtype}; leave it out")
     if chunk_rows is not None and chunk_rows < 1:
         raise KernelError(f"chunk_rows must be positive, got {chunk_rows}")
 
@@ -70,18 +71,18 @@ def linear_cross_entropy(x: Array, weight: Array, targets: Array, bias: Array | 
                          ignore_index: int = -100, chunk_rows: int | None = None,
                          needs_gradient: bool = True,
                          matmul: Product = default_matmul,
-                         classes: int | None = None, dw: Array | None = None,
+                         classes: int | None = None, dweight: Array | None = None,
                          ) -> tuple[Array, Array | None, Array | None, Array | None]:
-    """Mean cross-entropy of x @ weight.T + bias: (loss, dx, dw, db).
+    """Mean cross-entropy of x @ weight.T + bias: (loss, dx, dweight, dbias).
 
     x: (..., C); weight: (W, C); targets: (...,) integers; bias: (V,) or None
     chunk_rows: rows per chunk; by default as many as 256 MiB of logits hold
     matmul: a function with the parameters of kernels.matmul
     classes: V, how many rows of weight are classes, by default all. The others are there to make
         the products' extents even; they must be finite, and their gradient is 0.
-    dw: where the gradient of weight goes, (W, C) float32; by default a new array like weight
-    Returns loss () float32, NaN where every target is ignored; dx like x, dw, db like bias,
-    gradients of the loss; all None where needs_gradient is False, db also without bias.
+    dweight: where the gradient of weight goes, (W, C) float32; by default a new array like weight
+    Returns loss () float32, NaN where every target is ignored; dx like x, dweight, dbias like bias,
+    gradients of the loss; all None where needs_gradient is False, dbias also without bias.
     """
     xp = array_module(x)
     rows, _ = as_rows(x)
@@ -90,7 +91,7 @@ def linear_cross_entropy(x: Array, weight: Array, targets: Array, bias: Array | 
     scale = (1.0 / xp.maximum(counted, 1)).astype("float32").reshape(1)
     n, w = rows.shape[0], weight.shape[0]
     v = classes or w
-    sums = _Gradients(xp, rows, weight, v, bias, dw) if needs_gradient else None
+    sums = _Gradients(xp, rows, weight, v, bias, dweight) if needs_gradient else None
     total = xp.zeros((), "float32")
     step = chunk_rows or _default_chunk_rows(weight)
     buffer = xp.empty((min(step, n), cdiv(w, ALIGNMENT) * ALIGNMENT), x.dtype)
@@ -116,26 +117,28 @@ class _Gradients:
     """The sums that grow from chunk to chunk, in float32."""
 
     def __init__(self, xp: ModuleType, rows: Array, weight: Array, v: int, bias: Array | None,
-                 dw: Array | None) -> None:
+                 dweight: Array | None) -> None:
         self.v = v
         self.dx = xp.empty(rows.shape, rows.dtype)
-        self.dw = xp.empty(weight.shape, "float32") if dw is None else dw
-        self.dw_dtype = weight.dtype if dw is None else dw.dtype
-        self.db = None if bias is None else xp.zeros(v, "float32")
+        self.dweight = xp.empty(weight.shape, "float32") if dweight is None else dweight
+        self.dweight_dtype = weight.dtype if dweight is None else dweight.dtype
+        self.dbias = None if bias is None else xp.zeros(v, "float32")
 
     def add(self, start: int, part: Array, weight: Array, dlogits: Array,
             matmul: Product) -> None:
-        """Add a chunk that begins with row `start`; the first one overwrites dw."""
+        """Add a chunk that begins with row `start`; the first one overwrites dweight."""
         columns = dlogits[:, :weight.shape[0]]
         matmul(columns, weight, out=self.dx[start:start + part.shape[0]])
-        matmul(columns, part, out=self.dw, transpose_a=True, accumulate=start > 0)
-        if self.db is not None:
-            self.db += column_sum.unchecked(dlogits, "float32")[:self.v]
+        matmul(columns, part, out=self.dweight, transpose_a=True, accumulate=start > 0)
+        if self.dbias is not None:
+            self.dbias += column_sum.unchecked(dlogits, "float32")[:self.v]
 
     def finish(self, x: Array, bias: Array | None) -> tuple[Array, Array, Array | None]:
-        self.dw[self.v:] = 0  # an infinity in x has made them NaN
-        db = None if bias is None or self.db is None else self.db.astype(bias.dtype, copy=False)
-        return self.dx.reshape(x.shape), self.dw.astype(self.dw_dtype, copy=False), db
+        self.dweight[self.v:] = 0  # an infinity in x has made them NaN
+        dbias = self.dbias
+        if bias is not None and dbias is not None:
+            dbias = dbias.astype(bias.dtype, copy=False)
+        return self.dx.reshape(x.shape), self.dweight.astype(self.dweight_dtype, copy=False), dbias
 
 
 def _default_chunk_rows(weight: Array) -> int:

@@ -191,9 +191,9 @@ def _access(parts: list[str], operands: str) -> tuple[str, int, str] | None:
         return "copy", size, _register(brackets[1])
     if parts[0] not in _KINDS or "global" not in parts:
         return None
-    lanes = next((int(p[1:]) for p in parts if re.fullmatch(r"v\d", p)), 1)
+    elements = next((int(p[1:]) for p in parts if re.fullmatch(r"v\d", p)), 1)
     bits = int(parts[-1].lstrip("bfsux") or 8)
-    return _KINDS[parts[0]], lanes * bits // 8, _register(brackets[0])
+    return _KINDS[parts[0]], elements * bits // 8, _register(brackets[0])
 
 
 def _register(address: str) -> str:

@@ -90,12 +90,12 @@ def softmax_long_forward_kernel(
     VECTOR: tl.constexpr,  # elements in 16 bytes
 ):
     row = tl.program_id(0).to(tl.int64)
-    lse_log2 = row_logsumexp(X + row * x_stride, n, n, COLUMNS, VECTOR)
+    logsum_log2 = row_logsumexp(X + row * x_stride, n, n, COLUMNS, VECTOR)
     for start in range(0, n, COLUMNS):
         columns = start + tl.arange(0, COLUMNS)
         inside = columns < n
         x = tl.load(X + row * x_stride + columns, mask=inside, other=0.0).to(tl.float32)
-        y = tl.exp2(x * LOG2_E - lse_log2)
+        y = tl.exp2(x * LOG2_E - logsum_log2)
         tl.store(Y + row * n + columns, y.to(Y.dtype.element_ty), mask=inside)
 
 

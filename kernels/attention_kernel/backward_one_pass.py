@@ -7,7 +7,7 @@ float32 to memory, a block at a time, by the unit that copies tensors (a reducti
 programs add to the same queries in any order, so the last bits of dQ change from run to run.
 
 Everything that passes by comes through tensor descriptors: they give zeros for rows that do not
-exist, take no address per lane and leave dK and dV room for 128 columns of 128 keys.
+exist, take no address per thread and leave dK and dV room for 128 columns of 128 keys.
 
 gradients.py chooses between the two.
 
@@ -35,9 +35,9 @@ CONVERTED = 4096  # elements that a program converts to the type of dq
 
 @triton.jit(do_not_specialize=["k0", "k1", "threshold", "t", "s"])
 def attention_backward_one_pass_kernel(
-    Q, DO,  # (B, H, T, D) in blocks of (1, 1, BLOCK_M, BLOCK_D)
+    Q, DY,  # (B, H, T, D) in blocks of (1, 1, BLOCK_M, BLOCK_D)
     K, V,  # (B, H, S, D) in blocks of (1, 1, BLOCK_N, BLOCK_D)
-    LseLog2, Delta,  # (B H, PADDED) float32 in blocks of (1, BLOCK_M)
+    LogsumLog2, Delta,  # (B H, PADDED) float32 in blocks of (1, BLOCK_M)
     DQ,  # (B H PADDED, D) float32 in blocks of (BLOCK_M, BLOCK_D), added to; without scale
     DK, DV,  # (B, H, S, D), of the same strides
     Key,  # (2,) int32 dropout key in device memory, or None
@@ -57,7 +57,7 @@ def attention_backward_one_pass_kernel(
 ):
     head, batch = tl.program_id(1), tl.program_id(2)
     first = tl.program_id(0) * BLOCK_N  # the longest walks start first
-    lane = batch * tl.num_programs(1) + head
+    batch_head = batch * tl.num_programs(1) + head
     columns = first + tl.arange(0, BLOCK_N)
     seen_from = columns - (s - t)  # the first query that sees a key
     k = K.load([batch, head, first, 0]).reshape(BLOCK_N, BLOCK_D)
@@ -66,36 +66,36 @@ def attention_backward_one_pass_kernel(
     dk = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     dv = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     # Queries before `begin` see none of these keys, from `full` on they see all of them; keys past
-    # s are seen by none. A query that does not exist has lse = inf, so that its P is zero.
+    # s are seen by none. A query that does not exist has logsum = inf, so that its P is zero.
     begin, full = 0, tl.where(first + BLOCK_N > s, t, 0)
     if CAUSAL:
         begin = tl.maximum(first - (s - t), 0) // BLOCK_M * BLOCK_M
         full = first + BLOCK_N - 1 - (s - t)
     for start in range(begin, t, BLOCK_M):
         q = Q.load([batch, head, start, 0]).reshape(BLOCK_M, BLOCK_D)
-        lse_log2 = LseLog2.load([lane, start]).reshape(BLOCK_M)
+        logsum_log2 = LogsumLog2.load([batch_head, start]).reshape(BLOCK_M)
         scores = tl.dot(k, tl.trans(q))  # (BLOCK_N, BLOCK_M)
-        p = tl.exp2(scores * scale_log2 - lse_log2[None, :])
+        p = tl.exp2(scores * scale_log2 - logsum_log2[None, :])
         rows = start + tl.arange(0, BLOCK_M)
         if start < full:  # alike in all threads, so a branch: blocks without masks do not pay
             if CAUSAL:
                 p = tl.where(seen_from[:, None] <= rows[None, :], p, 0.0)
             else:
                 p = tl.where((columns < s)[:, None], p, 0.0)
-        do = DO.load([batch, head, start, 0]).reshape(BLOCK_M, BLOCK_D)
+        dy = DY.load([batch, head, start, 0]).reshape(BLOCK_M, BLOCK_D)
         kept = p
         if DROPOUT:
-            keep = tl.trans(keep_mask(row_counters(lane, rows, t, s), columns, seed0, seed1,
+            keep = tl.trans(keep_mask(row_counters(batch_head, rows, t, s), columns, seed0, seed1,
                                       threshold))
             kept = tl.where(keep, p, 0.0)
-        dv = tl.dot(kept.to(do.dtype), do, dv)
-        dp = tl.dot(v, tl.trans(do))
+        dv = tl.dot(kept.to(dy.dtype), dy, dv)
+        dp = tl.dot(v, tl.trans(dy))
         if DROPOUT:
             dp = tl.where(keep, dp * keep_scale, 0.0)
-        delta = Delta.load([lane, start]).reshape(BLOCK_M)
+        delta = Delta.load([batch_head, start]).reshape(BLOCK_M)
         ds = (p * (dp - delta[None, :])).to(q.dtype)
         dk = tl.dot(ds, q, dk)
-        DQ.atomic_add([lane * padded + start, 0], tl.dot(tl.trans(ds), k))
+        DQ.atomic_add([batch_head * padded + start, 0], tl.dot(tl.trans(ds), k))
     dims = tl.arange(0, BLOCK_D)
     offset = batch.to(tl.int64) * dk_batch + head.to(tl.int64) * dk_head
     store_tile(DK + offset, columns, dims, dk_row, s, dk * scale, D)
@@ -118,12 +118,12 @@ def attention_backward_convert_kernel(
     head, batch = tl.program_id(1).to(tl.int64), tl.program_id(2).to(tl.int64)
     rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     dims = tl.arange(0, BLOCK_D)
-    lane = batch * tl.num_programs(1) + head
-    total = tile(Sum + lane * padded * D, rows, dims, D, t, D, BLOCK_D, True)
+    batch_head = batch * tl.num_programs(1) + head
+    total = tile(Sum + batch_head * padded * D, rows, dims, D, t, D, BLOCK_D, True)
     store_tile(DQ + batch * dq_batch + head * dq_head, rows, dims, dq_row, t, total * scale, D)
 
 
-def why_not_one_pass(do: Array, q: Array, k: Array, v: Array) -> str | None:
+def why_not_one_pass(dy: Array, q: Array, k: Array, v: Array) -> str | None:
     """The reason why these gradients need the pair of kernels, or None. All are (B, H, T, D)."""
     if q.itemsize != 2:
         return f"one pass needs 16-bit elements, got {q.dtype}: registers do not suffice for more"
@@ -132,7 +132,7 @@ def why_not_one_pass(do: Array, q: Array, k: Array, v: Array) -> str | None:
         return f"sm_{chip} has too little shared memory for one pass"
     if block_d(q.shape[3]) not in {64, 128}:
         return f"one pass needs a head size of 33 to 128, got {q.shape[3]}"
-    reasons = (why_no_descriptor(a, chip) for a in (do, q, k, v))
+    reasons = (why_no_descriptor(a, chip) for a in (dy, q, k, v))
     return next((reason for reason in reasons if reason is not None), None)
 
 
@@ -156,23 +156,23 @@ def one_pass_configs(q: Array, dropout: bool) -> list[Config]:
     return [{**dict(zip(names, tile, strict=True)), "max_registers": 255} for tile in tiles]
 
 
-def one_pass(do: Array, q: Array, k: Array, v: Array, lse_log2: Array, delta: Array,
+def one_pass(dy: Array, q: Array, k: Array, v: Array, logsum_log2: Array, delta: Array,
              gradients: Sequence[Array], causal: bool, scale: float, dropout_p: float,
              key: Key | None) -> None:
-    """Write dq, dk and dv (B, H, T or S, D); lse_log2 and delta are (B, H, PADDED) float32."""
+    """Write dq, dk and dv (B, H, T or S, D); logsum_log2 and delta are (B, H, PADDED) float32."""
     dq, dk, dv = gradients
     b, h, t, d = q.shape
     s, padded, width = k.shape[2], delta.shape[2], block_d(d)
     total = array_module(q).empty((b * h * padded, d), "float32")
-    lse_log2, delta = (a.reshape(b * h, padded) for a in (lse_log2, delta))
+    logsum_log2, delta = (a.reshape(b * h, padded) for a in (logsum_log2, delta))
     numbers = (*split_key(key if dropout_p else None), dropout_threshold(dropout_p),
                1.0 / (1.0 - dropout_p), scale, scale * LOG2_E, t, s, padded, *element_strides(dk))
 
     def run(chosen: Config) -> None:
         block_m, block_n = chosen["BLOCK_M"], chosen["BLOCK_N"]
-        queries = [Descriptor(a, (1, 1, block_m, width)) for a in (q, do)]
+        queries = [Descriptor(a, (1, 1, block_m, width)) for a in (q, dy)]
         keys = [Descriptor(a, (1, 1, block_n, width)) for a in (k, v)]
-        rows = [Descriptor(a, (1, block_m)) for a in (lse_log2, delta)]
+        rows = [Descriptor(a, (1, block_m)) for a in (logsum_log2, delta)]
         total.fill(0)
         launch(attention_backward_one_pass_kernel, (cdiv(s, block_n), h, b), *queries, *keys, *rows,
                Descriptor(total, (block_m, width)), dk, dv, *numbers, D=d, BLOCK_D=width,

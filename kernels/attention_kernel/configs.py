@@ -26,7 +26,7 @@ from ..tuning import Config, choose
 from .heads import ALIGNMENT, block_d
 
 TRITON = tuple(int(part) for part in triton.__version__.split(".")[:2])
-REDUCTIONS = 3 << 10  # bytes for lse, delta, barriers and for maxima and sums across warps
+REDUCTIONS = 3 << 10  # bytes for logsum, delta, barriers and for maxima and sums across warps
 Tile = tuple[int, int, int, int, int]  # BLOCK_M, BLOCK_N, num_warps, num_stages, CHUNK
 
 
@@ -155,7 +155,7 @@ def _forward_float32(width: int, generation: int) -> list[Tile]:
 def _keys(width: int, itemsize: int, generation: int, dropout: bool) -> list[Tile]:
     """BLOCK_N keys stay, BLOCK_M queries pass by at a time."""
     # Not eight warps for 64 keys of float32: where the loop is pipelined, the second four read
-    # columns of do and q from beyond shared memory on sm_90 (Triton 3.6, seen on an H200).
+    # columns of dy and q from beyond shared memory on sm_90 (Triton 3.6, seen on an H200).
     if itemsize == 4 and width > 64:
         return [(16, 64, 4, 2, 32), (16, 32, 4, 1, 32)]
     if itemsize == 4:

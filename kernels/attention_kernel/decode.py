@@ -1,6 +1,6 @@
 """Attention of one new token against cached keys and values, for generation.
 
-    o = softmax(scale q K^T) V,   q one row, K and V the first `length` rows of the cache
+    y = softmax(scale q K^T) V,   q one row, K and V the first `length` rows of the cache
 
 One query cannot fill a GPU: the cache is read by several programs per head, each over its share of
 the keys, which leave a partial sum, a maximum and a total; a second kernel joins them. The work is
@@ -81,15 +81,15 @@ def join_splits_kernel(
     Partial,  # (B, H, splits, D) float32
     Highest,  # (B, H, splits) float32
     Total,  # (B, H, splits) float32
-    O,  # (B, H, 1, D), contiguous
+    Y,  # (B, H, 1, D), contiguous
     splits,
     D: tl.constexpr,
     BLOCK_D: tl.constexpr,
     BLOCK_SPLITS: tl.constexpr,
 ):
-    lane = tl.program_id(0).to(tl.int64)
+    batch_head = tl.program_id(0).to(tl.int64)
     parts, dims = tl.arange(0, BLOCK_SPLITS), tl.arange(0, BLOCK_D)
-    place, inside = lane * splits + parts, parts < splits
+    place, inside = batch_head * splits + parts, parts < splits
     highest = tl.load(Highest + place, mask=inside, other=-float("inf"))
     reference = tl.max(highest, 0)
     reference = tl.where(reference == -float("inf"), 0.0, reference)
@@ -97,8 +97,8 @@ def join_splits_kernel(
     total = tl.sum(weight * tl.load(Total + place, mask=inside, other=0.0), 0)
     partial = tl.load(Partial + place[:, None] * D + dims[None, :],
                       mask=inside[:, None] & (dims < D)[None, :], other=0.0)
-    o = tl.sum(weight[:, None] * partial, 0) / tl.where(total == 0.0, 1.0, total)
-    tl.store(O + lane * D + dims, o.to(O.dtype.element_ty), mask=dims < D)
+    y = tl.sum(weight[:, None] * partial, 0) / tl.where(total == 0.0, 1.0, total)
+    tl.store(Y + batch_head * D + dims, y.to(Y.dtype.element_ty), mask=dims < D)
 
 
 def _check(q: Array, k: Array, v: Array, length: int | Array | None = None,
@@ -121,10 +121,10 @@ def attention_decode(q: Array, k: Array, v: Array, length: int | Array | None = 
     q: (B, H, 1, D); k, v: (B, H, S, D), the preallocated cache, of any strides
     length: rows in use, all S by default; an integer, or an array of one on the device, which a
         CUDA graph reads anew in each replay
-    Returns o (B, H, 1, D); zeros where length is 0.
+    Returns y (B, H, 1, D); zeros where length is 0.
     """
     q, k, v = (unit_last_stride(a) for a in (q, k, v))
-    o = out_or_new(out, q.shape, q)
+    y = out_or_new(out, q.shape, q)
     b, h, s, d = k.shape
     length_array, number = split_scalar(s if length is None else length)
     block_n = max(16, min(128, TILE // block_d(d)))
@@ -137,9 +137,9 @@ def attention_decode(q: Array, k: Array, v: Array, length: int | Array | None = 
            length_array, int(number), s, scale * LOG2_E, *element_strides(q)[:2],
            *element_strides(k), *element_strides(v), D=d, BLOCK_D=block_d(d), BLOCK_N=block_n,
            max_registers=255)
-    launch(join_splits_kernel, (b * h,), partial, highest, total, o, splits, D=d,
+    launch(join_splits_kernel, (b * h,), partial, highest, total, y, splits, D=d,
            BLOCK_D=block_d(d), BLOCK_SPLITS=next_power_of_2(splits), num_warps=4)
-    return o
+    return y
 
 
 def _splits(q: Array, rows: int, heads: int, block_n: int) -> int:

@@ -1,7 +1,7 @@
 """Fused attention, forward: the (T, S) matrix of scores never reaches memory.
 
-    S = scale Q K^T (+ causal mask),   P = softmax(S),   O = dropout(P) V
-    lse_i = log sum_j exp S_ij, kept for the backward pass
+    S = scale Q K^T (+ causal mask),   P = softmax(S),   Y = dropout(P) V
+    logsum_i = log sum_j exp S_ij, kept for the backward pass
 
 One program owns BLOCK_M queries and walks over the keys, BLOCK_N at a time. It keeps a running
 maximum m, a running sum l and an unnormalized output acc; when a block of keys raises the maximum,
@@ -53,7 +53,7 @@ from .heads import (
     unit_last_stride,
 )
 from .order import heads_together, nth_block, there_and_back
-from .tiles import keep_mask, row_counters, rows_of_head, store_tile, whole_product
+from .tiles import keep_mask, product_of_rows, row_counters, rows_of_head, store_tile
 
 LOWEST: tl.constexpr = tl.constexpr(-3.0e38)  # a maximum of no scores
 
@@ -69,7 +69,7 @@ def attend(
     full,  # keys 0..full are seen by every query
     end,  # keys 0..end are seen by some query
     rows,  # (BLOCK_M,) query numbers
-    dims,  # (CHUNK,) columns of V and O
+    dims,  # (CHUNK,) columns of V and Y
     t, s,
     scale_log2,
     counters,  # (BLOCK_M,) dropout counter of each query's first key, uint32
@@ -87,11 +87,8 @@ def attend(
     highest = tl.full([rows.shape[0]], LOWEST, tl.float32)
     for start in range(0, end, BLOCK_N):
         columns = start + tl.arange(0, BLOCK_N)
-        if D > CHUNK:
-            scores = whole_product(Q, rows, q_row, t, K, columns, k_row, s, D, CHUNK)
-        else:
-            k = rows_of_head(K, batch, head, start, dims, k_row, s, D, CHUNK, BLOCK_N, DESCRIBED)
-            scores = tl.dot(q, tl.trans(k), input_precision="tf32x3")  # (BLOCK_M, BLOCK_N)
+        k = rows_of_head(K, batch, head, start, dims, k_row, s, D, CHUNK, BLOCK_N, DESCRIBED)
+        scores = product_of_rows(q, Q, rows, q_row, t, k, K, columns, k_row, s, D, CHUNK)
         if start + BLOCK_N > full:  # the same for all threads: a branch, and no second loop
             if CAUSAL:  # which implies columns < s for every query that exists
                 visible = columns[None, :] <= rows[:, None] + (s - t)
@@ -113,12 +110,12 @@ def attend(
 @triton.jit
 def attend_from_block(
     place,  # of this block in the order of all
-    blocks, lanes, heads, together,
-    Q, K, V, O, Lse, first, second, threshold, keep_scale, scale_log2, t, s,
+    blocks, batch_heads, heads, together,
+    Q, K, V, Y, Logsum, first, second, threshold, keep_scale, scale_log2, t, s,
     q_batch, q_head, q_row,
     k_batch, k_head, k_row,
     v_batch, v_head, v_row,
-    o_batch, o_head, o_row,
+    y_batch, y_head, y_row,
     D: tl.constexpr,
     CHUNK: tl.constexpr,
     BLOCK_M: tl.constexpr,
@@ -127,11 +124,11 @@ def attend_from_block(
     DROPOUT: tl.constexpr,
     DESCRIBED: tl.constexpr,
 ):
-    """Output and lse of one block of queries and one chunk of columns."""
+    """Output and logsum of one block of queries and one chunk of columns."""
     chunks: tl.constexpr = (D + CHUNK - 1) // CHUNK
-    part, lane = nth_block(place, blocks * chunks, lanes, together)
+    part, batch_head = nth_block(place, blocks * chunks, batch_heads, together)
     block, chunk = part // chunks, part % chunks
-    batch, head = lane // heads, lane % heads
+    batch, head = batch_head // heads, batch_head % heads
 
     rows = block * BLOCK_M + tl.arange(0, BLOCK_M)
     dims = chunk * CHUNK + tl.arange(0, CHUNK)
@@ -140,32 +137,32 @@ def attend_from_block(
         Q += wide_batch * q_batch + wide_head * q_head
         K += wide_batch * k_batch + wide_head * k_head
         V += wide_batch * v_batch + wide_head * v_head
-    O += wide_batch * o_batch + wide_head * o_head
+    Y += wide_batch * y_batch + wide_head * y_head
     q = rows_of_head(Q, batch, head, block * BLOCK_M, dims, q_row, t, D, CHUNK, BLOCK_M, DESCRIBED)
     full, end = s // BLOCK_N * BLOCK_N, s
     if CAUSAL:
         full = tl.minimum(full, tl.maximum(block * BLOCK_M + (s - t) + 1, 0) // BLOCK_N * BLOCK_N)
         end = tl.minimum(s, tl.maximum(block * BLOCK_M + BLOCK_M + (s - t), 0))
-    wide_lane = lane.to(tl.int64)
+    wide_batch_head = batch_head.to(tl.int64)
     acc, total, highest = attend(
         q, Q, K, V, q_row, k_row, v_row, batch, head, full, end, rows, dims, t, s, scale_log2,
-        row_counters(wide_lane, rows, t, s), first, second, threshold, D, CHUNK, BLOCK_N, CAUSAL,
-        DROPOUT, DESCRIBED)
+        row_counters(wide_batch_head, rows, t, s), first, second, threshold, D, CHUNK, BLOCK_N,
+        CAUSAL, DROPOUT, DESCRIBED)
 
     nonzero = tl.where(total == 0.0, 1.0, total)
-    store_tile(O, rows, dims, o_row, t, acc * (keep_scale / nonzero)[:, None], D)
-    lse = (highest + tl.log2(total)) * 0.6931471805599453  # ln 2; log 0 = -inf without a key
-    tl.store(Lse + wide_lane * t + rows, lse, mask=(rows < t) & (chunk == 0))
+    store_tile(Y, rows, dims, y_row, t, acc * (keep_scale / nonzero)[:, None], D)
+    logsum = (highest + tl.log2(total)) * 0.6931471805599453  # ln 2; log 0 = -inf without a key
+    tl.store(Logsum + wide_batch_head * t + rows, logsum, mask=(rows < t) & (chunk == 0))
 
 
-@triton.jit(do_not_specialize=["k0", "k1", "threshold", "t", "s", "blocks", "lanes", "heads",
+@triton.jit(do_not_specialize=["k0", "k1", "threshold", "t", "s", "blocks", "batch_heads", "heads",
                                "together"])
 def attention_forward_kernel(
-    Q,  # (B, H, T, D) by strides, as K, V and O; the last axis is contiguous. Where DESCRIBED,
+    Q,  # (B, H, T, D) by strides, as K, V and Y; the last axis is contiguous. Where DESCRIBED,
     K,  # (B, H, S, D), Q, K and V are descriptors with blocks of BLOCK_M or BLOCK_N rows
     V,  # (B, H, S, D)
-    O,  # (B, H, T, D)
-    Lse,  # (B, H, T) float32
+    Y,  # (B, H, T, D)
+    Logsum,  # (B, H, T) float32
     Key,  # (2,) int32 dropout key in device memory, or None
     k0,
     k1,
@@ -175,13 +172,13 @@ def attention_forward_kernel(
     t,
     s,
     blocks,  # of BLOCK_M queries in T
-    lanes,  # B H, lane = b H + h
+    batch_heads,  # B H, batch_head = b H + h
     heads,  # H
     together,  # heads that are walked side by side
     q_batch, q_head, q_row,
     k_batch, k_head, k_row,
     v_batch, v_head, v_row,
-    o_batch, o_head, o_row,
+    y_batch, y_head, y_row,
     D: tl.constexpr,
     CHUNK: tl.constexpr,  # columns of a head that a program owns; mostly all, at least D
     BLOCK_M: tl.constexpr,
@@ -194,31 +191,31 @@ def attention_forward_kernel(
     first, second = load_key(Key, k0, k1)
     program, programs = tl.program_id(0), tl.num_programs(0)
     if PERSISTENT:
-        count = blocks * lanes * ((D + CHUNK - 1) // CHUNK)
+        count = blocks * batch_heads * ((D + CHUNK - 1) // CHUNK)
         for begin in range(0, count, programs):
             place = there_and_back(begin, program, programs)
             if place < count:
                 attend_from_block(
-                    place, blocks, lanes, heads, together, Q, K, V, O, Lse, first, second,
+                    place, blocks, batch_heads, heads, together, Q, K, V, Y, Logsum, first, second,
                     threshold, keep_scale, scale_log2, t, s, q_batch, q_head, q_row, k_batch,
-                    k_head, k_row, v_batch, v_head, v_row, o_batch, o_head, o_row, D, CHUNK,
+                    k_head, k_row, v_batch, v_head, v_row, y_batch, y_head, y_row, D, CHUNK,
                     BLOCK_M, BLOCK_N, CAUSAL, DROPOUT, DESCRIBED)
     else:
         attend_from_block(
-            program, blocks, lanes, heads, together, Q, K, V, O, Lse, first, second, threshold,
-            keep_scale, scale_log2, t, s, q_batch, q_head, q_row, k_batch, k_head, k_row, v_batch,
-            v_head, v_row, o_batch, o_head, o_row, D, CHUNK, BLOCK_M, BLOCK_N, CAUSAL, DROPOUT,
-            DESCRIBED)
+            program, blocks, batch_heads, heads, together, Q, K, V, Y, Logsum, first, second,
+            threshold, keep_scale, scale_log2, t, s, q_batch, q_head, q_row, k_batch, k_head, k_row,
+            v_batch, v_head, v_row, y_batch, y_head, y_row, D, CHUNK, BLOCK_M, BLOCK_N, CAUSAL,
+            DROPOUT, DESCRIBED)
 
 
-def forward(q: Array, k: Array, v: Array, o: Array, causal: bool, scale: float | None,
+def forward(q: Array, k: Array, v: Array, y: Array, causal: bool, scale: float | None,
             dropout_p: float, key: Key | None) -> Array:
-    """Launch on checked arrays; writes o (B, H, T, D) of any strides, returns lse (B, H, T)."""
+    """Launch on checked arrays; writes y (B, H, T, D) of any strides, returns logsum (B, H, T)."""
     b, h, t, d = q.shape
     s = k.shape[2]
     scale = d**-0.5 if scale is None else scale
-    lse = array_module(q).empty((b, h, t), "float32")
-    q, k, v, target = aligned(q), aligned(k), aligned(v), aligned(o, copy=False)
+    logsum = array_module(q).empty((b, h, t), "float32")
+    q, k, v, target = aligned(q), aligned(k), aligned(v), aligned(y, copy=False)
     device_key, k0, k1 = split_key(key if dropout_p else None)
     numbers = (k0, k1, dropout_threshold(dropout_p), 1.0 / (1.0 - dropout_p), scale * LOG2_E, t, s)
     strides = (*element_strides(q), *element_strides(k), *element_strides(v),
@@ -235,7 +232,7 @@ def forward(q: Array, k: Array, v: Array, o: Array, causal: bool, scale: float |
             m, n, d = chosen["BLOCK_M"], chosen["BLOCK_N"], chosen["CHUNK"]
             inputs = [Descriptor(q, (1, 1, m, d)), Descriptor(k, (1, 1, n, d)),
                       Descriptor(v, (1, 1, n, d))]
-        launch(attention_forward_kernel, (programs,), *inputs, target, lse, device_key, *numbers,
+        launch(attention_forward_kernel, (programs,), *inputs, target, logsum, device_key, *numbers,
                blocks, b * h, h, together, *strides, D=q.shape[3], CAUSAL=causal,
                DROPOUT=dropout_p > 0.0, **chosen)
 
@@ -243,9 +240,9 @@ def forward(q: Array, k: Array, v: Array, o: Array, causal: bool, scale: float |
     sizes = (q.shape[3], str(q.dtype), causal, dropout_p > 0.0, next_power_of_2(t),
              next_power_of_2(s), max(c["DESCRIBED"] for c in tiles))  # an empty array has none
     choose_and_run("attention_forward", sizes, tiles, q, run)
-    if target is not o:
-        o[...] = target[..., :d]
-    return lse
+    if target is not y:
+        y[...] = target[..., :d]
+    return logsum
 
 
 def _check(q: Array, k: Array, v: Array, causal: bool = False, scale: float | None = None,
@@ -260,15 +257,15 @@ def _check(q: Array, k: Array, v: Array, causal: bool = False, scale: float | No
 def attention(q: Array, k: Array, v: Array, causal: bool = False, scale: float | None = None,
               dropout_p: float = 0.0, key: Key | None = None,
               out: Array | None = None) -> tuple[Array, Array]:
-    """softmax(scale q k^T) v without the scores in memory: (o, lse).
+    """softmax(scale q k^T) v without the scores in memory: (y, logsum).
 
     q: (B, H, T, D); k, v: (B, H, S, D), D at most 256, any strides with a contiguous last axis
     scale: 1 / sqrt(D) by default; key: as in dropout
-    Returns o (B, H, T, D) and lse (B, H, T) float32.
+    Returns y (B, H, T, D) and logsum (B, H, T) float32.
     """
     q, k, v = (unit_last_stride(a) for a in (q, k, v))
-    o = out_or_new(out, q.shape, q)
-    return o, forward(q, k, v, o, causal, scale, dropout_p, key)
+    y = out_or_new(out, q.shape, q)
+    return y, forward(q, k, v, y, causal, scale, dropout_p, key)
 
 
 def _check_qkv(qkv: Array, n_head: int, causal: bool = True, dropout_p: float = 0.0,
@@ -281,10 +278,10 @@ def _check_qkv(qkv: Array, n_head: int, causal: bool = True, dropout_p: float = 
 @checked_by(_check_qkv)
 def attention_qkv(qkv: Array, n_head: int, causal: bool = True, dropout_p: float = 0.0,
                   key: Key | None = None, out: Array | None = None) -> tuple[Array, Array]:
-    """Attention on packed projections, read and written where they lie, without copies: (y, lse).
+    """Attention on packed projections, read and written where they lie: (y, logsum).
 
     qkv: (B, T, 3 C) with q, k and v side by side, as GPT-2's c_attn gives it
-    Returns y (B, T, C), the heads side by side, and lse (B, H, T) float32.
+    Returns y (B, T, C), the heads side by side, and logsum (B, H, T) float32.
     """
     qkv = unit_last_stride(qkv)
     y = out_or_new(out, (*qkv.shape[:2], qkv.shape[2] // 3), qkv)

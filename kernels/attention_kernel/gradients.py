@@ -43,23 +43,23 @@ from .heads import (
 Triple = tuple[Array, Array, Array]
 
 
-def _backward(do: Array, q: Array, k: Array, v: Array, o: Array, lse: Array, gradients: Triple,
+def _backward(dy: Array, q: Array, k: Array, v: Array, y: Array, logsum: Array, gradients: Triple,
               causal: bool, scale: float | None, dropout_p: float, key: Key | None,
               deterministic: bool) -> None:
     """Launch on checked arrays (B, H, T, D) of any strides; writes dq, dk and dv."""
     d = q.shape[3]
     scale = d**-0.5 if scale is None else scale
     targets = [aligned(a, copy=False) for a in gradients]
-    do, q, k, v, o = (aligned(a) for a in (do, q, k, v, o))
-    pair = deterministic or why_not_one_pass(do, q, k, v) is not None
+    dy, q, k, v, y = (aligned(a) for a in (dy, q, k, v, y))
+    pair = deterministic or why_not_one_pass(dy, q, k, v) is not None
     launch_gradients = _pair if pair else one_pass
-    launch_gradients(do, q, k, v, *_rows(do, o, lse), targets, causal, scale, dropout_p, key)
+    launch_gradients(dy, q, k, v, *_rows(dy, y, logsum), targets, causal, scale, dropout_p, key)
     for gradient, target in zip(gradients, targets, strict=True):
         if target is not gradient:
             gradient[...] = target[..., :d]
 
 
-def _pair(do: Array, q: Array, k: Array, v: Array, lse_log2: Array, delta: Array,
+def _pair(dy: Array, q: Array, k: Array, v: Array, logsum_log2: Array, delta: Array,
           gradients: Sequence[Array], causal: bool, scale: float, dropout_p: float,
           key: Key | None) -> None:
     """Two kernels on aligned arrays, one for dK and dV, one for dQ: the same bits every time."""
@@ -67,10 +67,10 @@ def _pair(do: Array, q: Array, k: Array, v: Array, lse_log2: Array, delta: Array
     b, h, t, d = q.shape
     s = k.shape[2]
     device_key, k0, k1 = split_key(key if dropout_p else None)
-    arrays = (q, k, v, do, lse_log2, delta)
+    arrays = (q, k, v, dy, logsum_log2, delta)
     numbers = (device_key, k0, k1, dropout_threshold(dropout_p), 1.0 / (1.0 - dropout_p), scale,
                scale * LOG2_E, t, s, delta.shape[2], *element_strides(q), *element_strides(k),
-               *element_strides(v), *element_strides(do))
+               *element_strides(v), *element_strides(dy))
     constants = {"D": d, "CAUSAL": causal, "DROPOUT": dropout_p > 0.0}
 
     def run_keys(chosen: Config) -> None:
@@ -89,69 +89,69 @@ def _pair(do: Array, q: Array, k: Array, v: Array, lse_log2: Array, delta: Array
         choose_and_run(f"attention_backward_{name}", sizes, tiles, q, run)
 
 
-def _rows(do: Array, o: Array, lse: Array) -> tuple[Array, Array]:
-    """lse in units of log2 and delta, (B, H, PADDED) float32."""
-    b, h, t, d = o.shape
+def _rows(dy: Array, y: Array, logsum: Array) -> tuple[Array, Array]:
+    """logsum in units of log2 and delta, (B, H, PADDED) float32."""
+    b, h, t, d = y.shape
     padded = cdiv(t, ROW_PADDING) * ROW_PADDING
-    lse_log2, delta = array_module(o).empty((2, b, h, padded), "float32")
+    logsum_log2, delta = array_module(y).empty((2, b, h, padded), "float32")
     rows = max(16, min(ROW_PADDING, 4096 // block_d(d)))
-    launch(attention_backward_rows_kernel, (padded // rows, h, b), o, do, lse, lse_log2, delta, t,
-           padded, *element_strides(o), *element_strides(do), D=d, BLOCK_D=block_d(d), BLOCK_M=rows,
-           max_registers=255)
-    return lse_log2, delta
+    launch(attention_backward_rows_kernel, (padded // rows, h, b), y, dy, logsum, logsum_log2,
+           delta, t, padded, *element_strides(y), *element_strides(dy), D=d, BLOCK_D=block_d(d),
+           BLOCK_M=rows, max_registers=255)
+    return logsum_log2, delta
 
 
-def _check(do: Array, q: Array, k: Array, v: Array, o: Array, lse: Array, causal: bool = False,
+def _check(dy: Array, q: Array, k: Array, v: Array, y: Array, logsum: Array, causal: bool = False,
            scale: float | None = None, dropout_p: float = 0.0, key: Key | None = None,
            deterministic: bool = False) -> None:
     check_attention(q, k, v, scale)
     require_dropout(dropout_p, key)
-    require_float(do=do, o=o)
-    require_same_device(q, do=do, o=o, lse=lse)
-    require_shape(q.shape, do=do, o=o)
-    require_shape(q.shape[:3], lse=lse)
+    require_float(dy=dy, y=y)
+    require_same_device(q, dy=dy, y=y, logsum=logsum)
+    require_shape(q.shape, dy=dy, y=y)
+    require_shape(q.shape[:3], logsum=logsum)
 
 
 @checked_by(_check)
-def attention_backward(do: Array, q: Array, k: Array, v: Array, o: Array, lse: Array,
+def attention_backward(dy: Array, q: Array, k: Array, v: Array, y: Array, logsum: Array,
                        causal: bool = False, scale: float | None = None, dropout_p: float = 0.0,
                        key: Key | None = None, deterministic: bool = False) -> Triple:
-    """(dq, dk, dv) of attention, from its output o and its lse.
+    """(dq, dk, dv) of attention, from its output y and its logsum.
 
-    do, q, o: (B, H, T, D); k, v: (B, H, S, D); lse: (B, H, T); the rest as in the forward pass
+    dy, q, y: (B, H, T, D); k, v: (B, H, S, D); logsum: (B, H, T); the rest as in the forward pass
     deterministic: the same bits in every run. Without it dq is added up in any order where one pass
         can be had (why_not_one_pass tells), with 5 matrix products in place of 7.
     """
-    do, q, k, v, o = (unit_last_stride(a) for a in (do, q, k, v, o))
+    dy, q, k, v, y = (unit_last_stride(a) for a in (dy, q, k, v, y))
     xp = array_module(q)
     gradients = (xp.empty(q.shape, q.dtype), xp.empty(k.shape, k.dtype), xp.empty(v.shape, v.dtype))
-    _backward(do, q, k, v, o, lse, gradients, causal, scale, dropout_p, key, deterministic)
+    _backward(dy, q, k, v, y, logsum, gradients, causal, scale, dropout_p, key, deterministic)
     return gradients
 
 
-def _check_qkv(dy: Array, qkv: Array, y: Array, lse: Array, n_head: int, causal: bool = True,
+def _check_qkv(dy: Array, qkv: Array, y: Array, logsum: Array, n_head: int, causal: bool = True,
                dropout_p: float = 0.0, key: Key | None = None, out: Array | None = None,
                deterministic: bool = False) -> None:
     check_qkv(qkv, n_head)
     require_dropout(dropout_p, key)
     b, t, width = qkv.shape
     require_float(dy=dy, y=y)
-    require_same_device(qkv, dy=dy, y=y, lse=lse)
+    require_same_device(qkv, dy=dy, y=y, logsum=logsum)
     require_shape((b, t, width // 3), dy=dy, y=y)
-    require_shape((b, n_head, t), lse=lse)
+    require_shape((b, n_head, t), logsum=logsum)
     require_out(out, qkv.shape, qkv)
 
 
 @checked_by(_check_qkv)
-def attention_qkv_backward(dy: Array, qkv: Array, y: Array, lse: Array, n_head: int,
+def attention_qkv_backward(dy: Array, qkv: Array, y: Array, logsum: Array, n_head: int,
                            causal: bool = True, dropout_p: float = 0.0, key: Key | None = None,
                            out: Array | None = None, deterministic: bool = False) -> Array:
-    """dqkv (B, T, 3 C) of attention_qkv, from its output y (B, T, C) and its lse.
+    """dqkv (B, T, 3 C) of attention_qkv, from its output y (B, T, C) and its logsum.
 
     deterministic: as in attention_backward
     """
     dy, qkv, y = (unit_last_stride(a) for a in (dy, qkv, y))
     dqkv = out_or_new(out, qkv.shape, qkv)
-    _backward(as_heads(dy, n_head), *split_heads(qkv, n_head), as_heads(y, n_head), lse,
+    _backward(as_heads(dy, n_head), *split_heads(qkv, n_head), as_heads(y, n_head), logsum,
               split_heads(dqkv, n_head), causal, None, dropout_p, key, deterministic)
     return dqkv

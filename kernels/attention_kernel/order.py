@@ -18,16 +18,16 @@ CACHED_BYTES = 16 << 20  # of keys and values: less than half of the L2 cache of
 
 
 @triton.jit
-def nth_block(place, parts, lanes, together):
-    """(part, lane) at a place of the order; part counts along a head, lane = b H + h.
+def nth_block(place, parts, batch_heads, together):
+    """(part, batch_head) at a place of the order; part counts along a head, batch_head = b H + h.
 
-    parts: blocks of queries of a head, times chunks of columns; lanes: B H; together: heads of a
-    group. Groups come one after the other, and in each the last part of every head, then the one
-    before it, and so on.
+    parts: blocks of queries of a head, times chunks of columns; batch_heads: B H; together: heads
+    of a group. Groups come one after the other, and in each the last part of every head, then the
+    one before it, and so on.
     """
     group = place // (parts * together)
     inside = place - group * parts * together
-    heads = tl.minimum(together, lanes - group * together)  # the last group may have fewer
+    heads = tl.minimum(together, batch_heads - group * together)  # the last group may have fewer
     return parts - 1 - inside // heads, group * together + inside % heads
 
 
@@ -43,5 +43,5 @@ def there_and_back(begin, program, programs):
 
 def heads_together(q: Array, k: Array) -> int:
     """How many heads of a causal batch q (B, H, T, D), k (B, H, S, D) go side by side."""
-    lanes, one = q.shape[0] * q.shape[1], 2 * k.shape[2] * k.shape[3] * k.itemsize
-    return max(1, min(lanes, CACHED_BYTES // max(one, 1)))
+    batch_heads, one = q.shape[0] * q.shape[1], 2 * k.shape[2] * k.shape[3] * k.itemsize
+    return max(1, min(batch_heads, CACHED_BYTES // max(one, 1)))

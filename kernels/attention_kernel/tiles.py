@@ -43,22 +43,29 @@ def store_tile(Head, rows, dims, stride, n, value, D: tl.constexpr):
 
 
 @triton.jit
-def whole_product(A, a_rows, a_stride, a_n, B, b_rows, b_stride, b_n, D: tl.constexpr,
-                  CHUNK: tl.constexpr):
-    """A B^T over all D columns, CHUNK at a time: for heads too wide to be held at once."""
-    product = tl.zeros([a_rows.shape[0], b_rows.shape[0]], tl.float32)
-    for start in range(0, D, CHUNK):
-        dims = start + tl.arange(0, CHUNK)
-        a = tile(A, a_rows, dims, a_stride, a_n, D, CHUNK, True)
-        b = tile(B, b_rows, dims, b_stride, b_n, D, CHUNK, True)
-        product = tl.dot(a, tl.trans(b), product, input_precision="tf32x3")
-    return product
+def product_of_rows(a, A, a_rows, a_stride, a_n, b, B, b_rows, b_stride, b_n, D: tl.constexpr,
+                    CHUNK: tl.constexpr):
+    """a b^T over all D columns of two heads: (rows of a, rows of b) float32.
+
+    a, b: tiles of the rows a_rows and b_rows. Where they hold CHUNK columns of a wider head, all
+        columns are read from the heads A and B instead, CHUNK at a time.
+    """
+    if D > CHUNK:
+        product = tl.zeros([a_rows.shape[0], b_rows.shape[0]], tl.float32)
+        for start in range(0, D, CHUNK):
+            dims = start + tl.arange(0, CHUNK)
+            part_a = tile(A, a_rows, dims, a_stride, a_n, D, CHUNK, True)
+            part_b = tile(B, b_rows, dims, b_stride, b_n, D, CHUNK, True)
+            product = tl.dot(part_a, tl.trans(part_b), product, input_precision="tf32x3")
+        return product
+    else:
+        return tl.dot(a, tl.trans(b), input_precision="tf32x3")
 
 
 @triton.jit
-def row_counters(lane, rows, t, s):
-    """The dropout counter of each query's first key: (lane T + row) S, lane = b H + h, mod 2^32."""
-    return (lane.to(tl.uint32) * t.to(tl.uint32) + rows.to(tl.uint32)) * s.to(tl.uint32)
+def row_counters(batch_head, rows, t, s):
+    """The dropout counter of each query's first key: (batch_head T + row) S, modulo 2^32."""
+    return (batch_head.to(tl.uint32) * t.to(tl.uint32) + rows.to(tl.uint32)) * s.to(tl.uint32)
 
 
 @triton.jit

@@ -2,8 +2,8 @@
 
     linear_with_bias     y = x W^T + b
     gelu_with_bias       z = x W^T + b,  a = gelu(z)
-    gelu_gradient        dz = (dy W) * gelu'(z),  db = sum over rows of dz
-    weight_gradient      dW = dy^T x,  db = sum over rows of dy
+    gelu_gradient        dz = (dy W) * gelu'(z),  dbias = sum over rows of dz
+    weight_gradient      dweight = dy^T x,  dbias = sum over rows of dy
 
 A pass of its own would read and write such an array once more: 0.8 GB for z of one layer of GPT-2
 and 64 Ki tokens. GELU is the form with tanh. All arrays are CuPy's, of one 16-bit type; products
@@ -85,30 +85,30 @@ def gelu_with_bias(x: Array, weight: Array, bias: Array) -> tuple[Array, Array] 
     return None if _run(GELU_AUX_BIAS, weight, x, a, [bias], z) is None else (z, a)
 
 
-def gelu_gradient(dy: Array, weight: Array, z: Array, db: Array | None = None,
+def gelu_gradient(dy: Array, weight: Array, z: Array, dbias: Array | None = None,
                   dtype: DType | None = None) -> tuple[Array, Array] | None:
-    """dz (N, in) and db (in,) of dy (N, out), weight (out, in) and z (N, in); in divisible by 8.
+    """dz (N, in) and dbias (in,) of dy (N, out), weight (out, in) and z (N, in); in divisible by 8.
 
-    db: where the sums go; without it, or where it is not aligned, into a new array of `dtype`, and
-        where the library sums into no such array, into one of the 16-bit type
+    dbias: where the sums go; without it, or where it is not aligned, into a new array of `dtype`,
+        and where the library sums into no such array, into one of the 16-bit type
     """
     if not _fits(dy, weight, z) or z.shape[1] % 8:
         return None
     dz = _empty(z.shape, z.dtype)
-    db = _run(DGELU_BGRAD, weight, dy, dz, _vectors(z.shape[1], db, dtype, dy.dtype), z)
-    return None if db is None else (dz, db)
+    dbias = _run(DGELU_BGRAD, weight, dy, dz, _vectors(z.shape[1], dbias, dtype, dy.dtype), z)
+    return None if dbias is None else (dz, dbias)
 
 
 def weight_gradient(dy: Array, x: Array, out: Array, accumulate: bool = False,
-                    db: Array | None = None, dtype: DType | None = None) -> Array | None:
-    """Write dW to `out` (out, in), or add it there; returns db (out,), which is never added.
+                    dbias: Array | None = None, dtype: DType | None = None) -> Array | None:
+    """Write dweight to `out` (out, in), or add it there; returns dbias (out,), never added.
 
-    dy: (N, out); x: (N, in); out: of their type or float32; db, dtype: as in gelu_gradient
+    dy: (N, out); x: (N, in); out: of their type or float32; dbias, dtype: as in gelu_gradient
     """
     takes_out = out.dtype.name in (dy.dtype.name, "float32") and out.flags.c_contiguous
     if not takes_out or not _fits(dy, x):
         return None
-    vectors = _vectors(dy.shape[1], db, dtype, dy.dtype)
+    vectors = _vectors(dy.shape[1], dbias, dtype, dy.dtype)
     return _run(BGRADB, x, dy, out, vectors, accumulate=accumulate)
 
 

@@ -2,8 +2,8 @@
 
     linear                     y = x W^T + b
     linear_gelu                z = x W^T + b,  a = gelu(z)
-    linear_gelu_backward       dz = (dy W) * gelu'(z),  db = sum over rows of dz
-    linear_backward_weight     dW = dy^T x,  db = sum over rows of dy
+    linear_gelu_backward       dz = (dy W) * gelu'(z),  dbias = sum over rows of dz
+    linear_backward_weight     dweight = dy^T x,  dbias = sum over rows of dy
 
 On CuPy arrays of 16 bits each is one launch, if cuBLASLt takes the arrays (epilogues.py);
 otherwise a product and one pass more, by the kernels of this package, as on NumPy arrays. Fused is
@@ -76,49 +76,49 @@ def linear_gelu(x: Array, weight: Array, bias: Array) -> tuple[Array, Array]:
                  lambda: epilogues.gelu_with_bias(x, weight, bias), apart)
 
 
-def _check_gradients(dy: Array, x: Array, rows: int, db: Array | None,
+def _check_gradients(dy: Array, x: Array, rows: int, dbias: Array | None,
                      **others: Array | None) -> None:
-    require_float(dy=dy, x=x, db=db, **others)
+    require_float(dy=dy, x=x, dbias=dbias, **others)
     if x.dtype != dy.dtype:
         raise KernelError(f"dy is {dy.dtype} and its partner is {x.dtype}; convert one of them")
-    require_same_device(dy, x=x, db=db, **others)
+    require_same_device(dy, x=x, dbias=dbias, **others)
     if dy.ndim != 2 or x.ndim != 2 or len(x) != rows:
         raise KernelError(f"dy (N, out) and its partner do not fit, got {dy.shape} and "
                           f"{x.shape}")
 
 
-def _check_gelu_backward(dy: Array, weight: Array, z: Array, db: Array | None = None,
+def _check_gelu_backward(dy: Array, weight: Array, z: Array, dbias: Array | None = None,
                          dtype: DType | None = None) -> None:
-    _check_gradients(dy, weight, dy.shape[-1], db, z=z)
+    _check_gradients(dy, weight, dy.shape[-1], dbias, z=z)
     require_shape((len(dy), weight.shape[1]), z=z)
-    require_shape(weight.shape[1:], db=db)
+    require_shape(weight.shape[1:], dbias=dbias)
 
 
 @checked_by(_check_gelu_backward)
-def linear_gelu_backward(dy: Array, weight: Array, z: Array, db: Array | None = None,
+def linear_gelu_backward(dy: Array, weight: Array, z: Array, dbias: Array | None = None,
                          dtype: DType | None = None) -> tuple[Array, Array | None]:
-    """dz = (dy W) * gelu'(z), and db, its sum over the rows: the gradient of the bias within z.
+    """dz = (dy W) * gelu'(z), and dbias, its sum over the rows: the gradient of the bias within z.
 
-    dy: (N, out); weight: (out, in); z: (N, in); db: (in,) where the sums may go, or None
-    dtype: of a new db, by default that of dy
-    Returns dz (N, in) in the dtype of z, and db: the array given, or another one.
+    dy: (N, out); weight: (out, in); z: (N, in); dbias: (in,) where the sums may go, or None
+    dtype: of a new dbias, by default that of dy
+    Returns dz (N, in) in the dtype of z, and dbias: the array given, or another one.
     """
-    kind = dtype if db is None else db.dtype
+    kind = dtype if dbias is None else dbias.dtype
 
     def apart() -> tuple[Array, Array | None]:
-        # z has its bias; one of zeros makes the kernel add up db in the same pass.
+        # z has its bias; one of zeros makes the kernel add up dbias in the same pass.
         nothing = array_module(z).zeros(z.shape[1], kind or dy.dtype)
         return bias_gelu_backward.unchecked(matmul.unchecked(dy, weight), z, nothing)
 
     return _best("linear_gelu_backward", dy, weight.shape[1],
-                 lambda: epilogues.gelu_gradient(dy, weight, z, db, kind), apart, APART)
+                 lambda: epilogues.gelu_gradient(dy, weight, z, dbias, kind), apart, APART)
 
 
 def _check_backward_weight(dy: Array, x: Array, out: Array | None = None, accumulate: bool = False,
-                           db: Array | None = None, dtype: DType | None = None) -> None:
-    _check_gradients(dy, x, len(dy), db, out=out)
+                           dbias: Array | None = None, dtype: DType | None = None) -> None:
+    _check_gradients(dy, x, len(dy), dbias, out=out)
     require_shape((dy.shape[1], x.shape[1]), out=out)
-    require_shape(dy.shape[1:], db=db)
+    require_shape(dy.shape[1:], dbias=dbias)
     if accumulate and out is None:
         raise KernelError("accumulate=True adds onto out, which is missing")
     check_out(dy, x, out, True, False)
@@ -126,22 +126,22 @@ def _check_backward_weight(dy: Array, x: Array, out: Array | None = None, accumu
 
 @checked_by(_check_backward_weight)
 def linear_backward_weight(dy: Array, x: Array, out: Array | None = None, accumulate: bool = False,
-                           db: Array | None = None,
+                           dbias: Array | None = None,
                            dtype: DType | None = None) -> tuple[Array, Array]:
-    """dW = dy^T x, added onto `out` where `accumulate`, and db, the sum of dy over its rows.
+    """dweight = dy^T x, added onto `out` where `accumulate`, and dbias, the sum of the rows of dy.
 
     dy: (N, out); x: (N, in); out: (out, in) in the dtype of dy or float32, or None
-    db: (out,) where the sums may go, or None; they replace what is there
-    dtype: of a new db, by default that of dy
-    Returns (dW, db); db is the array given, or another one.
+    dbias: (out,) where the sums may go, or None; they replace what is there
+    dtype: of a new dbias, by default that of dy
+    Returns (dweight, dbias); dbias is the array given, or another one.
     """
     empty, shape = array_module(dy).empty, (dy.shape[1], x.shape[1])
     dweight = empty(shape, dy.dtype) if out is None else out
-    kind = dtype if db is None else db.dtype
+    kind = dtype if dbias is None else dbias.dtype
 
     def fused(into: Array | None = None, add: bool = False) -> Array | None:
         into = empty(shape, dweight.dtype) if into is None else into
-        return epilogues.weight_gradient(dy, x, into, add, db, kind)
+        return epilogues.weight_gradient(dy, x, into, add, dbias, kind)
 
     def apart(into: Array | None = None, add: bool = False) -> Array:
         matmul.unchecked(dy, x, out=into, transpose_a=True, accumulate=add)

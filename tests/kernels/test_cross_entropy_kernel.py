@@ -147,7 +147,7 @@ def test_empty(device):
 
 
 def _linear_reference(x, weight, targets, bias):
-    """(loss, dx, dw, db) in float64; targets of -100 do not count."""
+    """(loss, dx, dweight, db) in float64; targets of -100 do not count."""
     v, c = weight.shape
     x64, w64, b64 = reference.double(x, weight, bias)
     losses, dlogits = reference.cross_entropy(x64 @ w64.T + (0 if b64 is None else b64), targets)
@@ -185,18 +185,21 @@ def test_linear_cross_entropy(device, dtype, chunk_rows, with_bias):
 def test_rows_of_the_weight_beyond_the_classes_do_not_count(device, dtype, chunk_rows, with_bias):
     x, weight, targets, bias = _linear_case(device, dtype, 61, with_bias)
     table = np.concatenate([weight, device.normal((3, 24), dtype)])
-    dw = device.put(np.full((64, 24), np.nan, np.float32))  # is overwritten
+    dweight = device.put(np.full((64, 24), np.nan, np.float32))  # is overwritten
     loss, dx, got, db = kernels.linear_cross_entropy(
-        *map(device.put, (x, table, targets, bias)), chunk_rows=chunk_rows, classes=61, dw=dw
+        *map(device.put, (x, table, targets, bias)),
+        chunk_rows=chunk_rows,
+        classes=61,
+        dweight=dweight,
     )
-    assert got is dw
+    assert got is dweight
     wanted_loss, *wanted = _linear_reference(x, weight, targets, bias)
     _check_loss(device, loss, wanted_loss, dtype)
     for ours, exact in zip(
-        (dx, dw[:61].astype(x.dtype), db)[: 2 + with_bias], wanted, strict=False
+        (dx, dweight[:61].astype(x.dtype), db)[: 2 + with_bias], wanted, strict=False
     ):
         device.check(ours, exact, dtype, factor=3)
-    assert not device.get(dw)[61:].any()
+    assert not device.get(dweight)[61:].any()
     without, *_ = kernels.linear_cross_entropy(
         *map(device.put, (x, table, targets, bias)), classes=61, needs_gradient=False
     )
@@ -204,26 +207,26 @@ def test_rows_of_the_weight_beyond_the_classes_do_not_count(device, dtype, chunk
 
 
 def test_the_sum_of_the_weights_gradient_is_not_rounded(device):
-    """Of bfloat16 inputs, many chunks give dw as exactly as one."""
+    """Of bfloat16 inputs, many chunks give dweight as exactly as one."""
     pytest.importorskip("ml_dtypes")
     x, weight, targets, _ = _linear_case(device, "bfloat16", 61, False)
     moved = tuple(map(device.put, (x, weight, targets)))
     sums = [device.put(np.empty((61, 24), np.float32)) for _ in "12"]
-    for dw, rows in zip(sums, (None, 1), strict=True):
-        kernels.linear_cross_entropy(*moved, chunk_rows=rows, dw=dw)
+    for dweight, rows in zip(sums, (None, 1), strict=True):
+        kernels.linear_cross_entropy(*moved, chunk_rows=rows, dweight=dweight)
     np.testing.assert_allclose(*map(device.get, sums), atol=1e-6)
 
 
 def test_an_infinity_does_not_stay_behind_the_weights_gradient(device):
     x, weight, targets, _ = _linear_case(device, "float32", 61, False)
     x[0, 0, 0] = np.inf
-    table, dw = np.concatenate([weight, weight[:3] * 0]), np.empty((64, 24), np.float32)
+    table, dweight = np.concatenate([weight, weight[:3] * 0]), np.empty((64, 24), np.float32)
     with np.errstate(invalid="ignore"):
-        _, _, dw, _ = kernels.linear_cross_entropy(
-            *map(device.put, (x, table, targets)), classes=61, dw=device.put(dw)
+        _, _, dweight, _ = kernels.linear_cross_entropy(
+            *map(device.put, (x, table, targets)), classes=61, dweight=device.put(dweight)
         )
-    assert np.isnan(device.get(dw)[:61]).any()
-    assert not device.get(dw)[61:].any()
+    assert np.isnan(device.get(dweight)[:61]).any()
+    assert not device.get(dweight)[61:].any()
 
 
 def test_linear_cross_entropy_without_gradient_and_with_nothing_to_count(device):
@@ -236,10 +239,10 @@ def test_linear_cross_entropy_without_gradient_and_with_nothing_to_count(device)
     expected, _ = reference.cross_entropy(x.astype(np.float64) @ weight.T, targets)
     device.check(loss, np.array(expected.mean()), "float32")
     assert gradients == [None, None, None]
-    loss, dx, dw, _ = kernels.linear_cross_entropy(*moved, device.put(np.full(4, -100)))
+    loss, dx, dweight, _ = kernels.linear_cross_entropy(*moved, device.put(np.full(4, -100)))
     assert np.isnan(device.get(loss))
     assert not device.get(dx).any()
-    assert not device.get(dw).any()
+    assert not device.get(dweight).any()
 
 
 @pytest.mark.parametrize(
@@ -275,17 +278,19 @@ def test_classes_are_columns(classes):
 
 
 @pytest.mark.parametrize(
-    ("dw", "words"),
+    ("dweight", "words"),
     [
-        (np.ones((3, 3), np.float16), "dw must be C-contiguous float32"),
-        (np.ones((3, 3), np.float32).T, "dw must be C-contiguous float32"),
-        (np.ones((2, 3), np.float32), r"dw must have shape \(3, 3\), got \(2, 3\)"),
+        (np.ones((3, 3), np.float16), "dweight must be C-contiguous float32"),
+        (np.ones((3, 3), np.float32).T, "dweight must be C-contiguous float32"),
+        (np.ones((2, 3), np.float32), r"dweight must have shape \(3, 3\), got \(2, 3\)"),
     ],
 )
-def test_refused_places_for_the_weights_gradient(dw, words):
+def test_refused_places_for_the_weights_gradient(dweight, words):
     x = np.ones((2, 3), np.float32)
     with pytest.raises(kernels.KernelError, match=words):
-        kernels.linear_cross_entropy(x, np.ones((3, 3), np.float32), np.zeros(2, np.int64), dw=dw)
+        kernels.linear_cross_entropy(
+            x, np.ones((3, 3), np.float32), np.zeros(2, np.int64), dweight=dweight
+        )
 
 
 def test_linear_cross_entropy_refuses_two_dtypes():

@@ -243,7 +243,9 @@ def test_refusals():
     assert kernels.linear_gelu_backward.supports(dy, w, z) is None
     assert "z must have shape (3, 4)" in kernels.linear_gelu_backward.supports(dy, w, z[:2])
     assert "do not fit" in kernels.linear_gelu_backward.supports(dy, w[:4], z)
-    assert "db must have shape (5,)" in kernels.linear_backward_weight.supports(dy, x, db=b[:2])
+    assert "dbias must have shape (5,)" in kernels.linear_backward_weight.supports(
+        dy, x, dbias=b[:2]
+    )
     assert "out must have shape (5, 4)" in kernels.linear_backward_weight.supports(dy, x, x)
     with pytest.raises(kernels.KernelError, match="adds onto out, which is missing"):
         kernels.linear_backward_weight(dy, x, None, True)

@@ -17,7 +17,7 @@ from tinygrad_llm.ops.linear import Linear
 
 @kernel_version_of(Linear)
 class LinearKernel(KernelVersion, Linear):
-    """linear through cuBLAS: low precision in, sums in float32, dW added where it belongs."""
+    """linear through cuBLAS: low precision in, sums in float32, dweight added where it belongs."""
 
     ran = "cublas"
 

@@ -13,7 +13,7 @@ from tinygrad_llm.ops.cross_entropy import flatten_targets
 from tinygrad_llm.ops.linear import check_linear_shapes
 from tinygrad_llm.ops.linear_cross_entropy import LinearCrossEntropy
 
-LOGITS_BYTES = 1 << 30  # each chunk adds to dW once: few large ones move fewer bytes
+LOGITS_BYTES = 1 << 30  # each chunk adds to dweight once: few large ones move fewer bytes
 
 
 def rows_at_once(n_rows: int, row_bytes: int) -> int:
@@ -60,12 +60,14 @@ class LinearCrossEntropyKernel(KernelVersion, LinearCrossEntropy):
         x, weight, bias, ids, counted = inputs
         v, table, room = len(weight), with_padding(weight), None  # (V', C) with V' >= V
         if ctx.requires_grad:
-            dw, ctx.dweight = ctx.dweight, None  # (V, C)
-            room = ctx.xp.empty(table.shape, "float32") if dw is None else with_padding(dw)
-            dw = room[:v] if dw is None else dw
+            dweight, ctx.dweight = ctx.dweight, None  # (V, C)
+            room = (
+                ctx.xp.empty(table.shape, "float32") if dweight is None else with_padding(dweight)
+            )
+            dweight = room[:v] if dweight is None else dweight
             rows = min(len(table), len(room))
             table, room = table[:rows], room[:rows]
-        loss, dx, _, db = kernels().linear_cross_entropy(
+        loss, dx, _, dbias = kernels().linear_cross_entropy(
             x,
             table,
             ids,
@@ -74,18 +76,18 @@ class LinearCrossEntropyKernel(KernelVersion, LinearCrossEntropy):
             ctx.chunk_rows,
             needs_gradient=ctx.requires_grad,
             classes=v,
-            dw=room,
+            dweight=room,
         )
         if ctx.requires_grad:
-            gradients = zip((dx, dw, db), ctx.wants, strict=True)
+            gradients = zip((dx, dweight, dbias), ctx.wants, strict=True)
             ctx.save(*inputs, *(g if wanted else None for g, wanted in gradients))
         return ctx.xp.where(counted.any(), loss, ctx.xp.zeros_like(loss))
 
     def backward(ctx, dy: Array) -> tuple[Array | None, ...]:
-        dx, dw, *rest = super().backward(dy)
-        if dw is not None and ctx.gradient_dtype(1) is None:  # nobody sums in float32
-            dw = dw.astype(ctx.like[1], copy=False)
-        return dx, dw, *rest
+        dx, dweight, *rest = super().backward(dy)
+        if dweight is not None and ctx.gradient_dtype(1) is None:  # nobody sums in float32
+            dweight = dweight.astype(ctx.like[1], copy=False)
+        return dx, dweight, *rest
 
     def scale(ctx, gradient: Array, dy: Array) -> Array:
         """gradient * dy, in place and rounded once: dy is float32, the gradient may be 16-bit."""
