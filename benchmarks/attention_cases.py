@@ -7,49 +7,44 @@ causal, 2.5 times that backward.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from types import ModuleType
 
-import numpy as np
+from cases import Case, Draw, by_array_code
 from harness import relative_error
-from kernel_cases import Case, Draw, double
 
+import tinygrad_llm.functional as F
 from tinygrad_llm import kernels
+from tinygrad_llm.backend import Array
 
 
-def _reference(q: Any, k: Any, v: Any, do: Any, causal: bool) -> tuple[np.ndarray, ...]:
-    """(o, dq, dk, dv) of one head (T, D) in float64."""
-    q, k, v, do = (double(a) for a in (q, k, v, do))
-    scale = q.shape[-1] ** -0.5
-    scores = scale * q @ k.T
-    if causal:
-        scores = np.where(np.tri(len(q), len(k), dtype=bool), scores, -np.inf)
-    p = np.exp(scores - scores.max(-1, keepdims=True))
-    p /= p.sum(-1, keepdims=True)
-    dp = do @ v.T
-    ds = p * (dp - (dp * p).sum(-1, keepdims=True)) * scale
-    return p @ v, ds @ k, ds.T @ q, p.T @ do
+def _reference(q: Array, k: Array, v: Array, dy: Array | None, causal: bool) -> tuple[Array, ...]:
+    """(y, dq, dk, dv) of one head (T, D) in float64; y alone without dy."""
+    heads = [a[None, None] for a in (q, k, v)]
+    dy = None if dy is None else dy[None, None]
+    found = by_array_code(F.scaled_dot_product_attention, *heads, dy=dy, causal=causal)
+    return tuple(a[0, 0] for a in found)
 
 
 def attention(
-    xp: Any, dtype: str, b: int, h: int, t: int, d: int, causal: bool = True
+    xp: ModuleType, dtype: str, b: int, h: int, t: int, d: int, causal: bool = True
 ) -> Iterator[Case]:
     """Forward and backward of (B, H, T, D)."""
     draw = Draw(xp, dtype)
-    q, k, v, do = (draw.normal(b, h, t, d) for _ in range(4))
-    o, lse = kernels.attention(q, k, v, causal)
+    q, k, v, dy = (draw.normal(b, h, t, d) for _ in range(4))
+    y, logsum = kernels.attention(q, k, v, causal)
     last = (b - 1, h - 1)
-    expected = _reference(q[last], k[last], v[last], do[last], causal)
+    expected = _reference(q[last], k[last], v[last], dy[last], causal)
 
     def forward_error() -> float:
         return relative_error(kernels.attention(q, k, v, causal)[0][last], expected[0])
 
     def backward_error() -> float:
-        got = kernels.attention_backward(do, q, k, v, o, lse, causal)
+        got = kernels.attention_backward(dy, q, k, v, y, logsum, causal)
         return max(relative_error(g[last], e) for g, e in zip(got, expected[1:], strict=True))
 
     work = 4.0 * b * h * t * t * d / (2 if causal else 1)
     shape = f"{b}x{h}x{t}x{d}" + ("" if causal else " full")
-    inputs = {"q": q, "k": k, "v": v, "do": do, "causal": causal}
+    inputs = {"q": q, "k": k, "v": v, "dy": dy, "causal": causal}
     yield Case(
         "attention",
         shape,
@@ -65,7 +60,7 @@ def attention(
         "attention_backward",
         shape,
         dtype,
-        lambda: kernels.attention_backward(do, q, k, v, o, lse, causal),
+        lambda: kernels.attention_backward(dy, q, k, v, y, logsum, causal),
         backward_error,
         8 * q.nbytes,
         2.5 * work,
@@ -74,14 +69,14 @@ def attention(
     )
 
 
-def decode(xp: Any, dtype: str, b: int, h: int, s: int, d: int) -> Iterator[Case]:
+def decode(xp: ModuleType, dtype: str, b: int, h: int, s: int, d: int) -> Iterator[Case]:
     """One query per head against S cached keys."""
     draw = Draw(xp, dtype)
     q, k, v = draw.normal(b, h, 1, d), draw.normal(b, h, s, d), draw.normal(b, h, s, d)
     last = (b - 1, h - 1)
 
     def error() -> float:
-        expected = _reference(q[last], k[last], v[last], q[last], False)[0]
+        expected = _reference(q[last], k[last], v[last], None, False)[0]
         return relative_error(kernels.attention_decode(q, k, v)[last], expected)
 
     yield Case(

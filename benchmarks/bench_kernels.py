@@ -26,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import bench_sizes
-import kernel_cases
+import cases
 import numpy as np
 import torch_peers
+from cases import CHECKED_ROWS, Case
 from harness import (
     TINY,
     Report,
@@ -41,7 +42,6 @@ from harness import (
     row,
 )
 from isolated import GAVE_UP, give_up, in_workers, pieces
-from kernel_cases import CHECKED_ROWS, Case
 from tinygrad_llm.kernels import tuning
 
 from tinygrad_llm import kernels
@@ -334,7 +334,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="tiny cases in the interpreter")
     parser.add_argument("--only", nargs="+", choices=sorted(bench_sizes.KINDS), metavar="KIND")
     parser.add_argument("--no-peers", action="store_true", help="our times alone, no registers")
-    parser.add_argument("--dtype", default="bfloat16", choices=sorted(kernel_cases.TOLERANCE))
+    parser.add_argument("--dtype", default="bfloat16", choices=sorted(cases.TOLERANCE))
     parser.add_argument("--out", type=Path, default=RESULTS / "kernels.jsonl", help="JSON lines")
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

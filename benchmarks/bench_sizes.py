@@ -16,7 +16,7 @@ import attention_cases
 import head_cases
 import kernel_cases
 import linear_cases
-from kernel_cases import Case
+from cases import Case
 
 Shape = tuple[int, ...]
 

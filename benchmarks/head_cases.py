@@ -7,15 +7,16 @@ begins at an aligned address. The same products with all W columns show what tha
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
+from cases import CHECKED_ROWS, Case, Draw, double
 from harness import relative_error
-from kernel_cases import CHECKED_ROWS, Case, Draw, double
 
 from tinygrad_llm import kernels
 
 
-def products(xp: Any, dtype: str, m: int, c: int, v: int, width: int) -> Iterator[Case]:
+def products(xp: ModuleType, dtype: str, m: int, c: int, v: int, width: int) -> Iterator[Case]:
     """logits = x W^T (M, V), dx = dlogits W (M, C), dW = dlogits^T x (V, C) added up in float32."""
     draw = Draw(xp, dtype)
     x, weight = draw.normal(m, c), draw.normal(v, c)

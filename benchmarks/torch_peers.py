@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from kernel_cases import Case
+from cases import Case
 from tinygrad_llm.kernels.tuning import Prepared
 
 Peer = Callable[[], Any]
@@ -241,7 +241,7 @@ def _sdpa(backend: Any, i: dict[str, Any], backward: bool) -> Peer:
     if not backward:
         return forward
     y = forward()
-    return lambda: torch.autograd.grad(y, (q, k, v), i["do"], retain_graph=True)
+    return lambda: torch.autograd.grad(y, (q, k, v), i["dy"], retain_graph=True)
 
 
 def _product(i: dict[str, Any]) -> dict[str, Peer]:

@@ -94,13 +94,13 @@ def test_products_are_warpgroup_products(compiled):
 def test_a_narrow_access_is_noticed(step_trace, compiled):
     """Rows of an odd number of elements at aligned addresses, as a vocabulary of 50257 has."""
     launch = next(x for x in compiled.launches if x.kernel == "cross_entropy_forward_kernel")
-    loads = (Access("X", "load", 2, 17), Access("DX", "store", 2, 8))
+    loads = (Access("Logits", "load", 2, 17), Access("DLogits", "store", 2, 8))
     logits = step_trace.Array((8192, 50257), (50304, 1), "bfloat16", 512)
-    arrays = {**launch.arguments, "X": logits, "DX": logits}
+    arrays = {**launch.arguments, "Logits": logits, "DLogits": logits}
     odd = replace(launch, arguments=arrays, code=replace(launch.code, accesses=loads))
     assert step_trace.too_narrow(odd) == list(loads)
     unaligned = replace(logits, strides=(50257, 1))
-    odd = replace(odd, arguments={**arrays, "X": unaligned, "DX": unaligned})
+    odd = replace(odd, arguments={**arrays, "Logits": unaligned, "DLogits": unaligned})
     assert step_trace.too_narrow(odd) == []
 
 
