@@ -78,7 +78,7 @@ def suggest_learning_rate(session: Session) -> int:
     found = find_learning_rate(trainer)
     print(f"Suggested: --learning-rate {found.suggestion:.1e}")
     if found.exploded_at is not None:
-        print(f"At {found.exploded_at:.1e} the loss rose for good.")
+        print(f"From {found.exploded_at:.1e} on, the loss rose.")
     if session.config.plot:
         try:
             print(f"Wrote {draw_search(found, Path(session.config.out) / 'learning_rate.png')}")

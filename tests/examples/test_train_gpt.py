@@ -37,7 +37,7 @@ def test_tiny_preset_learns_and_writes_everything(main, tmp_path, capsys):
     final = float(re.search(r"validation loss {2,}([\d.]+)", shown)[1])
     assert final < unigram, "worse than counting characters"
     assert "--- the model writes ---" in shown
-    assert "--- step 100 writes ---" in shown
+    assert "--- the model at step 100 writes ---" in shown
     assert f"python examples/generate.py {out}/best" in shown
     assert re.search(r"of training, [\d,]+ tokens/s", shown)
     names = {path.name for path in out.iterdir()}
@@ -92,7 +92,7 @@ def test_signal_saves_and_says_how_to_go_on(tmp_path, number):
         (["--data", "{bytes}"], "is not UTF-8"),
         (["--data", "{short}", "--tokenizer", "char"], "Give more text"),
         (["--tokenizer", "nonsense"], "expected bpe, char, word, gpt2 or a folder"),
-        (["--out", "/proc/nothing"], "cannot be made or written"),
+        (["--out", "/proc/nothing"], "cannot be created or written"),
         (["--init-from", "{short}"], "there is no such folder"),
         (["--device", "cuda:zero"], "device"),
     ],

@@ -48,7 +48,9 @@ VARIABLES = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the report."""
-    parser = command_parser("env", __doc__)
+    parser = command_parser(
+        "env", "What a bug report needs, and what is missing for which feature."
+    )
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
     arguments = parser.parse_args(argv)
     found = report()

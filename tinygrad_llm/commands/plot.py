@@ -12,7 +12,9 @@ from tinygrad_llm.training.report.plot import draw_runs
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the runs into one picture."""
-    parser = command_parser("plot", __doc__)
+    parser = command_parser(
+        "plot", "Draw loss, learning rate, gradient norm and speed of runs as one picture."
+    )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs")
     parser.add_argument(
         "--out",

@@ -16,12 +16,16 @@ from tinygrad_llm.errors import ConfigError, DataError
 from tinygrad_llm.tokenizers import BPETokenizer, CharTokenizer, Tokenizer
 from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT
 
+DESCRIPTION = """Turn text files into token shards.
+
+Train on them with: python examples/train_gpt.py --data DIR
+"""
 LEARN_FROM_CHARACTERS = 20_000_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Tokenize."""
-    parser = command_parser("tokenize", __doc__)
+    parser = command_parser("tokenize", DESCRIPTION)
     parser.add_argument("files", nargs="+", metavar="FILE", help="UTF-8 text files and folders")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the shards")
     parser.add_argument(

@@ -17,7 +17,7 @@ from tinygrad_llm.nn import GPT
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model is worth on some text.
+    """How well a model predicts some text.
 
     Attributes:
         loss: mean cross-entropy in nats per token.

@@ -31,7 +31,7 @@ class RateSearch:
     Attributes:
         rates, losses: learning rate and smoothed loss of each step.
         suggestion: where the loss fell fastest.
-        exploded_at: where the loss rose for good, or None.
+        exploded_at: the rate from which on the loss rose, or None.
     """
 
     rates: list[float]

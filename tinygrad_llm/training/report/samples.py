@@ -79,4 +79,4 @@ class TextSamples(Callback):
                 self.n_tokens,
                 self.seed + report.step,
             )
-            self.bar.print(f"--- step {report.step} writes ---\n{text}\n---")
+            self.bar.print(f"--- the model at step {report.step} writes ---\n{text}\n---")

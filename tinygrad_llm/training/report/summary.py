@@ -43,11 +43,17 @@ def summarize(
 def _ending(result: TrainingResult, steps: int) -> str:
     done = f"{result.last_step} of {steps} steps"
     if result.first_step == result.last_step:
-        return f"This run has {done} already. Train longer with --steps N, anew with --overwrite."
+        return (
+            f"This run has done {done} already. Train longer with --steps N, or begin anew with "
+            "--overwrite."
+        )
     return f"{_reason(result, done)}  {_speed(result)}"
 
 
 def _reason(result: TrainingResult, done: str) -> str:
+    why = (result.stopped_by or "").partition("early stopping: ")[2]
+    if why:
+        return f"Stopped early after {done}: {why}."
     if result.stopped_by:
         return f"Stopped by {result.stopped_by} after {done}."
     return f"Done: {done}."
@@ -56,7 +62,7 @@ def _reason(result: TrainingResult, done: str) -> str:
 def _speed(result: TrainingResult) -> str:
     return (
         f"{readable_time(result.seconds)} of training, {result.tokens_per_second:,.0f} tokens/s, "
-        f"at most {readable(peak_bytes())}."
+        f"at most {readable(peak_bytes())} of memory."
     )
 
 
@@ -85,7 +91,7 @@ def _next_commands(result: TrainingResult, folder: Path, steps: int, program: st
     if result.last_step < steps and not (result.stopped_by or "").startswith("early"):
         return ["Go on with:", f"  {program} --out {folder} --resume"]
     best = "best" if (folder / "best").exists() else "last"
-    return ["Next, let it write:", f"  {interpreter()} examples/generate.py {folder / best}"]
+    return ["Next, let the model write:", f"  {interpreter()} examples/generate.py {folder / best}"]
 
 
 def interpreter() -> str:

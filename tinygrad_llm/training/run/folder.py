@@ -32,7 +32,7 @@ class RunFolder:
         keep: how many of the newest checkpoints to keep, besides the best one.
 
     Raises:
-        ConfigError: the folder cannot be made or written, or another process is using it.
+        ConfigError: the folder cannot be created or written, or another process is using it.
     """
 
     def __init__(self, path: str | Path, keep: int = 2) -> None:
@@ -44,7 +44,7 @@ class RunFolder:
             self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise ConfigError(
-                f"{self.path}: cannot be made or written ({error.strerror}). Choose another "
+                f"{self.path}: cannot be created or written ({error.strerror}). Choose another "
                 "folder with --out."
             ) from error
         self._take_lock()

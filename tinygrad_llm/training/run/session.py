@@ -104,7 +104,7 @@ def _resume(run: RunFolder, chosen: Mapping[str, object], report: Report) -> Ses
     """The session of the newest checkpoint; None where there is no checkpoint yet."""
     found = run.load_newest(report)
     if found is None:
-        report(f"{run.path}: no checkpoint yet; beginning.")
+        report(f"{run.path}: no checkpoint yet; a new run begins.")
         return None
     checkpoint, state = found
     config = _resumed_config(state, chosen, report)

@@ -59,24 +59,29 @@ class TrainConfig:
     init_from: str = _setting(
         "", "model", "start from a saved model: a checkpoint folder or a name such as gpt2", FIXED)
 
-    steps: int = _setting(1000, "optimization", "number of optimizer steps in all")
-    batch_size: int = _setting(16, "optimization", "windows per micro-batch (B)")
+    steps: int = _setting(1000, "optimization", "optimizer steps in all")
+    batch_size: int = _setting(
+        16, "optimization", "windows per micro-batch (B), of all processes together")
     accumulate: int = _setting(1, "optimization", "micro-batches per optimizer step")
-    learning_rate: float = _setting(2e-3, "optimization", "the highest learning rate")
-    min_learning_rate: float = _setting(2e-4, "optimization", "where the schedule ends")
+    learning_rate: float = _setting(
+        2e-3, "optimization", "the highest learning rate, after warm-up")
+    min_learning_rate: float = _setting(
+        2e-4, "optimization", "the last one, where the schedule ends")
     warmup: int = _setting(100, "optimization", "steps in which the learning rate rises linearly")
     schedule: str = _setting(
-        "cosine", "optimization", "after the warm-up", choices=("cosine", "linear", "constant"))
+        "cosine", "optimization", "how the rate falls after warm-up",
+        choices=("cosine", "linear", "constant"))
     beta1: float = _setting(0.9, "optimization", "AdamW: decay of the mean of the gradient")
     beta2: float = _setting(0.99, "optimization", "AdamW: decay of the mean of its square")
     weight_decay: float = _setting(
-        0.1, "optimization", "on weight matrices and embeddings; biases and norms are excepted")
+        0.1, "optimization", "decay of matrices and embeddings; biases and norms do not decay")
     clip: float = _setting(1.0, "optimization", "largest norm of the gradient; 0 for no limit")
     on_nan: str = _setting(
-        "stop", "optimization", "when loss or gradient is NaN or infinite: stop and name the op, "
-        "or skip the step", choices=("stop", "skip"))
+        "stop", "optimization", "when the loss or the gradient is NaN or infinite: stop and name "
+        "the op, or skip the step", choices=("stop", "skip"))
     seed: int = _setting(
-        1337, "optimization", "one number decides weights, order and dropout", FIXED)
+        1337, "optimization", "decides the first weights, the order of windows, and dropout",
+        FIXED)
 
     device: str = _setting("cpu", "machine", "cpu, cuda, or cuda:N")
     dtype: str = _setting(
