@@ -100,8 +100,9 @@ def rowwise(
     """Call ``function(xp, *ins, *shared, *outs)`` on blocks of rows, in the cache, on all threads.
 
     The leading axes of the first array are the rows of all: the function is given (..., C) as
-    (n, C), (..., 1) as (n, 1) and (...) as (n,). It is given 16-bit floats as float32, and what it
-    writes is rounded to the dtype of the out. On a GPU there is one block, with all rows.
+    (n, C), (..., 1) as (n, 1) and (...) as (n,). Where the first array has 16-bit floats, it is
+    given float32, and what it writes is rounded to the dtype of the out. On a GPU there is one
+    block, with all rows.
 
     Args:
         function: fills the outs of some rows, which do not depend on other rows.
@@ -124,23 +125,33 @@ def rowwise(
 
         parts = threads.parallel_rows(block, n, x.shape[-1])
         return tuple(sum(part[1:], part[0]) for part in zip(*parts, strict=True))
-    wide_ins = [a.astype(accumulate_dtype(a.dtype), copy=False) for a in ins]
-    wide_outs = [_wide(xp, a) for a in outs]
-    sums = function(xp, *wide_ins, *shared, *wide_outs)
-    for out, wide in zip(outs, wide_outs, strict=True):
-        if wide is not out:
-            out[...] = wide
-    return sums or ()
+    if accumulate_dtype(x.dtype) != x.dtype:
+        return _in_float32(xp, function, ins, shared, outs)
+    return function(xp, *ins, *shared, *outs) or ()
 
 
 def _by_row(arrays: Sequence[Array], n: int, n_axes: int) -> list[Array]:
     return [a.reshape(n, *a.shape[n_axes:]) if n_axes >= 0 else a.reshape(1) for a in arrays]
 
 
-def _wide(xp: ArrayModule, out: Array) -> Array:
-    """``out`` itself to compute into, or a float32 array in place of one of 16 bits."""
-    dtype = accumulate_dtype(out.dtype)
-    return out if out.dtype == dtype else empty(xp, out.shape, dtype)
+def _in_float32(
+    xp: ArrayModule,
+    function: Callable[..., tuple[Array, ...] | None],
+    ins: Sequence[Array],
+    shared: Sequence[object],
+    outs: Sequence[Array],
+) -> tuple[Array, ...]:
+    """`rowwise` for rows of 16-bit floats, which fit in the cache."""
+    wide_ins = [a.astype(accumulate_dtype(a.dtype), copy=False) for a in ins]
+    wide_outs = [
+        a if accumulate_dtype(a.dtype) == a.dtype else empty(xp, a.shape, accumulate_dtype(a.dtype))
+        for a in outs
+    ]
+    sums = function(xp, *wide_ins, *shared, *wide_outs)
+    for out, wide in zip(outs, wide_outs, strict=True):
+        if wide is not out:
+            out[...] = wide
+    return sums or ()
 
 
 def each(xp: ArrayModule, task: Callable[[int], Any], n_tasks: int) -> list[Any]:

@@ -100,7 +100,9 @@ def cross_entropy_rows(
     rows, counted = xp.arange(len(targets)), share != 0
     targets = xp.where(counted, targets, 0)
     # z - max z,   from which softmax and loss are the same
-    z = xp.subtract(logits, logits.max(axis=-1, keepdims=True), out=dlogits)
+    dlogits[...] = logits
+    z = dlogits
+    z -= z.max(axis=-1, keepdims=True)
     # wanted = sum q z
     wanted = z[rows, targets]
     if smoothing:
