@@ -54,7 +54,7 @@ class Module(Hooks, Moving):
         if isinstance(value, Module):
             value._set_label(name)
         else:
-            check_assignment(self, name, value)
+            check_assignment(self, name, value, self._buffers)
         object.__setattr__(self, name, value)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
@@ -71,7 +71,7 @@ class Module(Hooks, Moving):
         Raises:
             ConfigError: the name is taken or no name, or the value is not a Tensor.
         """
-        check_new_buffer(self, name, tensor)
+        check_new_buffer(self, name, tensor, self._buffers)
         object.__setattr__(self, "_buffers", {**self._buffers, name: persistent})
         setattr(self, name, tensor)
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Mapping
 
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.nn.hooks import Hooks
 from tinygrad_llm.nn.parameter import Parameter
 
-if TYPE_CHECKING:
-    from tinygrad_llm.nn.module import Module
 
+def check_assignment(owner: object, name: str, value: object, buffers: Collection[str]) -> None:
+    """Raise a ConfigError unless ``owner.name = value`` means what it looks like.
 
-def check_assignment(owner: Module, name: str, value: object) -> None:
-    """Raise a ConfigError unless ``owner.name = value`` means what it looks like."""
+    Args:
+        owner: the module.
+        name, value: of the attribute.
+        buffers: names that the module keeps as buffers.
+    """
     if isinstance(value, (list, tuple, Mapping)):
         _refuse_modules_in_container(owner, name, value)
     if value is None:
@@ -26,17 +28,17 @@ def check_assignment(owner: Module, name: str, value: object) -> None:
             f"{type(value).__name__}. To change the values write {name}.copy_(values) "
             "inside tg.no_grad()."
         )
-    if name in owner._buffers and not isinstance(value, Tensor):
+    if name in buffers and not isinstance(value, Tensor):
         raise ConfigError(
             f"{type(owner).__name__}.{name}: this buffer takes a Tensor or None, got "
             f"{type(value).__name__}. Wrap the values in tg.tensor(...)."
         )
 
 
-def check_new_buffer(owner: Module, name: str, value: object) -> None:
+def check_new_buffer(owner: object, name: str, value: object, buffers: Collection[str]) -> None:
     """Raise a ConfigError unless ``value`` can become a buffer called ``name``."""
     check_name(owner, name)
-    if name not in owner._buffers and hasattr(owner, name):
+    if name not in buffers and hasattr(owner, name):
         raise ConfigError(
             f"{type(owner).__name__}.register_buffer: there is an attribute {name!r} already. "
             "Choose another name."
@@ -48,7 +50,7 @@ def check_new_buffer(owner: Module, name: str, value: object) -> None:
         )
 
 
-def check_name(owner: Module, name: object) -> str:
+def check_name(owner: object, name: object) -> str:
     """The name, if paths such as "blocks.0" can be made of it.
 
     Raises:
@@ -62,7 +64,7 @@ def check_name(owner: Module, name: object) -> str:
 
 
 def _refuse_modules_in_container(
-    owner: Module, name: str, container: Iterable[object] | Mapping[object, object]
+    owner: object, name: str, container: Iterable[object] | Mapping[object, object]
 ) -> None:
     by_name = isinstance(container, Mapping)
     values: Iterable[object] = container.values() if isinstance(container, Mapping) else container
