@@ -13,11 +13,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import tinygrad_llm as tg
 from tests.replayed_gpu import gpu_with_kernels
 from tests.stand_in_gpu import DeviceArray
 from tests.training.composed import TOO_LARGE, assert_same_run, make_trainer, run
 from tinygrad_llm.distributed import run_together
 from tinygrad_llm.distributed.mpi import MpiCommunicator
+from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.finetuning.loader import BucketLoader
+from tinygrad_llm.finetuning.loop import FitSettings, fit
 
 # captured, dtype, shard, accumulate
 COMBINATIONS = [
@@ -59,11 +63,39 @@ def check_overflow(world):
     assert trainer.precision.scale == TOO_LARGE / 2**7
 
 
+def check_fine_tuning(world):
+    """Ranks that share each batch of examples learn what one process does."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(11, 3)), rng.normal(size=(11, 1))
+
+    def learn(communicator):
+        tg.manual_seed(0)
+        model = tg.nn.Linear(3, 1).to("float64")
+
+        def batch_loss(numbers):
+            loss = ((model(tg.tensor(x[numbers])) - y[numbers]) ** 2).mean()
+            return loss, loss * 1.0
+
+        def evaluate():
+            with tg.no_grad():
+                return {"loss": ((model(tg.tensor(x)) - y) ** 2).mean().item()}
+
+        settings = FitSettings(epochs=3, batch_size=4, learning_rate=0.1)
+        history = fit(model, [1] * 11, batch_loss, evaluate, settings, communicator=communicator)
+        return history, model.weight.numpy()
+
+    (alone, expected), (shared, found) = learn(None), learn(world)
+    np.testing.assert_allclose([loss for _, loss in shared.losses], [v for _, v in alone.losses])
+    np.testing.assert_allclose(found, expected)
+    with pytest.raises(ConfigError, match="leave one with 1, fewer than the 2 processes"):
+        BucketLoader([1] * 9, 4, rank=world.rank, world_size=world.size)
+
+
 def main():
     world = HostMemory()
 
     def check():
-        with gpu_with_kernels(pytest.MonkeyPatch()):
+        with pytest.MonkeyPatch.context() as patches, gpu_with_kernels(patches):
             for captured, dtype, shard, accumulate in COMBINATIONS:
                 alone = run(False, dtype, accumulate=accumulate) if world.rank == 0 else None
                 found = run(captured, dtype, world, shard, accumulate)
@@ -72,6 +104,7 @@ def main():
                 totals = world.collect([float(np.abs(w).sum()) for w in found[1]])
                 assert totals[0] == totals[world.rank], "weights are the same on all ranks"
             check_overflow(world)
+        check_fine_tuning(world)
         return 0
 
     run_together(world, "composed_ranks.py", check)
