@@ -9,16 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from tinygrad_llm.backend import Array, ArrayModule, pool, threads
-from tinygrad_llm.backend.dtypes import accumulate_dtype, is_float
+from tinygrad_llm.backend.dtypes import DTypeLike, accumulate_dtype, is_float
 from tinygrad_llm.backend.products import Finish, Product, compute_all
+from tinygrad_llm.backend.promotion import Operand
+
+T = TypeVar("T")
 
 
-def empty(xp: ArrayModule, shape: tuple[int, ...], dtype: Any) -> Array:
+def empty(xp: ArrayModule, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """An array with arbitrary values."""
     return pool.empty(shape, dtype) if xp is np else xp.empty(shape, dtype)
 
@@ -46,7 +49,7 @@ def matmul_all(
     xp: ArrayModule,
     products: Sequence[tuple[Array, Array, Array]],
     finish: Finish | None = None,
-    beside: Sequence[Callable[[], Any]] = (),
+    beside: Sequence[Callable[[], object]] = (),
 ) -> None:
     """out = a b for each (a, b, out), and the tasks ``beside`` them; on the CPU on all threads."""
     if xp is np and all(a.dtype.itemsize > 2 for a, _, _ in products):
@@ -77,7 +80,7 @@ def product(xp: ArrayModule, a: Array, b: Array) -> Array:
     return y if kind in (None, y.dtype) else y.astype(kind)  # NumPy's of bfloat16 is a float32
 
 
-def add_at(xp: ArrayModule, target: Array, index: Any, values: Array) -> None:
+def add_at(xp: ArrayModule, target: Array, index: object, values: Array) -> None:
     """``target[index] += values`` where the index may repeat; 16 bits are added up in float32."""
     wide = target.astype(accumulate_dtype(target.dtype), copy=False)
     xp.add.at(wide, index, values.astype(wide.dtype, copy=False))
@@ -154,7 +157,7 @@ def _in_float32(
     return sums or ()
 
 
-def each(xp: ArrayModule, task: Callable[[int], Any], n_tasks: int) -> list[Any]:
+def each(xp: ArrayModule, task: Callable[[int], T], n_tasks: int) -> list[T]:
     """``[task(0), task(1), ...]``; on the CPU by all threads."""
     if xp is not np:
         return [task(i) for i in range(n_tasks)]
@@ -170,7 +173,7 @@ def row_mean(xp: ArrayModule, x: Array) -> Array:
 
 
 @lru_cache(maxsize=256)
-def _filled(n: int, dtype: Any, value: float) -> np.ndarray:
+def _filled(n: int, dtype: np.dtype, value: float) -> np.ndarray:
     return np.full(n, value, dtype)
 
 
@@ -188,7 +191,7 @@ def row_sum(xp: ArrayModule, x: Array) -> Array:
     return np.matmul(x, _filled(x.shape[-1], x.dtype, 1.0))[..., None]
 
 
-def parallel_ufunc(ufunc: Callable[..., Array], a: Any, b: Any) -> Array:
+def parallel_ufunc(ufunc: Callable[..., Array], a: Operand, b: Operand) -> Array:
     """``ufunc(a, b)``; large NumPy arrays of one shape and type on all threads, pooled."""
     if type(a) is not np.ndarray or a.size < threads.WORTH_SHARING or type(b) is not np.ndarray:
         return ufunc(a, b)

@@ -15,7 +15,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tinygrad_llm.backend.random import Generator, Place
 
 
 class _Noting(threading.local):
@@ -31,7 +34,7 @@ class Draws:
     """Where the generators stood that a stretch of code draws from."""
 
     def __init__(self) -> None:
-        self.places: dict[Any, Any] = {}  # generator -> its place before the first draw
+        self.places: dict[Generator, Place] = {}  # generator -> its place before the first draw
 
     @contextmanager
     def noted(self) -> Iterator[None]:
@@ -56,7 +59,7 @@ class Draws:
                 generator.go_to(place)
 
 
-def note_draw(generator: Any) -> None:
+def note_draw(generator: Generator) -> None:
     """Called by a generator before each draw."""
     for draws in _noting.active:
         if generator not in draws.places:

@@ -21,9 +21,10 @@ import threading
 import weakref
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from tinygrad_llm.backend.dtypes import DTypeLike
 
 SMALLEST = 32 * 1024  # bytes; smaller arrays are left to NumPy, whose allocator keeps them warm
 ALIGNMENT = 64  # bytes: a cache line, and the width of a vector register
@@ -70,7 +71,7 @@ class Pool:
         """For a forked child, where the thread that held the lock does not exist."""
         self._lock = threading.RLock()
 
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
         """An array with arbitrary values, as ``np.empty``."""
         dtype = np.dtype(dtype)
         nbytes = math.prod(shape) * dtype.itemsize
@@ -145,7 +146,7 @@ if hasattr(os, "register_at_fork"):  # a fork waits until the books are in order
     )
 
 
-def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def empty(shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
     """An array with arbitrary values from the process's pool; see the head of this file."""
     return _pool.empty(shape, dtype)
 

@@ -65,7 +65,7 @@ def matmul(
     return out
 
 
-def compute_all(products: Sequence[Product], beside: Sequence[Callable[[], Any]] = ()) -> None:
+def compute_all(products: Sequence[Product], beside: Sequence[Callable[[], object]] = ()) -> None:
     """Compute independent products, and small tasks ``beside`` them, on all threads at once.
 
     Two products of equal size on two threads are not cut at all: each thread takes one.
@@ -79,8 +79,8 @@ def compute_all(products: Sequence[Product], beside: Sequence[Callable[[], Any]]
             task()
         return
     n_pieces = n_threads // math.gcd(n_threads, len(products))
-    tasks = [task for product in products for task in product.pieces(n_pieces)]
-    tasks += beside
+    pieces = [task for product in products for task in product.pieces(n_pieces)]
+    tasks = [*pieces, *beside]
     parallel(lambda i: tasks[i](), len(tasks))
 
 

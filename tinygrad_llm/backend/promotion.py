@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import repeat
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -36,11 +36,13 @@ from tinygrad_llm.backend.dtypes import (
 )
 from tinygrad_llm.errors import DTypeError
 
+G = TypeVar("G", Array, Array | None)
+Operand = Array | np.generic | float  # of an op; a Python number is a constant
 _KINDS = {"b": 0, "i": 1, "u": 1, "f": 2, "c": 3}
 _NUMBERS = {bool: np.dtype(bool), int: np.dtype(np.int64), float: default_float()}
 
 
-def result_dtype(*operands: Any) -> np.dtype:
+def result_dtype(*operands: Operand) -> np.dtype:
     """The type of a result of arrays and Python numbers (bool, int, float).
 
     Raises:
@@ -50,14 +52,14 @@ def result_dtype(*operands: Any) -> np.dtype:
     without: list[np.dtype] = []
     numbers: list[np.dtype] = []
     for operand in operands:
-        if hasattr(operand, "dtype"):
+        if _is_typed(operand):
             (with_axes if operand.ndim else without).append(operand.dtype)
         else:
             numbers.append(_number_dtype(operand))
     return _decide(tuple(with_axes), tuple(without), tuple(numbers))
 
 
-def fractional_dtype(*operands: Any) -> np.dtype:
+def fractional_dtype(*operands: Operand) -> np.dtype:
     """`result_dtype` where the result is a fraction (a quotient, a mean, e^x): never an integer."""
     dtype = result_dtype(*operands)
     return default_float() if is_integer(dtype) else dtype
@@ -68,7 +70,7 @@ def as_float(x: Array) -> Array:
     return x.astype(FLOAT32) if x.dtype is not FLOAT32 and is_integer(x.dtype) else x
 
 
-def is_operand(x: Any) -> bool:
+def is_operand(x: object) -> TypeGuard[Operand]:
     """Whether ``x`` is an array or a Python number."""
     return hasattr(x, "dtype") or isinstance(x, (bool, int, float))
 
@@ -87,15 +89,15 @@ def _check_float(op: str, found: set[np.dtype]) -> None:
         raise DTypeError(f"{op}: expected {numbers}, got {names}. Use .astype('float32').")
 
 
-def as_element(op: str, value: Any, dtype: np.dtype) -> Any:
+def as_element(op: str, value: object, dtype: np.dtype) -> Any:
     """The number ``value`` (or a tensor without axes) as an element of an array of ``dtype``.
 
     Raises:
         DTypeError: it is no number, or integers of this type cannot hold it.
     """
-    number = value.item() if getattr(value, "shape", None) == () else value
+    number = value.item() if hasattr(value, "item") and _shape(value) == () else value
     if not isinstance(number, (bool, int, float)):
-        shape = getattr(value, "shape", None)
+        shape = _shape(value)
         got = type(value).__name__ if shape is None else f"a tensor of shape {shape}"
         raise DTypeError(f"{op}: expected one number, got {got}.")
     try:
@@ -108,7 +110,11 @@ def as_element(op: str, value: Any, dtype: np.dtype) -> Any:
     return element
 
 
-def _number_dtype(x: Any) -> np.dtype:
+def _shape(x: object) -> object:
+    return getattr(x, "shape", None)
+
+
+def _number_dtype(x: object) -> np.dtype:
     for kind, dtype in _NUMBERS.items():
         if isinstance(x, kind):
             return dtype
@@ -156,7 +162,7 @@ def agree(a: Any, b: Any) -> bool:
     return (type(a) is float or type(a) is int) and b.dtype is FLOAT32
 
 
-def converted(a: Any, b: Any, dtype: np.dtype) -> tuple[Any, Any]:
+def converted(a: Operand, b: Operand, dtype: np.dtype) -> tuple[Operand, Operand]:
     """Operands for a computation whose result shall be rounded to ``dtype``.
 
     Arrays get that type; Python numbers stay. A 16-bit array beside a Python number is widened to
@@ -167,7 +173,7 @@ def converted(a: Any, b: Any, dtype: np.dtype) -> tuple[Any, Any]:
     return _cast(a, work), _cast(b, work)
 
 
-def of_one_dtype(operands: Sequence[Any]) -> list[Any]:
+def of_one_dtype(operands: Sequence[Operand]) -> list[Any]:
     """Arrays in the type that all have together; Python floats too, integers fit any."""
     if len({getattr(x, "dtype", None) for x in operands}) == 1:
         return list(operands)
@@ -176,8 +182,8 @@ def of_one_dtype(operands: Sequence[Any]) -> list[Any]:
 
 
 def cast_back(
-    grads: Iterable[Any], dtypes: Iterable[Any], places: Iterable[Any] = repeat(None)
-) -> tuple[Any, ...]:
+    grads: Iterable[G], dtypes: Iterable[np.dtype | None], places: Iterable[object] = repeat(None)
+) -> tuple[G, ...]:
     """Gradients of operands that `of_one_dtype` gave one type, each in the operand's own type.
 
     Args:
@@ -191,5 +197,9 @@ def cast_back(
     )
 
 
-def _cast(x: Any, dtype: np.dtype) -> Any:
-    return x.astype(dtype, copy=False) if hasattr(x, "dtype") else x
+def _is_typed(x: Operand) -> TypeGuard[Array]:
+    return hasattr(x, "dtype")
+
+
+def _cast(x: Operand, dtype: np.dtype) -> Operand:
+    return x.astype(dtype, copy=False) if _is_typed(x) else x

@@ -20,7 +20,7 @@ about eighty, it is plain in NumPy, CuPy and Triton, and gives the same bits in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from tinygrad_llm.backend import Array, ArrayModule
 from tinygrad_llm.backend.draws import note_draw
 from tinygrad_llm.errors import ConfigError
 
-Key = Any  # two 32-bit integers: a tuple, or a uint32 array (2,) on a GPU
+Key = tuple[int, int] | Array  # two 32-bit integers: a tuple, or a uint32 array (2,) on a GPU
 
 _MULTIPLIER_1, _MULTIPLIER_2 = 0x7FEB352D, 0x846CA68B
 
@@ -78,6 +78,17 @@ def keep_mask(xp: ArrayModule, key: Key, shape: tuple[int, ...], p: float) -> Ar
     return (random_bits(xp, key, n) >= xp.uint32(drop_threshold(p))).reshape(shape)
 
 
+class DeviceKeys(Protocol):
+    """Keys in device memory, for a recorded step."""
+
+    used: int
+
+    def next(self) -> Key: ...
+
+
+Place = tuple[Mapping[str, Any], DeviceKeys | None, int | None]  # where a generator stands
+
+
 class Generator:
     """A stream of random numbers with a state that can be written to JSON.
 
@@ -96,9 +107,11 @@ class Generator:
         if not isinstance(seed, (int, np.integer)) or not 0 <= int(seed) < 2**64:
             raise ConfigError(f"seed: expected an integer from 0 to 2**64 - 1, got {seed!r}.")
         self._numpy = np.random.Generator(np.random.Philox(int(seed)))
-        self.keys_on_device: Any = None
+        self.keys_on_device: DeviceKeys | None = None
 
-    def normal(self, shape: tuple[int, ...], std: float = 1.0, dtype: Any = np.float32) -> Array:
+    def normal(
+        self, shape: tuple[int, ...], std: float = 1.0, dtype: type | np.dtype = np.float32
+    ) -> Array:
         """Gaussian numbers with mean 0, drawn on the CPU.
 
         Raises:
@@ -137,36 +150,36 @@ class Generator:
         note_draw(self)
         return self._numpy
 
-    def place(self) -> Any:
+    def place(self) -> Place:
         """Where the generator stands, with its keys on the device; for `go_to`, not for a file."""
         keys = self.keys_on_device
         return self._numpy.bit_generator.state, keys, None if keys is None else keys.used
 
-    def go_to(self, place: Any) -> None:
+    def go_to(self, place: Place) -> None:
         """Go on from a `place`."""
         self._numpy.bit_generator.state, keys, used = place
-        if keys is not None:
+        if keys is not None and used is not None:
             keys.used = used
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         """Everything needed to go on from here, in JSON's types."""
-        return _to_json(self._numpy.bit_generator.state)
+        return {k: _to_json(v) for k, v in self._numpy.bit_generator.state.items()}
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
+    def set_state(self, state: Mapping[str, object]) -> None:
         """Go on from a saved `state`.
 
         Raises:
             ConfigError: not a state of this generator.
         """
         try:
-            self._numpy.bit_generator.state = _from_json(state)
-        except (ValueError, TypeError, KeyError) as error:
+            self._numpy.bit_generator.state = {k: _from_json(v) for k, v in state.items()}
+        except (AttributeError, ValueError, TypeError, KeyError) as error:
             raise ConfigError(
                 f"generator state: expected what Generator.state() returned, got {state!r:.80}."
             ) from error
 
 
-def _to_json(value: Any) -> Any:
+def _to_json(value: object) -> object:
     if isinstance(value, dict):
         return {k: _to_json(v) for k, v in value.items()}
     if isinstance(value, np.ndarray):
@@ -174,7 +187,7 @@ def _to_json(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _from_json(value: Any) -> Any:
+def _from_json(value: object) -> object:
     if isinstance(value, Mapping):
         if set(value) == {"uint64"}:
             return np.array(value["uint64"], dtype=np.uint64)

@@ -21,19 +21,20 @@ import itertools
 import os
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from tinygrad_llm.errors import ConfigError
 
+T = TypeVar("T")
 BLOCK_ELEMENTS = 98304  # 384 KB of float32: a block and its temporaries stay near the core
 ONE_PASS_ELEMENTS = 1 << 19  # blocks of work that goes through memory once, with no temporaries
 WORTH_SHARING = 60_000  # elements; below it, waking a thread costs more than it saves
 
 
-class _Job:
+class _Job(Generic[T]):
     """Numbered tasks; whoever is free takes the next."""
 
-    def __init__(self, task: Callable[[int], Any], n_tasks: int) -> None:
+    def __init__(self, task: Callable[[int], T], n_tasks: int) -> None:
         self.task, self.n_tasks = task, n_tasks
         self.results: list[Any] = [None] * n_tasks
         self.take = itertools.count().__next__  # atomic: one call of C code
@@ -64,14 +65,14 @@ class _Workers:
 
     def __init__(self, n: int) -> None:
         self.n = n
-        self.job: _Job | None = None
+        self.job: _Job[Any] | None = None
         self.ended = False
         self.wake = [threading.Lock() for _ in range(n - 1)]
         for wake in self.wake:
             wake.acquire()
             threading.Thread(target=self._serve, args=(wake,), daemon=True).start()
 
-    def _serve(self, wake: Any) -> None:
+    def _serve(self, wake: threading.Lock) -> None:
         _inside.worker = True
         while True:
             wake.acquire()
@@ -82,7 +83,7 @@ class _Workers:
                 job.work()
             del job  # or the thread would keep the arrays alive while it sleeps
 
-    def run(self, task: Callable[[int], Any], n_tasks: int) -> list[Any]:
+    def run(self, task: Callable[[int], T], n_tasks: int) -> list[T]:
         """``[task(0), task(1), ...]`` on every thread at once; returns when all are done."""
         job = self.job = _Job(task, n_tasks)
         self._wake(min(n_tasks - 1, self.n - 1))
@@ -178,7 +179,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_workers)
 
 
-def parallel(task: Callable[[int], Any], n_tasks: int) -> list[Any]:
+def parallel(task: Callable[[int], T], n_tasks: int) -> list[T]:
     """``[task(0), task(1), ...]``, computed by all threads; each takes the next when it is free."""
     alone = num_threads() == 1 or n_tasks <= 1 or _inside.worker
     if alone or not _busy.acquire(blocking=False):
@@ -190,8 +191,8 @@ def parallel(task: Callable[[int], Any], n_tasks: int) -> list[Any]:
 
 
 def parallel_rows(
-    task: Callable[[slice], Any], n_rows: int, row_size: int, block: int = BLOCK_ELEMENTS
-) -> list[Any]:
+    task: Callable[[slice], T], n_rows: int, row_size: int, block: int = BLOCK_ELEMENTS
+) -> list[T]:
     """Call ``task`` on slices that together cover ``n_rows`` rows; returns the results in order.
 
     Args:

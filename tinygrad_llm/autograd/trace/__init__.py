@@ -15,16 +15,25 @@ from __future__ import annotations
 import inspect
 import time
 import weakref
+from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any
+from typing import Protocol
 
-from tinygrad_llm.autograd.function import Function, Output
+from tinygrad_llm.autograd.engine import Arrived, Gradients, Node
+from tinygrad_llm.autograd.function import Function, Output, Result
 from tinygrad_llm.autograd.modes import Observer
+from tinygrad_llm.autograd.tensor_base import TensorBase
 from tinygrad_llm.autograd.trace.memory import HeldArrays, Producers
 from tinygrad_llm.autograd.trace.records import ArrayInfo, Contribution, Input, LeafRecord, OpRecord
 from tinygrad_llm.autograd.trace.table import table
-from tinygrad_llm.autograd.trace.values import ValueRecorder
-from tinygrad_llm.backend import is_array
+from tinygrad_llm.autograd.trace.values import Copy, ValueRecorder
+from tinygrad_llm.backend import Array, is_array
+
+
+class HasParameters(Protocol):
+    """A module: what knows its parameters by name."""
+
+    def named_parameters(self) -> Iterable[tuple[str, TensorBase]]: ...
 
 
 class Trace(Observer):
@@ -41,7 +50,7 @@ class Trace(Observer):
         self.ops: list[OpRecord] = []
         self.leaves: list[LeafRecord] = []
         self.events: list[tuple[str, int]] = []
-        self._records: weakref.WeakKeyDictionary[Any, OpRecord] = weakref.WeakKeyDictionary()
+        self._records: weakref.WeakKeyDictionary[Node, OpRecord] = weakref.WeakKeyDictionary()
         self._leaf_index: dict[int, int] = {}
         self._resolved: set[int] = set()
         self._producers = Producers()
@@ -77,17 +86,18 @@ class Trace(Observer):
 
     # ---- the four moments of an op ----------------------------------------------------------
 
-    def before_forward(self, node: Any, arrays: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def before_forward(
+        self, node: Function, arrays: tuple[object, ...], kwargs: dict[str, object]
+    ) -> None:
         """Start the clock."""
         self._kwargs = kwargs
         self._timer.start(arrays)
 
-    def after_forward(self, node: Any, arrays: tuple[Any, ...], out: Any) -> None:
+    def after_forward(self, node: Function, arrays: tuple[object, ...], out: Result) -> None:
         """Write the op down."""
         seconds = self._timer.stop(out)
-        outs = out if type(out) is tuple else (out,)
-        kind: Any = type(node)
-        names = argument_names(kind)
+        outs = out if isinstance(out, tuple) else (out,)
+        names = argument_names(type(node).forward)
         inputs, options = self._inputs(names, arrays)
         saved = [a for a in node.saved if is_array(a)]
         record = OpRecord(
@@ -107,13 +117,14 @@ class Trace(Observer):
         for i, o in enumerate(outs):
             self._producers.note(o, record.index, i)
         if self._values is not None:
-            record.values = self._values.forward([arrays[i.position] for i in inputs], outs)
+            passed = [x for i in inputs if is_array(x := arrays[i.position])]
+            record.values = self._values.forward(passed, outs)
         self.ops.append(record)
         self.events.append(("forward", record.index))
         self._records[node] = record
         _trace_of[node] = self
 
-    def before_backward(self, node: Any, dy: Any) -> None:
+    def before_backward(self, node: Node, dy: Arrived) -> None:
         """Look up where the node's gradients will go, and start the clock."""
         record = self._records.get(node)
         if record is not None and record.backward_step is None:
@@ -122,7 +133,7 @@ class Trace(Observer):
                 self._values.before_backward(node, dy, record.values)
         self._timer.start(dy)
 
-    def after_backward(self, node: Any, dy: Any, grads: tuple[Any, ...]) -> None:
+    def after_backward(self, node: Node, dy: Arrived, grads: Gradients) -> None:
         """Write down which gradient went where; a second walk only adds to the time."""
         seconds = self._timer.stop(grads)
         record = self._records.get(node)
@@ -134,15 +145,17 @@ class Trace(Observer):
         record.backward_step = len(self.events)
         record.ran = str(getattr(node, "ran", "") or record.ran)
         self.events.append(("backward", record.index))
-        sent = grads if self._values is None else self._values.after_backward(node, grads)
+        sent: list[Copy] = [None] * len(grads)
+        if self._values is not None:
+            sent = self._values.after_backward(node, grads)
         if record.values is not None:
             record.values.sent = [sent[i.position] for i in record.inputs]
         for i in record.inputs:
             if grads[i.position] is not None:
-                self._deliver(record, i, None if self._values is None else sent[i.position])
+                self._deliver(record, i, sent[i.position])
         self._held.release([a for a in node.saved if is_array(a)])
 
-    def alive(self) -> list[tuple[Function, OpRecord]]:
+    def alive(self) -> list[tuple[Node, OpRecord]]:
         """The recorded nodes whose graph is still there, with what is known of them."""
         return list(self._records.items())
 
@@ -155,8 +168,8 @@ class Trace(Observer):
     # ---- edges ------------------------------------------------------------------------------
 
     def _inputs(
-        self, names: tuple[str, ...], arrays: tuple[Any, ...]
-    ) -> tuple[list[Input], dict[str, Any]]:
+        self, names: tuple[str, ...], arrays: tuple[object, ...]
+    ) -> tuple[list[Input], dict[str, object]]:
         """The array arguments, linked to their makers, and the other arguments by name."""
         inputs, options = [], {}
         for position, x in enumerate(arrays):
@@ -171,7 +184,7 @@ class Trace(Observer):
             inputs.append(Input(*_fields(x), name, position, source, output))
         return inputs, options
 
-    def _resolve(self, node: Any, record: OpRecord) -> None:
+    def _resolve(self, node: Node, record: OpRecord) -> None:
         """Replace the guess by array identity with the node's own edges."""
         self._resolved.add(record.index)
         for i in record.inputs:
@@ -181,12 +194,13 @@ class Trace(Observer):
             if edge.is_leaf_edge:
                 i.source, i.leaf = None, self._leaf(edge, record, i.name)
                 continue
+            made_by: Node | None = edge
             if isinstance(edge, Output):
-                i.output, edge = edge.result_index, edge.edges[0]
-            made_by = self._records.get(edge)
-            i.source = None if made_by is None else made_by.index
+                i.output, made_by = edge.result_index, edge.parent
+            found = None if made_by is None else self._records.get(made_by)
+            i.source = None if found is None else found.index
 
-    def _leaf(self, leaf: Any, record: OpRecord, argument: str) -> int:
+    def _leaf(self, leaf: TensorBase, record: OpRecord, argument: str) -> int:
         """Number of a leaf. The first op that used it names it, unless the model does."""
         index = self._leaf_index.setdefault(id(leaf), len(self.leaves))
         if index == len(self.leaves):
@@ -199,13 +213,13 @@ class Trace(Observer):
             entry.named_by = record.index
         return index
 
-    def name_leaves(self, model: Any) -> None:
+    def name_leaves(self, model: HasParameters) -> None:
         """Call the leaves what ``model.named_parameters()`` calls them."""
         names = {id(p): name for name, p in model.named_parameters()}
         for leaf in self.leaves:
             leaf.name = names.get(id(leaf.tensor), leaf.name)
 
-    def _deliver(self, record: OpRecord, i: Input, gradient: Any) -> None:
+    def _deliver(self, record: OpRecord, i: Input, gradient: Copy) -> None:
         contribution = Contribution(record.index, i.name, i.output, gradient)
         if i.leaf is not None:
             self.leaves[i.leaf].arrived.append(contribution)
@@ -222,21 +236,21 @@ def trace(values: bool = False) -> Trace:
     return Trace(values)
 
 
-_trace_of: weakref.WeakKeyDictionary[Any, Trace] = weakref.WeakKeyDictionary()
+_trace_of: weakref.WeakKeyDictionary[Node, Trace] = weakref.WeakKeyDictionary()
 
 
-def trace_of(tensor: Any) -> Trace | None:
+def trace_of(tensor: TensorBase) -> Trace | None:
     """The trace under which ``tensor`` was computed, or None."""
     node = tensor._node
     if isinstance(node, Output):
-        node = node.edges[0] if node.edges else None
+        node = node.parent
     return None if node is None else _trace_of.get(node)
 
 
 @cache
-def argument_names(function: Any) -> tuple[str, ...]:
+def argument_names(forward: Callable[..., object]) -> tuple[str, ...]:
     """Names of an op's positional arguments; a last one ``*xs`` stands for any number."""
-    parameters = list(inspect.signature(function.forward).parameters.values())[1:]
+    parameters = list(inspect.signature(forward).parameters.values())[1:]
     return tuple(
         f"*{p.name}" if p.kind is p.VAR_POSITIONAL else p.name
         for p in parameters
@@ -250,11 +264,11 @@ class _Timer:
     def __init__(self) -> None:
         self._stack: list[list[float]] = []  # [start, seconds of the ops inside]
 
-    def start(self, arrays: Any) -> None:
+    def start(self, arrays: object) -> None:
         _wait_for_gpu(arrays)
         self._stack.append([time.perf_counter(), 0.0])
 
-    def stop(self, arrays: Any) -> float:
+    def stop(self, arrays: object) -> float:
         _wait_for_gpu(arrays)
         start, inside = self._stack.pop()
         total = time.perf_counter() - start
@@ -263,19 +277,19 @@ class _Timer:
         return total - inside
 
 
-def _wait_for_gpu(arrays: Any) -> None:
+def _wait_for_gpu(arrays: object) -> None:
     """A launch returns before the kernel is done; a time needs the end."""
     group = arrays if isinstance(arrays, (tuple, list)) else (arrays,)
     for x in group:
-        device: Any = getattr(x, "device", None)
-        if hasattr(device, "synchronize"):
+        device = getattr(x, "device", None)
+        if device is not None and hasattr(device, "synchronize"):
             device.synchronize()
             return
 
 
-def _fields(x: Any) -> tuple[tuple[int, ...], str, int]:
+def _fields(x: Array) -> tuple[tuple[int, ...], str, int]:
     return tuple(x.shape), str(x.dtype), int(x.nbytes)
 
 
-def _info(x: Any) -> ArrayInfo:
+def _info(x: Array) -> ArrayInfo:
     return ArrayInfo(*_fields(x))

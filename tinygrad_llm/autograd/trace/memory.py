@@ -6,22 +6,25 @@ Arrays are told apart by identity and held weakly, so that watching them does no
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import Generic, TypeVar
 
-from tinygrad_llm.backend import is_array
+from tinygrad_llm.backend import Array, is_array
+
+T = TypeVar("T")
 
 
-class _ByIdentity:
+class _ByIdentity(Generic[T]):
     """A dictionary from arrays (by identity, held weakly) to something."""
 
-    def __init__(self) -> None:
-        self._items: dict[int, tuple[weakref.ref[Any], Any]] = {}
+    def __init__(self, default: T) -> None:
+        self.default = default
+        self._items: dict[int, tuple[weakref.ref[Array], T]] = {}
 
-    def get(self, array: Any, default: Any = None) -> Any:
+    def get(self, array: Array) -> T:
         item = self._items.get(id(array))
-        return default if item is None or item[0]() is not array else item[1]
+        return self.default if item is None or item[0]() is not array else item[1]
 
-    def set(self, array: Any, value: Any) -> None:
+    def set(self, array: Array, value: T) -> None:
         self._items[id(array)] = (weakref.ref(array), value)
 
 
@@ -29,16 +32,16 @@ class Producers:
     """Which op made an array, as long as the array lives."""
 
     def __init__(self) -> None:
-        self._made = _ByIdentity()
+        self._made = _ByIdentity[tuple[int | None, int]]((None, 0))
 
-    def note(self, array: Any, op: int, output: int) -> None:
+    def note(self, array: object, op: int, output: int) -> None:
         """Remember that ``array`` is result number ``output`` of op number ``op``."""
         if is_array(array):
             self._made.set(array, (op, output))
 
-    def find(self, array: Any) -> tuple[int | None, int]:
+    def find(self, array: Array) -> tuple[int | None, int]:
         """(op, output) that made ``array``, or (None, 0)."""
-        return self._made.get(array, (None, 0))
+        return self._made.get(array)
 
 
 class HeldArrays:
@@ -51,41 +54,41 @@ class HeldArrays:
     """
 
     def __init__(self) -> None:
-        self._outside = _ByIdentity()
-        self._holders = _ByIdentity()
+        self._outside = _ByIdentity(False)
+        self._holders = _ByIdentity(0)
         self._now = 0
         self.peak = 0
 
-    def note_outside(self, array: Any) -> None:
+    def note_outside(self, array: Array) -> None:
         """``array`` comes from outside the trace."""
         self._outside.set(_owner(array), True)
 
-    def hold(self, arrays: list[Any]) -> int:
+    def hold(self, arrays: list[Array]) -> int:
         """One more node keeps these; returns the bytes that none kept before."""
         new = 0
         for array in arrays:
             owner = _owner(array)
             if self._outside.get(owner):
                 continue
-            count = self._holders.get(owner, 0)
+            count = self._holders.get(owner)
             self._holders.set(owner, count + 1)
             new += 0 if count else array.nbytes
         self._now += new
         self.peak = max(self.peak, self._now)
         return int(new)
 
-    def release(self, arrays: list[Any]) -> None:
+    def release(self, arrays: list[Array]) -> None:
         """One node less keeps these."""
         for array in arrays:
             owner = _owner(array)
-            count = self._holders.get(owner, 0)
+            count = self._holders.get(owner)
             if count:
                 self._holders.set(owner, count - 1)
                 self._now -= array.nbytes if count == 1 else 0
 
 
-def _owner(array: Any) -> Any:
+def _owner(array: Array) -> Array:
     """The array whose memory ``array`` is a view of; itself if it is none."""
-    while is_array(getattr(array, "base", None)):
-        array = array.base
+    while is_array(base := getattr(array, "base", None)):
+        array = base
     return array

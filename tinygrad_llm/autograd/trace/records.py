@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
-from tinygrad_llm.autograd.trace.values import Values
+from tinygrad_llm.autograd.tensor_base import TensorBase
+from tinygrad_llm.autograd.trace.values import Copy, Values
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Contribution:
     source: int
     argument: str
     output: int = 0
-    gradient: Any = None  # NumPy array where the trace keeps values
+    gradient: Copy = None  # NumPy array where the trace keeps values
 
 
 @dataclass
@@ -71,7 +71,7 @@ class OpRecord:
     scope: str
     inputs: list[Input]
     outputs: list[ArrayInfo]
-    options: dict[str, Any]
+    options: dict[str, object]
     saved: list[ArrayInfo]
     saved_bytes: int
     requires_grad: bool
@@ -92,7 +92,7 @@ class LeafRecord:
     name: str
     shape: tuple[int, ...]
     dtype: str
-    tensor: Any
+    tensor: TensorBase
     arrived: list[Contribution] = field(default_factory=list)
-    value: Any = None  # NumPy array where the trace keeps values
+    value: Copy = None  # NumPy array where the trace keeps values
     named_by: float = float("inf")  # index of the op after whose module and argument it is called

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
+from tinygrad_llm.autograd.trace.records import OpRecord
 from tinygrad_llm.errors import ConfigError
 
-_KEYS: dict[str, Callable[[Any], str]] = {
+_KEYS: dict[str, Callable[[OpRecord], str]] = {
     "op": lambda op: op.name,
     "scope": lambda op: op.scope or "(outside modules)",
     "call": lambda op: f"{op.index} {op.scope}{'.' if op.scope else ''}{op.name}",
@@ -32,7 +32,7 @@ class Row:
         return self.forward + self.backward
 
 
-def totals(ops: Iterable[Any], by: str) -> list[Row]:
+def totals(ops: Iterable[OpRecord], by: str) -> list[Row]:
     """The ops summed up by ``"op"``, ``"scope"`` or ``"call"``, the slowest first.
 
     Raises:
@@ -51,7 +51,7 @@ def totals(ops: Iterable[Any], by: str) -> list[Row]:
     return sorted(rows.values(), key=lambda row: -row.seconds)
 
 
-def table(ops: list[Any], peak_saved_bytes: int, by: str, limit: int | None) -> str:
+def table(ops: list[OpRecord], peak_saved_bytes: int, by: str, limit: int | None) -> str:
     """The rows as text, with their sum and the memory peak below."""
     rows = totals(ops, by)
     whole = sum(row.seconds for row in rows) or 1.0

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.autograd.registry import REGISTRY
-from tinygrad_llm.backend import is_array, to_numpy
+from tinygrad_llm.autograd.returned import one_per_argument
+from tinygrad_llm.autograd.tensor_base import TensorBase
+from tinygrad_llm.backend import Array, is_array, to_numpy
+
+if TYPE_CHECKING:
+    from tinygrad_llm.autograd.engine import Arrived, Gradients, Node
+
+Copy = np.ndarray | None  # what passed by, as a NumPy array of its own; None where nothing did
 
 
 @dataclass
@@ -27,7 +34,7 @@ class LocalDerivative:
     elementwise: bool
     output: int
     element: tuple[int, ...]
-    rows: list[Any]
+    rows: list[Copy]
 
 
 @dataclass
@@ -41,10 +48,10 @@ class Values:
         local: the op's own derivative, for registered ops.
     """
 
-    inputs: list[Any]
-    outputs: list[Any]
-    dy: list[Any] = field(default_factory=list)
-    sent: list[Any] = field(default_factory=list)
+    inputs: list[Copy]
+    outputs: list[Copy]
+    dy: list[Copy] = field(default_factory=list)
+    sent: list[Copy] = field(default_factory=list)
     local: LocalDerivative | None = None
 
 
@@ -52,57 +59,57 @@ class ValueRecorder:
     """Copies arrays as they pass by: the engine adds gradients in place, and buffers are reused."""
 
     def __init__(self) -> None:
-        self._buffers: dict[int, np.ndarray] = {}
+        self._held: dict[int, tuple[TensorBase, np.ndarray]] = {}  # by argument
 
-    def copy(self, x: Any) -> Any:
-        """A NumPy copy of an array; None and scalars become what they are."""
-        return np.array(to_numpy(x)) if is_array(x) or isinstance(x, np.generic) else x
+    def copy(self, x: Array | np.generic | None) -> Copy:
+        """A NumPy copy of an array, or None."""
+        return None if x is None else np.array(to_numpy(x))
 
-    def forward(self, inputs: list[Any], outputs: tuple[Any, ...]) -> Values:
+    def forward(self, inputs: list[Array], outputs: tuple[Array, ...]) -> Values:
         """The values of a forward call."""
         return Values([self.copy(x) for x in inputs], [self.copy(y) for y in outputs])
 
-    def before_backward(self, node: Any, dy: Any, values: Values | None) -> None:
+    def before_backward(self, node: Node, dy: Arrived, values: Values | None) -> None:
         """Keep the arrived gradient, the local derivative, and what leaves hold by now."""
         if values is None:
             return
-        arrived = list(dy) if node.n_outputs > 1 else [dy]
-        values.dy = [self.copy(d) for d in arrived]
+        values.dy = [self.copy(d) for d in (dy if isinstance(dy, list) else [dy])]
         values.local = self._local_derivative(node, dy)
-        self._buffers = {}
+        self._held = {}
         for position, edge in enumerate(node.edges):
-            if edge is not None and edge.is_leaf_edge and edge.grad is not None:
-                self._buffers[position] = self.copy(edge.grad)
+            if isinstance(edge, TensorBase) and edge.grad is not None:
+                self._held[position] = edge, np.array(to_numpy(edge.grad))
 
-    def after_backward(self, node: Any, grads: tuple[Any, ...]) -> list[Any]:
+    def after_backward(self, node: Node, grads: Gradients) -> list[Copy]:
         """Copies of the gradients that the node sends out.
 
-        An op may have added its share into a parameter's gradient buffer itself and have returned
-        that buffer; its share is then what the buffer grew by.
+        An op may have added its share to a parameter's gradient itself and have returned that
+        array; its share is then what the gradient grew by.
         """
         sent = [self.copy(g) for g in grads]
-        for position, before in self._buffers.items():
-            if grads[position] is not None and grads[position] is node.edges[position].grad:
-                sent[position] = sent[position] - before
+        for position, (leaf, before) in self._held.items():
+            grad = grads[position]
+            if grad is not None and grad is leaf.grad:
+                sent[position] = to_numpy(grad) - before
         return sent
 
-    def _local_derivative(self, node: Any, dy: Any) -> LocalDerivative | None:
+    def _local_derivative(self, node: Node, dy: Arrived) -> LocalDerivative | None:
         """Run the node's ``backward`` once more on a copy, with a gradient of ones or a unit one.
 
         Only for registered ops, whose ``backward`` does nothing but compute.
         """
         op = REGISTRY.get(node.name)
-        if op is None or not issubclass(type(node), op.function):
+        if op is None or not isinstance(node, op.function):
             return None
-        probe: Any = copy.copy(node)
+        probe = copy.copy(node)
         probe.saved = tuple(a.copy() if is_array(a) else a for a in node.saved)
         probe.edges = (None,) * len(node.edges)  # no parameter's buffer may be written to
-        dys = list(dy) if node.n_outputs > 1 else [dy]
-        output = max(k for k, d in enumerate(dys) if d is not None)
-        if not dys[output].size:
+        dys = dy if isinstance(dy, list) else [dy]
+        output, arrived = [(k, d) for k, d in enumerate(dys) if d is not None][-1]
+        if not arrived.size:
             return None
-        element = np.unravel_index(int(abs(dys[output]).argmax()), dys[output].shape)
-        unit = node.xp.zeros_like(dys[output])
+        element = np.unravel_index(int(abs(arrived).argmax()), arrived.shape)
+        unit = node.xp.zeros_like(arrived)
         unit[... if op.one_variable else element] = 1
         others = [None if d is None else node.xp.zeros_like(d) for d in dys]
         rows = _run_unobserved(probe, [*others[:output], unit, *others[output + 1 :]])
@@ -110,11 +117,11 @@ class ValueRecorder:
         return LocalDerivative(op.one_variable, output, place, [self.copy(r) for r in rows])
 
 
-def _run_unobserved(node: Any, dys: list[Any]) -> tuple[Any, ...]:
+def _run_unobserved(node: Node, dys: list[Array | None]) -> Gradients:
     """The node's ``backward``, which shall not itself appear in the trace."""
     observer, current.observer = current.observer, None
     try:
         rows = node.backward(*dys)
     finally:
         current.observer = observer
-    return rows if type(rows) is tuple else (rows,)
+    return one_per_argument(node, rows)

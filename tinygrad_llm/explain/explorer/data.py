@@ -88,7 +88,7 @@ def _leaf(leaf: LeafRecord, arrays: ArrayStore) -> Json:
         "name": leaf.name,
         "value": arrays.add(leaf.value),
         "arrived": [_contribution(c, arrays) for c in leaf.arrived],
-        "gradient": arrays.add(_sum([c.gradient for c in leaf.arrived])),
+        "gradient": arrays.add(_sum([c.gradient for c in leaf.arrived if c.gradient is not None])),
     }
 
 

@@ -66,8 +66,7 @@ def _rounded(sample: Sample) -> Sample:
 
 
 def _argument(op: Op, position: int) -> str:
-    function: type = op.function
-    names = argument_names(function)
+    names = argument_names(op.function.forward)
     if names and names[-1].startswith("*") and position >= len(names) - 1:
         return f"{names[-1][1:]}{position - len(names) + 1}"
     return names[position]
