@@ -13,7 +13,8 @@ from tinygrad_llm.autograd.registry import OPS
 pytest.importorskip("markdown")  # the extra docs
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
-from formulas import Formulas, mathml, typeset  # noqa: E402
+from formulas import Formulas, typeset  # noqa: E402
+from mathml import mathml  # noqa: E402
 
 PAGES = [*sorted((ROOT / "docs" / "derivations").glob("*.md")), ROOT / "docs/write_your_own_op.md"]
 
@@ -29,7 +30,7 @@ def blocks(text):
 def test_every_formula_of_a_page_is_typeset(page):
     found = [b for b in blocks(page.read_text(encoding="utf-8")) if not b.startswith("python ")]
     left = [block for block in found if typeset(block) is None]
-    assert not left, "new names belong into NAMES of docs/formulas.py"
+    assert not left, "new names belong into NAMES of docs/mathml.py"
     for block in found:
         ElementTree.fromstring(typeset(block))  # well-formed
 
@@ -82,6 +83,11 @@ def test_what_follows_a_fraction_stands_beside_it():
     assert ("".join(top.itertext()), "".join(below.itertext())) == ("x", "2")
 
 
+def test_a_sum_below_a_bar_takes_all_that_is_summed():
+    top, below = next(ElementTree.fromstring(mathml("a / sum_j b c + d")).iter("mfrac"))
+    assert ("".join(top.itertext()), "".join(below.itertext())) == ("a", "∑jbc")
+
+
 def test_brackets_around_a_whole_fraction_side_are_left_out():
     assert text_of("(a + b) / (c + d)") == "a+bc+d"
     assert text_of("(a) b / c") == "(a)bc"
@@ -106,12 +112,13 @@ def test_the_page_gets_tables_and_inline_formulas():
     import markdown
 
     html = markdown.markdown(
-        "For x_j, see `x_j` and layer_norm:\n\n    y_j = 2 x_j  dx = 2 dy\n\n    x = tg.f(y)\n",
+        "For x_j, top_k, `x_j`, layer_norm:\n\n    y_j = 2 x_j  dx = 2 dy\n\n    x = tg.f(y)\n",
         extensions=[Formulas()],
     )
     assert html.count('<table class="formulas">') == 1
     assert html.count("<msub>") == 3  # one within the sentence, two in the block
     assert "<code>x_j</code>" in html
+    assert "top_k" in html
     assert "layer_norm" in html
     assert "x = tg.f(y)" in html
 
@@ -125,3 +132,10 @@ def test_a_paragraph_that_is_one_formula_is_set_like_a_block():
     assert tables("y = tanh x = (e^x - e^-x) / (e^x + e^-x)\n\nBy the quotient rule:") == 1
     assert tables("y = n g + b is a product and a sum.") == 0
     assert tables("y = n g + b is a product\nand a sum") == 0
+    assert tables("dxhat = dy weight\ndx    = rstd dxhat") == 1
+    assert tables("y_i = e^(x_i) / sum_j e^(x_j)") == 1
+
+
+def test_a_short_row_does_not_widen_the_columns_of_others():
+    html = typeset("a = b        c = d        e = f\ng = h + i + j + k")
+    assert 'colspan="3"' in html
