@@ -80,8 +80,8 @@ def __dir__() -> list[str]:
 
 def why_not(array: Array | None = None) -> str | None:
     """Why kernels cannot run on arrays of the kind of `array` (a GPU's if None), or None."""
-    from . import _runtime
-    return _runtime.why_no_interpreter() if _runtime.is_host(array) else _runtime.why_no_gpu()
+    from . import _missing, _runtime
+    return _missing.why_no_interpreter() if _runtime.is_host(array) else _runtime.why_no_gpu()
 
 
 def available(array: Array | None = None) -> bool:

@@ -10,25 +10,19 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
-import os
-import shutil
-import sysconfig
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._descriptors import Argument, Descriptor, array_of, triton_arguments, why_no_descriptor
+from ._missing import explain, install_hint, why_no_gpu
 from ._types import Array, Grid, memory_of
 from .errors import KernelError
 
 if TYPE_CHECKING:
     from triton.runtime.jit import JITFunction
-
-OLDEST_CAPABILITY = 80  # bfloat16 arithmetic and asynchronous copies begin with sm_80
 
 _FUSION = {"enable_fp_fusion": True}  # a*b + c rounds once; Triton 3.10 turns the default off
 
@@ -156,7 +150,7 @@ def _first_launch(kernel: JITFunction, grid: Grid, args: tuple[Argument, ...], n
             compiled = kernel[grid](*wrapped, num_warps=num_warps, num_stages=num_stages,
                                     **_FUSION, **constants)
     except Exception as error:
-        raise KernelError(f"kernel {kernel.__name__}: {_explain(error)}") from error
+        raise KernelError(f"kernel {kernel.__name__}: {explain(error)}") from error
     if compiled.metadata.global_scratch_size == 0:  # scratch is handed out by Triton's own path
         tail = tuple(constants[name] for name in kernel.arg_names[len(args):])
         _compiled[key] = (compiled.run, compiled.function, compiled.packed_metadata, tail, kernel)
@@ -173,7 +167,7 @@ def _cupy_calls() -> tuple[type, Callable[[], int], Callable[[], Any]]:
     try:
         import cupy
     except ImportError as error:
-        raise KernelError(_install_hint("CuPy is not installed", "cuda")) from error
+        raise KernelError(install_hint("CuPy is not installed", "cuda")) from error
     return cupy.ndarray, cupy.cuda.runtime.getDevice, cupy.cuda.get_current_stream
 
 
@@ -185,70 +179,9 @@ def _wrong_device(kernel: JITFunction, args: tuple[Any, ...], device: int) -> Ke
         f"{', '.join(map(str, found))}; enter `with cupy.cuda.Device(n):` of the arrays")
 
 
-def _explain(error: Exception) -> str:
-    """The cause of a failed first launch in a sentence with a way out."""
-    text = f"{type(error).__name__}: {error}"
-    for mark, hint in (
-        ("C compiler", "Triton needs gcc or clang once per kernel; install one or set CC"),
-        ("Python.h", "Triton needs Python's headers; install python3-dev of this Python"),
-        ("libcuda", "the CUDA driver library libcuda.so.1 was not found; install the NVIDIA "
-                    "driver or set TRITON_LIBCUDA_PATH to its folder"),
-        ("out of resource", "the tile is too large for this chip; pass a smaller configuration"),
-        ("OutOfResources", "the tile is too large for this chip; pass a smaller configuration"),
-    ):
-        if mark.lower() in text.lower():
-            return f"{hint} ({text.splitlines()[0]})"
-    return text
-
-
-def _install_hint(problem: str, extra: str) -> str:
-    return f"{problem}; install it with: pip install 'tinygrad_llm[{extra}]'"
-
-
-@functools.cache
-def why_no_gpu() -> str | None:
-    """The reason why kernels cannot run on a GPU here, or None where they can."""
-    try:
-        import triton  # noqa: F401
-    except ImportError:
-        return _install_hint("Triton is not installed", "kernels")
-    try:
-        import cupy
-    except ImportError:
-        return _install_hint("CuPy is not installed", "cuda")
-    if os.environ.get("TRITON_INTERPRET", "0") not in {"", "0"}:
-        return "TRITON_INTERPRET is set, so nothing is compiled; unset it before the first import"
-    try:
-        capability = int(cupy.cuda.Device().compute_capability)
-    except Exception as error:
-        return f"no usable CUDA GPU: {error}; check nvidia-smi, the driver and CuPy's CUDA version"
-    if capability < OLDEST_CAPABILITY:
-        return (f"the GPU has compute capability {capability / 10}, the kernels need "
-                f"{OLDEST_CAPABILITY / 10} (A100 or RTX 30 and newer); use the array code")
-    return _missing_toolchain()
-
-
 def is_host(array: object) -> bool:
     """Whether `array` lives in host memory; None stands for an array on a GPU."""
     return isinstance(array, np.ndarray)
-
-
-def why_no_interpreter() -> str | None:
-    """The reason why kernels cannot be interpreted on NumPy arrays, or None where they can."""
-    if importlib.util.find_spec("triton") is None:
-        return _install_hint("Triton is not installed", "kernels")
-    return None
-
-
-def _missing_toolchain() -> str | None:
-    """Triton builds a small C module at the first launch: what it needs and does not find."""
-    compiler = os.environ.get("CC") or "gcc"
-    if shutil.which(compiler) is None and shutil.which("clang") is None:
-        return "no C compiler found, Triton needs gcc or clang; install one or set CC"
-    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
-    if not header.exists():
-        return f"{header} is missing, Triton needs Python's headers; install python3-dev"
-    return None
 
 
 def array_module(array: Array) -> ModuleType:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,6 +14,7 @@ import pytest
 pytest.importorskip("triton", reason="kernels need Triton")
 ml_dtypes = pytest.importorskip("ml_dtypes", reason="bfloat16 arrays need ml_dtypes")
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 DTYPES = {
     "float32": np.dtype("float32"),
     "float16": np.dtype("float16"),
@@ -63,3 +68,18 @@ def device(request: pytest.FixtureRequest) -> Device:
 @pytest.fixture(params=list(DTYPES))
 def dtype(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """bench_kernels.py, with its neighbours as its imports find them."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import bench_kernels
+
+    yield bench_kernels
+    for name in [
+        n
+        for n, m in list(sys.modules.items())
+        if str(getattr(m, "__file__", "")).startswith(str(BENCHMARKS))
+    ]:
+        del sys.modules[name]

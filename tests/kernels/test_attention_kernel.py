@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-import heapq
-
 import numpy as np
 import pytest
-import triton
-import triton.language as tl
 from tinygrad_llm.kernels.attention_kernel import forward, order
 
 from tests.kernels import kernel_references as reference
@@ -116,75 +112,6 @@ def test_the_next_sequence_of_a_packed_batch_is_not_read(device, form, causal):
     qkv[1:] = np.nan
     y, _ = kernels.attention_qkv(device.put(qkv), h, causal)
     device.check(y[:1], expected[:1].transpose(0, 2, 1, 3).reshape(1, t, h * d), "bfloat16")
-
-
-@triton.jit
-def _order_kernel(Part, Lane, parts, lanes, together, BLOCK: tl.constexpr):
-    place = tl.arange(0, BLOCK)
-    part, lane = order.nth_block(place, parts, lanes, together)
-    tl.store(Part + place, part, mask=place < parts * lanes)
-    tl.store(Lane + place, lane, mask=place < parts * lanes)
-
-
-def _order(parts, lanes, together):
-    """The place of each (part, lane) in the kernel's order."""
-    part, lane = np.empty((2, parts * lanes), np.int32)
-    kernels.launch(
-        _order_kernel,
-        (1,),
-        part,
-        lane,
-        parts,
-        lanes,
-        together,
-        BLOCK=triton.next_power_of_2(parts * lanes),
-    )
-    return part, lane
-
-
-@pytest.mark.parametrize(
-    ("parts", "lanes", "together"), [(1, 1, 1), (3, 7, 3), (8, 6, 6), (5, 4, 1)]
-)
-def test_every_block_has_one_place(parts, lanes, together):
-    part, lane = _order(parts, lanes, together)
-    assert sorted(zip(part, lane, strict=True)) == [
-        (p, x) for p in range(parts) for x in range(lanes)
-    ]
-    group = lane // together
-    assert (np.diff(group) >= 0).all()
-    assert all((np.diff(part[group == g]) <= 0).all() for g in set(group))
-
-
-@pytest.mark.parametrize(
-    ("lanes", "before", "after"), [(192, 1.18, 1.04), (384, 1.09, 1.03), (768, 1.04, 1.02)]
-)
-def test_short_blocks_fill_the_end(lanes, before, after):
-    """GPT-2's 8 blocks of 128 queries on 264 places: the last end over an even share."""
-
-    def last_end(together):
-        works = 2 * _order(8, lanes, together)[0] + 3  # steps of 64 keys, and one to begin
-        ends = [0] * 264
-        for work in works.tolist():
-            heapq.heapreplace(ends, ends[0] + work)
-        return max(ends) / (works.sum() / 264)
-
-    assert last_end(1) > before
-    assert last_end(64) < after
-
-
-@pytest.mark.parametrize(
-    ("lanes", "s", "d", "expected"),
-    [
-        (6, 1024, 64, 6),
-        (384, 1024, 64, 64),
-        (64, 8192, 128, 4),
-        (64, 1 << 20, 256, 1),
-        (5, 0, 64, 5),
-    ],
-)
-def test_so_many_heads_go_side_by_side_as_the_cache_holds(lanes, s, d, expected):
-    k = np.broadcast_to(np.float16(0), (1, lanes, s, d))
-    assert order.heads_together(k, k) == expected
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 19, 19, 16), (1, 3, 11, 70, 16)], ids=str)
