@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd.axes import flat, lengths
+from tinygrad_llm.autograd.arrays import TensorLike
+from tinygrad_llm.autograd.axes import Lengths, flat, lengths
 from tinygrad_llm.autograd.tensor import Tensor, tensor
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, default_float
@@ -20,7 +21,7 @@ from tinygrad_llm.errors import ConfigError
 
 
 def zeros(
-    *shape: Any, dtype: DTypeLike = None, device: str = "cpu", requires_grad: bool = False
+    *shape: Lengths, dtype: DTypeLike = None, device: str = "cpu", requires_grad: bool = False
 ) -> Tensor:
     """Zeros, float32 by default."""
     values = np.zeros(_shape("zeros", shape), _float(dtype))
@@ -28,7 +29,7 @@ def zeros(
 
 
 def ones(
-    *shape: Any, dtype: DTypeLike = None, device: str = "cpu", requires_grad: bool = False
+    *shape: Lengths, dtype: DTypeLike = None, device: str = "cpu", requires_grad: bool = False
 ) -> Tensor:
     """Ones, float32 by default."""
     values = np.ones(_shape("ones", shape), _float(dtype))
@@ -36,7 +37,7 @@ def ones(
 
 
 def empty(
-    *shape: Any, dtype: DTypeLike = None, device: str = "cpu", requires_grad: bool = False
+    *shape: Lengths, dtype: DTypeLike = None, device: str = "cpu", requires_grad: bool = False
 ) -> Tensor:
     """Whatever stands in the memory, float32 by default: to be written into."""
     values = np.empty(_shape("empty", shape), _float(dtype))
@@ -44,7 +45,7 @@ def empty(
 
 
 def full(
-    shape: Any,
+    shape: Lengths,
     fill_value: float,
     dtype: DTypeLike = None,
     device: str = "cpu",
@@ -62,24 +63,24 @@ def eye(n: int, m: int | None = None, dtype: DTypeLike = None, device: str = "cp
     return Tensor(np.eye(rows, columns, dtype=_float(dtype)), device=device)
 
 
-def zeros_like(x: Any, dtype: DTypeLike = None, requires_grad: bool = False) -> Tensor:
+def zeros_like(x: TensorLike, dtype: DTypeLike = None, requires_grad: bool = False) -> Tensor:
     """Zeros of the shape, type and device of ``x``."""
     return full_like(x, 0, dtype, requires_grad)
 
 
-def ones_like(x: Any, dtype: DTypeLike = None, requires_grad: bool = False) -> Tensor:
+def ones_like(x: TensorLike, dtype: DTypeLike = None, requires_grad: bool = False) -> Tensor:
     """Ones of the shape, type and device of ``x``."""
     return full_like(x, 1, dtype, requires_grad)
 
 
-def empty_like(x: Any, dtype: DTypeLike = None, requires_grad: bool = False) -> Tensor:
+def empty_like(x: TensorLike, dtype: DTypeLike = None, requires_grad: bool = False) -> Tensor:
     """Memory of the shape, type and device of ``x``, whatever stands in it."""
     x = as_tensor(x)
     return empty(x.shape, dtype=_of(x, dtype), device=x.device, requires_grad=requires_grad)
 
 
 def full_like(
-    x: Any, fill_value: float, dtype: DTypeLike = None, requires_grad: bool = False
+    x: TensorLike, fill_value: float, dtype: DTypeLike = None, requires_grad: bool = False
 ) -> Tensor:
     """One number everywhere, of the shape, type and device of ``x``."""
     x = as_tensor(x)
@@ -123,7 +124,7 @@ def linspace(
 
 
 def randn(
-    *shape: Any,
+    *shape: Lengths,
     dtype: DTypeLike = None,
     device: str = "cpu",
     requires_grad: bool = False,
@@ -135,7 +136,7 @@ def randn(
 
 
 def rand(
-    *shape: Any,
+    *shape: Lengths,
     dtype: DTypeLike = None,
     device: str = "cpu",
     requires_grad: bool = False,
@@ -151,7 +152,7 @@ def rand(
 def randint(
     low: int,
     high: Any = None,
-    size: Any = None,
+    size: Lengths | None = None,
     dtype: DTypeLike = "int64",
     device: str = "cpu",
     generator: Generator | None = None,
@@ -180,13 +181,13 @@ def randperm(n: int, device: str = "cpu", generator: Generator | None = None) ->
     return Tensor(_drawing(generator).permutation(*lengths("randperm", (n,))), device=device)
 
 
-def rand_like(x: Any, generator: Generator | None = None) -> Tensor:
+def rand_like(x: TensorLike, generator: Generator | None = None) -> Tensor:
     """Uniform numbers of [0, 1), of the shape, type and device of ``x``."""
     x = as_tensor(x)
     return rand(x.shape, dtype=x.dtype, device=x.device, generator=generator)
 
 
-def randn_like(x: Any, generator: Generator | None = None) -> Tensor:
+def randn_like(x: TensorLike, generator: Generator | None = None) -> Tensor:
     """Gaussian numbers, of the shape, type and device of ``x``."""
     x = as_tensor(x)
     return randn(x.shape, dtype=x.dtype, device=x.device, generator=generator)
@@ -197,7 +198,7 @@ def from_numpy(array: Array) -> Tensor:
     return Tensor(array)
 
 
-def as_tensor(data: Any, dtype: DTypeLike = None, device: str | None = None) -> Tensor:
+def as_tensor(data: TensorLike, dtype: DTypeLike = None, device: str | None = None) -> Tensor:
     """``data`` as a tensor: itself if it is one of this type and device; an array is shared."""
     if not isinstance(data, Tensor):
         return Tensor(data, dtype, device)
@@ -205,7 +206,7 @@ def as_tensor(data: Any, dtype: DTypeLike = None, device: str | None = None) -> 
     return data if device is None else data.to(device)
 
 
-def _shape(op: str, given: tuple[Any, ...]) -> tuple[int, ...]:
+def _shape(op: str, given: tuple[Lengths, ...]) -> tuple[int, ...]:
     """``f(2, 3)``, ``f((2, 3))`` and ``f(size=...)`` as a tuple of integers."""
     return lengths(op, flat(given))
 

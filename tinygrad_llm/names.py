@@ -15,7 +15,8 @@ import numpy as np
 
 from tinygrad_llm import functional
 from tinygrad_llm.autograd import left_out
-from tinygrad_llm.autograd.tensor import Tensor
+from tinygrad_llm.autograd.arrays import TensorLike
+from tinygrad_llm.autograd.tensor import Tensor, tensor_of
 from tinygrad_llm.backend.dtypes import as_dtype
 from tinygrad_llm.errors import missing_name
 
@@ -185,9 +186,9 @@ def lookup(name: str) -> Any:
     raise missing_name("tg", name, {**left_out.LEFT_OUT, **LEFT_OUT}, ALL)
 
 
-def _as_function(method: Callable[..., Any]) -> Callable[..., Any]:
+def _as_function(method: Callable[..., object]) -> Callable[..., object]:
     @wraps(method)
-    def function(x: Any, *args: Any, **kwargs: Any) -> Any:
-        return method(x if isinstance(x, Tensor) else Tensor(x), *args, **kwargs)
+    def function(x: TensorLike, *args: object, **kwargs: object) -> object:
+        return method(tensor_of(x), *args, **kwargs)
 
     return function

@@ -44,7 +44,7 @@ def is_tensor(x: object) -> TypeGuard[Tensor]:
     return isinstance(x, TensorBase)
 
 
-def as_array(data: Any, dtype: DTypeLike | None = None, device: str | None = None) -> Array:
+def as_array(data: object, dtype: DTypeLike = None, device: str | None = None) -> Array:
     """The array of a new tensor: Python floats become float32, NumPy's numbers keep their type.
 
     In a list the first element says which of the two its floats are.
@@ -71,13 +71,13 @@ def as_array(data: Any, dtype: DTypeLike | None = None, device: str | None = Non
     return to_device(data, device)
 
 
-def _first_element(data: Any) -> Any:
+def _first_element(data: object) -> object:
     while isinstance(data, (list, tuple)) and data:
         data = data[0]
     return data
 
 
-def _from_lists(data: Any) -> np.ndarray:
+def _from_lists(data: object) -> np.ndarray:
     try:
         return np.asarray(data)
     except ValueError as error:
@@ -86,7 +86,7 @@ def _from_lists(data: Any) -> np.ndarray:
         ) from error
 
 
-def is_view_of(x: Array, source: Any) -> bool:
+def is_view_of(x: Array, source: object) -> bool:
     """Whether ``x`` is a NumPy array in the memory of the NumPy array ``source``."""
     both = isinstance(x, np.ndarray) and isinstance(source, np.ndarray)
     return both and np.may_share_memory(x, source)
@@ -102,7 +102,7 @@ def plain_index(index: Index) -> Any:
     return array if array.size else array.astype(np.intp)  # to NumPy [] is a list of floats
 
 
-def write_at(target: Array, index: Any, value: Any) -> None:
+def write_at(target: Array, index: Any, value: object) -> None:
     """``target[index] = value``, for a plain index.
 
     Axes of length 1 in front of the value's shape are no matter, as in any broadcasting.
@@ -127,7 +127,7 @@ def write_at(target: Array, index: Any, value: Any) -> None:
         ) from error
 
 
-def _values(owner: str, xp: ArrayModule, given: Any) -> Array:
+def _values(owner: str, xp: ArrayModule, given: object) -> Array:
     """An array, or lists of numbers, as an array of which the first axis is not of length 1."""
     x = array_of(owner, given)
     x = x if is_array(x) else xp.asarray(_from_lists(x))

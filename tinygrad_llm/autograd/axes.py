@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import index
 from typing import Any
 
 from tinygrad_llm.errors import ShapeError
 
 Axis = int | tuple[int, ...] | None
+Lengths = int | Sequence[int]  # of axes, each by itself or all in one tuple
 
 
 def normalize_axis(op: str, axis: Any, ndim: int) -> int:
@@ -38,7 +40,7 @@ def normalize_axes(op: str, axis: Axis, ndim: int) -> tuple[int, ...]:
     return axes if ndim else ()
 
 
-def lengths(op: str, numbers: Any) -> tuple[int, ...]:
+def lengths(op: str, numbers: object) -> tuple[int, ...]:
     """Lengths of axes, or numbers of copies, as integers.
 
     Raises:

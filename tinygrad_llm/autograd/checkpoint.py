@@ -6,11 +6,12 @@ Source: Chen, Xu, Zhang, Guestrin, "Training deep nets with sublinear memory cos
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from tinygrad_llm.autograd.function import Function
+from tinygrad_llm.autograd.engine import Gradients
+from tinygrad_llm.autograd.function import Function, Result
 from tinygrad_llm.autograd.modes import current, enable_grad, no_grad
 from tinygrad_llm.autograd.tensor import Tensor, make_result
 from tinygrad_llm.autograd.versions import clock, was_overwritten
@@ -18,10 +19,11 @@ from tinygrad_llm.backend import Array, array_module
 from tinygrad_llm.backend.draws import Draws
 from tinygrad_llm.errors import GraphError
 
+T = TypeVar("T")
 _CPU = np.zeros(())
 
 
-def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
+def checkpoint(function: Callable[..., T], *args: object) -> T:
     """``function(*args)``, of which only the arguments are kept for the backward pass.
 
     The backward pass calls the function again, with the random numbers of the first call, so that
@@ -48,7 +50,7 @@ def checkpoint(function: Callable[..., Any], *args: Any) -> Any:
 class _Call:
     """What is needed to call the function a second time just as the first."""
 
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def __init__(self, function: Callable[..., object], args: tuple[object, ...]) -> None:
         self.function = function
         self.is_tensor = [isinstance(a, Tensor) for a in args]
         self.draws = Draws()
@@ -59,7 +61,7 @@ class _Checkpoint(Function):
 
     name = "checkpoint"
 
-    def forward(ctx, call: _Call, trigger: Array, *args: Any) -> Any:
+    def forward(ctx, call: _Call, trigger: Array, *args: Any) -> Result:
         ctx.call, ctx.args = call, args
         ctx.save(*[a for a, is_tensor in zip(args, call.is_tensor, strict=True) if is_tensor])
         inputs = [
@@ -75,7 +77,7 @@ class _Checkpoint(Function):
             )
         return _arrays_of(out)
 
-    def backward(ctx, *dys: Array | None) -> Any:
+    def backward(ctx, *dys: Array | None) -> Gradients:
         inputs = [
             Tensor(a, requires_grad=need) if t else a
             for a, t, need in zip(ctx.args, ctx.call.is_tensor, ctx.needs[2:], strict=True)
@@ -90,17 +92,17 @@ class _Checkpoint(Function):
         ctx.args = ()
 
 
-def _arrays_of(out: Any) -> Any:
+def _arrays_of(out: object) -> Result:
     outs = out if isinstance(out, tuple) else (out,)
     if not all(isinstance(o, Tensor) for o in outs):
         kinds = ", ".join(type(o).__name__ for o in outs)
         raise GraphError(
             f"checkpoint: the function must return a Tensor or a tuple of Tensors, got {kinds}."
         )
-    return tuple(o.data for o in outs) if isinstance(out, tuple) else out.data
+    return tuple(o.data for o in outs) if isinstance(out, tuple) else outs[0].data
 
 
-def _backward_all(outs: tuple[Any, ...], dys: tuple[Array | None, ...]) -> None:
+def _backward_all(outs: tuple[Tensor, ...], dys: tuple[Array | None, ...]) -> None:
     """One walk from several results: the gradient of sum_k <y_k, dy_k> arrives at y_k as dy_k."""
     pairs = [(o, dy) for o, dy in zip(outs, dys, strict=True) if dy is not None and o.requires_grad]
     if len(pairs) == 1:

@@ -14,6 +14,7 @@ import numpy as np
 from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.autograd.tensor_base import TensorBase
 from tinygrad_llm.backend import to_numpy
+from tinygrad_llm.backend.dtypes import DTypeLike
 from tinygrad_llm.errors import DTypeError, GraphError, ShapeError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Exports(TensorBase):
             raise ShapeError(f"item: needs a tensor of one element, got shape {self.data.shape}.")
         return self.data.item()
 
-    def tolist(self) -> Any:
+    def tolist(self) -> list[Any]:
         """The values as nested lists."""
         return self.data.tolist()
 
@@ -56,11 +57,11 @@ class Exports(TensorBase):
     # What other libraries call by themselves, as np.concatenate([x, y]) does: the gradient would be
     # gone without a word.
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> np.ndarray:
         self._refuse_to_lose_a_gradient()
         return np.array(to_numpy(self.data), dtype=dtype, copy=copy)
 
-    def __dlpack__(self, **kwargs: Any) -> Any:
+    def __dlpack__(self, **kwargs: Any) -> object:
         self._refuse_to_lose_a_gradient()
         return self.data.__dlpack__(**kwargs)
 
@@ -68,7 +69,7 @@ class Exports(TensorBase):
         return self.data.__dlpack_device__()
 
     @property
-    def __cuda_array_interface__(self) -> Any:
+    def __cuda_array_interface__(self) -> object:
         array: cupy.ndarray = self.data
         interface = array.__cuda_array_interface__  # AttributeError on the CPU: the protocol
         self._refuse_to_lose_a_gradient()

@@ -10,11 +10,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tinygrad_llm.autograd.arrays import as_array, is_tensor
 from tinygrad_llm.backend.dtypes import as_dtype, is_float
 from tinygrad_llm.errors import ConfigError, DTypeError
+
+if TYPE_CHECKING:
+    from tinygrad_llm.autograd.tensor import Tensor
 
 PYTORCH_NAMES = {"dim": "axis", "keepdim": "keepdims"}
 ATTENTION_NAMES = {"is_causal": "causal", "attn_mask": "mask"}
@@ -46,7 +49,7 @@ def both_names(function: F, names: Mapping[str, str] = PYTORCH_NAMES) -> F:
         return function
 
     @wraps(function)
-    def called(*args: Any, **kwargs: Any) -> Any:
+    def called(*args: object, **kwargs: object) -> object:
         if kwargs and not served.isdisjoint(kwargs):
             owner = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
             kwargs = _renamed(owner, ours_of, kwargs)
@@ -62,7 +65,7 @@ def attention_names(function: F) -> F:
     return both_names(function, ATTENTION_NAMES)
 
 
-def _renamed(name: str, ours_of: dict[str, str], kwargs: dict[str, Any]) -> dict[str, Any]:
+def _renamed(name: str, ours_of: dict[str, str], kwargs: dict[str, object]) -> dict[str, object]:
     for theirs in ours_of.keys() & kwargs.keys():
         if ours_of[theirs] in kwargs:
             raise ConfigError(
@@ -71,7 +74,7 @@ def _renamed(name: str, ours_of: dict[str, str], kwargs: dict[str, Any]) -> dict
     return {ours_of.get(key, key): value for key, value in kwargs.items()}
 
 
-def _computed_in(owner: str, function: Callable[..., Any], given: dict[str, Any]) -> Any:
+def _computed_in(owner: str, function: Callable[..., Tensor], given: dict[str, Any]) -> Tensor:
     """The call with its first argument as the type ``dtype``, which is that of the result, too.
 
     The cast is an op, so the gradient comes back in the type that the argument had.

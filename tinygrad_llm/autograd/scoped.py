@@ -12,15 +12,19 @@ step is inside and the caller is not.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator
+import threading
+from collections.abc import Awaitable, Callable, Generator
 from functools import wraps
 from threading import get_ident
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from tinygrad_llm.errors import ConfigError
 
+if TYPE_CHECKING:
+    from typing import Self
+
 F = TypeVar("F", bound=Callable[..., Any])
-_Steps = Generator[Any, Any, Any]
+_Steps = Generator[object, object, object]
 
 
 class Scoped:
@@ -31,11 +35,11 @@ class Scoped:
         setting: class attribute: the name of the setting in it.
     """
 
-    place: ClassVar[Any]
+    place: ClassVar[threading.local]
     setting: ClassVar[str]
-    _before: dict[int, list[Any]]  # of each thread that is inside: what to put back, latest last
+    _before: dict[int, list[object]]  # of each thread that is inside: what to put back, latest last
 
-    def __new__(cls, function: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls, function: object = None, *args: object, **kwargs: object) -> Any:
         if callable(function) and not isinstance(function, Scoped):  # a decorator, no brackets
             return cls()(function)
         self = super().__new__(cls)
@@ -46,7 +50,7 @@ class Scoped:
         """The value inside, given the one outside; every subclass says which."""
         raise NotImplementedError
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Self:
         outside = getattr(self.place, self.setting)
         setattr(self.place, self.setting, self.inside(outside))
         self._before.setdefault(get_ident(), []).append(outside)
@@ -74,25 +78,25 @@ class Scoped:
         return _decorated(function, self)  # type: ignore[return-value]
 
 
-def _decorated(function: Callable[..., Any], scope: Scoped) -> Callable[..., Any]:
+def _decorated(function: Callable[..., Any], scope: Scoped) -> Callable[..., object]:
     """``function``, run inside ``scope``, and of the same kind."""
     if inspect.iscoroutinefunction(function):
 
         @wraps(function)
-        async def coroutine(*args: Any, **kwargs: Any) -> Any:
+        async def coroutine(*args: object, **kwargs: object) -> object:
             return await _Awaited(function(*args, **kwargs), scope)
 
         return coroutine
     if inspect.isgeneratorfunction(function):
 
         @wraps(function)
-        def generator(*args: Any, **kwargs: Any) -> _Steps:
+        def generator(*args: object, **kwargs: object) -> _Steps:
             return (yield from _steps_inside(function(*args, **kwargs), scope))
 
         return generator
 
     @wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> object:
         with scope:
             return function(*args, **kwargs)
 
@@ -102,17 +106,17 @@ def _decorated(function: Callable[..., Any], scope: Scoped) -> Callable[..., Any
 class _Awaited:
     """A coroutine of which each step, from one wait to the next, runs inside ``scope``."""
 
-    def __init__(self, coroutine: Any, scope: Scoped) -> None:
+    def __init__(self, coroutine: Awaitable[object], scope: Scoped) -> None:
         self.coroutine, self.scope = coroutine, scope
 
     def __await__(self) -> _Steps:
         return _steps_inside(self.coroutine.__await__(), self.scope)
 
 
-def _steps_inside(steps: Any, scope: Scoped) -> _Steps:
+def _steps_inside(steps: _Steps, scope: Scoped) -> _Steps:
     """What ``steps`` yields and returns; whatever is sent or thrown in reaches it."""
-    resume: Callable[[Any], Any] = steps.send
-    message: Any = None
+    resume: Callable[[Any], object] = steps.send
+    message: object = None
     while True:
         try:
             with scope:

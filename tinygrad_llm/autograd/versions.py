@@ -20,9 +20,11 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+from tinygrad_llm.backend import Array
 
 
 class Clock:
@@ -39,7 +41,7 @@ class Write(NamedTuple):
     time: int
     low: int
     high: int
-    owner: Callable[[], Any]
+    owner: Callable[[], object]
 
 
 class WriteLog:
@@ -58,7 +60,7 @@ class WriteLog:
         """Be open for writes, whoever was writing: for a forked child."""
         self._lock = threading.RLock()  # a destructor, run in the middle of a write, may write
 
-    def add(self, x: Any) -> None:
+    def add(self, x: Array) -> None:
         """Record that the array ``x`` is written into."""
         low, high = memory_range(x)
         owner = _owner(x)
@@ -91,7 +93,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_log.renew_lock)
 
 
-def memory_range(x: Any) -> tuple[int, int]:
+def memory_range(x: Array) -> tuple[int, int]:
     """First address and the address after the last of an array's memory."""
     if isinstance(x, np.ndarray):
         return np.lib.array_utils.byte_bounds(x)
@@ -100,7 +102,7 @@ def memory_range(x: Any) -> tuple[int, int]:
     return start, start + reach + x.itemsize
 
 
-def _owner(x: Any) -> Callable[[], Any]:
+def _owner(x: Array) -> Callable[[], object]:
     """A weak reference to what keeps the memory of ``x``: the array it is a view of, or a file.
 
     What takes no weak references is taken to live for ever.
@@ -113,11 +115,11 @@ def _owner(x: Any) -> Callable[[], Any]:
         return lambda: True
 
 
-def note_write(x: Any) -> None:
+def note_write(x: Array) -> None:
     """Record that the array ``x`` was written into just now."""
     _log.add(x)
 
 
-def was_overwritten(x: Any, since: int) -> bool:
+def was_overwritten(x: Array, since: int) -> bool:
     """True when a write later than clock time ``since`` touched the memory of ``x``."""
     return _log.has(*memory_range(x), since)

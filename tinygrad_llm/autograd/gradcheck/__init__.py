@@ -21,13 +21,13 @@ covers every output.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from tinygrad_llm.autograd.gradcheck.report import Comparison, Report
-from tinygrad_llm.autograd.gradcheck.walks import fault_of_walks
+from tinygrad_llm.autograd.gradcheck.walks import Named, fault_of_walks
 from tinygrad_llm.autograd.modes import no_grad
 from tinygrad_llm.autograd.tensor import Tensor, make_result
 from tinygrad_llm.backend import Array, is_array, to_device, to_numpy
@@ -35,13 +35,14 @@ from tinygrad_llm.backend.dtypes import is_float
 from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.errors import GradientError
 
+Call = Callable[..., Tensor | Sequence[Tensor]]
 EPS, RTOL, ATOL = 1e-4, 1e-6, 1e-9
 MAX_ELEMENTS, DIRECTIONS = 256, 8
 
 
 def gradcheck(
-    fn: Callable[..., Any],
-    inputs: Sequence[Any],
+    fn: Call,
+    inputs: Sequence[object],
     *,
     eps: float = EPS,
     rtol: float = RTOL,
@@ -87,9 +88,7 @@ def gradcheck(
     return report
 
 
-def _prepare(
-    fn: Any, inputs: Sequence[Any]
-) -> tuple[list[Any], list[tuple[str, Tensor]], Callable[[], None]]:
+def _prepare(fn: Call, inputs: Sequence[object]) -> tuple[list[object], Named, Callable[[], None]]:
     """Inputs in float64, everything to check by name, and what undoes the changes."""
     if isinstance(inputs, Tensor) or is_array(inputs):
         inputs = [inputs]
@@ -115,7 +114,7 @@ def _prepare(
     return fn_inputs, variables + parameters, restore
 
 
-def _float64(x: Any) -> Any:
+def _float64(x: object) -> object:
     array = x.data if isinstance(x, Tensor) else x
     if is_array(array) and is_float(array.dtype):
         return Tensor(array.astype(np.float64), requires_grad=True)
@@ -123,9 +122,9 @@ def _float64(x: Any) -> Any:
 
 
 def _check(
-    fn: Callable[..., Any],
-    inputs: list[Any],
-    variables: list[tuple[str, Tensor]],
+    fn: Call,
+    inputs: list[object],
+    variables: Named,
     limits: tuple[float, float, float],
     max_elements: int,
     method: str,
@@ -156,7 +155,7 @@ def _check(
 class _Reduced:
     """``fn`` as a number: its results times fixed random weights, summed."""
 
-    def __init__(self, fn: Callable[..., Any], inputs: list[Any]) -> None:
+    def __init__(self, fn: Call, inputs: list[object]) -> None:
         self.fn, self.inputs = fn, inputs
         self.random_state = default_generator().state()
         self.weights: list[Array] | None = None
@@ -164,7 +163,7 @@ class _Reduced:
     def outputs(self) -> list[Tensor]:
         default_generator().set_state(self.random_state)
         out = self.fn(*self.inputs)
-        outs = list(out) if isinstance(out, (tuple, list)) else [out]
+        outs = [out] if isinstance(out, Tensor) else list(out)
         if self.weights is None:
             rng = np.random.default_rng(1)
             self.weights = [
@@ -213,7 +212,7 @@ def _complex_slope(evaluate: _Reduced, x: Tensor, v: np.ndarray, eps: float) -> 
     return value
 
 
-def _array(x: Any) -> Array:
+def _array(x: Array | np.generic) -> Array:
     """NumPy's arithmetic makes scalars of arrays without axes; this makes arrays of them again."""
     return np.asarray(x) if isinstance(x, np.generic) else x
 
@@ -242,7 +241,9 @@ def _compare(
     return entry
 
 
-def _directions(shape: tuple[int, ...], max_elements: int, rng: np.random.Generator) -> Any:
+def _directions(
+    shape: tuple[int, ...], max_elements: int, rng: np.random.Generator
+) -> Iterator[tuple[str, np.ndarray]]:
     """(label, v): unit vectors for the elements, then random ones where not all fit."""
     size = int(np.prod(shape, dtype=np.int64))
     chosen = range(size) if size <= max_elements else rng.choice(size, max_elements, replace=False)

@@ -11,20 +11,19 @@ linear, walks from each result alone must add up to the walk from all of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from tinygrad_llm.autograd.gradient_sink import GradientSink
 from tinygrad_llm.autograd.tensor import Tensor
-from tinygrad_llm.backend import array_module, to_numpy
+from tinygrad_llm.backend import Array, array_module, to_numpy
 
 RTOL = 1e-9  # the same products and sums, perhaps in another order
 
 Named = list[tuple[str, Tensor]]
 
 
-def fault_of_walks(walk: Callable[..., Any], n_results: int, variables: Named) -> str:
+def fault_of_walks(walk: Callable[..., None], n_results: int, variables: Named) -> str:
     """Compare the gradients that a first walk has found with those of other walks.
 
     Args:
@@ -37,7 +36,7 @@ def fault_of_walks(walk: Callable[..., Any], n_results: int, variables: Named) -
         what differs, or "".
     """
     with_gradient = [(name, x) for name, x in variables if x.grad is not None]
-    found = [x.grad for _, x in with_gradient]
+    found = [x.grad for _, x in variables if x.grad is not None]
     try:
         faults = _into_provided_arrays(walk, with_gradient, found)
         faults += _result_by_result(walk, n_results, with_gradient, found)
@@ -48,7 +47,7 @@ def fault_of_walks(walk: Callable[..., Any], n_results: int, variables: Named) -
 
 
 def _into_provided_arrays(
-    walk: Callable[..., Any], variables: Named, found: list[Any]
+    walk: Callable[..., None], variables: Named, found: list[Array]
 ) -> list[str]:
     for (_, x), grad in zip(variables, found, strict=True):
         place = array_module(grad).full(grad.shape, np.nan, grad.dtype)
@@ -66,7 +65,7 @@ def _into_provided_arrays(
 
 
 def _result_by_result(
-    walk: Callable[..., Any], n_results: int, variables: Named, found: list[Any]
+    walk: Callable[..., None], n_results: int, variables: Named, found: list[Array]
 ) -> list[str]:
     if n_results < 2:
         return []
@@ -81,7 +80,7 @@ def _result_by_result(
     ]
 
 
-def _other(variables: Named, expected: list[Any]) -> list[str]:
+def _other(variables: Named, expected: list[Array]) -> list[str]:
     """Names of the leaves whose gradient is not the expected one."""
     return [
         name

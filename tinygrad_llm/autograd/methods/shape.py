@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from operator import index as as_int
 from typing import TYPE_CHECKING
 
-from tinygrad_llm.autograd.axes import flat, lengths, normalize_axis
+from tinygrad_llm.autograd.axes import Lengths, flat, lengths, normalize_axis
 from tinygrad_llm.autograd.keywords import methods_take_both_names
 from tinygrad_llm.autograd.operators import Operators
 from tinygrad_llm.autograd.registry import OPS
@@ -25,11 +24,11 @@ class Shape(Operators):
 
     __slots__ = ()
 
-    def reshape(self, *shape: int | Sequence[int]) -> Tensor:
+    def reshape(self, *shape: Lengths) -> Tensor:
         """The same elements in another shape; one length may be -1."""
         return OPS["reshape"](self, shape=flat(shape))
 
-    def view(self, *shape: int | Sequence[int]) -> Tensor:
+    def view(self, *shape: Lengths) -> Tensor:
         """As `reshape`, in the same memory: a write into the result is a write into this tensor.
 
         Raises:
@@ -50,7 +49,7 @@ class Shape(Operators):
 
     # ---- order of the axes -------------------------------------------------------------------
 
-    def transpose(self, *axes: int | Sequence[int]) -> Tensor:
+    def transpose(self, *axes: Lengths) -> Tensor:
         """Two axes exchanged, ``x.transpose(1, 2)``, or all in a new order.
 
         Two numbers exchange these two axes, as in PyTorch. A tuple, or as many numbers as there are
@@ -64,7 +63,7 @@ class Shape(Operators):
             return OPS["swapaxes"](self, axis1=axes[0], axis2=axes[1])
         return OPS["transpose"](self, axes=flat(axes) or None)
 
-    def permute(self, *axes: int | Sequence[int]) -> Tensor:
+    def permute(self, *axes: Lengths) -> Tensor:
         """The axes in the order given: axis i of the result is axis axes[i]."""
         return OPS["transpose"](self, axes=flat(axes))
 
@@ -130,7 +129,7 @@ class Shape(Operators):
         length = math.prod(self.shape[first : last + 1])
         return self.reshape(*self.shape[:first], length, *self.shape[last + 1 :])
 
-    def unflatten(self, axis: int, sizes: int | Sequence[int]) -> Tensor:
+    def unflatten(self, axis: int, sizes: Lengths) -> Tensor:
         """The axis ``axis`` as several, of lengths ``sizes``; one may be -1."""
         place = normalize_axis("unflatten", axis, self.ndim)
         wanted = list(flat((sizes,)))
@@ -146,11 +145,11 @@ class Shape(Operators):
 
     # ---- repetitions -------------------------------------------------------------------------
 
-    def broadcast_to(self, *shape: int | Sequence[int]) -> Tensor:
+    def broadcast_to(self, *shape: Lengths) -> Tensor:
         """Repeated, without a copy, to a larger shape."""
         return OPS["broadcast_to"](self, shape=flat(shape))
 
-    def expand(self, *shape: int | Sequence[int]) -> Tensor:
+    def expand(self, *shape: Lengths) -> Tensor:
         """As `broadcast_to`, where -1 keeps the length of an axis."""
         wanted = flat(shape)
         own = (-1,) * (len(wanted) - self.ndim) + self.shape
@@ -165,7 +164,7 @@ class Shape(Operators):
         """Repeated, without a copy, to the shape of ``other``."""
         return self.broadcast_to(other.shape)
 
-    def repeat(self, *times: int | Sequence[int]) -> Tensor:
+    def repeat(self, *times: Lengths) -> Tensor:
         """The whole tensor ``times[i]`` times along axis i (NumPy's tile); new axes come first.
 
         Raises:
@@ -208,7 +207,7 @@ class Shape(Operators):
     # ---- parts -------------------------------------------------------------------------------
 
     def split(
-        self, sections: int | Sequence[int], axis: int | None = None, *, dim: int | None = None
+        self, sections: Lengths, axis: int | None = None, *, dim: int | None = None
     ) -> tuple[Tensor, ...]:
         """Parts along an axis: ``sections`` equal ones with ``axis=``, PyTorch's with ``dim=``.
 
@@ -251,7 +250,7 @@ def _share_memory(a: Array, b: Array) -> bool:
     return low < end and start < high
 
 
-def _by_length(x: Operators, op: str, parts: int | Sequence[int], axis: int) -> tuple[Tensor, ...]:
+def _by_length(x: Operators, op: str, parts: Lengths, axis: int) -> tuple[Tensor, ...]:
     """Parts of x along ``axis`` of the lengths given, or all of one length."""
     place = normalize_axis(op, axis, x.ndim)
     total = x.shape[place]

@@ -48,8 +48,8 @@ class Values:
         local: the op's own derivative, for registered ops.
     """
 
-    inputs: list[Copy]
-    outputs: list[Copy]
+    inputs: list[np.ndarray]
+    outputs: list[np.ndarray]
     dy: list[Copy] = field(default_factory=list)
     sent: list[Copy] = field(default_factory=list)
     local: LocalDerivative | None = None
@@ -67,7 +67,9 @@ class ValueRecorder:
 
     def forward(self, inputs: list[Array], outputs: tuple[Array, ...]) -> Values:
         """The values of a forward call."""
-        return Values([self.copy(x) for x in inputs], [self.copy(y) for y in outputs])
+        return Values(
+            [np.array(to_numpy(x)) for x in inputs], [np.array(to_numpy(y)) for y in outputs]
+        )
 
     def before_backward(self, node: Node, dy: Arrived, values: Values | None) -> None:
         """Keep the arrived gradient, the local derivative, and what leaves hold by now."""
