@@ -1,4 +1,4 @@
-"""A random order that need not be stored: where number i of a shuffled row stands is computed.
+"""A shuffled order that is computed, not stored: number i of it is a function of i and a seed.
 
 A permutation of billions of windows would fill gigabytes as a list. A Feistel network is a
 permutation of the numbers of 2b bits that is computed in a few steps from a key: the two halves

@@ -25,7 +25,7 @@ from tinygrad_llm.backend import array_module, to_numpy
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.errors import ConfigError, DataError
 from tinygrad_llm.finetuning.collate import IGNORE, last_real, pad, truncate
-from tinygrad_llm.finetuning.loop import FitSettings, History, Report, fit
+from tinygrad_llm.finetuning.loop import FitSettings, History, PrintLine, fit
 from tinygrad_llm.finetuning.metrics import score
 from tinygrad_llm.generation.finite_scores import check_scores, first_cause
 from tinygrad_llm.nn import GPT, Dropout, Linear, Module
@@ -221,7 +221,7 @@ def fit_classifier(
     settings: FitSettings,
     balance: bool = False,
     language_weight: float = 0.0,
-    report: Report | None = None,
+    report: PrintLine | None = None,
 ) -> History:
     """Fine-tune the trainable parameters on labelled texts.
 

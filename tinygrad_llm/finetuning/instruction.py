@@ -25,7 +25,7 @@ from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import Template, Turn
 from tinygrad_llm.errors import ConfigError, DataError
 from tinygrad_llm.finetuning.collate import IGNORE, Packed, buckets, pack, pad
-from tinygrad_llm.finetuning.loop import FitSettings, History, Report, fit
+from tinygrad_llm.finetuning.loop import FitSettings, History, PrintLine, fit
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
 
@@ -148,7 +148,7 @@ def fit_instructions(
     validation: InstructionSet,
     settings: FitSettings,
     packing: bool = False,
-    report: Report | None = None,
+    report: PrintLine | None = None,
 ) -> History:
     """Fine-tune on the answers; the weights with the lowest validation loss are kept.
 

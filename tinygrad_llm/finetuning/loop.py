@@ -34,11 +34,11 @@ from tinygrad_llm.training.loop_settings import (
     TrainingResult,
 )
 from tinygrad_llm.training.report.callback import Callback, Record
+from tinygrad_llm.training.run.folder import PrintLine
 from tinygrad_llm.training.steps.precision import Precision, ScaledLoss
 from tinygrad_llm.training.steps.ranks import Ranks
 from tinygrad_llm.training.trainer import Trainer
 
-Report = Callable[[str], None]
 BatchLoss = Callable[[np.ndarray], "Tensor | tuple[Tensor, Tensor]"]
 Evaluate = Callable[[], Mapping[str, float]]
 
@@ -112,7 +112,7 @@ def fit(
     batch_loss: BatchLoss,
     evaluate: Evaluate,
     settings: FitSettings,
-    report: Report | None = None,
+    report: PrintLine | None = None,
     communicator: Communicator | None = None,
 ) -> History:
     """Train the parameters that require a gradient; end with the best weights seen.
@@ -213,7 +213,7 @@ class FineTuner(Trainer):
 class _KeepsBest(Callback):
     """Writes the history, keeps the best weights, and puts them back at the end."""
 
-    def __init__(self, model: Module, per_epoch: int, report: Report | None) -> None:
+    def __init__(self, model: Module, per_epoch: int, report: PrintLine | None) -> None:
         self.history = History()
         self._per_epoch, self._report = per_epoch, report
         self._parameters = [p for p in model.parameters() if p.requires_grad]

@@ -29,7 +29,7 @@ from tinygrad_llm.data.templates import Template
 from tinygrad_llm.errors import ConfigError, DataError
 from tinygrad_llm.finetuning.collate import IGNORE, buckets, pad
 from tinygrad_llm.finetuning.instruction import shift
-from tinygrad_llm.finetuning.loop import FitSettings, History, Report, fit
+from tinygrad_llm.finetuning.loop import FitSettings, History, PrintLine, fit
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
 
@@ -165,7 +165,7 @@ def fit_preferences(
     validation: PreferenceSet,
     settings: FitSettings,
     beta: float = 0.1,
-    report: Report | None = None,
+    report: PrintLine | None = None,
 ) -> History:
     """DPO. Dropout is off, so that the policy starts out equal to the reference.
 

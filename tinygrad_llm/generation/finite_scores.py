@@ -1,4 +1,4 @@
-"""What to say when a model's scores are no numbers: that they are not, and where it began."""
+"""The error for a model's scores that are NaN or infinite, which says where they began."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.training.progress import TrainingState
 from tinygrad_llm.training.run.checkpoint import read_state, verify, write_checkpoint
 
-Report = Callable[[str], None]
+PrintLine = Callable[[str], None]  # shows a line to people: print, or what stands in for it
 
 
 class RunFolder:
@@ -102,7 +102,7 @@ class RunFolder:
                 self._remove(self.folder_of(old))
         return folder
 
-    def load_newest(self, report: Report) -> tuple[Path, TrainingState] | None:
+    def load_newest(self, report: PrintLine) -> tuple[Path, TrainingState] | None:
         """The newest checkpoint that is intact, and its state; None where there is none at all.
 
         Damaged ones are renamed to ``damaged-...`` and reported.
@@ -130,7 +130,7 @@ class RunFolder:
             )
         return None
 
-    def _check_best(self, state: TrainingState, report: Report) -> None:
+    def _check_best(self, state: TrainingState, report: PrintLine) -> None:
         best = (state.get("trainer") or {}).get("best_step")
         if not isinstance(best, int) or not self.folder_of(best).is_dir():
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,11 @@ from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.progress import TrainingState
 from tinygrad_llm.training.run.assemble import make_model
-from tinygrad_llm.training.run.folder import RunFolder, clear_run
+from tinygrad_llm.training.run.folder import PrintLine, RunFolder, clear_run
 from tinygrad_llm.training.run.text import TokenText, load_text, short_name
 from tinygrad_llm.training.run.versions import changed_versions
 from tinygrad_llm.training.settings.config import TrainConfig
 from tinygrad_llm.training.settings.flags import as_toml, differences
-
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Session:
 
 
 def open_session(
-    chosen: Mapping[str, object], resume: bool, overwrite: bool, report: Report = print
+    chosen: Mapping[str, object], resume: bool, overwrite: bool, report: PrintLine = print
 ) -> Session:
     """Open the run's folder, and find out where it stands.
 
@@ -100,7 +98,7 @@ def open_session(
     return session
 
 
-def _resume(run: RunFolder, chosen: Mapping[str, object], report: Report) -> Session | None:
+def _resume(run: RunFolder, chosen: Mapping[str, object], report: PrintLine) -> Session | None:
     """The session of the newest checkpoint; None where there is no checkpoint yet."""
     found = run.load_newest(report)
     if found is None:
@@ -120,7 +118,7 @@ def default_folder(chosen: Mapping[str, object]) -> str:
 
 
 def _resumed_config(
-    state: TrainingState, chosen: Mapping[str, object], report: Report
+    state: TrainingState, chosen: Mapping[str, object], report: PrintLine
 ) -> TrainConfig:
     """The run's own settings, changed where others were given; says what that means."""
     before = TrainConfig.from_dict(state["config"], "checkpoint")
