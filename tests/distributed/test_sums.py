@@ -1,4 +1,4 @@
-"""Buckets and parts of the optimizer's state, with ranks that are played by one process."""
+"""Buckets of gradients and their sums, with ranks that are played by one process."""
 
 from __future__ import annotations
 
@@ -8,70 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_llm as tg
-from tinygrad_llm.distributed import (
-    Alone,
-    GradientSum,
-    ShardedUpdate,
-    Traffic,
-    Work,
-    even_bounds,
-    make_buckets,
-)
-from tinygrad_llm.distributed.communicator import Communicator
+from tests.distributed.played_ranks import BATCH, SIZE, Equals, backward, optimizer_of, small_gpt
+from tinygrad_llm.distributed import Alone, GradientSum, ShardedUpdate, even_bounds, make_buckets
 from tinygrad_llm.errors import DistributedError
-from tinygrad_llm.nn import GPT, GPTConfig
-from tinygrad_llm.optim import AdamW, decay_groups
-
-SIZE = 4
-
-
-class Equals(Communicator):
-    """Rank 0 of ranks that all hold the same arrays: a sum is a multiple. Keeps a diary."""
-
-    def __init__(self, size=SIZE):
-        self.size, self.traffic, self.diary = size, Traffic(size), []
-
-    def _note(self, name, x, change=None):
-        self.diary.append((name, x.size))
-        return Work(lambda: None, lambda: True, change)
-
-    def _all_reduce(self, x):
-        x *= self.size
-        return self._note("all_reduce", x)
-
-    def _reduce_scatter(self, x, bounds):
-        own = slice(bounds[0], bounds[1])
-        x[own] *= self.size
-        x[bounds[1] :] = np.nan  # undefined
-        return self._note("reduce_scatter", x)
-
-    def _all_gather(self, x, bounds):
-        return self._note("all_gather", x)
-
-    def _broadcast(self, x):
-        return self._note("broadcast", x)
-
-
-def small_gpt(dtype="float32"):
-    tg.manual_seed(0)
-    return GPT(GPTConfig(40, 16, 3, 2, 32)).to(dtype)
-
-
-BATCH = np.random.default_rng(0).integers(0, 40, (2, 2, 16))
-
-
-def optimizer_of(model):
-    return AdamW(decay_groups(model), lr=1e-2)
-
-
-def backward(model, optimizer, sums=None):
-    optimizer.zero_grad()
-    loss = model.loss(*BATCH)
-    if sums is not None:
-        sums.watch()
-    loss.backward()
-    if sums is not None:
-        sums.finish()
+from tinygrad_llm.optim import AdamW
 
 
 @given(st.integers(0, 5000), st.integers(1, 9), st.sampled_from([1, 16]))
@@ -219,75 +159,6 @@ def test_ranks_with_other_parameters_are_refused():
     optimizer = optimizer_of(model)
     with pytest.raises(DistributedError, match=r"other parameters than rank 0 \(more\)"):
         backward(model, optimizer, GradientSum(optimizer, Other()))
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
-def test_one_rank_s_part_is_updated_as_without_sharding(dtype):
-    """On the part it owns: same moments, master weights and weights, step for step."""
-    if dtype == "bfloat16":
-        pytest.importorskip("ml_dtypes")
-    plain, part = small_gpt(dtype), small_gpt(dtype)
-    one, other = optimizer_of(plain), optimizer_of(part)
-    whole_bytes = sum(
-        a.nbytes
-        for b in one.buffers
-        for a in (*b.moments.values(), *([b.master] if b.has_master else []))
-    )
-    sums = GradientSum(other, Equals(), scattered=True, n_bytes=20_000)
-    sharded = ShardedUpdate(sums)
-    assert sharded.state_bytes() == pytest.approx(whole_bytes / SIZE, rel=0.1)
-    assert not other.buffers[0].moments, "nothing is kept twice"
-    for _ in range(3):
-        backward(plain, one)
-        one.buffers[0].grad *= SIZE
-        one.step()
-        other.buffers[0].grad[...] = 0
-        backward(part, other, sums)
-        sharded.step()
-        for bucket, own in zip(sums.buckets, sharded.parts, strict=True):
-            place, buffer = bucket.owned(0), one.buffers[0]
-            assert (own.master == buffer.master[place]).all()
-            assert (own.moments["second_moment"] == buffer.moments["second_moment"][place]).all()
-            assert (own.data == buffer.data[place]).all()
-        part.load_state_dict(plain.state_dict())  # the other ranks' parts
-        for bucket, own in zip(sums.buckets, sharded.parts, strict=True):
-            if own.has_master:
-                own.master[...] = one.buffers[0].master[bucket.owned(0)]
-
-
-@pytest.mark.parametrize("assign", [False, True])
-def test_weights_loaded_between_steps_are_kept(assign):
-    """The master weights of the own part follow what is loaded or assigned."""
-    pytest.importorskip("ml_dtypes")
-    model = small_gpt("bfloat16")
-    optimizer = AdamW(model, lr=0.0, weight_decay=0.0)
-    sums = GradientSum(optimizer, Equals(), scattered=True)
-    sharded = ShardedUpdate(sums)
-    backward(model, optimizer, sums)
-    sharded.step()
-    weight = model.token_embedding.weight
-    wanted = np.full(weight.shape, 3, weight.dtype)
-    if assign:
-        weight.data = wanted
-    else:
-        model.load_state_dict({**model.state_dict(), "token_embedding.weight": wanted})
-    backward(model, optimizer, sums)
-    sharded.step()
-    assert (weight.data == 3).all()
-
-
-def test_clipping_uses_the_norm_over_all_ranks():
-    model = small_gpt()
-    optimizer = optimizer_of(model)
-    world = Equals(2)
-    sums = GradientSum(optimizer, world, scattered=True)
-    sharded = ShardedUpdate(sums)
-    backward(model, optimizer, sums)
-    own = np.concatenate(sharded.own_gradients())
-    norm = sharded.clip(0.01)
-    assert norm == pytest.approx(np.sqrt(2 * np.sum(own.astype(np.float64) ** 2)), rel=1e-6)
-    clipped = np.concatenate(sharded.own_gradients())
-    np.testing.assert_allclose(clipped, own * (0.01 / norm), rtol=1e-4)
 
 
 def test_alone_everything_is_done_at_once():

@@ -45,6 +45,16 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The stand-in GPU with kernels; a list of what made the host wait for it."""
+    pytest.importorskip("triton")
+    from tests.replayed_gpu import gpu_with_kernels
+
+    with gpu_with_kernels(monkeypatch) as synchronizations:
+        yield synchronizations
+
+
 @dataclass
 class Runs:
     """Makes and continues small runs below one folder."""

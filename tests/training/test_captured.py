@@ -1,74 +1,21 @@
 """Captured steps, replayed call by call on the stand-in GPU, against steps run by Python."""
 
-import types
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import tinygrad_llm as tg
-from tests.replayed_gpu import Replay, gpu_with_kernels
-from tinygrad_llm.errors import ConfigError, DTypeError, KernelError, ShapeError
+from tests.training.captured import make_trainer
 from tinygrad_llm.optim.flat import FlatBuffer
-from tinygrad_llm.training.loop_settings import LoopSettings
 from tinygrad_llm.training.lr_finder import find_learning_rate
 from tinygrad_llm.training.steps import recorded
 from tinygrad_llm.training.steps.captured import CapturedStep
 from tinygrad_llm.training.steps.dropout_keys import DropoutKeys
 from tinygrad_llm.training.steps.eager import EagerStep
-from tinygrad_llm.training.steps.prefetch import Prefetcher
-from tinygrad_llm.training.trainer import Trainer
 
 pytest.importorskip("triton")
 pytest.importorskip("ml_dtypes")
-STEPS = 2
-
-
-class Batches:
-    """Ids of the shape (2, 4), other ones each time."""
-
-    def __init__(self):
-        self.rng = np.random.default_rng(0)
-
-    def next_batch(self):
-        inputs, targets = self.rng.integers(0, 17, (2, 2, 4))
-        targets[0, :3] = -100  # so micro-batches are weighted
-        return inputs, targets
-
-    def state(self):
-        return {"rng": self.rng.bit_generator.state}
-
-    def set_state(self, state):
-        self.rng.bit_generator.state = state["rng"]
-
-
-@pytest.fixture
-def gpu(monkeypatch):
-    with gpu_with_kernels(monkeypatch) as synchronizations:
-        yield synchronizations
-
-
-def make_trainer(
-    kind,
-    device="cuda",
-    dtype="float32",
-    frozen=(),
-    accumulate=1,
-    recompute=False,
-    record=Replay,
-    **more,
-):
-    tg.manual_seed(0)
-    model = tg.nn.GPT(tg.nn.GPTConfig(17, 4, n_layer=1, n_head=1, n_embd=8, **more))
-    model = model.to(device).to(dtype)
-    model.checkpoint_blocks = recompute
-    for name in frozen:
-        model.get_submodule(name).requires_grad_(False)
-    optimizer = tg.optim.AdamW(tg.optim.decay_groups(model, 0.1), lr=1e-2)
-    settings = LoopSettings(STEPS, accumulate=accumulate, clip=0.5, eval_every=0)
-    schedule = tg.optim.CosineSchedule(optimizer, STEPS, 1, 1e-3)
-    stepper = EagerStep() if kind is EagerStep else CapturedStep(record)
-    return Trainer(model, optimizer, Batches(), settings, schedule, stepper=stepper)
 
 
 def run(kind, between=lambda trainer: None, **more):
@@ -249,76 +196,3 @@ def test_recording_leaves_weights_and_moments_alone(gpu):
         np.testing.assert_array_equal(a, b.get())
     step.compute([batch])
     assert all((a != b.get()).any() for a, b in zip(before, kept, strict=True))
-
-
-def recorded_without_launches(batches):
-    def record(launch):
-        return types.SimpleNamespace(replay=lambda: np.zeros(3))
-
-    trainer = make_trainer(CapturedStep, "cpu", accumulate=len(batches), record=record)
-    return trainer.stepper.record(trainer, batches)
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "words"),
-    [
-        (lambda a: a[:1], ShapeError, r"shape \(2, 4\) and type int64, got \(1, 4\).*graph=False"),
-        (lambda a: a[..., None], ShapeError, r"got \(2, 4, 1\)"),
-        (lambda a: a.astype(np.float64), DTypeError, r"type int64, got \(2, 4\) and float64"),
-    ],
-)
-def test_a_batch_unlike_the_first_is_an_error(change, error, words):
-    first = Batches().next_batch()
-    step = recorded_without_launches([first])
-    with pytest.raises(error, match="CapturedStep: all batches .*like the first.*" + words):
-        step.compute([tuple(map(change, first))])
-    with pytest.raises(ShapeError, match=r"1 micro-batches of 2 arrays each, got \[2, 2\]"):
-        step.compute([first, first])
-
-
-def test_the_prefetcher_refuses_a_short_last_batch(gpu):
-    class Shorter(Batches):
-        rows = 2
-
-        def next_batch(self):
-            batch = tuple(a[: self.rows] for a in super().next_batch())
-            self.rows -= 1
-            return batch
-
-    ahead = Prefetcher(Shorter())
-    with pytest.raises(ShapeError, match=r"Prefetcher: .*expected .*\(2, 4\).*got \(1, 4\)"):
-        ahead.next_batch()
-
-
-def test_a_step_that_cannot_be_recorded_names_the_way_out(monkeypatch):
-    from tinygrad_llm import kernels
-
-    def refuse(launch):
-        raise kernels.KernelError("capture: something waited")
-
-    trainer = make_trainer(CapturedStep, "cpu", record=refuse)
-    with pytest.raises(KernelError, match="something waited. .*--no-graph"):
-        trainer.train_step()
-
-
-def test_only_adamw_can_be_recorded():
-    optimizer = tg.optim.SGD(model := tg.nn.Linear(2, 2))
-    with pytest.raises(ConfigError, match="must be AdamW.*got SGD"):
-        Trainer(model, optimizer, Batches(), LoopSettings(1, eval_every=0), stepper=CapturedStep())
-
-
-def test_methods_that_a_graph_would_not_call_are_refused():
-    class Clipped(Trainer):
-        def clip(self):
-            return super().clip()
-
-    model = tg.nn.Linear(2, 2)
-    settings = LoopSettings(1, eval_every=0)
-    with pytest.raises(ConfigError, match="Clipped overrides clip, which a graph does not call"):
-        Clipped(model, tg.optim.AdamW(model), Batches(), settings, stepper=CapturedStep())
-
-
-def test_a_recording_without_the_kernel_is_refused():
-    trainer = make_trainer(CapturedStep, "cpu")
-    with tg.use_kernels("off"), pytest.raises(KernelError, match="only the kernel of"):
-        trainer.train_step()

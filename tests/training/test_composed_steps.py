@@ -9,8 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.distributed.test_sums import Equals
-from tests.replayed_gpu import gpu_with_kernels
+from tests.distributed.played_ranks import Equals
 from tests.training.composed import TOO_LARGE, Rows, assert_same_run, make_trainer, run
 from tinygrad_llm.training.steps.precision import ScaledLoss
 
@@ -18,12 +17,6 @@ pytest.importorskip("triton")
 pytest.importorskip("ml_dtypes")
 # Sums in another order; in float16 also weights that are rounded up here and down there.
 ROUNDING = {"float32": 1e-4, "float16": 5e-3}
-
-
-@pytest.fixture
-def gpu(monkeypatch):
-    with gpu_with_kernels(monkeypatch) as synchronizations:
-        yield synchronizations
 
 
 @pytest.fixture(scope="module")

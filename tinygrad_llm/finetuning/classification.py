@@ -23,6 +23,7 @@ from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor, no_grad
 from tinygrad_llm.backend import array_module, to_numpy
 from tinygrad_llm.backend.random import Generator
+from tinygrad_llm.distributed import Communicator
 from tinygrad_llm.errors import ConfigError, DataError
 from tinygrad_llm.finetuning.collate import IGNORE, last_real, pad, truncate
 from tinygrad_llm.finetuning.loop import FitSettings, History, PrintLine, fit
@@ -222,6 +223,7 @@ def fit_classifier(
     balance: bool = False,
     language_weight: float = 0.0,
     report: PrintLine | None = None,
+    communicator: Communicator | None = None,
 ) -> History:
     """Fine-tune the trainable parameters on labelled texts.
 
@@ -232,6 +234,7 @@ def fit_classifier(
     Args:
         balance: weight the classes so that each counts the same in the loss.
         language_weight: w.
+        communicator: processes that each learn from a part of every batch, see `loop.fit`.
 
     Raises:
         DataError: a class does not occur in the training set.
@@ -255,7 +258,7 @@ def fit_classifier(
     def evaluate() -> dict[str, float]:
         return evaluate_classifier(classifier, validation)
 
-    return fit(classifier, train.lengths, batch_loss, evaluate, settings, report)
+    return fit(classifier, train.lengths, batch_loss, evaluate, settings, report, communicator)
 
 
 def language_loss(gpt: GPT, hidden: Tensor, ids: np.ndarray, lengths: np.ndarray) -> Tensor:

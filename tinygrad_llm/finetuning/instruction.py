@@ -23,6 +23,7 @@ import numpy as np
 from tinygrad_llm.autograd import Tensor, no_grad
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import Template, Turn
+from tinygrad_llm.distributed import Communicator
 from tinygrad_llm.errors import ConfigError, DataError
 from tinygrad_llm.finetuning.collate import IGNORE, Packed, buckets, pack, pad
 from tinygrad_llm.finetuning.loop import FitSettings, History, PrintLine, fit
@@ -149,12 +150,14 @@ def fit_instructions(
     settings: FitSettings,
     packing: bool = False,
     report: PrintLine | None = None,
+    communicator: Communicator | None = None,
 ) -> History:
     """Fine-tune on the answers; the weights with the lowest validation loss are kept.
 
     Args:
         packing: several examples in each row, up to the context length, instead of batches of
             examples of like length. Fewer, fuller rows; the attention needs a mask.
+        communicator: processes that each learn from a part of every batch, see `loop.fit`.
     """
 
     def batch_loss(numbers: np.ndarray) -> Tensor:
@@ -168,4 +171,4 @@ def fit_instructions(
     def evaluate() -> dict[str, float]:
         return evaluate_instructions(model, validation)
 
-    return fit(model, train.lengths, batch_loss, evaluate, settings, report)
+    return fit(model, train.lengths, batch_loss, evaluate, settings, report, communicator)

@@ -125,7 +125,8 @@ def fit(
         evaluate: measures on the validation set; "loss" decides which weights are kept.
         settings: how.
         report: called with a line after each validation.
-        communicator: processes that each learn from a part of every batch; None for this one.
+        communicator: processes that each learn from a part of every batch; None for this one. Their
+            losses are averaged by numbers of examples.
 
     Raises:
         ConfigError: nothing to train, or a batch with fewer examples than there are processes.

@@ -26,6 +26,7 @@ from tinygrad_llm.autograd import Tensor, no_grad
 from tinygrad_llm.backend import array_module, to_numpy
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import Template
+from tinygrad_llm.distributed import Communicator
 from tinygrad_llm.errors import ConfigError, DataError
 from tinygrad_llm.finetuning.collate import IGNORE, buckets, pad
 from tinygrad_llm.finetuning.instruction import shift
@@ -166,8 +167,12 @@ def fit_preferences(
     settings: FitSettings,
     beta: float = 0.1,
     report: PrintLine | None = None,
+    communicator: Communicator | None = None,
 ) -> History:
     """DPO. Dropout is off, so that the policy starts out equal to the reference.
+
+    Args:
+        communicator: processes that each learn from a part of every batch, see `loop.fit`.
 
     Raises:
         ConfigError: a set has no reference (see `with_reference`), or beta is not positive.
@@ -184,7 +189,7 @@ def fit_preferences(
     def evaluate() -> dict[str, float]:
         return evaluate_preferences(model, validation, beta)
 
-    return fit(model, train.lengths, batch_loss, evaluate, settings, report)
+    return fit(model, train.lengths, batch_loss, evaluate, settings, report, communicator)
 
 
 def _log_probabilities(model: GPT, data: PreferenceSet) -> np.ndarray:
