@@ -172,6 +172,15 @@ def test_search_refuses_nonsense(runs):
         find_learning_rate(runs.trainer(), 1, 0.1)
 
 
+def test_a_search_in_float16_lets_the_scale_settle(runs):
+    trainer = runs.trainer(dtype="float16")
+    trainer.precision.loss_scale.value = 2.0**22  # overflows in the first steps
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = find_learning_rate(trainer, 1e-5, 1e-3, 20)
+    assert len(found.rates) == 20
+    assert trainer.precision.scale == 2.0**22, "all is as it was"
+
+
 # ---- commands and small things ---------------------------------------------------------------
 
 

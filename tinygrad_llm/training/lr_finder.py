@@ -76,6 +76,7 @@ def _copied_state(trainer: Trainer) -> dict:
         "optimizer": {**optimizer, "arrays": arrays},
         "loader": trainer.loader.state(),
         "generator": default_generator().state(),
+        "loss_scale": trainer.precision.state(),
     }
 
 
@@ -83,6 +84,8 @@ def _restore(trainer: Trainer, state: dict) -> None:
     trainer.optimizer.load_state_dict(state["optimizer"])
     trainer.loader.set_state(state["loader"])
     default_generator().set_state(state["generator"])
+    if state["loss_scale"] is not None:
+        trainer.precision.set_state(state["loss_scale"])
     trainer.optimizer.zero_grad()
 
 
@@ -105,9 +108,12 @@ def _search(
             return rates, losses, rate
         rates.append(rate)
         losses.append(smoothed)
-        if not math.isfinite(trainer.clip()):
+        norm = trainer.clip()
+        trainer.precision.note(norm)
+        if math.isfinite(norm):
+            trainer.update()
+        elif not trainer.precision.scaled:  # where it is, the scale was too large, not the rate
             return rates, losses, rate
-        trainer.update()
     return rates, losses, None
 
 
