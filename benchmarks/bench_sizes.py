@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
 
 import attention_cases
 import head_cases
@@ -151,12 +151,12 @@ def _of_the_step_or_known() -> dict[str, list[Shape]]:
         return KNOWN
 
 
-def build(piece: str, xp: Any, dtype: str) -> Case:
+def build(piece: str, xp: ModuleType, dtype: str) -> Case:
     """The case of a piece, with arrays of the module xp."""
     kind, shape, op = piece.split()
     return next(c for c in _cases(kind, shape, xp, dtype) if c.op == op)
 
 
 @functools.lru_cache(maxsize=1)  # pieces of one kind and shape follow each other, and share arrays
-def _cases(kind: str, shape: str, xp: Any, dtype: str) -> list[Case]:
+def _cases(kind: str, shape: str, xp: ModuleType, dtype: str) -> list[Case]:
     return list(KINDS[kind].build(xp, dtype, *map(int, shape.split("x"))))

@@ -11,6 +11,9 @@ from gpu_model import Traffic, Work
 from harness import Report
 from train_gpu import gpt2, our_trainer
 
+from tinygrad_llm.autograd.engine import Arrived, Gradients, Node
+from tinygrad_llm.autograd.function import Function, Result
+
 
 class EventTimes:
     """Milliseconds on the GPU per op of a step without a graph, forward and backward."""
@@ -27,17 +30,22 @@ class EventTimes:
             def mark(self) -> Any:
                 return cupy.cuda.get_current_stream().record(cupy.cuda.Event())
 
-            def before_forward(self, node: Any, arrays: Any, kwargs: Any) -> None:
+            def before_forward(
+                self, node: Function, arrays: tuple[object, ...], kwargs: dict[str, object]
+            ) -> None:
                 self.start = self.mark()
 
-            def after_forward(self, node: Any, arrays: Any, out: Any) -> None:
+            def after_forward(
+                self, node: Function, arrays: tuple[object, ...], out: Result
+            ) -> None:
                 self.spans.append((f"{node.name} forward ({node.ran})", self.start, self.mark()))
 
-            def before_backward(self, node: Any, dy: Any) -> None:
+            def before_backward(self, node: Node, dy: Arrived) -> None:
                 self.start = self.mark()
 
-            def after_backward(self, node: Any, dy: Any, grads: Any) -> None:
-                self.spans.append((f"{node.name} backward ({node.ran})", self.start, self.mark()))
+            def after_backward(self, node: Node, dy: Arrived, grads: Gradients) -> None:
+                ran = node.ran if isinstance(node, Function) else Function.ran
+                self.spans.append((f"{node.name} backward ({ran})", self.start, self.mark()))
 
             def total(self) -> Counter[str]:
                 cupy.cuda.runtime.deviceSynchronize()

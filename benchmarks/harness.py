@@ -29,14 +29,16 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_llm.backend import Array
+
 Row = dict[str, Any]
-Timer = Callable[[Callable[[], Any]], float]  # runs a function once; milliseconds
+Timer = Callable[[Callable[[], object]], float]  # runs a function once; milliseconds
 
 TINY = os.environ.get("GPU_SESSION_TINY") == "1"  # sizes at which an interpreter takes seconds
 LIBRARIES = ("numpy", "cupy", "cupy-cuda13x", "cupy-cuda12x", "triton", "torch", "tinygrad_llm")
 
 
-def relative_error(actual: Any, expected: Any) -> float:
+def relative_error(actual: Array, expected: Array) -> float:
     """||actual - expected|| / ||expected|| in float64; NaN anywhere gives infinity."""
     actual = _on_host(actual).astype(np.float64)
     expected = _on_host(expected).astype(np.float64)
@@ -45,11 +47,11 @@ def relative_error(actual: Any, expected: Any) -> float:
     return float(np.linalg.norm(actual - expected)) / max(float(np.linalg.norm(expected)), 1e-300)
 
 
-def _on_host(array: Any) -> np.ndarray:
+def _on_host(array: Array) -> np.ndarray:
     return array.get() if hasattr(array, "get") else np.asarray(array)
 
 
-def host_timer(fn: Callable[[], Any]) -> float:
+def host_timer(fn: Callable[[], object]) -> float:
     """Milliseconds of one call by the host's clock; for code that runs on the CPU."""
     start = time.perf_counter()
     fn()
@@ -66,7 +68,7 @@ def gpu_timer() -> Timer:
 
 
 def interleaved(
-    contenders: dict[str, Callable[[], Any]],
+    contenders: dict[str, Callable[[], object]],
     timer: Timer,
     rounds: int = 20,
     warmup: int = 1 if TINY else 3,
@@ -83,7 +85,7 @@ def interleaved(
 
 
 def rounds_for(
-    fn: Callable[[], Any],
+    fn: Callable[[], object],
     timer: Timer,
     budget_ms: float,
     least: int = 1 if TINY else 5,
@@ -105,7 +107,7 @@ def row(
     unit: str = "",
     ceiling: float = 0.0,
     ran: str = "",
-    **facts: Any,
+    **facts: object,
 ) -> Row:
     """One measurement as a dictionary; refused, with no time, where the error is too large.
 

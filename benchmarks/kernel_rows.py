@@ -134,7 +134,7 @@ def measure_peers(
     if not contenders:
         return
     ours = tuning.prepare(case.run)
-    turns: dict[str, Callable[[], Any]] = {"ours": ours, **contenders}
+    turns: dict[str, Callable[[], object]] = {"ours": ours, **contenders}
     times = interleaved(turns, timer, rounds_for(ours, timer, budget_ms))
     for name, timed in contenders.items():
         result = row(

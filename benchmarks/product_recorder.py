@@ -26,9 +26,9 @@ class Library:
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
         self.objects: list[Any] = [None]
-        self.functions: dict[str, Any] = {}
+        self.functions: dict[str, Callable[..., int]] = {}
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Callable[..., int]:
         if not name.startswith("cublas"):
             raise AttributeError(name)
         if name not in self.functions:
@@ -65,7 +65,7 @@ class Library:
         c_layout: int,
         d: int,
         d_layout: int,
-        *_: Any,
+        *_: object,
     ) -> None:
         told = self.objects[what]
         layouts = [self.objects[i]["values"] for i in (a_layout, b_layout, d_layout)]
@@ -88,7 +88,7 @@ class Library:
             [b, a, d],
         )
 
-    def _cublasGemmEx(self, *arguments: Any) -> None:
+    def _cublasGemmEx(self, *arguments: int) -> None:
         (_, second, first, n, m, k, _, b, kind, ldb, a, _, lda, beta, c, out, ldc, *_) = arguments
         self._product(
             "cublasGemmEx",
@@ -106,7 +106,7 @@ class Library:
             [a, b, c],
         )
 
-    def _cublasGemmStridedBatchedEx(self, *arguments: Any) -> None:
+    def _cublasGemmStridedBatchedEx(self, *arguments: int) -> None:
         (
             _,
             second,

@@ -11,10 +11,11 @@ process. So each function here either works out the shape and type of its result
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 BLOCK = 512  # bytes: every allocation of CuPy's pool begins at a multiple of it
 _next_block = 1 << 44  # where nothing is mapped
@@ -23,7 +24,7 @@ _next_block = 1 << 44  # where nothing is mapped
 class _At:
     """Makes NumPy believe in an array at an address."""
 
-    def __init__(self, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def __init__(self, address: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
         kind = f"|V{dtype.itemsize}" if dtype.kind == "V" else dtype.str
         self.__array_interface__ = {
             "data": (address, False),
@@ -33,7 +34,7 @@ class _At:
         }
 
 
-def _new(shape: Any, dtype: Any = np.float64) -> ShapeArray:
+def _new(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float64) -> ShapeArray:
     """An array at an address of its own."""
     global _next_block
     shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(int(n) for n in shape)
@@ -77,7 +78,7 @@ class ShapeArray:
         return ShapeArray(self.view_of.T)
 
     # ---- other shapes of the same memory
-    def __getitem__(self, index: Any) -> ShapeArray:
+    def __getitem__(self, index: object) -> ShapeArray:
         if isinstance(index, ShapeArray) and index.dtype.kind in "iu":
             return _new(index.shape + self.shape[1:], self.dtype)
         parts = index if isinstance(index, tuple) else (index,)
@@ -86,14 +87,14 @@ class ShapeArray:
         parts = parts if Ellipsis in parts else (*parts, Ellipsis)  # a view even of one element
         return ShapeArray(self.view_of[parts])
 
-    def __setitem__(self, index: Any, value: Any) -> None:
+    def __setitem__(self, index: object, value: object) -> None:
         if isinstance(index, ShapeArray):
             return
         target = self[index].shape
         if np.broadcast_shapes(getattr(value, "shape", ()), target) != target:
             raise ValueError(f"{value!r} does not fit into {target}")
 
-    def reshape(self, *shape: Any, **_: Any) -> ShapeArray:
+    def reshape(self, *shape: Any, **_: object) -> ShapeArray:
         wanted = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
         try:
             return ShapeArray(self.view_of.reshape(wanted, copy=False))
@@ -109,17 +110,22 @@ class ShapeArray:
         return self.reshape(-1)
 
     # ---- new arrays
-    def astype(self, dtype: Any, copy: bool = True, **_: Any) -> ShapeArray:
+    def astype(self, dtype: npt.DTypeLike, copy: bool = True, **_: object) -> ShapeArray:
         return _new(self.shape, dtype) if copy or self.dtype != dtype else self
 
     def copy(self) -> ShapeArray:
         return _new(self.shape, self.dtype)
 
-    def argsort(self, *_: Any, **__: Any) -> ShapeArray:
+    def argsort(self, *_: object, **__: object) -> ShapeArray:
         return _new(self.shape, np.int64)
 
     def _reduced(
-        self, name: str, axis: Any = None, keepdims: bool = False, out: Any = None, **options: Any
+        self,
+        name: str,
+        axis: int | tuple[int, ...] | None = None,
+        keepdims: bool = False,
+        out: ShapeArray | None = None,
+        **options: object,
     ) -> ShapeArray:
         dtype = getattr(_sample(self), name)(axis=axis, **options).dtype
         axes = range(self.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
@@ -128,12 +134,12 @@ class ShapeArray:
         return _new([1 if i in gone else n for i, n in kept], dtype) if out is None else out
 
     # ---- what the host writes and reads
-    def _ignored(self, *_: Any, **__: Any) -> None:
+    def _ignored(self, *_: object, **__: object) -> None:
         pass
 
     fill = set = _ignored
 
-    def get(self, *_: Any, **__: Any) -> np.ndarray:
+    def get(self, *_: object, **__: object) -> np.ndarray:
         return np.ones(self.shape, self.dtype)
 
     def item(self) -> Any:
@@ -172,7 +178,7 @@ for _name in ("view", "transpose", "swapaxes", "squeeze"):
 def _elementwise(ufunc: Callable[..., Any]) -> Callable[..., Any]:
     """The function that gives the shape and type that `ufunc` would give."""
 
-    def call(*args: Any, out: Any = None, **options: Any) -> Any:
+    def call(*args: Any, out: ShapeArray | None = None, **options: object) -> Any:
         n_in = getattr(ufunc, "nin", len(args))
         out = out if out is not None else args[n_in] if len(args) > n_in else None
         if out is not None:
@@ -216,20 +222,20 @@ for _name, _ufunc in {
     _operators(_name, _ufunc)
 
 
-def _as_array(x: Any, dtype: Any = None, **_: Any) -> ShapeArray:
+def _as_array(x: object, dtype: npt.DTypeLike | None = None, **_: object) -> ShapeArray:
     if isinstance(x, ShapeArray):
         return x if dtype is None else x.astype(dtype, copy=False)
     host = x if isinstance(x, np.ndarray) else np.asarray(x)
     return _new(host.shape, host.dtype if dtype is None else dtype)
 
 
-def _matmul(a: ShapeArray, b: ShapeArray, out: Any = None) -> ShapeArray:
+def _matmul(a: ShapeArray, b: ShapeArray, out: ShapeArray | None = None) -> ShapeArray:
     dtype = np.result_type(a.dtype, b.dtype)
     shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
     return _new(shape, dtype) if out is None else out
 
 
-def _concatenate(arrays: Any, axis: int = 0) -> ShapeArray:
+def _concatenate(arrays: Sequence[ShapeArray], axis: int = 0) -> ShapeArray:
     shape = list(arrays[0].shape)
     shape[axis] = sum(a.shape[axis] for a in arrays)
     return _new(shape, np.result_type(*(a.dtype for a in arrays)))
@@ -255,7 +261,7 @@ def functions() -> dict[str, Callable[..., Any]]:
     }
 
 
-def _like(x: ShapeArray, dtype: Any = None) -> ShapeArray:
+def _like(x: ShapeArray, dtype: npt.DTypeLike | None = None) -> ShapeArray:
     return _new(x.shape, dtype or x.dtype)
 
 

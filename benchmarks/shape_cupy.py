@@ -21,12 +21,12 @@ class Stream:
     def __init__(self, non_blocking: bool = False) -> None:
         self.ptr = next(self.numbers)
 
-    def _itself(self, *_: Any) -> Any:
+    def _itself(self, *_: object) -> Any:
         return self
 
     record = launch = end_capture = __enter__ = _itself
 
-    def _nothing(self, *_: Any) -> None:
+    def _nothing(self, *_: object) -> None:
         pass
 
     wait_event = synchronize = __exit__ = _nothing

@@ -10,12 +10,18 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cases import Case
 from tinygrad_llm.kernels.tuning import Prepared
 
-Peer = Callable[[], Any]
+from tinygrad_llm.backend import Array
+
+if TYPE_CHECKING:
+    import torch
+
+Inputs = dict[str, "torch.Tensor"]
+Peer = Callable[[], object]
 
 
 def available() -> str | None:
@@ -27,7 +33,7 @@ def available() -> str | None:
     return None if torch.cuda.is_available() else "PyTorch sees no GPU"
 
 
-def as_torch(array: Any) -> Any:
+def as_torch(array: Array) -> torch.Tensor:
     """A torch tensor over the memory of a CuPy array; bfloat16 travels as int16."""
     import torch
 
@@ -50,7 +56,7 @@ def peers(case: Case) -> dict[str, Peer]:
 
 
 @functools.cache
-def _side_stream() -> Any:
+def _side_stream() -> torch.cuda.Stream:
     import torch
 
     return torch.cuda.Stream()
@@ -68,7 +74,9 @@ def _aside() -> Iterator[None]:
     torch.cuda.current_stream().wait_stream(stream)
 
 
-_not_recorded: list[Any] = []  # graphs that PyTorch's allocator still asks, so that they must stay
+_not_recorded: list[
+    torch.cuda.CUDAGraph
+] = []  # graphs that PyTorch's allocator still asks, so that they must stay
 
 
 def prepare(peer: Peer) -> Prepared:
@@ -105,34 +113,43 @@ def torch_driver() -> Iterator[None]:
             config.set_active(before)
 
 
-def _eager_and_compiled(function: Callable[..., Any], *arguments: Any) -> dict[str, Peer]:
+def _eager_and_compiled(
+    function: Callable[..., torch.Tensor], *arguments: torch.Tensor
+) -> dict[str, Peer]:
     import torch
 
     compiled = torch.compile(function, dynamic=False)  # made for this shape alone
 
-    def run_compiled() -> Any:
+    def run_compiled() -> object:
         with torch_driver():
             return compiled(*arguments)
 
     return {"torch eager": lambda: function(*arguments), "torch compiled": run_compiled}
 
 
-def _layer_norm(i: dict[str, Any]) -> dict[str, Peer]:
+def _layer_norm(i: Inputs) -> dict[str, Peer]:
     from torch.nn.functional import layer_norm
 
-    def function(x: Any, w: Any, b: Any) -> Any:
+    def function(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return layer_norm(x, x.shape[-1:], w, b)
 
     return _eager_and_compiled(function, i["x"], i["w"], i["b"])
 
 
-def _layer_norm_backward(i: dict[str, Any]) -> dict[str, Peer]:
+def _layer_norm_backward(i: Inputs) -> dict[str, Peer]:
     import torch
 
     x, w, b = i["x"], i["w"], i["b"]
     _, mean, rstd = torch.ops.aten.native_layer_norm(x, x.shape[-1:], w, b, 1e-5)
 
-    def function(dy: Any, x: Any, w: Any, b: Any, mean: Any, rstd: Any) -> Any:
+    def function(
+        dy: torch.Tensor,
+        x: torch.Tensor,
+        w: torch.Tensor,
+        b: torch.Tensor,
+        mean: torch.Tensor,
+        rstd: torch.Tensor,
+    ) -> torch.Tensor:
         return torch.ops.aten.native_layer_norm_backward(
             dy, x, x.shape[-1:], mean, rstd, w, b, [True, True, True]
         )
@@ -140,45 +157,45 @@ def _layer_norm_backward(i: dict[str, Any]) -> dict[str, Peer]:
     return _eager_and_compiled(function, i["dy"], x, w, b, mean, rstd)
 
 
-def _softmax(i: dict[str, Any]) -> dict[str, Peer]:
+def _softmax(i: Inputs) -> dict[str, Peer]:
     import torch
 
     return _eager_and_compiled(lambda x: torch.softmax(x, -1), i["x"])
 
 
-def _bias_gelu(i: dict[str, Any]) -> dict[str, Peer]:
+def _bias_gelu(i: Inputs) -> dict[str, Peer]:
     from torch.nn.functional import gelu
 
     return _eager_and_compiled(lambda x, b: gelu(x + b, approximate="tanh"), i["x"], i["b"])
 
 
-def _bias_gelu_backward(i: dict[str, Any]) -> dict[str, Peer]:
+def _bias_gelu_backward(i: Inputs) -> dict[str, Peer]:
     import torch
 
-    def function(dy: Any, x: Any, b: Any) -> Any:
+    def function(dy: torch.Tensor, x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         dx = torch.ops.aten.gelu_backward(dy, x + b, approximate="tanh")
         return dx, dx.sum(0)
 
     return _eager_and_compiled(function, i["dy"], i["x"], i["b"])
 
 
-def _dropout(i: dict[str, Any]) -> dict[str, Peer]:
+def _dropout(i: Inputs) -> dict[str, Peer]:
     from torch.nn.functional import dropout
 
     return _eager_and_compiled(lambda x: dropout(x, 0.1), i["x"])
 
 
-def _cross_entropy(i: dict[str, Any]) -> dict[str, Peer]:
+def _cross_entropy(i: Inputs) -> dict[str, Peer]:
     import torch
     from torch.nn.functional import cross_entropy
 
     logits = i["logits"].detach().requires_grad_()
 
-    def eager(targets: Any) -> Any:
+    def eager(targets: torch.Tensor) -> torch.Tensor:
         loss = cross_entropy(logits, targets, reduction="sum")
         return torch.autograd.grad(loss, logits)[0]
 
-    def by_hand(x: Any, targets: Any) -> Any:
+    def by_hand(x: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         x = x.float()
         lse = torch.logsumexp(x, -1, keepdim=True)
         losses = lse - x.gather(-1, targets[:, None])
@@ -190,13 +207,13 @@ def _cross_entropy(i: dict[str, Any]) -> dict[str, Peer]:
     return {"torch eager": lambda: eager(i["targets"]), "torch compiled": compiled}
 
 
-def _embedding(i: dict[str, Any]) -> dict[str, Peer]:
+def _embedding(i: Inputs) -> dict[str, Peer]:
     from torch.nn.functional import embedding
 
     return _eager_and_compiled(embedding, i["ids"], i["weight"])
 
 
-def _adamw(i: dict[str, Any]) -> dict[str, Peer]:
+def _adamw(i: Inputs) -> dict[str, Peer]:
     import torch
 
     parameter = torch.nn.Parameter(i["p"].clone())
@@ -205,13 +222,13 @@ def _adamw(i: dict[str, Any]) -> dict[str, Peer]:
     return {"torch fused": optimizer.step}
 
 
-def _clip_factor(i: dict[str, Any]) -> dict[str, Peer]:
+def _clip_factor(i: Inputs) -> dict[str, Peer]:
     import torch
 
     return _eager_and_compiled(lambda x: torch.linalg.vector_norm(x, dtype=torch.float32), i["x"])
 
 
-def _attention(i: dict[str, Any], backward: bool = False) -> dict[str, Peer]:
+def _attention(i: Inputs, backward: bool = False) -> dict[str, Peer]:
     found = {}
     for name, backend in _backends().items():
         try:
@@ -221,20 +238,20 @@ def _attention(i: dict[str, Any], backward: bool = False) -> dict[str, Peer]:
     return found
 
 
-def _backends() -> dict[str, Any]:
+def _backends() -> dict[str, torch.nn.attention.SDPBackend]:
     from torch.nn.attention import SDPBackend
 
     return {"torch flash": SDPBackend.FLASH_ATTENTION, "torch cudnn": SDPBackend.CUDNN_ATTENTION}
 
 
-def _sdpa(backend: Any, i: dict[str, Any], backward: bool) -> Peer:
+def _sdpa(backend: torch.nn.attention.SDPBackend, i: Inputs, backward: bool) -> Peer:
     import torch
     from torch.nn.attention import sdpa_kernel
     from torch.nn.functional import scaled_dot_product_attention
 
     q, k, v = (i[name].detach().requires_grad_(backward) for name in "qkv")
 
-    def forward() -> Any:
+    def forward() -> torch.Tensor:
         with sdpa_kernel(backend):
             return scaled_dot_product_attention(q, k, v, is_causal=i["causal"])
 
@@ -244,7 +261,7 @@ def _sdpa(backend: Any, i: dict[str, Any], backward: bool) -> Peer:
     return lambda: torch.autograd.grad(y, (q, k, v), i["dy"], retain_graph=True)
 
 
-def _product(i: dict[str, Any]) -> dict[str, Peer]:
+def _product(i: Inputs) -> dict[str, Peer]:
     import torch
 
     x, weight, logits, dlogits = i["x"], i["weight"], i["logits"], i["dlogits"]
@@ -256,7 +273,7 @@ def _product(i: dict[str, Any]) -> dict[str, Peer]:
     return {"torch mm": calls[i["op"]]}
 
 
-_BUILDERS: dict[str, Callable[[dict[str, Any]], dict[str, Peer]]] = {
+_BUILDERS: dict[str, Callable[[Inputs], dict[str, Peer]]] = {
     "layer_norm": _layer_norm,
     "layer_norm_backward": _layer_norm_backward,
     "softmax": _softmax,

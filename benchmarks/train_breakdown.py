@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from typing import Any
 
 import numpy as np
 from train_ours import make_step
 from train_sizes import SIZES
 
+from tinygrad_llm.autograd.engine import Arrived, Gradients, Node
+from tinygrad_llm.autograd.function import Function, Result
 from tinygrad_llm.autograd.modes import Observer
 from tinygrad_llm.backend import pool, products
 
@@ -22,16 +23,18 @@ class OpTimes(Observer):
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
-    def before_forward(self, node: Any, arrays: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def before_forward(
+        self, node: Function, arrays: tuple[object, ...], kwargs: dict[str, object]
+    ) -> None:
         self.start = time.perf_counter()
 
-    def after_forward(self, node: Any, arrays: tuple[Any, ...], out: Any) -> None:
+    def after_forward(self, node: Function, arrays: tuple[object, ...], out: Result) -> None:
         self.seconds[f"{node.name} forward"] += time.perf_counter() - self.start
 
-    def before_backward(self, node: Any, dy: Any) -> None:
+    def before_backward(self, node: Node, dy: Arrived) -> None:
         self.start = time.perf_counter()
 
-    def after_backward(self, node: Any, dy: Any, grads: tuple[Any, ...]) -> None:
+    def after_backward(self, node: Node, dy: Arrived, grads: Gradients) -> None:
         self.seconds[f"{node.name} backward"] += time.perf_counter() - self.start
 
 

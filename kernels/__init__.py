@@ -6,15 +6,16 @@
 On CuPy arrays a kernel is compiled and launched on CuPy's current stream. On NumPy arrays the same
 source runs in Triton's interpreter: slow, meant for tests and for reading along in a debugger.
 
-For whoever decides between a kernel and array code (four functions):
+For whoever decides between a kernel and array code:
 
     kernels.why_not(array)                   why no kernel can run on arrays like this one, or None
     kernels.available(array)                 the same as a truth value
     kernels.layer_norm.supports(x, w, b)     why this kernel cannot take these arguments, or None;
                                              takes what the kernel takes and launches nothing
+    kernels.layer_norm.unchecked(x, w, b)    the kernel for a caller that has asked: no second check
     kernels.note_dispatch(op, ran, reason)   remembers a decision for kernels.explain_dispatch()
 
-Every refusal is a KernelError whose message is the reason. Importing this package imports neither
+A refusal is a KernelError: the kernel's name and the reason. Importing this package imports neither
 Triton nor CuPy; the first use of a kernel imports what it needs.
 """
 
