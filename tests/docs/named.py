@@ -27,7 +27,7 @@ FOLDER = re.compile(r"`((?:[\w-]+/)+)`")
 QUOTED = re.compile(r"``?([^`\n]+)``?")
 CLASS = re.compile(r"([A-Z]\w*[a-z]\w*)(?:\.(\w+))?(?:\(.*\))?")
 ATTRIBUTE = re.compile(r"(?<![\w.])([A-Z]\w*[a-z]\w*\.[a-z_]\w*)(?![\w(])")
-UNDERSCORED = re.compile(r"(_?[a-z][a-z0-9]*(?:_[a-z0-9]+)+)(?:\(.*\))?")
+UNDERSCORED = re.compile(r"(_[a-z][a-z0-9]*|_?[a-z][a-z0-9]*(?:_[a-z0-9]+)+)(?:\(.*\))?")
 NO_NAMES = ("NamedTuple", "Protocol", "Generic", "ABC", "object")  # bases without attributes
 
 

@@ -43,6 +43,16 @@ def test_links_lead_somewhere(page):
         assert (page.parent / target).is_file(), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_code_that_a_page_names_is_in_the_file_it_names(page):
+    """ "Code: `softmax_forward` and `softmax_backward` in `ops/softmax.py`." """
+    text = page.read_text(encoding="utf-8")
+    for names, file in re.findall(r"Code: ([^.]+?) in\s+`([\w/]+\.py)`", text):
+        source = (DOCS.parent / "tinygrad_llm" / file).read_text(encoding="utf-8")
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"^(?:def|class) {name}\b", source, re.M), f"{file}: {name}"
+
+
 def test_index_lists_every_page():
     listed = set(re.findall(r"\((\w+)\.md\)", (DOCS / "derivations/index.md").read_text("utf-8")))
     assert listed == {page.stem for page in (DOCS / "derivations").glob("*.md")} - {"index"}
