@@ -155,6 +155,8 @@ def _losses(device: str, dtype: str, graph: bool, dropout: float, accumulate: in
     from tinygrad_llm.training.loop_settings import LoopSettings
     from tinygrad_llm.training.steps.captured import CapturedStep
     from tinygrad_llm.training.steps.eager import EagerStep
+    from tinygrad_llm.training.steps.loss_scale import LossScale
+    from tinygrad_llm.training.steps.precision import Precision, ScaledLoss
     from tinygrad_llm.training.trainer import Trainer
 
     tg.manual_seed(0)
@@ -163,7 +165,8 @@ def _losses(device: str, dtype: str, graph: bool, dropout: float, accumulate: in
     optimizer = tg.optim.AdamW(tg.optim.decay_groups(model, 0.1), lr=RATE)
     settings = LoopSettings(STEPS, accumulate=accumulate, clip=1.0, eval_every=0)
     stepper = CapturedStep() if graph else EagerStep()
-    trainer = Trainer(model, optimizer, _Batches(), settings, stepper=stepper)
+    precision = ScaledLoss(LossScale(2.0**10)) if dtype == "float16" else Precision()
+    trainer = Trainer(model, optimizer, _Batches(), settings, stepper=stepper, precision=precision)
     return [trainer.train_step().loss for _ in range(STEPS)]
 
 
@@ -213,6 +216,7 @@ CHECKS: dict[str, Check] = {
     "step bfloat16": training("bfloat16", False),
     "step float32, graph": training("float32", True),
     "step bfloat16, graph": training("bfloat16", True),
+    "step float16, graph": training("float16", True),
     "graph, dropout, 2 micro-batches": training("float32", True, 0.1, 2),
 }
 
