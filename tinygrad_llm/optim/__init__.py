@@ -1,6 +1,6 @@
 """Optimizers over flat arrays, clipping, and learning-rate schedules."""
 
-from typing import Any
+from typing import NoReturn
 
 from tinygrad_llm.errors import missing_name
 from tinygrad_llm.optim import lr_scheduler
@@ -53,5 +53,5 @@ _LEFT_OUT = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> NoReturn:
     raise missing_name("tg.optim", name, _LEFT_OUT, __all__)

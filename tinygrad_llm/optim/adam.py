@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from tinygrad_llm.backend import Array, array_module, compute
 from tinygrad_llm.optim.adamw import AdamW
 from tinygrad_llm.optim.flat import FlatBuffer, Run
-from tinygrad_llm.optim.groups import Parameters
+from tinygrad_llm.optim.groups import Parameters, Settings
 
 
 class Adam(AdamW):
@@ -44,7 +43,7 @@ class Adam(AdamW):
     ) -> None:
         super().__init__(parameters, lr, betas, eps, weight_decay, **options)
 
-    def update(self, buffer: FlatBuffer, run: Run, group: Mapping[str, Any]) -> None:
+    def update(self, buffer: FlatBuffer, run: Run, group: Settings) -> None:
         """Update one run of parameters."""
         decay = group["weight_decay"]
         if not decay:

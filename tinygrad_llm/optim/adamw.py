@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from tinygrad_llm.backend import Array, ArrayModule, array_module, compute
 from tinygrad_llm.optim.blocks import for_blocks
 from tinygrad_llm.optim.by_kernel import adamw_by_kernel
 from tinygrad_llm.optim.flat import FlatBuffer, Run
-from tinygrad_llm.optim.groups import Parameters
+from tinygrad_llm.optim.groups import Parameters, Settings
 from tinygrad_llm.optim.optimizer import Optimizer, is_number, require
 
 
@@ -23,7 +22,7 @@ def adamw_update(
     m: Array,
     v: Array,
     scratch: Array,
-    settings: Mapping[str, Any],
+    settings: Settings,
     step: int,
 ) -> None:
     """One step for parameters p, gradients g, moments m and v, all (N,), in place.
@@ -119,7 +118,7 @@ class AdamW(Optimizer):
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(parameters, defaults)
 
-    def check_settings(self, group: Mapping[str, Any]) -> None:
+    def check_settings(self, group: Settings) -> None:
         """Raise a ConfigError unless the group's settings make sense."""
         super().check_settings(group)
         betas = group["betas"]
@@ -129,7 +128,7 @@ class AdamW(Optimizer):
         fit = is_number(group["eps"]) and group["eps"] > 0
         require(self, "eps", group["eps"], fit, "a number greater than 0")
 
-    def update(self, buffer: FlatBuffer, run: Run, group: Mapping[str, Any]) -> None:
+    def update(self, buffer: FlatBuffer, run: Run, group: Settings) -> None:
         """Update one run of parameters, by a kernel or block by block."""
         if not adamw_by_kernel(buffer, run, group):
             self.update_blocks(buffer, run, group, buffer.wide_gradient)
@@ -138,7 +137,7 @@ class AdamW(Optimizer):
         self,
         buffer: FlatBuffer,
         run: Run,
-        settings: Mapping[str, Any],
+        settings: Settings,
         gradient: Callable[[int, int], Array],
     ) -> None:
         """Update one run of parameters; ``gradient(i, j)`` is that of elements i .. j - 1."""

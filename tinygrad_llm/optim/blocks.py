@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from tinygrad_llm.backend import ArrayModule, threads
 
+T = TypeVar("T")
 CPU_BLOCK = 1 << 17  # elements: long enough that two threads rarely meet at the interpreter lock
 GPU_BLOCK = 1 << 24  # elements: there a piece only bounds the scratch memory
 
 
-def for_blocks(
-    xp: ArrayModule, start: int, stop: int, task: Callable[[int, int], Any]
-) -> list[Any]:
+def for_blocks(xp: ArrayModule, start: int, stop: int, task: Callable[[int, int], T]) -> list[T]:
     """Call ``task(i, j)`` for pieces i .. j - 1 of start .. stop - 1, on the CPU on all threads.
 
     Returns:
@@ -23,7 +22,7 @@ def for_blocks(
     """
     if xp is np:
 
-        def on_thread(piece: slice) -> Any:
+        def on_thread(piece: slice) -> T:
             return task(start + piece.start, start + piece.stop)
 
         return threads.parallel_rows(on_thread, stop - start, 1, CPU_BLOCK)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 
@@ -11,9 +11,10 @@ from tinygrad_llm.autograd.kernels import FLOAT64, decide, kernels
 from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.backend import Array, array_module
 from tinygrad_llm.optim.flat import FlatBuffer, Run
+from tinygrad_llm.optim.groups import Settings
 
 
-def adamw_by_kernel(buffer: FlatBuffer, run: Run, settings: Mapping[str, Any]) -> bool:
+def adamw_by_kernel(buffer: FlatBuffer, run: Run, settings: Settings) -> bool:
     """Update a run of parameters by kernels/adamw_kernel.py; False where array code must do.
 
     Raises:
@@ -61,7 +62,7 @@ def clip_by_kernel(gradients: list[Array], max_norm: float) -> Array | None:
     return norm_and_factor[0]
 
 
-def _choose_kernel(name: str, array: Array, refusal: Callable[[Any], str | None]) -> bool:
+def _choose_kernel(name: str, array: Array, refusal: Callable[[ModuleType], str | None]) -> bool:
     """Whether a kernel takes this call; on NumPy arrays only where it is forced."""
     if isinstance(array, np.ndarray) and current.kernels != "force":
         return False

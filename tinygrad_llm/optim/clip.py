@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from tinygrad_llm.backend import Array, array_module
@@ -11,11 +9,13 @@ from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.errors import ConfigError, NumericsError
 from tinygrad_llm.optim.blocks import for_blocks
 from tinygrad_llm.optim.by_kernel import clip_by_kernel
-from tinygrad_llm.optim.groups import gradient_of, named
+from tinygrad_llm.optim.groups import Parameters, gradient_of, named
 from tinygrad_llm.optim.optimizer import Optimizer
 
 
-def clip_grad_norm(source: Any, max_norm: float, error_if_nonfinite: bool = False) -> Any:
+def clip_grad_norm(
+    source: Optimizer | Parameters, max_norm: float, error_if_nonfinite: bool = False
+) -> float | Array:
     """Scale all gradients by one number so that their common norm is at most ``max_norm``.
 
         norm = sqrt(sum of g^2 over all elements of all gradients)
@@ -43,9 +43,8 @@ def clip_grad_norm(source: Any, max_norm: float, error_if_nonfinite: bool = Fals
     gradients = _gradients(source)
     if not gradients:
         return 0.0
-    norm = clip_by_kernel(gradients, max_norm)
-    if norm is None:
-        norm = _clip(gradients, max_norm)
+    by_kernel = clip_by_kernel(gradients, max_norm)
+    norm = _clip(gradients, max_norm) if by_kernel is None else by_kernel
     if error_if_nonfinite and not np.isfinite(float(norm)):
         raise NumericsError(
             f"clip_grad_norm: the norm of the gradients is {float(norm)}. Run the step inside "
@@ -54,7 +53,7 @@ def clip_grad_norm(source: Any, max_norm: float, error_if_nonfinite: bool = Fals
     return norm
 
 
-def _clip(gradients: list[Array], max_norm: float) -> Any:
+def _clip(gradients: list[Array], max_norm: float) -> float | Array:
     norm = gradient_norm(gradients)
     if not isinstance(norm, float):
         xp = array_module(norm)
@@ -65,20 +64,18 @@ def _clip(gradients: list[Array], max_norm: float) -> Any:
     return norm
 
 
-def gradient_norm(gradients: list[Array]) -> Any:
+def gradient_norm(gradients: list[Array]) -> float | Array:
     """sqrt(sum of all squares), summed in float64: a float, or an array () on a GPU."""
-    total: Any = 0.0
-    for gradient in gradients:
-        total = total + _sum_of_squares(gradient.reshape(-1))
+    total = sum(_sum_of_squares(gradient.reshape(-1)) for gradient in gradients)
     xp = array_module(gradients[0])
     return float(total) ** 0.5 if xp is np else xp.sqrt(total)
 
 
-def _sum_of_squares(gradient: Array) -> Any:
+def _sum_of_squares(gradient: Array) -> Array | float:
     xp = array_module(gradient)
     wide = accumulate_dtype(gradient.dtype)
 
-    def sum_block(i: int, j: int) -> Any:
+    def sum_block(i: int, j: int) -> Array:
         block = gradient[i:j].astype(wide, copy=False)
         with np.errstate(over="ignore"):
             squares = xp.dot(block, block).astype(np.float64)
@@ -90,7 +87,7 @@ def _sum_of_squares(gradient: Array) -> Any:
     return sum(for_blocks(xp, 0, gradient.size, sum_block))
 
 
-def _scale(gradients: list[Array], factor: Any) -> None:
+def _scale(gradients: list[Array], factor: float | Array) -> None:
     for gradient in gradients:
         flat = gradient.reshape(-1)
 
@@ -100,7 +97,7 @@ def _scale(gradients: list[Array], factor: Any) -> None:
         for_blocks(array_module(flat), 0, flat.size, scale_block)
 
 
-def _gradients(source: Any) -> list[Array]:
+def _gradients(source: Optimizer | Parameters) -> list[Array]:
     if isinstance(source, Optimizer):
         return source.gradients()
     found = {id(p): gradient_of(name, p) for name, p in named("clip_grad_norm", source, 0)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -14,10 +14,34 @@ from tinygrad_llm.backend import Array, is_array
 from tinygrad_llm.errors import ConfigError, GradientError
 from tinygrad_llm.nn import Module
 
-Parameters = Any  # Module, parameters, (name, parameter) pairs, or dicts with "params"
+# A model, its parameters, (name, parameter) pairs, or groups: dicts with "params" and settings.
+Parameters = Module | Tensor | Iterable[Tensor | tuple[str, Tensor] | Mapping[str, object]]
 
 
-def decay_groups(parameters: Any, weight_decay: float = 0.1) -> list[dict[str, Any]]:
+Named = list[tuple[str, Tensor]]
+
+
+class Settings(TypedDict, total=False):
+    """What an optimizer reads of a parameter group. A group has those that its optimizer knows."""
+
+    lr: Any  # a number; while a CUDA graph is recorded an array, as the two at the end
+    weight_decay: float
+    betas: tuple[float, float]
+    eps: float
+    momentum: float
+    nesterov: bool
+    step_on_device: Array
+    clip_on_device: Array
+
+
+class Group(Settings):
+    """A parameter group: its settings, and whose they are."""
+
+    params: list[Tensor]
+    names: list[str]
+
+
+def decay_groups(parameters: Parameters, weight_decay: float = 0.1) -> list[Mapping[str, object]]:
     """Two groups for an optimizer: matrices, which decay, and the rest, which does not.
 
     Weights of linear layers and embeddings have two axes. Biases and the norms' weights have one;
@@ -39,15 +63,16 @@ def decay_groups(parameters: Any, weight_decay: float = 0.1) -> list[dict[str, A
 
 
 def make_groups(
-    owner: str, parameters: Parameters, defaults: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    """One dict per group: its settings, "params" and "names", and the "frozen" ones left out.
+    owner: str, parameters: Parameters, defaults: Mapping[str, object]
+) -> tuple[list[Group], Named]:
+    """One dict per group with its settings, "params" and "names"; and the frozen ones, left out.
 
     Raises:
         ConfigError: no parameters, one given twice, two in the same memory, or an unknown setting.
     """
-    groups = []
-    everything: list[tuple[str, Tensor]] = []
+    groups: list[Any] = []
+    everything: Named = []
+    frozen: Named = []
     seen: set[int] = set()
     for entry in _entries(owner, parameters):
         pairs = _checked_pairs(owner, entry, defaults, seen)
@@ -55,18 +80,18 @@ def make_groups(
         values = {key: entry[key] for key in entry if key not in ("params", "names")}
         trainable = [(name, p) for name, p in pairs if p.requires_grad]
         names, params = [n for n, _ in trainable], [p for _, p in trainable]
-        frozen = [(name, p) for name, p in pairs if not p.requires_grad]
-        groups.append({**defaults, **values, "params": params, "names": names, "frozen": frozen})
+        frozen += [(name, p) for name, p in pairs if not p.requires_grad]
+        groups.append({**defaults, **values, "params": params, "names": names})
     if not any(group["params"] for group in groups):
         raise ConfigError(
             f"{owner}: there is nothing to optimize: no parameters, or all of them frozen."
         )
     _refuse_equal_names(owner, groups)
     refuse_shared_memory(owner, everything)
-    return groups
+    return groups, frozen
 
 
-def named(owner: str, parameters: Any, first: int) -> Iterator[tuple[str, Tensor]]:
+def named(owner: str, parameters: object, first: int) -> Iterator[tuple[str, Tensor]]:
     """(name, parameter) pairs; parameters without names are numbered from ``first``."""
     if isinstance(parameters, Module):
         parameters = parameters.named_parameters()
@@ -108,7 +133,7 @@ def _entries(owner: str, parameters: Parameters) -> Iterable[Mapping[str, Any]]:
     return [{"params": entries}]
 
 
-def _listed(owner: str, parameters: Any) -> list[Any]:
+def _listed(owner: str, parameters: object) -> list[Any]:
     if not isinstance(parameters, Iterable):
         raise ConfigError(
             f"{owner}: expected a model, its parameters or groups of them, got "
@@ -118,7 +143,7 @@ def _listed(owner: str, parameters: Any) -> list[Any]:
 
 
 def _checked_pairs(
-    owner: str, entry: Mapping[str, Any], defaults: Mapping[str, Any], seen: set[int]
+    owner: str, entry: Mapping[str, Any], defaults: Mapping[str, object], seen: set[int]
 ) -> list[tuple[str, Tensor]]:
     """The group's (name, parameter) pairs; enters them into ``seen``."""
     if "params" not in entry or set(entry) - set(defaults) - {"params", "names"}:
@@ -136,7 +161,7 @@ def _checked_pairs(
     return pairs
 
 
-def _refuse_equal_names(owner: str, groups: list[dict[str, Any]]) -> None:
+def _refuse_equal_names(owner: str, groups: list[Any]) -> None:
     names = [name for group in groups for name in group["names"]]
     counts = Counter(names)
     twice = sorted({name for name in names if counts[name] > 1})
@@ -150,7 +175,7 @@ def refuse_shared_memory(owner: str, pairs: Iterable[tuple[str, Tensor]]) -> Non
     A flat array has a place for each, so they would come apart.
     """
     spans = [(p.device, *memory_range(p.data), name, p.data) for name, p in pairs if p.size]
-    furthest: Any = ("", 0, 0, "", None)
+    furthest: tuple[str, int, int, str, Array] = ("", 0, 0, "", np.empty(0))
     for span in sorted(spans, key=lambda s: s[:3]):
         device, start, end, name, data = span
         if device == furthest[0] and start < furthest[2] and _overlap(data, furthest[4]):
@@ -163,5 +188,5 @@ def refuse_shared_memory(owner: str, pairs: Iterable[tuple[str, Tensor]]) -> Non
             furthest = span
 
 
-def _overlap(a: Any, b: Any) -> bool:
+def _overlap(a: Array, b: Array) -> bool:
     return not isinstance(a, np.ndarray) or np.shares_memory(a, b)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import NoReturn
 
 from tinygrad_llm.errors import ConfigError, missing_name
 from tinygrad_llm.optim.optimizer import Optimizer
@@ -69,7 +69,7 @@ class StepLR(Schedule):
         """gamma^floor(step / step_size)."""
         return self.gamma ** (step // self.step_size)
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """step_size, gamma."""
         return {"step_size": self.step_size, "gamma": self.gamma}
 
@@ -90,7 +90,7 @@ class ExponentialLR(Schedule):
         """gamma^step."""
         return self.gamma**step
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """gamma."""
         return {"gamma": self.gamma}
 
@@ -120,7 +120,7 @@ class LinearLR(Schedule):
         done = min(1.0, step / self.total_iters)
         return self.start_factor + (self.end_factor - self.start_factor) * done
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """start_factor, end_factor, total_iters."""
         return {
             "start_factor": self.start_factor,
@@ -153,10 +153,10 @@ class CosineAnnealingLR(Schedule):
         share = (1 + math.cos(math.pi * step / self.T_max)) / 2
         return self.eta_min + (peak - self.eta_min) * share
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """T_max, eta_min."""
         return {"T_max": self.T_max, "eta_min": self.eta_min}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> NoReturn:
     raise missing_name("tg.optim.lr_scheduler", name, _LEFT_OUT, __all__)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from numbers import Real
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from tinygrad_llm.backend import Array, array_module
 from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.optim.flat import FlatBuffer, Run, Slot
-from tinygrad_llm.optim.groups import Parameters, make_groups
+from tinygrad_llm.optim.groups import Group, Parameters, Settings, make_groups
 from tinygrad_llm.optim.layout import pack
 
 
@@ -31,11 +31,11 @@ class Optimizer:
 
     moment_names: tuple[str, ...] = ()
 
-    def __init__(self, parameters: Parameters, defaults: dict[str, Any]) -> None:
-        self.param_groups = make_groups(type(self).__name__, parameters, defaults)
+    def __init__(self, parameters: Parameters, defaults: Mapping[str, object]) -> None:
+        owner = type(self).__name__
+        self.param_groups, self._frozen = make_groups(owner, parameters, defaults)
         for group in self.param_groups:
             self.check_settings(group)
-        self._frozen = [pair for group in self.param_groups for pair in group.pop("frozen")]
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -50,17 +50,17 @@ class Optimizer:
         for buffer in self.buffers:
             buffer.add_moments(self.moment_names)
 
-    def check_settings(self, group: Mapping[str, Any]) -> None:
+    def check_settings(self, group: Settings) -> None:
         """Raise a ConfigError unless the group's settings make sense."""
         for name in ("lr", "weight_decay"):
             fits = is_number(group[name]) and group[name] >= 0
             require(self, name, group[name], fits, "a number of at least 0")
 
-    def update(self, buffer: FlatBuffer, run: Run, group: Mapping[str, Any]) -> None:
+    def update(self, buffer: FlatBuffer, run: Run, group: Settings) -> None:
         """Update one run in place and round its master weights; overridden by each optimizer."""
         raise ConfigError(f"{type(self).__name__}: an optimizer must define update().")
 
-    def add_param_group(self, group: Mapping[str, Any]) -> None:
+    def add_param_group(self, group: Mapping[str, object]) -> None:
         """Left out: the flat arrays are laid out once.
 
         Raises:
@@ -125,7 +125,7 @@ class Optimizer:
 
     # ---- copying and pickling: a copy's flat arrays hold the copied parameters ---------------
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         for buffer in self.buffers:
             if buffer.has_master:
                 buffer.gather()  # edited weights are newer than their master weights
@@ -200,23 +200,23 @@ class Optimizer:
             buffer.note_write()
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """True for Python's and NumPy's real numbers; a setting is no text, None, array or Tensor."""
     return isinstance(value, Real)
 
 
-def require(owner: Any, name: str, value: Any, fits: bool, expected: str) -> None:
+def require(owner: object, name: str, value: object, fits: bool, expected: str) -> None:
     """Raise a ConfigError about a setting unless ``fits``."""
     if not fits:
         raise ConfigError(f"{type(owner).__name__}: {name} must be {expected}, got {value!r}.")
 
 
-def _split_state(owner: str, state_dict: Mapping[str, Any]) -> tuple[Any, Any]:
+def _split_state(owner: str, state_dict: object) -> tuple[Mapping[str, Any], Mapping[str, Array]]:
     """(settings, arrays) of a state, if it has the form of one."""
     given = state_dict if isinstance(state_dict, Mapping) else {}
-    settings, arrays = (given.get(key) for key in ("settings", "arrays"))
+    settings, arrays = given.get("settings"), given.get("arrays")
     if not isinstance(arrays, Mapping) or not isinstance(settings, Mapping):
-        settings = {}
+        settings, arrays = {}, {}
     groups, steps = settings.get("groups"), settings.get("steps")
     if not isinstance(groups, list) or not isinstance(steps, Mapping):
         raise CheckpointError(
@@ -226,7 +226,7 @@ def _split_state(owner: str, state_dict: Mapping[str, Any]) -> tuple[Any, Any]:
     return settings, arrays
 
 
-def _check_names(owner: str, own: Mapping[str, Array], given: Mapping[str, Any]) -> None:
+def _check_names(owner: str, own: Mapping[str, Array], given: Mapping[str, Array]) -> None:
     problems = [f"missing: {name}" for name in own if name not in given]
     problems += [f"unexpected: {name}" for name in given if name not in own]
     problems += [
@@ -243,7 +243,7 @@ def _check_names(owner: str, own: Mapping[str, Array], given: Mapping[str, Any])
         )
 
 
-def _check_steps(owner: str, steps: Mapping[str, Any]) -> None:
+def _check_steps(owner: str, steps: Mapping[str, object]) -> None:
     wrong = [name for name, n in steps.items() if not isinstance(n, int) or n < 0]
     if wrong:
         raise CheckpointError(
@@ -251,7 +251,7 @@ def _check_steps(owner: str, steps: Mapping[str, Any]) -> None:
         )
 
 
-def _match_groups(owner: str, own: list[Any], given: list[Any]) -> list[dict[str, Any]]:
+def _match_groups(owner: str, own: list[Group], given: list[Mapping[str, Any]]) -> list[Any]:
     """The saved settings for each of our groups: those of the group with the same names."""
     by_names = {frozenset(group.get("names", ())): group for group in given}
     matched = []

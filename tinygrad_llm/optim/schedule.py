@@ -73,11 +73,11 @@ class Schedule:
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = self.rate(self.count, peak)
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """What the schedule was made with, for the state."""
         return {}
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Everything needed to go on from here, in JSON's types."""
         return {
             "type": type(self).__name__,
@@ -136,7 +136,7 @@ class WarmupSchedule(Schedule):
         """(i + 1) / (warmup + 1), at most 1."""
         return min(1.0, (step + 1) / (self.warmup + 1))
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """warmup."""
         return {"warmup": self.warmup}
 
@@ -178,7 +178,7 @@ class _Decay(Schedule):
         """From 1 at ``done`` = 0 to 0 at ``done`` = 1."""
         return 1 - done
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, object]:
         """max_steps, warmup, min_lr."""
         return {"max_steps": self.max_steps, "warmup": self.warmup, "min_lr": self.min_lr}
 
@@ -214,7 +214,7 @@ class CosineSchedule(_Decay):
         return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def check_count(owner: str, name: str, value: Any, least: int = 0) -> int:
+def check_count(owner: str, name: str, value: object, least: int = 0) -> int:
     """The value, if it is an integer of at least ``least``.
 
     Raises:

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from tinygrad_llm.backend import Array, ArrayModule, array_module, compute
 from tinygrad_llm.optim.blocks import for_blocks
 from tinygrad_llm.optim.flat import FlatBuffer, Run
-from tinygrad_llm.optim.groups import Parameters
+from tinygrad_llm.optim.groups import Parameters, Settings
 from tinygrad_llm.optim.optimizer import Optimizer, is_number, require
 
 
 def sgd_update(
-    xp: ArrayModule,
-    p: Array,
-    g: Array,
-    velocity: Array | None,
-    scratch: Array,
-    settings: Mapping[str, Any],
+    xp: ArrayModule, p: Array, g: Array, velocity: Array | None, scratch: Array, settings: Settings
 ) -> None:
     """One step for parameters p, gradients g and velocity (None without momentum), in place."""
     scratch[...] = g
@@ -86,7 +78,7 @@ class SGD(Optimizer):
         }
         super().__init__(parameters, defaults)
 
-    def check_settings(self, group: Mapping[str, Any]) -> None:
+    def check_settings(self, group: Settings) -> None:
         """Raise a ConfigError unless the group's settings make sense."""
         super().check_settings(group)
         momentum = group["momentum"]
@@ -102,7 +94,7 @@ class SGD(Optimizer):
             "False without momentum",
         )
 
-    def update(self, buffer: FlatBuffer, run: Run, group: Mapping[str, Any]) -> None:
+    def update(self, buffer: FlatBuffer, run: Run, group: Settings) -> None:
         """Update one run of parameters, block by block."""
         p, velocity = buffer.master, buffer.moments.get("velocity")
         xp = array_module(p)
