@@ -21,7 +21,7 @@ HATS = {"xhat": "x"}
 NAMES = frozenset(
     "abs bias bool clip cos count delta e eps erf exp floor gelu high ids index inf layer_norm lr "
     "ln log logits logsum loss low mask max mean min norm onehot out probs rate relu residual "
-    "rstd scale sigmoid sign silu sin size slope softmax sqrt src std sum tanh trace update "
+    "rstd scale scores sigmoid sign silu sin size slope softmax sqrt src std sum tanh trace update "
     "value var weight".split()
 )
 SIGNS = {"->": "→", "<=": "≤", ">=": "≥", "!=": "≠", "-": "−", "*": "·", "...": "…"}
