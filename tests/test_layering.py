@@ -20,8 +20,9 @@ LAYERS = [
     ["ops"],
     ["functional", "creation"],
     ["names"],
+    ["optim", "tokenizers", "data"],
     ["nn"],
-    ["optim", "tokenizers", "data", "pretrained"],
+    ["pretrained"],
     ["distributed"],
     ["generation"],
     ["training"],
@@ -40,8 +41,7 @@ FLOOR = {room: i for i, rooms in enumerate(ROOMS) for room in rooms}
 KERNEL_IMPORTERS = {PACKAGE / "autograd" / "kernels.py"}
 # Where users look for a method that needs what is built on this package: imported when called.
 ARROWS_BACK = {
-    (PACKAGE / "nn" / "gpt.py", "pretrained"),  # GPT.from_pretrained, save_pretrained
-    (PACKAGE / "nn" / "utils.py", "optim"),  # nn.utils.clip_grad_norm_
+    (PACKAGE / "nn" / "gpt.py", "pretrained")  # GPT.from_pretrained, save_pretrained
 }
 ALLOWED_IN_KERNELS = {"numpy", "cupy", "cupy_backends", "triton", "ml_dtypes", "tinygrad_llm"}
 

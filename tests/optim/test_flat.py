@@ -188,6 +188,7 @@ def test_a_parameter_that_is_two_arguments_of_an_op_gets_both_gradients(op):
         (lambda p: SGD([p], momentum="a"), "momentum must be a number"),
         (lambda p: AdamW(None), "AdamW: expected a model, its parameters or groups.*NoneType"),
         (lambda p: SGD(3), "SGD: expected a model.*got int"),
+        (lambda p: SGD(nn.Linear), "SGD: expected a model.*got type"),
         (lambda p: AdamW([{"params": None}]), "expected a model.*got NoneType"),
         (lambda p: tg.optim.decay_groups(None), "decay_groups: expected a model"),
         (lambda p: AdamW([p], betas=(0.9, 1.0)), "betas"),
@@ -209,3 +210,19 @@ def test_a_generator_of_named_parameters_gives_names():
     assert AdamW(nn.Linear(2, 1).parameters()).param_groups[0]["names"] == ["0", "1"]
     assert AdamW(nn.Parameter([1.0])).lr == 1e-3
     assert tg.optim.AdamW is AdamW
+
+
+def test_what_names_its_parameters_need_not_be_a_module():
+    class Line:
+        slope, height = tg.tensor([2.0], requires_grad=True), nn.Parameter([3.0])
+
+        def named_parameters(self):
+            return [("slope", self.slope), ("height", self.height)]
+
+    line = Line()
+    optimizer = SGD(line, lr=0.5)
+    (line.slope * 4 + line.height).sum().backward()
+    assert nn.utils.clip_grad_norm_(line, np.inf) == pytest.approx(17**0.5)
+    optimizer.step()
+    assert optimizer.param_groups[0]["names"] == ["slope", "height"]
+    assert (line.slope.item(), line.height.item()) == (0.0, 2.5)

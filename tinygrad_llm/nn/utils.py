@@ -1,14 +1,13 @@
-"""Clipping where PyTorch has it: ``tg.nn.utils.clip_grad_norm_(model.parameters(), 1.0)``.
-
-The function itself is one of `tinygrad_llm.optim`. That package builds on this one, so it is
-imported when it is called.
-"""
+"""Clipping where PyTorch has it: ``tg.nn.utils.clip_grad_norm_(model.parameters(), 1.0)``."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from tinygrad_llm.backend import Array
 from tinygrad_llm.errors import ConfigError, missing_name
+from tinygrad_llm.optim import Optimizer, clip_grad_norm
+from tinygrad_llm.optim.groups import Parameters
 
 __all__ = ["clip_grad_norm_"]
 _LEFT_OUT = {
@@ -18,8 +17,11 @@ _LEFT_OUT = {
 
 
 def clip_grad_norm_(
-    parameters: Any, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
-) -> Any:
+    parameters: Optimizer | Parameters,
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> float | Array:
     """`optim.clip_grad_norm`: all gradients scaled so that their common norm is ``max_norm``.
 
     Args:
@@ -37,9 +39,7 @@ def clip_grad_norm_(
     """
     if norm_type != 2:
         raise ConfigError(f"clip_grad_norm_: norm_type must be 2, got {norm_type!r}.")
-    from tinygrad_llm import optim
-
-    return optim.clip_grad_norm(parameters, max_norm, error_if_nonfinite)
+    return clip_grad_norm(parameters, max_norm, error_if_nonfinite)
 
 
 def __getattr__(name: str) -> Any:

@@ -24,8 +24,8 @@ from tinygrad_llm.autograd.padding import Padded
 from tinygrad_llm.autograd.versions import clock, note_write, was_overwritten
 from tinygrad_llm.backend import Array, array_module, device_of, to_device
 from tinygrad_llm.errors import ConfigError
-from tinygrad_llm.nn import Parameter
 from tinygrad_llm.optim.groups import gradient_of, refuse_shared_memory
+from tinygrad_llm.optim.protocols import Movable
 
 ALIGNMENT = 16  # elements: each parameter begins at a multiple of 64 bytes
 
@@ -222,7 +222,7 @@ class FlatBuffer:
 
 def move(parameter: Tensor, place: Array) -> None:
     """Copy a parameter's values to the array ``place`` and let them lie there from now on."""
-    if isinstance(parameter, Parameter):
+    if isinstance(parameter, Movable):
         parameter.move_to(place)
     else:
         place[...] = parameter.data

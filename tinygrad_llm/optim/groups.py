@@ -12,10 +12,10 @@ from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.autograd.versions import memory_range
 from tinygrad_llm.backend import Array, is_array
 from tinygrad_llm.errors import ConfigError, GradientError
-from tinygrad_llm.nn import Module
+from tinygrad_llm.optim.protocols import HasParameters, has_parameters
 
 # A model, its parameters, (name, parameter) pairs, or groups: dicts with "params" and settings.
-Parameters = Module | Tensor | Iterable[Tensor | tuple[str, Tensor] | Mapping[str, object]]
+Parameters = HasParameters | Tensor | Iterable[Tensor | tuple[str, Tensor] | Mapping[str, object]]
 
 
 Named = list[tuple[str, Tensor]]
@@ -93,7 +93,7 @@ def make_groups(
 
 def named(owner: str, parameters: object, first: int) -> Iterator[tuple[str, Tensor]]:
     """(name, parameter) pairs; parameters without names are numbered from ``first``."""
-    if isinstance(parameters, Module):
+    if has_parameters(parameters):
         parameters = parameters.named_parameters()
     elif isinstance(parameters, Tensor):
         parameters = [parameters]
@@ -125,7 +125,7 @@ def gradient_of(name: str, parameter: Tensor) -> Array | None:
 
 def _entries(owner: str, parameters: Parameters) -> Iterable[Mapping[str, Any]]:
     """The groups as given, or one group of all."""
-    if isinstance(parameters, (Module, Tensor)):
+    if has_parameters(parameters) or isinstance(parameters, Tensor):
         return [{"params": parameters}]
     entries = _listed(owner, parameters)
     if entries and isinstance(entries[0], Mapping):
