@@ -119,7 +119,7 @@ def test_the_whole_session_on_the_stand_in(tmp_path):
         ("more", 1),
         ("more", 4),
     ]
-    assert "13 of 13" in found["smoke.log"]
+    assert "14 of 14" in found["smoke.log"]
 
 
 @pytest.mark.slow
