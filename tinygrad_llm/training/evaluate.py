@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -145,6 +145,9 @@ class SharedEvaluator(Evaluator):
             table[i] = self.measure_batch(model, *batches[i])
         self.world.all_reduce(table).wait()
         return [(nats, int(tokens), int(n_bytes)) for nats, tokens, n_bytes in table.tolist()]
+
+
+Evaluate = Callable[[Any], Evaluation | Mapping[str, float]]  # called with the model
 
 
 def as_metrics(result: Evaluation | Mapping[str, float]) -> dict[str, float]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, TypedDict
 
 from tinygrad_llm.errors import CheckpointError
@@ -28,6 +29,7 @@ class TrainingState(TypedDict, total=False):
     versions: Mapping[str, str]
 
 
+Save = Callable[[int, TrainingState, int | None], Path]  # of a step, with the best one so far
 SMOOTHING = 0.95  # weight of the past in the smoothed loss
 
 

@@ -15,9 +15,7 @@ the same bits as one never stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -26,7 +24,7 @@ from tinygrad_llm.backend import is_array
 from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.nn import Module
 from tinygrad_llm.optim import Optimizer, Schedule
-from tinygrad_llm.training.evaluate import Evaluation, as_metrics
+from tinygrad_llm.training.evaluate import Evaluate, as_metrics
 from tinygrad_llm.training.loop_settings import (
     IGNORED,
     Batch,
@@ -37,16 +35,13 @@ from tinygrad_llm.training.loop_settings import (
     TrainingResult,
 )
 from tinygrad_llm.training.nan_policy import name_guilty_op, refuse_endless_skipping
-from tinygrad_llm.training.progress import Progress, TrainingState
+from tinygrad_llm.training.progress import Progress, Save, TrainingState
 from tinygrad_llm.training.report.callback import Callback
 from tinygrad_llm.training.report.recorder import Recorder
 from tinygrad_llm.training.steps.eager import EagerStep
 from tinygrad_llm.training.steps.precision import Precision
 from tinygrad_llm.training.steps.world import OneProcess
 from tinygrad_llm.training.stopping import StopSignals
-
-Evaluate = Callable[[Any], Evaluation | Mapping[str, float]]
-Save = Callable[[int, TrainingState, int | None], Path]
 
 # Methods that a step is made of, besides the loss: one that is recorded does not call them.
 _PARTS_OF_A_STEP = ("count_targets", "backward", "first_gradient", "clip")
@@ -110,11 +105,9 @@ class Trainer:
         self.progress = Progress()
         self._saved_step = -1
         self.world.attach(optimizer)
-        self.stepper.attach(self, self._overridden())
-
-    def _overridden(self) -> list[str]:
         own = type(self)
-        return [n for n in _PARTS_OF_A_STEP if getattr(own, n) is not getattr(Trainer, n)]
+        changed = [n for n in _PARTS_OF_A_STEP if getattr(own, n) is not getattr(Trainer, n)]
+        self.stepper.attach(self, changed)
 
     # ---- the parts of a step: override what should be different ------------------------------
 

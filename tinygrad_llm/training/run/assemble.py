@@ -25,7 +25,7 @@ from tinygrad_llm.optim import (
 )
 from tinygrad_llm.training.evaluate import Evaluator, SharedEvaluator, bytes_per_token
 from tinygrad_llm.training.loop_settings import Loader, LoopSettings
-from tinygrad_llm.training.progress import TrainingState
+from tinygrad_llm.training.progress import Save, TrainingState
 from tinygrad_llm.training.report.callback import Callback
 from tinygrad_llm.training.report.recorder import Recorder
 from tinygrad_llm.training.run.folder import RunFolder
@@ -38,7 +38,7 @@ from tinygrad_llm.training.steps.precision import Precision, ScaledLoss
 from tinygrad_llm.training.steps.prefetch import Prefetcher
 from tinygrad_llm.training.steps.ranks import Ranks
 from tinygrad_llm.training.steps.world import OneProcess
-from tinygrad_llm.training.trainer import Save, Trainer
+from tinygrad_llm.training.trainer import Trainer
 
 
 def make_model(config: TrainConfig, vocab_size: int, saved: Path | None = None) -> GPT:
