@@ -27,6 +27,7 @@ FORMULAS = {
     "embedding": "embedding_forward",
     "gelu": "gelu_tanh_forward",
     "layer_norm": "layer_norm_forward",
+    "add_layer_norm": "add_layer_norm_forward",
     "linear": "linear_forward",
     "cross_entropy": "cross_entropy_rows",
 }
@@ -34,19 +35,17 @@ NAMES = {function: op for op, function in FORMULAS.items()}
 
 
 class Watch:
-    """Keeps, for each formula, the deepest stack that ended there."""
+    """Keeps, for each formula, the stack when it was first computed."""
 
     def __init__(self) -> None:
-        self.deepest: dict[str, list[str]] = {}
+        self.first: dict[str, list[str]] = {}
 
     def __call__(self, frame: FrameType, event: str, arg: Any) -> None:
         path = Path(frame.f_code.co_filename)
         op = NAMES.get(frame.f_code.co_name)
         if event != "call" or op is None or path.parent != PACKAGE / "ops":
             return
-        stack = _stack(frame)
-        if len(stack) > len(self.deepest.get(op, [])):
-            self.deepest[op] = stack
+        self.first.setdefault(op, _stack(frame))
 
 
 def _stack(frame: FrameType | None) -> list[str]:
@@ -72,7 +71,7 @@ def measure() -> dict[str, dict[str, Any]]:
         model.loss(ids, ids)
     finally:
         sys.setprofile(None)
-    return {op: _figures(stack) for op, stack in sorted(watch.deepest.items())}
+    return {op: _figures(stack) for op, stack in sorted(watch.first.items())}
 
 
 def _figures(stack: list[str]) -> dict[str, Any]:
