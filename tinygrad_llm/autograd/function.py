@@ -146,7 +146,7 @@ class Function:
             GraphError: a tensor that requires a gradient is given by keyword.
             OutOfMemoryError: the device has no room for the result.
         """
-        # Tensors become arrays; of each is noted whether a gradient is wanted, and where it goes.
+        # 1. Tensors become arrays; of each is noted whether a gradient is wanted, and where it goes.
         arrays: list[object] = []
         needs, edges, first = [], [], None
         recording = current.grad_enabled
@@ -167,20 +167,16 @@ class Function:
                 edges.append(None)
         if kwargs and recording:
             _refuse_gradients_by_keyword(cls.name, kwargs)
-        # The node: of this class, unless another form of the op runs.
-        if cls.has_forms:
-            form = chosen_form(cls, first, arrays, kwargs)
-            if form is None:
-                return run_composed(cls, args, kwargs)
-            ctx = form()
-        else:
-            ctx = cls()
+        # 2. The node is of this class, unless another form of the op runs.
+        form = chosen_form(cls, first, arrays, kwargs) if cls.has_forms else cls
+        if form is None:
+            return run_composed(cls, args, kwargs)
+        ctx = form()
         ctx.xp = np if type(first) is np.ndarray else array_module(first)
-        ctx.needs = tuple(needs)
-        ctx.requires_grad = True in needs
+        ctx.needs, ctx.requires_grad = tuple(needs), True in needs
         if ctx.requires_grad:
             ctx.edges = tuple(edges)
-        # The computation. Its result points to the node only if a gradient is wanted.
+        # 3. The formula.
         try:
             observer = current.observer
             if observer is None:
@@ -189,11 +185,10 @@ class Function:
                 out = _observed_forward(ctx, observer, tuple(arrays), kwargs)
         except MemoryError as error:
             raise out_of_memory(cls.name, "forward", error) from error
-        if not ctx.requires_grad:
-            if isinstance(out, tuple):
-                return tuple(make_result(o, None) for o in out)
-            return make_result(out, None)
-        return ctx._attach(out)
+        # 4. The result points to the node, if a gradient is wanted.
+        if ctx.requires_grad:
+            return ctx._attach(out)
+        return _tensors(out) if isinstance(out, tuple) else make_result(out, None)
 
     def _attach(self, out: Result) -> Tensor | tuple[Tensor, ...]:
         """Enter the node into the graph: its time, and the tensors it made."""
@@ -226,6 +221,10 @@ class Output(Function):
 
     def backward(self, dy: Array) -> Array:
         return dy
+
+
+def _tensors(arrays: tuple[Array, ...]) -> tuple[Tensor, ...]:
+    return tuple(make_result(x, None) for x in arrays)
 
 
 def _observed_forward(
