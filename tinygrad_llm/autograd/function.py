@@ -146,7 +146,7 @@ class Function:
             GraphError: a tensor that requires a gradient is given by keyword.
             OutOfMemoryError: the device has no room for the result.
         """
-        # 1. Tensors become arrays; of each is noted whether a gradient is wanted, and where it goes.
+        # 1. Tensors become arrays; of each is noted whether a gradient is wanted, and its edge.
         arrays: list[object] = []
         needs, edges, first = [], [], None
         recording = current.grad_enabled
