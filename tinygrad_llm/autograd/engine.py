@@ -105,8 +105,6 @@ def run_backward(root: Node, dy: Array, retain_graph: bool = False) -> None:
         node: Node = heappop(heap)[1]
         dy = pending.pop(node)
         owned.discard(node)
-        if node.hooks:
-            dy = _run_hooks(node.hooks, dy)
         grads, kind = _node_backward(node, dy), type(dy)
         for edge, grad in zip(node.edges, grads, strict=True):
             if edge is None or grad is None:
@@ -142,7 +140,9 @@ def run_backward(root: Node, dy: Array, retain_graph: bool = False) -> None:
 
 
 def _node_backward(node: Node, dy: Arrived) -> Gradients:
-    """The node's own ``backward``, with the checks that make a misuse visible."""
+    """The node's hooks and its own ``backward``, with the checks that make a misuse visible."""
+    if node.hooks and not isinstance(dy, list):
+        dy = _run_hooks(node.hooks, dy)
     if node.saved is FREED:
         raise GraphError(
             f"backward: the graph at op {node.name!r} was already walked and freed. Call "

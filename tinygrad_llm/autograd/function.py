@@ -19,6 +19,7 @@ no reference cycles, so a graph is gone the moment its last tensor is.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
@@ -179,10 +180,8 @@ class Function:
         # 3. The formula.
         try:
             observer = current.observer
-            if observer is None:
-                out = ctx.forward(*arrays, **kwargs)
-            else:
-                out = _observed_forward(ctx, observer, tuple(arrays), kwargs)
+            run = ctx.forward if observer is None else partial(_observed, ctx, observer)
+            out = run(*arrays, **kwargs)
         except MemoryError as error:
             raise out_of_memory(cls.name, "forward", error) from error
         # 4. The result points to the node, if a gradient is wanted.
@@ -227,9 +226,8 @@ def _tensors(arrays: tuple[Array, ...]) -> tuple[Tensor, ...]:
     return tuple(make_result(x, None) for x in arrays)
 
 
-def _observed_forward(
-    ctx: Function, observer: Observer, arrays: tuple[object, ...], kwargs: dict[str, object]
-) -> Result:
+def _observed(ctx: Function, observer: Observer, *arrays: object, **kwargs: object) -> Result:
+    """``ctx.forward``, of which the observer is told before and after."""
     ctx.scope = ".".join(current.scopes)
     observer.before_forward(ctx, arrays, kwargs)
     out = ctx.forward(*arrays, **kwargs)
