@@ -5,7 +5,6 @@ import pytest
 from tinygrad_llm.errors import CheckpointError, TokenizerError
 from tinygrad_llm.finetuning.base_model import SMALL, open_base, pretrain
 from tinygrad_llm.nn import GPT, Dropout, GPTConfig
-from tinygrad_llm.pretrained import save_model
 
 TINY = replace(
     SMALL,
@@ -34,7 +33,7 @@ def test_a_new_base_model_learns_its_texts(capsys):
 
 
 def test_a_saved_model_is_opened_with_its_tokenizer(gpt, tokenizer, tmp_path):
-    save_model(gpt, tmp_path)
+    gpt.save_pretrained(tmp_path)
     with pytest.raises(TokenizerError):
         open_base(str(tmp_path))
     tokenizer.save(tmp_path)
@@ -45,7 +44,7 @@ def test_a_saved_model_is_opened_with_its_tokenizer(gpt, tokenizer, tmp_path):
 
 
 def test_a_tokenizer_of_another_model_is_refused(tokenizer, tmp_path):
-    save_model(GPT(GPTConfig(100, 8, 1, 1, 16)), tmp_path)
+    GPT(GPTConfig(100, 8, 1, 1, 16)).save_pretrained(tmp_path)
     tokenizer.save(tmp_path)
     with pytest.raises(CheckpointError, match="only 100"):
         open_base(str(tmp_path))

@@ -14,7 +14,6 @@ import pytest
 
 from tinygrad_llm.data.templates import CHAT
 from tinygrad_llm.finetuning.conversation import save_assistant
-from tinygrad_llm.pretrained import save_model
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -31,7 +30,7 @@ def program(name):
 def base(_gpt, tokenizer, tmp_path, monkeypatch):
     """A folder with a tiny untrained model, in an empty working directory."""
     monkeypatch.chdir(tmp_path)
-    save_model(_gpt, tmp_path / "base")
+    _gpt.save_pretrained(tmp_path / "base")
     tokenizer.save(tmp_path / "base")
     return "base"
 

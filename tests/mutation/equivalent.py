@@ -26,9 +26,6 @@ EQUIVALENT: dict[str, str] = {
     "tinygrad_llm/nn/containers.py Sequential._set_label: child._set_label(name) -> pass": (
         "A child got its name as its label when it was set."
     ),
-    "tinygrad_llm/nn/_checks.py check_heads: 1 -> 2 (2)": (
-        "One candidate more is looked at, n_embd + 1, and that never divides n_embd."
-    ),
     "tinygrad_llm/generation/beam_search.py _decided: done[-1].score >= most -> "
     "(done[-1].score > most)": (
         "Of equal scores the one found first is kept, whether the search goes on or not."

@@ -48,9 +48,10 @@ class Part:
 
     drawn: int
     tests: tuple[str, ...]
-    files: tuple[str, ...] = ("*.py",)
+    files: tuple[str, ...]  # patterns below the package
 
 
+_GENERATION = ("sampling", "generate", "beam_search", "scoring")
 PARTS = {
     "ops": Part(
         70,
@@ -60,14 +61,27 @@ PARTS = {
             "tests/nn/test_activations_and_losses.py",
             "tests/autograd",
         ),
+        ("ops/*.py",),
     ),
-    "nn": Part(38, ("tests/nn", "tests/generation/test_generate.py", "tests/pretrained")),
-    "optim": Part(32, ("tests/optim", "tests/training/test_checkpoint.py")),
+    "nn": Part(
+        38,
+        ("tests/nn", "tests/generation/test_generate.py", "tests/pretrained"),
+        ("nn/*.py", "checks.py", "gpt_config.py"),
+    ),
+    "optim": Part(32, ("tests/optim", "tests/training/test_checkpoint.py"), ("optim/*.py",)),
     "generation": Part(
-        22, ("tests/generation",), ("sampling.py", "generate.py", "beam_search.py", "scoring.py")
+        22, ("tests/generation",), tuple(f"generation/{name}.py" for name in _GENERATION)
     ),
 }
 NOT_HERE = ("__init__.py", "by_kernel.py")  # what runs on a GPU alone has tests of its own
+
+
+def part_of(file: str) -> str:
+    """The part that a file belongs to, which is "" for files of no part."""
+    for name, part in PARTS.items():
+        if any(Path(file).match(f"{PACKAGE}/{pattern}") for pattern in part.files):
+            return name
+    return ""
 
 
 def all_mutants(parts: Sequence[str] = tuple(PARTS)) -> list[Mutant]:
@@ -77,7 +91,7 @@ def all_mutants(parts: Sequence[str] = tuple(PARTS)) -> list[Mutant]:
         candidates = [
             mutant
             for pattern in PARTS[part].files
-            for path in sorted((ROOT / PACKAGE / part).glob(pattern))
+            for path in sorted((ROOT / PACKAGE).glob(pattern))
             if path.name not in NOT_HERE
             for mutant in mutants_of(str(path.relative_to(ROOT)), path.read_text(encoding="utf-8"))
         ]
@@ -85,7 +99,7 @@ def all_mutants(parts: Sequence[str] = tuple(PARTS)) -> list[Mutant]:
         found += [
             by_hand(ROOT, f"{PACKAGE}/{file}", old, new)
             for file, old, new in HAND_WRITTEN
-            if file.startswith(f"{part}/")
+            if part_of(f"{PACKAGE}/{file}") == part
         ]
     return found
 
@@ -165,7 +179,7 @@ def limit_memory() -> None:
 
 def stages_of(file: str, source: str) -> list[list[str]]:
     """The tests that concern a file, in stages: what is near first, since most is found there."""
-    part, name = file.split("/")[1], Path(file).stem.strip("_")
+    part, name = part_of(file), Path(file).stem.strip("_")
     tests = [
         path
         for entry in PARTS[part].tests
@@ -219,8 +233,7 @@ def table(results: Sequence[Result]) -> str:
     lines = ["| part | mutants | equivalent | killed | score |", "|---|---|---|---|---|"]
     counted = [r for r in results if r.mutant.name not in EQUIVALENT]
     for part in [*PARTS, ""]:
-        prefix = f"{PACKAGE}/{part}"
-        of_part = [r for r in results if r.mutant.file.startswith(prefix)]
+        of_part = [r for r in results if part in ("", part_of(r.mutant.file))]
         valid = [r for r in of_part if r in counted]
         if valid:
             killed = sum(bool(r.killed_by) for r in valid)

@@ -10,7 +10,7 @@ import pytest
 from gpt2_oracle import HPARAMS, random_weights, safetensors_bytes
 
 from tinygrad_llm import errors, nn
-from tinygrad_llm.pretrained import download, from_pretrained
+from tinygrad_llm.pretrained import download
 
 CONTENT = safetensors_bytes(random_weights())
 CHECKSUM = hashlib.sha256(CONTENT).hexdigest()
@@ -80,7 +80,7 @@ def hub(monkeypatch):
 
 
 def _load(cache):
-    return from_pretrained("gpt2", cache_dir=cache)
+    return nn.GPT.from_pretrained("gpt2", cache_dir=cache)
 
 
 def test_downloaded_once_checked_and_kept(hub, tmp_path):
@@ -124,7 +124,7 @@ def test_server_that_states_no_checksum(hub, tmp_path):
 def test_without_a_network_the_error_names_files_and_places(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(errors.CheckpointError) as caught:
-        from_pretrained("gpt2-medium", cache_dir=tmp_path)
+        nn.GPT.from_pretrained("gpt2-medium", cache_dir=tmp_path)
     message = str(caught.value)
     assert "model.safetensors" in message
     assert str(tmp_path / "gpt2-medium") in message

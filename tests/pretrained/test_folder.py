@@ -8,7 +8,7 @@ from gpt2_oracle import HPARAMS, logits64, random_weights, safetensors_bytes, wr
 
 import tinygrad_llm as tg
 from tinygrad_llm import errors, nn
-from tinygrad_llm.pretrained import gpt2_tensors, load_model, save_model
+from tinygrad_llm.pretrained import SafetensorsFile, gpt2_tensors, read_model
 
 IDS = [3, 14, 15, 9, 26, 5, 30]
 
@@ -69,13 +69,13 @@ def test_sharded_files(tmp_path):
     index[names[0]] = "model-00002-of-00002.safetensors"
     path.write_text(json.dumps({"weight_map": index}), encoding="utf-8")
     with pytest.raises(errors.CheckpointError, match="says that .* is in model-00002"):
-        load_model(tmp_path)
+        nn.GPT.from_pretrained(tmp_path)
     path.write_text(json.dumps({"weight_map": {names[0]: "../secret"}}), encoding="utf-8")
     with pytest.raises(errors.CheckpointError, match="weight_map"):
-        load_model(tmp_path)
+        nn.GPT.from_pretrained(tmp_path)
     path.write_text(json.dumps({"weight_map": {names[0]: "gone"}}), encoding="utf-8")
     with pytest.raises(errors.CheckpointError, match=r"gone: cannot be read"):
-        load_model(tmp_path)
+        nn.GPT.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -102,14 +102,44 @@ def test_round_trip_is_bit_equal(tmp_path, tied, qkv_bias):
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
 def test_other_precisions(tmp_path, kind):
     model = nn.GPT(nn.GPTConfig(29, 6, 1, 2, 8)).to(kind)
-    save_model(model, tmp_path)
-    default = load_model(tmp_path).token_embedding.weight.dtype
+    model.save_pretrained(tmp_path)
+    default = nn.GPT.from_pretrained(tmp_path).token_embedding.weight.dtype
     assert default == ("float64" if kind == "float64" else "float32")
-    same = load_model(tmp_path, dtype=kind)
+    same = nn.GPT.from_pretrained(tmp_path, dtype=kind)
     for name, value in model.state_dict().items():
         assert value.numpy().tobytes() == same.state_dict()[name].numpy().tobytes()
     with pytest.raises(errors.DTypeError, match="int64"):
-        load_model(tmp_path, dtype="int64")
+        nn.GPT.from_pretrained(tmp_path, dtype="int64")
+
+
+def test_one_tensor_after_the_other_is_read_and_given_back(tmp_path, monkeypatch):
+    write_folder(tmp_path, random_weights())
+    log = []
+
+    def note(name):
+        method = getattr(SafetensorsFile, name)
+
+        def noted(self, tensor):
+            log.append((name, tensor))
+            return method(self, tensor)
+
+        monkeypatch.setattr(SafetensorsFile, name, noted)
+
+    note("read")
+    note("release")
+    config, arrays = read_model(tmp_path)
+    assert config.n_layer == HPARAMS["n_layer"]
+    assert log == []
+    name, array = next(arrays)
+    assert name == "token_embedding.weight"
+    assert array.flags.owndata
+    assert log == [("read", "wte.weight"), ("release", "wte.weight")]
+    assert len(list(arrays)) + 1 == len(log) / 2 == len(random_weights())
+
+
+def test_the_device_is_looked_at_first(tmp_path):
+    with pytest.raises(errors.DeviceError, match="nowhere"):
+        nn.GPT.from_pretrained(tmp_path, device="nowhere")
 
 
 def test_a_trained_model_can_go_on_training(tmp_path):
@@ -127,7 +157,7 @@ def test_report_names_everything_that_is_wrong(tmp_path):
     weights["h.0.surprise"] = np.ones(1, np.float32)
     write_folder(tmp_path, weights)
     with pytest.raises(errors.CheckpointError) as caught:
-        load_model(tmp_path)
+        nn.GPT.from_pretrained(tmp_path)
     message = str(caught.value)
     assert "missing (1): transformer.h.1.ln_2.bias" in message
     assert "transformer.wpe.weight: expected (12, 8), got (5, 8)" in message
@@ -140,14 +170,15 @@ def test_a_wrong_shape_alone_is_refused(tmp_path):
     weights["h.0.ln_1.weight"] = np.ones((8, 1), np.float32)
     write_folder(tmp_path, weights)
     with pytest.raises(errors.CheckpointError, match=r"ln_1.weight: expected \(8,\), got \(8, 1\)"):
-        load_model(tmp_path)
+        nn.GPT.from_pretrained(tmp_path)
 
 
 def test_unknown_names_alone_are_a_warning(tmp_path):
     weights = random_weights()
     write_folder(tmp_path, {**weights, "score.weight": np.ones((2, 8), np.float32)})
-    with pytest.warns(UserWarning, match="score.weight"):
-        assert load_model(tmp_path).config.n_layer == 2
+    with pytest.warns(UserWarning, match="score.weight") as caught:
+        assert nn.GPT.from_pretrained(tmp_path).config.n_layer == 2
+    assert caught[0].filename == __file__  # the line that asked for the model
 
 
 @pytest.mark.parametrize(
@@ -166,41 +197,42 @@ def test_unknown_names_alone_are_a_warning(tmp_path):
 def test_other_architectures_are_refused(tmp_path, change, message):
     write_folder(tmp_path, random_weights(), **change)
     with pytest.raises(errors.CheckpointError, match=message):
-        load_model(tmp_path)
+        nn.GPT.from_pretrained(tmp_path)
 
 
 def test_folders_without_what_is_needed(tmp_path):
     with pytest.raises(errors.CheckpointError, match="no such folder"):
-        load_model(tmp_path / "nowhere")
+        nn.GPT.from_pretrained(tmp_path / "nowhere")
     with pytest.raises(errors.CheckpointError, match=r"config\.json"):
-        load_model(tmp_path)
+        nn.GPT.from_pretrained(tmp_path)
     write_folder(tmp_path, random_weights())
     (tmp_path / "model.safetensors").rename(tmp_path / "model.safetensors.part")
     with pytest.raises(errors.CheckpointError, match="unfinished"):
-        load_model(tmp_path)
+        nn.GPT.from_pretrained(tmp_path)
     (tmp_path / "model.safetensors.part").rename(tmp_path / "pytorch_model.bin")
     with pytest.raises(errors.CheckpointError, match="pickle"):
-        load_model(tmp_path)
+        nn.GPT.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"n_embd": 3}', encoding="utf-8")
     with pytest.raises(errors.CheckpointError, match="'vocab_size' is missing"):
-        load_model(tmp_path)
+        nn.GPT.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(errors.CheckpointError, match="no JSON"):
-        load_model(tmp_path)
+        nn.GPT.from_pretrained(tmp_path)
 
 
 def test_only_a_plain_gpt_is_saved(tmp_path):
     model = nn.GPT(nn.GPTConfig(29, 6, 1, 2, 8))
     nn.apply_lora(model, 2)
     with pytest.raises(errors.CheckpointError, match="lora_a"):
-        save_model(model, tmp_path)
+        model.save_pretrained(tmp_path)
     nn.remove_lora(model)
-    assert (save_model(model, tmp_path) / "model.safetensors").is_file()
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").is_file()
 
 
 def test_extra_config_and_end_of_text(tmp_path):
     model = nn.GPT(nn.GPTConfig(29, 6, 1, 2, 8))
-    save_model(model, tmp_path, {"eos_token_id": 7})
+    model.save_pretrained(tmp_path, {"eos_token_id": 7})
     content = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert content["eos_token_id"] == 7
     assert content["bos_token_id"] is None
@@ -209,7 +241,9 @@ def test_extra_config_and_end_of_text(tmp_path):
 
 def test_layout_is_hugging_faces(tmp_path):
     write_folder(tmp_path, _prefixed(random_weights()))
-    tensors = gpt2_tensors(load_model(tmp_path))
+    model = nn.GPT.from_pretrained(tmp_path)
+    arrays = {name: p.data for name, p in model.named_parameters()}
+    tensors = gpt2_tensors(model.config, arrays)
     for name, array in random_weights().items():
         assert np.array_equal(tensors[f"transformer.{name}"], array), name
     assert HPARAMS["n_layer"] * 12 + 4 == len(tensors)

@@ -82,6 +82,36 @@ def fetch(remote: RemoteFile, folder: Path, progress: bool = True) -> Path:
     return path
 
 
+def published_sha256(url: str) -> str:
+    """The checksum that the server states for a large file, before it redirects to its storage.
+
+    Raises:
+        DataError: the server states none.
+        OSError: there is no connection.
+    """
+    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "tinygrad_llm"})
+    opener = urllib.request.build_opener(_NoRedirect)
+    try:
+        with opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
+            headers = response.headers
+    except urllib.error.HTTPError as answer:
+        answer.close()
+        if not 300 <= answer.code < 400:
+            raise
+        headers = answer.headers
+    checksum = (headers.get("X-Linked-ETag") or "").strip('"')
+    if len(checksum) != 64:
+        raise DataError(f"{url}: the server states no SHA-256, so the file could not be checked")
+    return checksum
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Leaves a redirection to the caller."""
+
+    def redirect_request(self, *args: object, **kwargs: object) -> None:
+        return None
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal; reads it in pieces."""
     digest = hashlib.sha256()

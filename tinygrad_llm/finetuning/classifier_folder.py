@@ -28,7 +28,7 @@ from tinygrad_llm.finetuning.classification import (
     probabilities_of,
 )
 from tinygrad_llm.nn import GPT, init, remove_lora
-from tinygrad_llm.pretrained import SafetensorsFile, save_model, write_safetensors
+from tinygrad_llm.pretrained import SafetensorsFile, write_safetensors
 from tinygrad_llm.tokenizers import Tokenizer
 
 SETTINGS_NAME, HEAD_NAME = "classifier.json", "classifier_head.safetensors"
@@ -79,7 +79,7 @@ class Classifier:
         """
         folder = Path(folder)
         remove_lora(self.module.gpt)
-        save_model(self.module.gpt, folder)
+        self.module.gpt.save_pretrained(folder)
         self.tokenizer.save(folder)
         head = {f"head.{n}": p.data for n, p in self.module.head.named_parameters()}
         write_safetensors(folder / HEAD_NAME, head)

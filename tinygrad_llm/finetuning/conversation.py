@@ -21,7 +21,6 @@ from tinygrad_llm.finetuning.instruction import with_system
 from tinygrad_llm.generation.generate import stream
 from tinygrad_llm.generation.sampling import Sampling
 from tinygrad_llm.nn import GPT
-from tinygrad_llm.pretrained import save_model
 from tinygrad_llm.tokenizers import StreamDecoder, Tokenizer
 
 ASSISTANT_NAME = "assistant.json"
@@ -159,7 +158,7 @@ def save_assistant(
     """
     folder = Path(folder)
     end = tokenizer.end_of_text_id
-    save_model(model, folder, extra_config={"eos_token_id": end, "bos_token_id": end})
+    model.save_pretrained(folder, extra_config={"eos_token_id": end, "bos_token_id": end})
     tokenizer.save(folder)
     body = {"format": FORMAT, "template": template.name}
     write_atomic(folder / ASSISTANT_NAME, (json.dumps(body) + "\n").encode("utf-8"))

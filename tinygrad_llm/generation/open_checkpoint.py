@@ -7,7 +7,7 @@ from pathlib import Path
 from tinygrad_llm import tokenizers
 from tinygrad_llm.errors import CheckpointError, TokenizerError
 from tinygrad_llm.nn import GPT
-from tinygrad_llm.pretrained import SIZES, from_pretrained
+from tinygrad_llm.pretrained import SIZES
 from tinygrad_llm.tokenizers import Tokenizer
 
 _GPT2_VOCABULARY = 50257
@@ -27,9 +27,9 @@ def open_checkpoint(source: str | Path, device: str = "cpu") -> tuple[GPT, Token
         TokenizerError: the tokenizer is missing or damaged.
     """
     if str(source) in SIZES and not Path(source).is_dir():
-        return from_pretrained(str(source), device), tokenizers.gpt2()
+        return GPT.from_pretrained(str(source), device), tokenizers.gpt2()
     folder = find_checkpoint(Path(source))
-    model = from_pretrained(folder, device)
+    model = GPT.from_pretrained(folder, device)
     try:
         tokenizer = tokenizers.load(folder)
     except TokenizerError:

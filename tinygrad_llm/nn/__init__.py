@@ -3,6 +3,7 @@
 from typing import Any
 
 from tinygrad_llm.errors import missing_name
+from tinygrad_llm.gpt_config import GPTConfig, num_parameters_of
 from tinygrad_llm.nn import functional, init, utils
 from tinygrad_llm.nn.activations import (
     GELU,
@@ -22,7 +23,6 @@ from tinygrad_llm.nn.attention_steps import (
     SelfAttentionV2,
 )
 from tinygrad_llm.nn.block import TransformerBlock
-from tinygrad_llm.nn.config import GPTConfig, num_parameters_of
 from tinygrad_llm.nn.containers import ModuleDict, ModuleList, Sequential
 from tinygrad_llm.nn.dropout import Dropout
 from tinygrad_llm.nn.embedding import Embedding
@@ -45,6 +45,7 @@ from tinygrad_llm.nn.lora import (
 from tinygrad_llm.nn.losses import CrossEntropyLoss, MSELoss
 from tinygrad_llm.nn.module import Module
 from tinygrad_llm.nn.parameter import Parameter
+from tinygrad_llm.nn.vocabulary import extend_vocabulary
 
 __all__ = [
     "GELU",
@@ -79,6 +80,7 @@ __all__ = [
     "TransformerBlock",
     "adapter_state_dict",
     "apply_lora",
+    "extend_vocabulary",
     "freeze",
     "functional",
     "init",

@@ -10,8 +10,8 @@ from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.autograd.keywords import attention_names
 from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.random import Generator, Key
+from tinygrad_llm.checks import check_heads, check_size
 from tinygrad_llm.errors import ConfigError, GraphError
-from tinygrad_llm.nn._checks import check_heads, check_size
 from tinygrad_llm.nn.dropout import Dropout
 from tinygrad_llm.nn.kv_cache import LayerCache
 from tinygrad_llm.nn.linear import Linear

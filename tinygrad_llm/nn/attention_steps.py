@@ -21,9 +21,9 @@ from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.backend import array_module
 from tinygrad_llm.backend.random import Generator
+from tinygrad_llm.checks import check_size
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.nn import init
-from tinygrad_llm.nn._checks import check_size
 from tinygrad_llm.nn.containers import ModuleList
 from tinygrad_llm.nn.dropout import Dropout
 from tinygrad_llm.nn.linear import Linear

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.backend.random import Generator, Key, default_generator
-from tinygrad_llm.nn._checks import check_dropout
+from tinygrad_llm.checks import check_dropout
 from tinygrad_llm.nn.module import Module
 
 

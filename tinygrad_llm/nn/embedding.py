@@ -7,8 +7,8 @@ from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.backend.dtypes import DTypeLike
 from tinygrad_llm.backend.random import Generator
+from tinygrad_llm.checks import check_size
 from tinygrad_llm.nn import init
-from tinygrad_llm.nn._checks import check_size
 from tinygrad_llm.nn.module import Module
 from tinygrad_llm.nn.parameter import Parameter
 

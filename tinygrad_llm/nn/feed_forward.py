@@ -7,7 +7,7 @@ from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.autograd.modes import watched_as_written
 from tinygrad_llm.backend.random import Generator
-from tinygrad_llm.nn._checks import check_size
+from tinygrad_llm.checks import check_size
 from tinygrad_llm.nn.dropout import Dropout
 from tinygrad_llm.nn.linear import Linear, is_plain
 from tinygrad_llm.nn.module import Module

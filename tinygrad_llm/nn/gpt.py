@@ -11,14 +11,14 @@ from tinygrad_llm.autograd import Tensor, no_grad
 from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.autograd.checkpoint import checkpoint
 from tinygrad_llm.autograd.modes import current
-from tinygrad_llm.backend import Array, array_module, module_for
+from tinygrad_llm.backend import Array, array_module, module_for, parse_device, to_device
 from tinygrad_llm.backend.dtypes import DTypeLike
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.errors import ConfigError, ShapeError
+from tinygrad_llm.gpt_config import GPTConfig
 from tinygrad_llm.nn import init
 from tinygrad_llm.nn._ids import batch_of_ids, check_positions
 from tinygrad_llm.nn.block import TransformerBlock
-from tinygrad_llm.nn.config import GPTConfig
 from tinygrad_llm.nn.containers import ModuleList
 from tinygrad_llm.nn.dropout import Dropout
 from tinygrad_llm.nn.embedding import Embedding
@@ -26,6 +26,7 @@ from tinygrad_llm.nn.kv_cache import KVCache
 from tinygrad_llm.nn.layer_norm import LayerNorm
 from tinygrad_llm.nn.linear import Linear, is_plain
 from tinygrad_llm.nn.module import Module
+from tinygrad_llm.pretrained import read_model, write_model
 
 
 class GPT(Module):
@@ -254,20 +255,24 @@ class GPT(Module):
         dtype: DTypeLike | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> GPT:
-        """Read a model: a folder of `save_pretrained`, of transformers, or a name like "gpt2".
+        """Read a model from a folder, or by a name like "gpt2"; it is in evaluation mode.
 
         Args:
-            folder_or_name: see `pretrained.from_pretrained`, which this is.
+            folder_or_name, dtype, cache_dir: as for `pretrained.read_model`, which reads the files.
             device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
-            dtype: of the parameters; by default that of the file, but float32 for half precision.
-            cache_dir: where downloads are kept, by default the user's cache.
 
         Raises:
             CheckpointError: there is no such model, or its files are damaged.
+            DeviceError: the device is unknown or absent.
         """
-        from tinygrad_llm import pretrained  # builds on this package
-
-        return pretrained.from_pretrained(folder_or_name, device, dtype, cache_dir)
+        parse_device(device)
+        config, arrays = read_model(folder_or_name, dtype, cache_dir)
+        with init.no_init():
+            model = GPT(config)
+        parameters = dict(model.named_parameters())
+        for name, array in arrays:  # one at a time: they are large
+            parameters[name].replace_data(to_device(array, device))
+        return model.eval()
 
     def save_pretrained(
         self, folder: str | os.PathLike[str], extra_config: Mapping[str, object] | None = None
@@ -281,9 +286,8 @@ class GPT(Module):
         Raises:
             CheckpointError: a file cannot be written, or the model is no plain GPT.
         """
-        from tinygrad_llm import pretrained
-
-        pretrained.save_model(self, folder, extra_config)
+        arrays = {name: p.data for name, p in self.named_parameters()}
+        write_model(folder, self.config, arrays, extra_config)
 
 
 def _as_mask(mask: TensorLike, device: str) -> Array:

@@ -22,8 +22,8 @@ import numpy as np
 
 from tinygrad_llm.backend import Array, array_module, module_for, to_device
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype
+from tinygrad_llm.checks import check_size
 from tinygrad_llm.errors import ConfigError, ShapeError
-from tinygrad_llm.nn._checks import check_size
 
 
 class LayerCache:

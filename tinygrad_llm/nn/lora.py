@@ -20,9 +20,9 @@ from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.autograd.versions import note_write
 from tinygrad_llm.backend import Array, to_device
 from tinygrad_llm.backend.random import Generator
+from tinygrad_llm.checks import check_size
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.nn import init
-from tinygrad_llm.nn._checks import check_size
 from tinygrad_llm.nn.dropout import Dropout
 from tinygrad_llm.nn.linear import Linear
 from tinygrad_llm.nn.module import Module

@@ -9,7 +9,7 @@ from typing import Any
 
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.errors import CheckpointError, ConfigError
-from tinygrad_llm.nn import GPTConfig
+from tinygrad_llm.gpt_config import GPTConfig
 
 CONFIG_NAME, HPARAMS_NAME = "config.json", "hparams.json"
 _END_OF_TEXT_ID = 50256  # in GPT-2's vocabulary, and what transformers assumes by default
@@ -136,7 +136,7 @@ def _from_huggingface(path: Path, content: Mapping[str, Any]) -> GPTConfig:
     )
 
 
-def _from_hparams(path: Path, content: Mapping[str, Any]) -> GPTConfig:
+def _from_hparams(path: Path, content: Mapping[str, int]) -> GPTConfig:
     return GPTConfig(
         vocab_size=content["n_vocab"],
         context_length=content["n_ctx"],

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import urllib.error
-import urllib.request
 from pathlib import Path
 from types import ModuleType
 
-from tinygrad_llm.backend.download import RemoteFile, fetch
 from tinygrad_llm.backend.files import cache_folder
 from tinygrad_llm.errors import CheckpointError, DataError
-from tinygrad_llm.nn import GPTConfig
+from tinygrad_llm.gpt_config import GPTConfig
 from tinygrad_llm.pretrained.config_file import CONFIG_NAME, write_config
 from tinygrad_llm.pretrained.sources import WEIGHTS_NAME
 
@@ -25,7 +22,6 @@ SIZES = {
 }
 _ENDPOINT = "https://huggingface.co"  # or $HF_ENDPOINT, as for huggingface_hub
 _OWNER = "openai-community"
-_TIMEOUT_SECONDS = 30.0
 
 
 def gpt2_config(name: str) -> GPTConfig:
@@ -70,9 +66,7 @@ def model_folder(
     try:
         if hub is not None:
             return _from_hub(hub, name)
-        folder.mkdir(parents=True, exist_ok=True)
-        url = f"{_endpoint()}/{_OWNER}/{name}/resolve/main/{WEIGHTS_NAME}"
-        fetch(RemoteFile(WEIGHTS_NAME, url, published_sha256(url)), folder, progress)
+        _fetch(name, folder, progress)
     except (DataError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{name}: the weights cannot be downloaded ({error}). Without a network, put "
@@ -84,34 +78,12 @@ def model_folder(
     return folder
 
 
-def published_sha256(url: str) -> str:
-    """The checksum that the server states for a large file, before it redirects to its storage.
+def _fetch(name: str, folder: Path, progress: bool) -> None:
+    from tinygrad_llm.backend.download import RemoteFile, fetch, published_sha256  # HTTP, SSL: slow
 
-    Raises:
-        DataError: the server states none.
-        OSError: there is no connection.
-    """
-    request = urllib.request.Request(url, method="HEAD", headers={"User-Agent": "tinygrad_llm"})
-    opener = urllib.request.build_opener(_NoRedirect)
-    try:
-        with opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
-            headers = response.headers
-    except urllib.error.HTTPError as answer:
-        answer.close()
-        if not 300 <= answer.code < 400:
-            raise
-        headers = answer.headers
-    checksum = (headers.get("X-Linked-ETag") or "").strip('"')
-    if len(checksum) != 64:
-        raise DataError(f"{url}: the server states no SHA-256, so the file could not be checked")
-    return checksum
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Leaves a redirection to the caller."""
-
-    def redirect_request(self, *args: object, **kwargs: object) -> None:
-        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    url = f"{_endpoint()}/{_OWNER}/{name}/resolve/main/{WEIGHTS_NAME}"
+    fetch(RemoteFile(WEIGHTS_NAME, url, published_sha256(url)), folder, progress)
 
 
 def _endpoint() -> str:

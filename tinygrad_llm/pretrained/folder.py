@@ -1,19 +1,24 @@
-"""A model as a folder: ``config.json`` and ``model.safetensors``, which transformers opens too."""
+"""A model as a folder: ``config.json`` and ``model.safetensors``, which transformers opens too.
+
+What goes in and out here is a configuration and arrays by the names of `nn.GPT`'s parameters; the
+modules themselves take and give them (`GPT.from_pretrained`, `GPT.save_pretrained`).
+"""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from tinygrad_llm.backend import Array, parse_device, to_device
+from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, is_float
 from tinygrad_llm.errors import CheckpointError, DTypeError
-from tinygrad_llm.nn import GPT, GPTConfig, init
+from tinygrad_llm.gpt_config import GPTConfig
 from tinygrad_llm.pretrained.config_file import read_config, write_config
+from tinygrad_llm.pretrained.download import model_folder
 from tinygrad_llm.pretrained.gpt2_layout import PREFIX, Place, is_ignored, places
 from tinygrad_llm.pretrained.safetensors_file import write_safetensors
 from tinygrad_llm.pretrained.sources import WEIGHTS_NAME, WeightSource, open_source
@@ -21,101 +26,120 @@ from tinygrad_llm.pretrained.sources import WEIGHTS_NAME, WeightSource, open_sou
 _SHOWN = 10  # names listed per kind of mistake; the rest is counted
 
 
-def save_model(
-    model: GPT, folder: str | os.PathLike[str], extra_config: Mapping[str, object] | None = None
-) -> Path:
-    """Write a model so that `load_model` and transformers' AutoModelForCausalLM can read it.
+def write_model(
+    folder: str | os.PathLike[str],
+    config: GPTConfig,
+    parameters: Mapping[str, Array],
+    extra_config: Mapping[str, object] | None = None,
+) -> None:
+    """Write a folder that `read_model` and transformers' AutoModelForCausalLM can read.
 
     Each file is written under a temporary name, flushed and renamed.
 
     Args:
-        model: a GPT; its parameters keep their type, and the file's bits are theirs.
         folder: made if need be.
+        config: the model's configuration.
+        parameters: all parameters of a GPT by name; they keep their type, and the file's bits are
+            theirs.
         extra_config: entries to add to ``config.json``, such as ``{"eos_token_id": 7}``.
 
-    Returns:
-        the folder.
-
     Raises:
-        CheckpointError: a file cannot be written, or the model is no plain GPT.
+        CheckpointError: a file cannot be written, or the parameters are not those of a plain GPT.
     """
     folder = Path(folder)
-    tensors = gpt2_tensors(model)
+    tensors = gpt2_tensors(config, parameters)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot be made ({error.strerror}).") from error
     write_safetensors(folder / WEIGHTS_NAME, tensors, {"format": "pt"})
-    write_config(folder, model.config, extra_config)
-    return folder
+    write_config(folder, config, extra_config)
 
 
-def gpt2_tensors(model: GPT) -> dict[str, Array]:
-    """A model's parameters under GPT-2's names and in its layout; views where possible.
+def gpt2_tensors(config: GPTConfig, parameters: Mapping[str, Array]) -> dict[str, Array]:
+    """A GPT's parameters under GPT-2's names and in its layout; views where possible.
 
     Raises:
         CheckpointError: parameters that GPT-2 has not, as a LoRA layer brings them.
     """
-    config = model.config
-    parameters = {name: p.data for name, p in model.named_parameters()}
     wanted = _places(config)
     strangers = set(parameters) ^ {place.ours for place in wanted}
     if strangers:
         raise CheckpointError(
-            f"save_model: GPT-2's layout has no place for {_few(sorted(strangers))}; the model is "
-            "no plain GPT. Fold LoRA layers in (nn.remove_lora) and take off added heads first."
+            f"save_pretrained: GPT-2's layout has no place for {_few(sorted(strangers))}; the "
+            "model is no plain GPT. Fold LoRA layers in (nn.remove_lora) and take off added heads "
+            "first."
         )
     tensors = {}
     for place in wanted:
         array = parameters[place.ours]
         tensors[place.theirs] = array.T if place.transposed else array
     if not config.qkv_bias:  # transformers insists on the bias; zeros change nothing
-        weight = parameters["token_embedding.weight"]
-        zeros = np.zeros(3 * config.n_embd, weight.dtype)
+        zeros = np.zeros(3 * config.n_embd, parameters["token_embedding.weight"].dtype)
         for layer in range(config.n_layer):
             tensors[f"{PREFIX}h.{layer}.attn.c_attn.bias"] = zeros
     return tensors
 
 
-def load_model(
-    folder: str | os.PathLike[str], device: str = "cpu", dtype: DTypeLike | None = None
-) -> GPT:
-    """Read a model from a folder: of this project, of transformers (GPT-2), or of OpenAI.
+def read_model(
+    folder_or_name: str | os.PathLike[str],
+    dtype: DTypeLike | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> tuple[GPTConfig, Iterator[tuple[str, Array]]]:
+    """A model's configuration, and its parameters one after the other.
 
-    The files are memory-mapped and copied tensor by tensor, after every name and shape was
-    checked. Names that the model does not know give a warning; a missing or misshaped tensor is
-    an error, and there is no half-loaded model.
+    The files are memory-mapped, and every name and shape is checked before this returns. Each
+    array is copied when it is asked for, and the file's pages are given back then: a model in
+    memory is needed once, and one tensor besides.
 
     Args:
-        folder: with ``config.json`` and ``model.safetensors`` (or its index and parts), or with
-            ``hparams.json`` and ``model.ckpt.*``.
-        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
-        dtype: of the parameters; by default that of the file, but float32 for half precision.
+        folder_or_name: a folder with ``config.json`` and ``model.safetensors`` (or its index and
+            parts), or with ``hparams.json`` and ``model.ckpt.*``: of this project, of transformers
+            (GPT-2), or of OpenAI. Or "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"; a folder of
+            that name in the working directory comes first.
+        dtype: of the arrays; by default that of the file, but float32 for half precision.
+        cache_dir: where downloads are kept, by default the user's cache.
 
     Returns:
-        the model, in evaluation mode.
+        the configuration, and (name, array) pairs under the names of `nn.GPT`'s parameters: NumPy
+        arrays in C order, which nobody else holds.
+
+    Warns:
+        UserWarning: names in the files that a GPT does not have.
 
     Raises:
-        CheckpointError: files are missing, damaged, or do not fit together.
-        DeviceError: the device is unknown or absent.
+        CheckpointError: no such model, no network; files are missing, damaged, or do not fit
+            together. A tensor's own checksum (OpenAI's files have them) is verified when its turn
+            comes.
+        DTypeError: ``dtype`` is no floating-point type.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: there is no such folder.")
-    parse_device(device)
+    target = None if dtype is None else _float_type(dtype)
+    folder = _folder_of(folder_or_name, cache_dir)
     config = read_config(folder)
     source = open_source(folder)
-    target = None if dtype is None else _float_type(dtype)
     check_weights(source, config, folder)
-    with init.no_init():
-        model = GPT(config)
-    parameters = dict(model.named_parameters())
+    return config, _arrays(source, config, target)
+
+
+def _folder_of(
+    folder_or_name: str | os.PathLike[str], cache_dir: str | os.PathLike[str] | None
+) -> Path:
+    path = Path(folder_or_name)
+    if path.is_dir():
+        return path
+    if isinstance(folder_or_name, str) and len(path.parts) == 1:
+        return model_folder(path.name, cache_dir)
+    raise CheckpointError(f"{path}: there is no such folder.")
+
+
+def _arrays(
+    source: WeightSource, config: GPTConfig, target: np.dtype | None
+) -> Iterator[tuple[str, Array]]:
     for place in _places(config):
         stored = source.read(place.theirs)
         array = _own_copy(stored.T if place.transposed else stored, target)
         source.release(place.theirs)
-        parameters[place.ours].replace_data(to_device(array, device))
-    return model.eval()
+        yield place.ours, array
 
 
 def check_weights(source: WeightSource, config: GPTConfig, folder: Path) -> None:
@@ -144,7 +168,7 @@ def check_weights(source: WeightSource, config: GPTConfig, folder: Path) -> None
             f"loaded.{report}\n  Check that config.json and the weights are of one model."
         )
     if unexpected:
-        warnings.warn(f"{folder}: names that GPT does not have were ignored.{report}", stacklevel=3)
+        warnings.warn(f"{folder}: names that GPT does not have were ignored.{report}", stacklevel=4)
 
 
 def expected_shape(place: Place, config: GPTConfig) -> tuple[int, ...]:
@@ -184,5 +208,5 @@ def _own_copy(stored: np.ndarray, target: np.dtype | None) -> np.ndarray:
 def _float_type(dtype: DTypeLike) -> np.dtype:
     found = as_dtype(dtype)
     if not is_float(found):
-        raise DTypeError(f"load_model: dtype must be a floating-point type, got {found}.")
+        raise DTypeError(f"from_pretrained: dtype must be a floating-point type, got {found}.")
     return found

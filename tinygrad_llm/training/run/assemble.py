@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from tinygrad_llm import pretrained
 from tinygrad_llm.backend.random import manual_seed
 from tinygrad_llm.data.loader import BatchLoader
 from tinygrad_llm.data.sliding_window import TokenDataset
@@ -163,7 +162,7 @@ def make_save(config: TrainConfig, text: TokenText, model: GPT, run: RunFolder) 
     def write_model(folder: Path) -> None:
         end = text.tokenizer.end_of_text_id
         special = {"eos_token_id": end, "bos_token_id": end}
-        pretrained.save_model(model, folder, extra_config=special)
+        model.save_pretrained(folder, extra_config=special)
         text.tokenizer.save(folder)
 
     def save(step: int, state: TrainingState, best_step: int | None) -> Path:

@@ -6,7 +6,6 @@ import pytest
 import tinygrad_llm as tg
 from tinygrad_llm import errors, nn
 from tinygrad_llm.generation.sampling import log_softmax
-from tinygrad_llm.pretrained import extend_vocabulary
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -14,7 +13,7 @@ def test_old_tokens_keep_their_rows_and_nearly_their_probabilities(tmp_path, tie
     tg.manual_seed(0)
     model = nn.GPT(nn.GPTConfig(200, 8, 2, 2, 16, tie_weights=tied)).eval()
     before = model([[1, 2, 3]]).numpy()
-    assert extend_vocabulary(model, 203) is model
+    assert nn.extend_vocabulary(model, 203) is model
     after = model([[1, 2, 202]]).numpy()
     assert after.shape == (1, 3, 203)
     np.testing.assert_allclose(after[:, :2, :200], before[:, :2], rtol=1e-5, atol=1e-6)
@@ -31,7 +30,7 @@ def test_new_rows_differ_and_follow_the_seed():
     for _ in range(2):
         tg.manual_seed(1)
         model = nn.GPT(nn.GPTConfig(20, 8, 1, 2, 8))
-        rows.append(extend_vocabulary(model, 23).token_embedding.weight.numpy()[20:])
+        rows.append(nn.extend_vocabulary(model, 23).token_embedding.weight.numpy()[20:])
     assert np.array_equal(rows[0], rows[1])
     assert len(np.unique(rows[0], axis=0)) == 3
 
@@ -39,4 +38,4 @@ def test_new_rows_differ_and_follow_the_seed():
 def test_a_vocabulary_cannot_shrink():
     model = nn.GPT(nn.GPTConfig(20, 8, 1, 2, 8))
     with pytest.raises(errors.ConfigError, match="20 tokens already"):
-        extend_vocabulary(model, 19)
+        nn.extend_vocabulary(model, 19)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
+from tinygrad_llm.checks import check_dropout, check_heads, check_size
 from tinygrad_llm.errors import ConfigError, did_you_mean
-from tinygrad_llm.nn._checks import check_dropout, check_heads, check_size
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Room for new tokens in a model that exists already.
 
 tokenizer = tokenizer.with_special_tokens(["<|user|>", "<|assistant|>"])
-extend_vocabulary(model, tokenizer.vocab_size)
+tg.nn.extend_vocabulary(model, tokenizer.vocab_size)
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 from tinygrad_llm.backend import to_device, to_numpy
 from tinygrad_llm.backend.random import Generator, default_generator
 from tinygrad_llm.errors import ConfigError
-from tinygrad_llm.nn import GPT, Parameter
+from tinygrad_llm.nn.gpt import GPT
+from tinygrad_llm.nn.parameter import Parameter
 
 _NOISE = 0.01  # of the spread of the old rows: enough to tell the new tokens apart
 
