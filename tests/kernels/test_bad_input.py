@@ -59,7 +59,7 @@ CASES = {
         (kernels.embedding, (IDS, W), r"weight must have shape \(V, C\), got \(8,\)"),
         (kernels.embedding_backward, (X, IDS[:2], 5), r"ids must have shape \(3,\)"),
         (kernels.attention, (Q, Q[:, :1], Q[:, :1]), "must agree in batch, heads and head size"),
-        (kernels.attention_backward, (Q, Q, Q, Q, Q, LSE[..., :3]), r"lse must have shape"),
+        (kernels.attention_backward, (Q, Q, Q, Q, Q, LSE[..., :3]), r"logsum must have shape"),
         (kernels.attention_qkv, (np.ones((1, 4, 25), np.float32), 2), "a multiple of n_head=2"),
         (kernels.attention_decode, (Q, Q, Q), r"q must have one row, \(B, H, 1, D\)"),
         (kernels.layer_norm, (LONG,), "last axis has 40000 elements, .* at most 16384; use"),
