@@ -45,13 +45,15 @@ def launches(dtype: str = "bfloat16",
 
     heads: the head sizes of attention
     """
-    x, wide = _array((ROWS, WIDTH), dtype), _array((ROWS, 4 * WIDTH), dtype)
-    w, b = _array((WIDTH,), dtype), _array((4 * WIDTH,), dtype)
-    row, ids = np.zeros(ROWS, np.float32), np.zeros(ROWS, np.int64)
-    logits, flat = _array((64, VOCABULARY), dtype), np.zeros(1 << 16, np.float32)
-    step = np.zeros(1, np.float32)
-    long = _array((4, LONG), dtype)  # the widest rows: those of layer_norm, and the vocabulary
-    calls: dict[str, Callable[[], object]] = {
+    return (row_launches(dtype) | elementwise_launches(dtype) | vocabulary_launches(dtype)
+            | attention_launches(dtype, heads))
+
+
+def row_launches(dtype: str) -> dict[str, Callable[[], object]]:
+    """Softmax and layer norm, with rows of the model's width and with the widest they take."""
+    x, w, row = _array((ROWS, WIDTH), dtype), _array((WIDTH,), dtype), np.zeros(ROWS, np.float32)
+    logits, long = _array((64, VOCABULARY), dtype), _array((4, LONG), dtype)
+    return {
         "softmax": lambda: softmax(x),
         "softmax_backward": lambda: softmax_backward(x, x),
         "layer_norm": lambda: layer_norm(x, w, w),
@@ -65,27 +67,44 @@ def launches(dtype: str = "bfloat16",
             long[:, :8192], long[:, :8192], long[0, :8192], row[:4], row[:4], long[:, :8192]),
         "layer_norm_backward long": lambda: layer_norm_backward(
             long, long, long[0], row[:4], row[:4], long),
+    }
+
+
+def elementwise_launches(dtype: str) -> dict[str, Callable[[], object]]:
+    """GELU, dropout, and the optimizer's update with the gradients' norm before it."""
+    x, wide = _array((ROWS, WIDTH), dtype), _array((ROWS, 4 * WIDTH), dtype)
+    b, step = _array((4 * WIDTH,), dtype), np.zeros(1, np.float32)
+    flat = np.zeros(1 << 16, np.float32)
+    return {
         "bias_gelu tanh": lambda: bias_gelu(wide, b),
         "bias_gelu erf": lambda: bias_gelu(wide, b, "none"),
         "bias_gelu_backward tanh": lambda: bias_gelu_backward(wide, wide, b),
         "bias_gelu_backward erf": lambda: bias_gelu_backward(wide, wide, b, "none"),
         "dropout": lambda: dropout(x, 0.1, KEY),
-        "cross_entropy": lambda: cross_entropy(logits, ids[:64]),
-        "cross_entropy_with_gradient": lambda: cross_entropy_with_gradient(logits, ids[:64], step),
-        "cross_entropy_backward": lambda: cross_entropy_backward(logits, ids[:64], row[:64], step),
-        "cross_entropy padded": lambda: (
-            cross_entropy(logits, ids[:64], classes=CLASSES),
-            cross_entropy_with_gradient(logits, ids[:64], step, classes=CLASSES),
-            cross_entropy_backward(logits, ids[:64], row[:64], step, classes=CLASSES)),
-        "embedding": lambda: embedding(ids, x),
-        "embedding_backward": lambda: embedding_backward(x, ids, ROWS),
-        "embedding_backward atomic": lambda: embedding_backward(x, ids, ROWS, False),
         "adamw": lambda: adamw(flat, flat, flat, flat, lr=step, step=step, clip=step,
                                weights=None if dtype == "float32" else _array(flat.shape, dtype)),
         "clip_factor": lambda: clip_factor(x, 1.0),
         "scale_in_place": lambda: scale_in_place(x, step),
     }
-    return calls | attention_launches(dtype, heads)
+
+
+def vocabulary_launches(dtype: str) -> dict[str, Callable[[], object]]:
+    """Embedding and cross-entropy; "padded" means rows wider than there are classes."""
+    x, ids = _array((ROWS, WIDTH), dtype), np.zeros(ROWS, np.int64)
+    logits, targets = _array((64, VOCABULARY), dtype), ids[:64]
+    row, dloss = np.zeros(64, np.float32), np.zeros(1, np.float32)
+    return {
+        "cross_entropy": lambda: cross_entropy(logits, targets),
+        "cross_entropy_with_gradient": lambda: cross_entropy_with_gradient(logits, targets, dloss),
+        "cross_entropy_backward": lambda: cross_entropy_backward(logits, targets, row, dloss),
+        "cross_entropy padded": lambda: (
+            cross_entropy(logits, targets, classes=CLASSES),
+            cross_entropy_with_gradient(logits, targets, dloss, classes=CLASSES),
+            cross_entropy_backward(logits, targets, row, dloss, classes=CLASSES)),
+        "embedding": lambda: embedding(ids, x),
+        "embedding_backward": lambda: embedding_backward(x, ids, ROWS),
+        "embedding_backward atomic": lambda: embedding_backward(x, ids, ROWS, False),
+    }
 
 
 def attention_launches(dtype: str, heads: Sequence[int],

@@ -35,6 +35,15 @@ HELD, BLOCK = 16384, 4096  # columns held in registers at once, and taken at a t
 
 
 @triton.jit
+def tile_of_program(m, n, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """This program's rows (ROWS, 1), the columns (1, COLUMNS), and which elements exist."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, COLUMNS)
+    mask = (rows < m)[:, None] & (columns < n)[None, :]  # (ROWS, COLUMNS)
+    return rows.to(tl.int64)[:, None], columns[None, :], mask
+
+
+@triton.jit
 def softmax_forward_kernel(
     X,  # (M, N) input, rows x_stride apart
     Y,  # (M, N) output, contiguous
@@ -44,11 +53,8 @@ def softmax_forward_kernel(
     ROWS: tl.constexpr,  # rows of a tile
     COLUMNS: tl.constexpr,  # columns of a tile, at least n
 ):
-    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    columns = tl.arange(0, COLUMNS)
-    mask = (rows < m)[:, None] & (columns < n)[None, :]  # (ROWS, COLUMNS)
-    row = rows.to(tl.int64)[:, None]
-    x = tl.load(X + row * x_stride + columns[None, :], mask=mask, other=-float("inf"))
+    row, columns, mask = tile_of_program(m, n, ROWS, COLUMNS)
+    x = tl.load(X + row * x_stride + columns, mask=mask, other=-float("inf"))
     x = x.to(tl.float32)
     exponential = tl.exp(x - tl.max(x, 1)[:, None])
     y = exponential * (1.0 / tl.sum(exponential, 1))[:, None]  # one division per row
@@ -67,12 +73,9 @@ def softmax_backward_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    columns = tl.arange(0, COLUMNS)
-    mask = (rows < m)[:, None] & (columns < n)[None, :]  # (ROWS, COLUMNS)
-    row = rows.to(tl.int64)[:, None]
-    dy = tl.load(DY + row * dy_stride + columns[None, :], mask=mask, other=0.0).to(tl.float32)
-    y = tl.load(Y + row * y_stride + columns[None, :], mask=mask, other=0.0).to(tl.float32)
+    row, columns, mask = tile_of_program(m, n, ROWS, COLUMNS)
+    dy = tl.load(DY + row * dy_stride + columns, mask=mask, other=0.0).to(tl.float32)
+    y = tl.load(Y + row * y_stride + columns, mask=mask, other=0.0).to(tl.float32)
     dx = y * (dy - tl.sum(dy * y, 1)[:, None])
     tl.store(DX + row * n + columns[None, :], dx.to(DX.dtype.element_ty), mask=mask)
 
@@ -100,6 +103,14 @@ def softmax_long_forward_kernel(
 
 
 @triton.jit
+def load_block(DYRow, YRow, columns, n):
+    """dy and y in these columns of a row, in float32; zeros past column n."""
+    inside = columns < n
+    dy = tl.load(DYRow + columns, mask=inside, other=0.0).to(tl.float32)
+    return dy, tl.load(YRow + columns, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
 def softmax_long_backward_kernel(
     DY,  # (M, N) gradient of the output, rows dy_stride apart
     Y,  # (M, N) output of the forward pass, rows y_stride apart
@@ -113,14 +124,12 @@ def softmax_long_backward_kernel(
     products = tl.zeros([COLUMNS], tl.float32)
     for start in range(0, n, COLUMNS):
         columns = start + tl.arange(0, COLUMNS)
-        dy = tl.load(DY + row * dy_stride + columns, mask=columns < n, other=0.0).to(tl.float32)
-        y = tl.load(Y + row * y_stride + columns, mask=columns < n, other=0.0).to(tl.float32)
+        dy, y = load_block(DY + row * dy_stride, Y + row * y_stride, columns, n)
         products += dy * y
-    projection = tl.sum(products, 0)
+    projection = tl.sum(products, 0)  # sum_k dy_k y_k
     for start in range(0, n, COLUMNS):
         columns = start + tl.arange(0, COLUMNS)
-        dy = tl.load(DY + row * dy_stride + columns, mask=columns < n, other=0.0).to(tl.float32)
-        y = tl.load(Y + row * y_stride + columns, mask=columns < n, other=0.0).to(tl.float32)
+        dy, y = load_block(DY + row * dy_stride, Y + row * y_stride, columns, n)
         dx = y * (dy - projection)
         tl.store(DX + row * n + columns, dx.to(DX.dtype.element_ty), mask=columns < n)
 

@@ -33,6 +33,21 @@ from .tiles import keep_mask, row_counters, store_tile, tile
 CONVERTED = 4096  # elements that a program converts to the type of dq
 
 
+@triton.jit
+def queries_of_keys(first, t, s, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+                    CAUSAL: tl.constexpr):
+    """(begin, full) for the BLOCK_N keys from `first`: who of the queries 0 to t - 1 sees them.
+
+    Queries before `begin` see none of these keys, from `full` on they see all of them; keys past s
+    are seen by none. A query that does not exist has logsum = inf, so that its P is zero.
+    """
+    if CAUSAL:
+        begin = tl.maximum(first - (s - t), 0) // BLOCK_M * BLOCK_M
+        return begin, first + BLOCK_N - 1 - (s - t)
+    else:
+        return 0, tl.where(first + BLOCK_N > s, t, 0)
+
+
 @triton.jit(do_not_specialize=["k0", "k1", "threshold", "t", "s"])
 def attention_backward_one_pass_kernel(
     Q, DY,  # (B, H, T, D) in blocks of (1, 1, BLOCK_M, BLOCK_D)
@@ -65,12 +80,7 @@ def attention_backward_one_pass_kernel(
     seed0, seed1 = load_key(Key, k0, k1)
     dk = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
     dv = tl.zeros([BLOCK_N, BLOCK_D], tl.float32)
-    # Queries before `begin` see none of these keys, from `full` on they see all of them; keys past
-    # s are seen by none. A query that does not exist has logsum = inf, so that its P is zero.
-    begin, full = 0, tl.where(first + BLOCK_N > s, t, 0)
-    if CAUSAL:
-        begin = tl.maximum(first - (s - t), 0) // BLOCK_M * BLOCK_M
-        full = first + BLOCK_N - 1 - (s - t)
+    begin, full = queries_of_keys(first, t, s, BLOCK_M, BLOCK_N, CAUSAL)
     for start in range(begin, t, BLOCK_M):
         q = Q.load([batch, head, start, 0]).reshape(BLOCK_M, BLOCK_D)
         logsum_log2 = LogsumLog2.load([batch_head, start]).reshape(BLOCK_M)
