@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gpu_model import Traffic, Work
+from gpu_steps import gpt2, our_trainer
 from harness import Report
-from train_gpu import gpt2, our_trainer
 
 from tinygrad_llm.autograd.engine import Arrived, Gradients, Node
 from tinygrad_llm.autograd.function import Function, Result

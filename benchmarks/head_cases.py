@@ -6,14 +6,17 @@ begins at an aligned address. The same products with all W columns show what tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any
 
+import numpy as np
 from cases import CHECKED_ROWS, Case, Draw, double
 from harness import relative_error
 
 from tinygrad_llm import kernels
+from tinygrad_llm.backend import Array
+
+FEW = slice(0, CHECKED_ROWS)
 
 
 def products(xp: ModuleType, dtype: str, m: int, c: int, v: int, width: int) -> Iterator[Case]:
@@ -22,41 +25,35 @@ def products(xp: ModuleType, dtype: str, m: int, c: int, v: int, width: int) -> 
     x, weight = draw.normal(m, c), draw.normal(v, c)
     logits, dlogits = draw.normal(m, width)[:, :v], draw.normal(m, width)[:, :v]
     dx, dw = xp.empty_like(x), xp.zeros((v, c), "float32")
-    few = slice(0, CHECKED_ROWS)
-    calls = {
-        "head_logits": (
-            logits,
-            lambda: kernels.matmul(x, weight, logits, transpose_b=True),
-            lambda: double(x[few]) @ double(weight).T,
-        ),
-        "head_dx": (
-            dx,
-            lambda: kernels.matmul(dlogits, weight, dx),
-            lambda: double(dlogits[few]) @ double(weight),
-        ),
-        "head_dw": (
-            dw,
-            lambda: kernels.matmul(dlogits, x, dw, transpose_a=True, accumulate=True),
-            lambda: double(dlogits[:, few]).T @ double(x),
-        ),
-    }
-    for op, (out, run, expected) in calls.items():
 
-        def error(out: Any = out, run: Any = run, expected: Any = expected) -> float:
+    def case(
+        op: str, out: Array, run: Callable[[], object], expected: Callable[[], np.ndarray]
+    ) -> Case:
+        def error() -> float:
             out[...] = 0
             run()
-            return relative_error(out[few], expected())
+            return relative_error(out[FEW], expected())
 
+        shape, operations = f"{m}x{c}x{v} in {width}", 2.0 * m * c * v
         moved = float(sum(a.nbytes for a in (x, weight, logits)))
         inputs = {"op": op, "x": x, "weight": weight, "logits": logits, "dlogits": dlogits}
-        yield Case(
-            op,
-            f"{m}x{c}x{v} in {width}",
-            dtype,
-            run,
-            error,
-            moved,
-            2.0 * m * c * v,
-            "TFLOP/s",
-            inputs,
-        )
+        return Case(op, shape, dtype, run, error, moved, operations, "TFLOP/s", inputs)
+
+    yield case(
+        "head_logits",
+        logits,
+        lambda: kernels.matmul(x, weight, logits, transpose_b=True),
+        lambda: double(x[FEW]) @ double(weight).T,
+    )
+    yield case(
+        "head_dx",
+        dx,
+        lambda: kernels.matmul(dlogits, weight, dx),
+        lambda: double(dlogits[FEW]) @ double(weight),
+    )
+    yield case(
+        "head_dw",
+        dw,
+        lambda: kernels.matmul(dlogits, x, dw, transpose_a=True, accumulate=True),
+        lambda: double(dlogits[:, FEW]).T @ double(x),
+    )

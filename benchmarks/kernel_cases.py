@@ -15,63 +15,77 @@ import tinygrad_llm.functional as F
 from tinygrad_llm import kernels
 from tinygrad_llm.backend import Array
 
+FEW = slice(0, CHECKED_ROWS)
 gelu = functools.partial(F.gelu, approximate="tanh")
 
 
 def layer_norm(xp: ModuleType, dtype: str, m: int, n: int) -> Iterator[Case]:
     draw = Draw(xp, dtype)
     x, dy, w, b = draw.normal(m, n), draw.normal(m, n), draw.normal(n), draw.normal(n)
-    y, mean, rstd = kernels.layer_norm(x, w, b)
-    rows = slice(0, CHECKED_ROWS)
+    yield _layer_norm_forward(dtype, x, dy, w, b)
+    yield _add_layer_norm(dtype, x, dy, w, b)
+    yield _layer_norm_backward(dtype, x, dy, w, b)
 
-    def forward_error() -> float:
-        (expected,) = by_array_code(F.layer_norm, x[rows], w, b)
-        return relative_error(kernels.layer_norm(x, w, b)[0][rows], expected)
 
-    def backward_error() -> float:
-        _, expected, *_ = by_array_code(F.layer_norm, x[rows], w, b, dy=dy[rows])
-        dx, _, dbias = kernels.layer_norm_backward(dy, x, w, mean, rstd)
-        total = double(dy).sum(0)
-        return max(relative_error(dx[rows], expected), relative_error(dbias, total))
+def _layer_norm_forward(dtype: str, x: Array, dy: Array, w: Array, b: Array) -> Case:
+    def error() -> float:
+        (expected,) = by_array_code(F.layer_norm, x[FEW], w, b)
+        return relative_error(kernels.layer_norm(x, w, b)[0][FEW], expected)
 
-    def add_error() -> float:
-        s, y, _, _ = kernels.add_layer_norm(x, dy, w, b)
-        total = double(x[rows]) + double(dy[rows])
-        (expected,) = by_array_code(F.layer_norm, total, w, b)
-        return max(relative_error(s[rows], total), relative_error(y[rows], expected))
-
-    size = x.nbytes
-    inputs = {"x": x, "dy": dy, "w": w, "b": b}
-    yield Case(
+    return Case(
         "layer_norm",
-        f"{m}x{n}",
+        _shape(x),
         dtype,
         lambda: kernels.layer_norm(x, w, b),
-        forward_error,
-        2 * size,
+        error,
+        2 * x.nbytes,
         8 * x.size,
-        inputs=inputs,
+        inputs={"x": x, "dy": dy, "w": w, "b": b},
     )
-    yield Case(
+
+
+def _add_layer_norm(dtype: str, x: Array, dy: Array, w: Array, b: Array) -> Case:
+    def error() -> float:
+        s, y, _, _ = kernels.add_layer_norm(x, dy, w, b)
+        total = double(x[FEW]) + double(dy[FEW])
+        (expected,) = by_array_code(F.layer_norm, total, w, b)
+        return max(relative_error(s[FEW], total), relative_error(y[FEW], expected))
+
+    return Case(
         "add_layer_norm",
-        f"{m}x{n}",
+        _shape(x),
         dtype,
         lambda: kernels.add_layer_norm(x, dy, w, b),
-        add_error,
-        4 * size,
+        error,
+        4 * x.nbytes,
         9 * x.size,
-        inputs=inputs,
+        inputs={"x": x, "dy": dy, "w": w, "b": b},
     )
-    yield Case(
+
+
+def _layer_norm_backward(dtype: str, x: Array, dy: Array, w: Array, b: Array) -> Case:
+    _, mean, rstd = kernels.layer_norm(x, w, b)
+
+    def error() -> float:
+        _, expected, *_ = by_array_code(F.layer_norm, x[FEW], w, b, dy=dy[FEW])
+        dx, _, dbias = kernels.layer_norm_backward(dy, x, w, mean, rstd)
+        total = double(dy).sum(0)
+        return max(relative_error(dx[FEW], expected), relative_error(dbias, total))
+
+    return Case(
         "layer_norm_backward",
-        f"{m}x{n}",
+        _shape(x),
         dtype,
         lambda: kernels.layer_norm_backward(dy, x, w, mean, rstd),
-        backward_error,
-        3 * size,
+        error,
+        3 * x.nbytes,
         14 * x.size,
-        inputs=inputs,
+        inputs={"x": x, "dy": dy, "w": w, "b": b},
     )
+
+
+def _shape(x: Array) -> str:
+    return "x".join(map(str, x.shape))
 
 
 def softmax(xp: ModuleType, dtype: str, m: int, n: int) -> Iterator[Case]:
@@ -96,15 +110,14 @@ def softmax(xp: ModuleType, dtype: str, m: int, n: int) -> Iterator[Case]:
 def bias_gelu(xp: ModuleType, dtype: str, m: int, n: int) -> Iterator[Case]:
     draw = Draw(xp, dtype)
     x, dy, bias = draw.normal(m, n), draw.normal(m, n), draw.normal(n)
-    rows = slice(0, CHECKED_ROWS)
 
     def forward_error() -> float:
-        (expected,) = by_array_code(gelu, double(x[rows]) + double(bias))
-        return relative_error(kernels.bias_gelu(x, bias)[rows], expected)
+        (expected,) = by_array_code(gelu, double(x[FEW]) + double(bias))
+        return relative_error(kernels.bias_gelu(x, bias)[FEW], expected)
 
     def backward_error() -> float:
-        _, expected = by_array_code(gelu, double(x[rows]) + double(bias), dy=dy[rows])
-        return relative_error(kernels.bias_gelu_backward(dy, x, bias)[0][rows], expected)
+        _, expected = by_array_code(gelu, double(x[FEW]) + double(bias), dy=dy[FEW])
+        return relative_error(kernels.bias_gelu_backward(dy, x, bias)[0][FEW], expected)
 
     inputs = {"x": x, "dy": dy, "b": bias}
     yield Case(

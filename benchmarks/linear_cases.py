@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from cases import CHECKED_ROWS, Case, Draw, by_array_code, double
@@ -19,6 +19,8 @@ import tinygrad_llm.functional as F
 from tinygrad_llm import kernels
 from tinygrad_llm.backend import Array
 
+FEW = slice(0, CHECKED_ROWS)
+Found = TypeVar("Found")
 gelu = functools.partial(F.gelu, approximate="tanh")
 
 
@@ -28,65 +30,75 @@ def layer(xp: ModuleType, dtype: str, n: int, inner: int, out: int) -> Iterator[
     linear_gelu_backward is the gradient on its way from dy (N, in) through the next layer, whose
     weight is (in, out), and GELU to dz (N, out).
     """
-    draw = Draw(xp, dtype)
-    x, weight, bias = draw.normal(n, inner), draw.normal(out, inner), draw.normal(out)
-    weight *= inner**-0.5
-    z, dy, following = draw.normal(n, out), draw.normal(n, inner), draw.normal(inner, out)
-    sums, dw = xp.zeros(out, "float32"), xp.zeros((out, inner), "float32")
-    few = slice(0, CHECKED_ROWS)
+    a = Arrays(xp, dtype, n, inner, out)
 
-    def expected_z() -> np.ndarray:
-        return double(x[few]) @ double(weight).T + double(bias)
+    def case(
+        op: str, run: Callable[[], Found], error_of: Callable[[Found], float], *touched: Array
+    ) -> Case:
+        shape, operations = f"{n}x{inner}x{out}", 2.0 * n * inner * out
+        moved = float(sum(array.nbytes for array in touched))
+        return Case(op, shape, dtype, run, lambda: error_of(run()), moved, operations, "TFLOP/s")
 
-    def expected_a() -> np.ndarray:
-        return by_array_code(gelu, expected_z())[0]
+    yield case(
+        "linear", lambda: kernels.linear(a.x, a.weight, a.bias), a.error_of_z, a.x, a.weight, a.z
+    )
+    yield case(
+        "linear_gelu",
+        lambda: kernels.linear_gelu(a.x, a.weight, a.bias),
+        a.error_of_z_and_a,
+        *(a.x, a.weight, a.z, a.z),
+    )
+    yield case(
+        "linear_gelu_backward",
+        lambda: kernels.linear_gelu_backward(a.dy, a.following, a.z, a.sums),
+        a.error_of_dz,
+        *(a.dy, a.following, a.z, a.z),
+    )
+    yield case(
+        "linear_backward_weight",
+        lambda: kernels.linear_backward_weight(a.z, a.x, a.dw, dbias=a.sums),
+        a.error_of_dweight,
+        *(a.z, a.x, a.dw),
+    )
 
-    def expected_dz() -> np.ndarray:
-        da = double(dy[few]) @ double(following)
-        return by_array_code(gelu, z[few], dy=da)[1]
 
-    def sums_error(dbias: Array, of: Array) -> float:
-        return relative_error(dbias[few], double(of[:, few]).sum(0))
+class Arrays:
+    """Inputs and outputs of a layer x (N, in) -> z (N, out), and how far results lie from right."""
 
-    # a call, and how far what it returns is from what it should
-    cases: dict[str, tuple[Callable[[], Any], Callable[[Any], float]]] = {
-        "linear": (
-            lambda: kernels.linear(x, weight, bias),
-            lambda y: relative_error(y[few], expected_z()),
-        ),
-        "linear_gelu": (
-            lambda: kernels.linear_gelu(x, weight, bias),
-            lambda found: max(
-                relative_error(found[0][few], expected_z()),
-                relative_error(found[1][few], expected_a()),
-            ),
-        ),
-        "linear_gelu_backward": (
-            lambda: kernels.linear_gelu_backward(dy, following, z, sums),
-            lambda found: max(
-                relative_error(found[0][few], expected_dz()), sums_error(found[1], found[0])
-            ),
-        ),
-        "linear_backward_weight": (
-            lambda: kernels.linear_backward_weight(z, x, dw, dbias=sums),
-            lambda found: max(
-                relative_error(found[0][few], double(z[:, few]).T @ double(x)),
-                sums_error(found[1], z),
-            ),
-        ),
-    }
-    touched = {
-        "linear": (x, weight, z),
-        "linear_gelu": (x, weight, z, z),
-        "linear_gelu_backward": (dy, following, z, z),
-        "linear_backward_weight": (z, x, dw),
-    }
-    for op, (run, judge) in cases.items():
-
-        def error(run: Any = run, judge: Any = judge) -> float:
-            return judge(run())
-
-        moved = float(sum(a.nbytes for a in touched[op]))
-        yield Case(
-            op, f"{n}x{inner}x{out}", dtype, run, error, moved, 2.0 * n * inner * out, "TFLOP/s"
+    def __init__(self, xp: ModuleType, dtype: str, n: int, inner: int, out: int) -> None:
+        draw = Draw(xp, dtype)
+        self.x, self.weight, self.bias = (
+            draw.normal(n, inner),
+            draw.normal(out, inner),
+            draw.normal(out),
         )
+        self.weight *= inner**-0.5
+        self.z, self.dy = draw.normal(n, out), draw.normal(n, inner)
+        self.following = draw.normal(inner, out)  # weight of the next layer
+        self.sums, self.dw = xp.zeros(out, "float32"), xp.zeros((out, inner), "float32")
+
+    def error_of_z(self, z: Array) -> float:
+        return relative_error(z[FEW], self._expected_z())
+
+    def error_of_z_and_a(self, found: tuple[Array, Array]) -> float:
+        z, a = found
+        (expected,) = by_array_code(gelu, self._expected_z())
+        return max(self.error_of_z(z), relative_error(a[FEW], expected))
+
+    def error_of_dz(self, found: tuple[Array, Array]) -> float:
+        dz, dbias = found
+        da = double(self.dy[FEW]) @ double(self.following)
+        _, expected = by_array_code(gelu, self.z[FEW], dy=da)
+        return max(relative_error(dz[FEW], expected), _error_of_sums(dbias, dz))
+
+    def error_of_dweight(self, found: tuple[Array, Array]) -> float:
+        dweight, dbias = found
+        expected = double(self.z[:, FEW]).T @ double(self.x)
+        return max(relative_error(dweight[FEW], expected), _error_of_sums(dbias, self.z))
+
+    def _expected_z(self) -> np.ndarray:
+        return double(self.x[FEW]) @ double(self.weight).T + double(self.bias)
+
+
+def _error_of_sums(dbias: Array, of: Array) -> float:
+    return relative_error(dbias[FEW], double(of[:, FEW]).sum(0))

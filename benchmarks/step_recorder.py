@@ -138,7 +138,7 @@ def public_kernels_recorded(recorder: Recorder) -> None:
 # ---------------------------------------------------------------- the steps
 def captured(batch: int, recorder: Recorder) -> None:
     """What the graph of a training step holds."""
-    from train_gpu import gpt2, our_trainer
+    from gpu_steps import gpt2, our_trainer
 
     shape_cupy.Stream.on_capture = recorder.clear
     our_trainer(gpt2(batch)).train_step()
@@ -146,14 +146,14 @@ def captured(batch: int, recorder: Recorder) -> None:
 
 def plain(batch: int, recorder: Recorder) -> None:
     """A training step launch by launch."""
-    from train_gpu import gpt2, our_trainer
+    from gpu_steps import gpt2, our_trainer
 
     our_trainer(gpt2(batch), graph=False).train_step()
 
 
 def evaluation(batch: int, recorder: Recorder) -> None:
     """The loss of a batch, without gradients."""
-    from train_gpu import gpt2, our_trainer
+    from gpu_steps import gpt2, our_trainer
 
     import tinygrad_llm as tg
 

@@ -18,104 +18,20 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-from harness import TINY, machine
-from train_sizes import BETAS, LR, MAX_NORM, WEIGHT_DECAY, Size, python_file
+from gpu_steps import gpt2, our_step, torch_step
+from harness import machine
+from train_sizes import Size, python_file
 
 OURS, EAGER, COMPILED = "tinygrad_llm", "torch eager", "torch.compile"
 CONTENDERS = (OURS, EAGER, COMPILED)
 LEARNED = 0.2  # the part of what frequencies alone can give that a right run has gained at its end
 REPORT = '{"times": '  # how a worker's report begins
 STUCK = 90.0  # seconds after which a worker says where it is; torch.compile takes 35
-Step = Callable[[np.ndarray, np.ndarray], float]
-
-
-def gpt2(batch: int) -> Size:
-    """GPT-2 124M with full context; where a stand-in plays the GPU, as little as will train."""
-    if TINY:
-        return Size(1, 2, 32, 8, batch // 16, 61, 5)
-    return Size(12, 12, 768, 1024, batch, 50257, 20)
-
-
-class OneBatch:
-    """A loader that always gives what it was set to."""
-
-    def __init__(self) -> None:
-        self.batch: tuple[np.ndarray, ...] = ()
-
-    def next_batch(self) -> tuple[np.ndarray, ...]:
-        """The batch."""
-        return self.batch
-
-    def state(self) -> dict[str, Any]:
-        """Nothing to remember."""
-        return {}
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Nothing to go on from."""
-
-
-def our_trainer(size: Size, dtype: str = "bfloat16", graph: bool = True) -> Any:
-    """A trainer of this project on the GPU, and its loader."""
-    import tinygrad_llm as tg
-    from tinygrad_llm.training.loop_settings import LoopSettings
-    from tinygrad_llm.training.steps.captured import CapturedStep
-    from tinygrad_llm.training.steps.prefetch import Prefetcher
-    from tinygrad_llm.training.trainer import Trainer
-
-    tg.manual_seed(0)
-    config = tg.nn.GPTConfig(size.vocabulary, size.context, size.n_layer, size.n_head, size.n_embd)
-    model = tg.nn.GPT(config).to("cuda").to(dtype)
-    optimizer = tg.optim.AdamW(model, lr=LR, betas=BETAS, weight_decay=WEIGHT_DECAY)
-    settings = LoopSettings(10**9, clip=MAX_NORM, eval_every=0)
-    loader = OneBatch()
-    loader.batch = size.batches(1)[0]
-    if not graph:
-        return Trainer(model, optimizer, loader, settings)
-    return Trainer(model, optimizer, Prefetcher(loader), settings, stepper=CapturedStep())
-
-
-def our_step(size: Size) -> Step:
-    """One whole step of this project, replayed as a CUDA graph."""
-    trainer = our_trainer(size)
-
-    def step(inputs: np.ndarray, targets: np.ndarray) -> float:
-        return trainer.train_step().loss
-
-    return step
-
-
-def torch_step(size: Size, compiled: bool) -> Step:
-    """The same step in PyTorch as nanoGPT does it: autocast, fused AdamW, fused attention."""
-    import torch
-    from train_torch import GPT
-
-    torch.manual_seed(0)
-    torch.set_float32_matmul_precision("high")
-    model = GPT(size).cuda()
-    run = torch.compile(model) if compiled else model
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=LR, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True
-    )
-
-    def step(inputs: np.ndarray, targets: np.ndarray) -> float:
-        ids, wanted = (
-            torch.from_numpy(a).pin_memory().cuda(non_blocking=True) for a in (inputs, targets)
-        )
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cuda", torch.bfloat16):
-            loss = run(ids, wanted)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
-        optimizer.step()
-        return loss.item()
-
-    return step
 
 
 def peak_device_bytes(contender: str) -> int:

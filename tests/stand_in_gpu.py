@@ -15,6 +15,7 @@ import operator
 
 import numpy as np
 
+from tests.stand_in_cuda import Cuda
 from tinygrad_llm import backend
 
 # What NumPy has and CuPy 14.2 has not (dir(numpy) against dir(cupy), and of the array types).
@@ -206,46 +207,12 @@ def _unwrap_index(index):
     return index.host if isinstance(index, DeviceArray) else index
 
 
-class _Stream:
-    """Everything happens at once, so an event has always happened."""
-
-    def __init__(self, non_blocking=False):
-        pass
-
-    def record(self):
-        return self
-
-    def wait_event(self, event):
-        pass
-
-    def synchronize(self):
-        pass
-
-
-class _Cuda:
-    """``cupy.cuda``: one device."""
-
-    Stream = _Stream
-    get_current_stream = staticmethod(_Stream)
-    alloc_pinned_memory = staticmethod(bytearray)
-
-    class runtime:
-        getDevice = staticmethod(lambda: 0)
-        getDeviceCount = staticmethod(lambda: 1)
-        getDeviceProperties = staticmethod(lambda device: {"name": b"Stand-in"})
-
-    @staticmethod
-    @contextlib.contextmanager
-    def Device(index):
-        yield index
-
-
 class _Module:
     """NumPy's functions, with arrays unwrapped on the way in and wrapped on the way out."""
 
     ndarray = DeviceArray
     __name__ = "stand_in"
-    cuda = _Cuda
+    cuda = Cuda
 
     def asarray(self, x, dtype=None, **kwargs):
         if not isinstance(x, DeviceArray):
