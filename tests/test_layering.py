@@ -159,9 +159,9 @@ def test_no_peer_framework_and_no_pickle_in_the_product():
 
 
 def test_the_page_shows_these_layers():
-    """docs/architecture.md, "The arrows": the same names in the same order."""
+    """docs/architecture.md, "The layers": the same names in the same order."""
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    block = page.partition("## The arrows")[2].split("\n\n")[2]
+    block = page.partition("## The layers")[2].split("\n\n")[2]
     shown = [set(layer.split(", ")) for layer in re.split(r"\s*->\s*", block.strip())]
     above = {"examples", "benchmarks"}
     assert shown[-1] == above
