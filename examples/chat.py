@@ -6,12 +6,12 @@
 
 Within the conversation:
 
-    /reset          forget what was said        /system TEXT    tell the system's words
-    /save FILE      write the conversation      /temperature X  0 is always the likeliest word
+    /reset          forget the conversation     /system TEXT    set the system prompt
+    /save FILE      write the conversation      /temperature X  0: always the likeliest token
     /help           this list                   /quit           (or Ctrl-D) end
 
 Ctrl-C interrupts an answer. When the conversation outgrows the model's context, the oldest
-questions are forgotten, and a line says so.
+questions are dropped, with a notice.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def build_parser() -> argparse.ArgumentParser:
         prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("folder", nargs="?", default="runs/assistant", help="default: runs/assistant")
+    add("folder", nargs="?", default="runs/assistant", help="model (default: runs/assistant)")
     add("--adapter", metavar="FILE", help="a LoRA adapter for the model in FOLDER")
-    add("--template", choices=sorted(TEMPLATES), help="default: the one the model was tuned in")
-    add("--system", metavar="TEXT", help="what the system says (default: the template's words)")
+    add("--template", choices=sorted(TEMPLATES), help="prompt format (default: the model's own)")
+    add("--system", metavar="TEXT", help="system prompt (default: the template's own)")
     add(
         "--history",
         type=int,
@@ -49,15 +49,15 @@ def build_parser() -> argparse.ArgumentParser:
         help="earlier questions the model sees; 0 suits one "
         "that was tuned on single questions (default: as many as fit)",
     )
-    add("--max-new-tokens", type=int, default=64, help="tokens of the longest answer (default: 64)")
-    add("--temperature", type=float, default=0.7, help="0 is greedy (default: 0.7)")
+    add("--max-new-tokens", type=int, default=64, help="longest answer, in tokens (default: 64)")
+    add("--temperature", type=float, default=0.7, help="0: the likeliest token (default: 0.7)")
     add(
         "--top-k",
         type=int,
         default=40,
         help="choose among this many most probable tokens (default: 40)",
     )
-    add("--seed", type=int, default=0, help="of the draws (default: 0)")
+    add("--seed", type=int, default=0, help="seed of the random choices (default: 0)")
     add_device(parser)
     return parser
 
@@ -124,7 +124,7 @@ def command(conversation: Conversation, line: str) -> bool:
         print(f"(written to {conversation.save(rest)})")
     elif name == "/system":
         conversation.system = rest or None
-        print(f"(the system now says: {rest!r})" if rest else "(the template's own words again)")
+        print(f"(system prompt: {rest!r})" if rest else "(system prompt: the template's own)")
     elif name == "/temperature" and _is_number(rest):
         conversation.sampling = replace(conversation.sampling, temperature=float(rest))
         print(f"(temperature {rest})")

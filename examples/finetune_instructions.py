@@ -65,19 +65,19 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("data").add_argument
     text = "a .json file in Alpaca's form, or \"instruction-data\" to download the book's"
     add("--data", metavar="FILE", help=f"{text} (default: 100 made-up instructions)")
-    add("--template", choices=sorted(TEMPLATES), default="chat", help="default: chat, the shorter")
-    add("--system", metavar="TEXT", help="what the system says (default: the template's words)")
-    ways, text = ("skip", "truncate", "error"), "what becomes of examples longer than the context"
+    add("--template", choices=sorted(TEMPLATES), default="chat", help="format (default: chat)")
+    add("--system", metavar="TEXT", help="system prompt (default: the template's own)")
+    ways, text = ("skip", "truncate", "error"), "what to do with examples longer than the context"
     add("--too-long", choices=ways, default="skip", help=f"{text} (default: skip)")
     add_base(parser)
     add_tuning(parser)
     add = parser.add_argument_group("evaluation").add_argument
     add("--answers", type=int, default=50, help="test questions to answer (default: 50)")
-    add("--max-new-tokens", type=int, default=64, help="tokens of the longest answer (default: 64)")
+    add("--max-new-tokens", type=int, default=64, help="longest answer, in tokens (default: 64)")
     text = "a chat-completions endpoint that marks the answers, such as"
     add("--judge", metavar="URL", help=f"{text} http://localhost:11434/v1/chat/completions")
     add("--judge-model", default="llama3", help="the judge's model (default: llama3)")
-    add("--score", metavar="FILE", help="only score the responses in a file, and end")
+    add("--score", metavar="FILE", help="only score the responses in a file")
     add("--out", metavar="FOLDER", default="runs/assistant", help="default: runs/assistant")
     add_device(parser)
     return parser
@@ -86,8 +86,8 @@ def build_parser() -> argparse.ArgumentParser:
 def add_tuning(parser: argparse.ArgumentParser) -> None:
     """The flags of fine-tuning."""
     add = parser.add_argument_group("fine-tuning").add_argument
-    add("--trainable", choices=("all", "lora"), default="all", help="default: all")
-    add("--rank", type=int, default=8, help="of LoRA (default: 8)")
+    add("--trainable", choices=("all", "lora"), default="all", help="weights (default: all)")
+    add("--rank", type=int, default=8, help="rank of the LoRA matrices (default: 8)")
     add(
         "--epochs", type=int, default=20, help="passes over the training set, at most (default: 20)"
     )
@@ -95,9 +95,9 @@ def add_tuning(parser: argparse.ArgumentParser) -> None:
     add("--patience", type=int, default=3, help=f"{text} (default: 3)")
     add("--batch-size", type=int, default=8, help="examples in a step (default: 8)")
     add("--learning-rate", type=float, help="default: 1e-3 for a model 128 wide, less for wider")
-    add("--dropout", type=float, default=0.1, help="default: 0.1")
-    add("--packing", action="store_true", help="several examples in a row, instead of padding")
-    add("--seed", type=int, default=123, help="of split and order (default: 123)")
+    add("--dropout", type=float, default=0.1, help="dropout while training (default: 0.1)")
+    add("--packing", action="store_true", help="fill rows with several examples, not padding")
+    add("--seed", type=int, default=123, help="seed of split and order (default: 123)")
 
 
 def make_base(arguments: argparse.Namespace, train: Sequence[Instruction]) -> BaseModel:
@@ -179,8 +179,8 @@ def what_to_expect(n_parameters: int) -> str:
     return (
         f"What to expect of {n_parameters:,} parameters: it learns the form of an answer (to "
         "repeat the question's words, to end with a full stop, to stop) and sometimes the kind of "
-        "task. It knows no facts and cannot reckon. For answers that are often right, start from "
-        "--base gpt2-medium or larger."
+        "task. It knows no facts and cannot do arithmetic. For answers that are often right, "
+        "start from --base gpt2-medium or larger."
     )
 
 
@@ -247,7 +247,8 @@ def run(arguments: argparse.Namespace) -> int:
     write_responses(out / "responses.json", responses, about)
     draw(history, out)
 
-    print(f"\n{SHOWN} answers to questions it has not seen:\n{show(responses[:SHOWN])}\n")
+    shown = responses[:SHOWN]
+    print(f"\n{len(shown)} answers to questions from the test set:\n{show(shown)}\n")
     made_up = "" if arguments.data else " (made up: the scores mean little)"
     print(f"{len(test.inputs)} test examples, {len(responses)} answered{made_up}")
     print(format_table(rows))

@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--base", metavar="FOLDER", default="runs/assistant", help="default: runs/assistant")
-    add("--template", choices=sorted(TEMPLATES), help="default: the one the model was tuned in")
+    add("--template", choices=sorted(TEMPLATES), help="prompt format (default: the model's own)")
     add("--trainable", choices=sorted(LEARNING_RATES), default="all", help="default: all")
     add(
         "--beta",
@@ -57,10 +57,10 @@ def build_parser() -> argparse.ArgumentParser:
         default=0.1,
         help="how strongly the model is held to the reference (default: 0.1)",
     )
-    add("--first-epochs", type=int, default=6, help="of learning both answers (default: 6)")
-    add("--epochs", type=int, default=4, help="of DPO (default: 4)")
-    add("--learning-rate", type=float, help="of DPO (default: 1e-4 for a model 128 wide)")
-    add("--seed", type=int, default=0, help="default: 0")
+    add("--first-epochs", type=int, default=6, help="epochs of the first part (default: 6)")
+    add("--epochs", type=int, default=4, help="epochs of DPO (default: 4)")
+    add("--learning-rate", type=float, help="rate of DPO (default: 1e-4 for width 128)")
+    add("--seed", type=int, default=0, help="seed of split and order (default: 0)")
     add("--out", metavar="FOLDER", default="runs/preferences", help="default: runs/preferences")
     add_device(parser)
     return parser
@@ -114,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
     out = save_assistant(arguments.out, model, tokenizer, template)
     draw(history, out)
     asked = [Instruction(p.instruction, "", p.chosen) for p in test[:5]]
-    print("\nGreedy answers about someone it was not trained on:")
+    print("\nGreedy answers about a person who does not occur in training:")
     for r in respond(model, tokenizer, template, asked, min(32, longest // 2)):
         print(f"  {r.instruction}  ->  {r.answer}")
     print(f"Written to {out}")

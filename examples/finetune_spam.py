@@ -85,20 +85,21 @@ def build_parser() -> argparse.ArgumentParser:
 def add_tuning(parser: argparse.ArgumentParser) -> None:
     """The flags of fine-tuning."""
     add = parser.add_argument_group("fine-tuning").add_argument
-    text = "what is trained; several are compared (default: all)"
+    text = "weights to train; several choices are compared (default: all)"
     add("--trainable", nargs="+", choices=TRAINABLE, default=["all"], help=text)
-    add("--pooling", choices=POOLINGS, default="mean", help="where the head reads (default: mean)")
-    add("--epochs", type=int, help="passes over the training set (default: 3 or more)")
+    add("--pooling", choices=POOLINGS, default="mean", help="what the head reads (default: mean)")
+    text = "passes over the training set (default: 3, more for small sets)"
+    add("--epochs", type=int, help=text)
     add("--batch-size", type=int, default=16, help="messages in a step (default: 16)")
     text = "default: 1e-3 for a model 128 wide, less for wider ones, more where less is trained"
     add("--learning-rate", type=float, help=text)
     text = "stop after so many validations without a new best (default: 8)"
     add("--patience", type=int, default=8, help=text)
-    add("--class-weights", action="store_true", help="let rare and frequent classes count alike")
-    text = "how much learning to predict the messages' next words counts; 0: not at all"
+    add("--class-weights", action="store_true", help="give rare and frequent classes equal weight")
+    text = "weight of the next-token loss beside that of the classes; 0 for none"
     add("--language-weight", type=float, default=0.5, help=f"{text} (default: 0.5)")
-    add("--rank", type=int, default=4, help="of LoRA (default: 4)")
-    add("--seed", type=int, default=123, help="of splits, order and head (default: 123)")
+    add("--rank", type=int, default=4, help="rank of the LoRA matrices (default: 4)")
+    add("--seed", type=int, default=123, help="seed of splits, order and head (default: 123)")
 
 
 def load_parts(arguments: argparse.Namespace) -> dict[str, Parts]:

@@ -14,6 +14,7 @@ The text appears as it is generated; Ctrl-C ends it.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -53,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="say how well the model predicts --text or --prompt",
     )
-    task.add_argument("--compare", metavar="MODEL", help="the same, compared with another model")
+    task.add_argument("--compare", metavar="MODEL", help="perplexity of this and of another model")
     add_text_flags(parser)
     return parser
 
@@ -85,7 +86,7 @@ def add_text_flags(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="X",
-        help="above 1: avoid tokens that have occurred (default: 1)",
+        help="above 1: avoid tokens that occurred already (default: 1)",
     )
     choice.add_argument("--seed", type=int, help="the same seed gives the same text")
     choice.add_argument(
@@ -225,7 +226,7 @@ def explain(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.Nam
             print(f"  {candidate.text!r:>16} {candidate.probability:7.2%} {bar}{mark}")
         if chosen not in [candidate.id for candidate in shown]:
             taken = tokenizer.decode([chosen])
-            print(f"  {taken!r:>16} {float(step.logprobs()[0]):7.2f} (log-prob.)  <- taken")
+            print(f"  {taken!r:>16} {math.exp(step.logprobs()[0]):7.2%}  <- taken")
         text += piece
     return 0
 

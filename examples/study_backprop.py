@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=Path("step.html"), help="page to write")
-    parser.add_argument("--text", default=TEXT, help="what to learn, character by character")
+    parser.add_argument("--text", default=TEXT, help="text to learn, character by character")
     parser.add_argument("--steps", type=int, default=200, help="training steps beforehand")
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--heads", type=int, default=4)

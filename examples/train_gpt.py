@@ -119,7 +119,8 @@ def train(session: Session, world: Communicator, attention_text: str | None = No
         f"of one that also knows the token before: {counted.bigram:.3f}."
     )
     model = session.load_model(text)
-    print(f"Model: {model.num_parameters():,} parameters, vocabulary of {text.tokenizer.vocab_size:,} tokens.\n")
+    vocabulary = f"vocabulary of {text.tokenizer.vocab_size:,} tokens"
+    print(f"Model: {model.num_parameters():,} parameters, {vocabulary}.\n")
 
     callbacks = make_callbacks(config, text.tokenizer, levels, folder)
     trainer = make_trainer(config, text, model, session.run, session.state, callbacks, world=world)

@@ -10,9 +10,9 @@ from tinygrad_llm.errors import did_you_mean
 
 # command -> (module with main(argv) -> exit status, what it does)
 COMMANDS = {
-    "env": ("tinygrad_llm.commands.env", "what a bug report needs; what is missing"),
+    "env": ("tinygrad_llm.commands.env", "versions, hardware, missing features: for a bug report"),
     "explain": ("tinygrad_llm.commands.explain", "formula, derivation, source and check of an op"),
-    "gradcheck": ("tinygrad_llm.commands.gradcheck", "prove every gradient by finite differences"),
+    "gradcheck": ("tinygrad_llm.commands.gradcheck", "check every gradient by finite differences"),
     "plot": ("tinygrad_llm.commands.plot", "loss, learning rate, speed of runs as a picture"),
     "tokenize": ("tinygrad_llm.commands.tokenize", "text files to token shards"),
 }

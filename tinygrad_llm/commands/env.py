@@ -1,4 +1,4 @@
-"""``python -m tinygrad_llm env``: what a bug report needs; what is missing for which feature."""
+"""``python -m tinygrad_llm env``: versions, hardware, and which features are missing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ VARIABLES = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the report."""
     parser = command_parser(
-        "env", "What a bug report needs, and what is missing for which feature."
+        "env", "Versions, hardware, and which features are missing: for a bug report."
     )
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
     arguments = parser.parse_args(argv)

@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     print(
         f"\n{'PASS' if ok else 'FAIL'}: {len(proofs)} ops, worst relative error {worst:.1e} "
         f"(limit {RTOL:.0e}), {caught} of {planted} planted mistakes caught "
-        "(in each op wrong slopes, and gradients of another shape, type and number), "
+        "(wrong derivatives, and gradients of the wrong shape, type or number), "
         f"{time.perf_counter() - start:.1f} s."
     )
     return 0 if ok else 1

@@ -180,7 +180,7 @@ class _Loss:
 
 def op_lines(proofs: list[OpProof]) -> Iterator[str]:
     """The table of the ops."""
-    yield f"{'op':<30}{'family':<18}{'samples':>8}{'slopes':>8}{'worst error':>13}{'caught':>9}"
+    yield f"{'op':<30}{'family':<18}{'samples':>8}{'checked':>8}{'worst error':>13}{'caught':>9}"
     for p in proofs:
         row = f"{p.name:<30}{p.family:<18}{p.samples:>8}{p.slopes:>8}{p.error:>13.2e}"
         yield f"{row}{f'{p.caught}/{p.planted}':>9}  {'pass' if p.passed else 'FAIL'}"
