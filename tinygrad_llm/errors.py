@@ -113,6 +113,9 @@ def did_you_mean(name: str, known: Iterable[str], before: str = "", most: int = 
     """
     import difflib
 
+    known = list(known)
+    longer = [found for found in known if most > 1 and len(name) > 3 and name in found]
     cutoff = 0.6 if most == 1 else 0.4  # of several the reader chooses himself
-    near = difflib.get_close_matches(name, list(known), n=most, cutoff=cutoff)
+    near = [*longer, *difflib.get_close_matches(name, known, n=most, cutoff=cutoff)]
+    near = list(dict.fromkeys(near))[:most]
     return f" Did you mean {', '.join(before + found for found in near)}?" if near else ""

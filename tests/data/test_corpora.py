@@ -107,7 +107,7 @@ def test_bad_sources(tmp_path: Path) -> None:
         (bad, "byte 0xe9 at position 3 is not UTF-8"),
         (empty, "there is no text to read"),
         (tmp_path / "folder", "there is no text to read"),
-        ("shakspeare", "neither a file or folder nor a known corpus. Known: pydoc"),
+        ("shakspeare", "neither a file, a folder nor a known corpus. Known: pydoc"),
         ([], "no source was given"),
     ]:
         with pytest.raises(DataError, match=message):

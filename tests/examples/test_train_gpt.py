@@ -88,7 +88,7 @@ def test_signal_saves_and_says_how_to_go_on(tmp_path, number):
     ("argv", "sentence"),
     [
         (["--presett", "tiny"], "unknown flag --presett. Did you mean --preset?"),
-        (["--data", "no/such/file"], "neither a file or folder nor a known corpus"),
+        (["--data", "no/such/file"], "neither a file, a folder nor a known corpus"),
         (["--data", "{bytes}"], "is not UTF-8"),
         (["--data", "{short}", "--tokenizer", "char"], "Give more text"),
         (["--tokenizer", "nonsense"], "expected bpe, char, word, gpt2 or a folder"),

@@ -64,7 +64,7 @@ def load(
 def _check_path(path: Path) -> None:
     if not path.exists():
         raise DataError(
-            f"{path}: neither a file or folder nor a known corpus. Known: {', '.join(NAMES)}."
+            f"{path}: neither a file, a folder nor a known corpus. Known: {', '.join(NAMES)}."
         )
 
 

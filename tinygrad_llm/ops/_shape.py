@@ -41,5 +41,5 @@ def broadcast_error(op: str, a: object, b: object) -> ShapeError:
     """The error for two operands that cannot be broadcast together."""
     return ShapeError(
         f"{op}: shapes {getattr(a, 'shape', ())} and {getattr(b, 'shape', ())} cannot be "
-        "broadcast. Aligned at the right, each pair of lengths must be equal or contain a 1."
+        "broadcast together. Aligned at the right, two lengths must be equal, or one of them 1."
     )

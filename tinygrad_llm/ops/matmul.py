@@ -71,14 +71,14 @@ def _check(a: Array, b: Array) -> None:
     rows = b.shape[-2] if b.ndim > 1 else b.shape[0]
     if a.shape[-1] != rows:
         raise ShapeError(
-            f"matmul: the last axis of {a.shape} ({a.shape[-1]}) must equal the "
-            f"{'second to last' if b.ndim > 1 else 'only'} axis of {b.shape} ({rows})."
+            f"matmul: shapes {a.shape} and {b.shape} do not fit: the rows of the first have length "
+            f"{a.shape[-1]}, the columns of the second {rows}, and the two must be equal."
         )
     try:
         np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     except ValueError:
         raise ShapeError(
-            f"matmul: the batch axes of {a.shape} and {b.shape} cannot be broadcast."
+            f"matmul: the batch axes of {a.shape} and {b.shape} cannot be broadcast together."
         ) from None
 
 

@@ -112,7 +112,7 @@ def _one_slope(run: Call, tensors: list[Tensor], dys: list[np.ndarray], name: st
     index = "".join(f"[{int(i)}]" for i in where)
     gradient = float(np.asarray(x.grad)[where])
     return (
-        f"By hand, with L = sum(dy y) and h = {h:g}:\n"
+        f"By hand, L = sum(dy y), and {name[1:]}{index} alone is moved by h = {h:g}:\n"
         f"[L(x + h) - L(x - h)] / 2h = {slope:.8f}     {name}{index} = {gradient:.8f}"
     )
 
@@ -120,13 +120,15 @@ def _one_slope(run: Call, tensors: list[Tensor], dys: list[np.ndarray], name: st
 def live_check(op: Op) -> str:
     """Finite differences on every sample, and whether each planted mistake is noticed."""
     lines = ["worst relative error against finite differences in float64:"]
-    for i, sample in enumerate(op.samples(np.random.default_rng(7))):
+    samples = op.samples(np.random.default_rng(7))
+    width = max(22, *(len(sample.label) for sample in samples))
+    for i, sample in enumerate(samples):
         run, inputs = differentiable_call(op.function.apply, sample)
         shapes = ", ".join(str(x.shape) for x in inputs)
         report = gradcheck(run, inputs, raise_error=False)
         error = f"{report.error:8.1e}  {'ok' if report.passed else 'WRONG'}"
         label = sample.label or f"sample {i}"
-        lines.append(f"  {label:<22} {error:<15} {shapes}")
+        lines.append(f"  {label:<{width}} {error:<15} {shapes}")
     lines.append("planted mistakes (the check must catch each):")
     for name, wrong in op.wrong.items():
         lines.append(f"  {name:<34} {'caught' if is_caught(op, wrong) else 'MISSED'}")
