@@ -73,18 +73,18 @@ class AddLayerNorm(Function):
 
 def add_layer_norm_forward(
     xp: ArrayModule,
-    x: Array,
-    residual: Array,
-    weight: Array | None,
-    bias: Array | None,
+    x: Array,  # (N, C)
+    residual: Array,  # (N, C)
+    weight: Array | None,  # (C,)
+    bias: Array | None,  # (C,)
     eps: float,
-    dtype: np.dtype,
-    s: Array,
-    y: Array,
-    xhat: Array,
-    rstd: Array,
+    dtype: np.dtype,  # of s outside: it may be 16 bits where the rows here are float32
+    s: Array,  # (N, C), written here, as are the three that follow
+    y: Array,  # (N, C)
+    xhat: Array,  # (N, C)
+    rstd: Array,  # (N, 1)
 ) -> None:
-    """Write s, y and xhat (N, C) and rstd (N, 1) for rows x and residual (N, C)."""
+    """Write s = x + residual, and its layer norm y with xhat and rstd."""
     # s = x + residual,   rounded to the dtype in which it goes on
     xp.add(x, residual, out=s)
     if s.dtype != dtype:

@@ -157,21 +157,21 @@ def attention_forward(
 
 def attention_backward(
     xp: ArrayModule,
-    q: Array,
-    k: Array,
-    v: Array,
-    y: Array,
-    logsum: Array,
-    dy: Array,
+    q: Array,  # (B, H, T, D)
+    k: Array,  # (B, H, S, D)
+    v: Array,  # (B, H, S, D)
+    y: Array,  # (B, H, T, D)
+    logsum: Array,  # (B, H, T)
+    dy: Array,  # (B, H, T, D)
     s: Settings,
-    dq: Array,
-    dk: Array,
-    dv: Array,
-    all_dscores: Array | None,
+    dq: Array,  # (B, H, T, D), written here, as are those that follow
+    dk: Array,  # (B, H, S, D)
+    dv: Array,  # (B, H, S, D)
+    all_dscores: Array | None,  # (B, H, T, S), zeros before; None where no mask learns
 ) -> None:
-    """Write dq, dk and dv, and the gradient of all scores where it is wanted (zeros before).
+    """Write dq, dk and dv, and dscores where a mask learns, a block of rows at a time.
 
-    A block of rows at a time, to which dk and dv are sums over the blocks:
+    dk and dv are sums over the blocks:
 
         probs   = e^(scores - logsum)           delta = dy . y
         dscores = probs (dy v^T - delta)
@@ -201,7 +201,7 @@ def attention_backward(
         # dq = scale dscores k
         xp.matmul(dscores, k[..., seen, :], out=dq[..., rows, :])
         dq[..., rows, :] *= s.scale
-        # dk += dscores^T (scale q),   dv += probs^T dy
+        # dk += dscores^T (scale q),   dv += probs^T dy;   the first block writes, the others add
         drop(xp, probs, rows, n_queries, n_keys, s)
         for total, left, right in ((dk, dscores, scaled_q), (dv, probs, dy_rows)):
             if number == 0:

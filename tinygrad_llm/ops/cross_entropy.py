@@ -81,22 +81,14 @@ class CrossEntropy(Function):
 
 def cross_entropy_rows(
     xp: ArrayModule,
-    logits: Array,
-    targets: Array,
-    share: Array,
-    smoothing: float,
-    losses: Array,
-    dlogits: Array,
+    logits: Array,  # z (N, V); may be the array dlogits
+    targets: Array,  # t (N,) integers; anything where share is 0
+    share: Array,  # (N,), how much each row's loss counts; 0 where it is ignored
+    smoothing: float,  # e; q = (1 - e) onehot(t) + e / V
+    losses: Array,  # (N,), written here
+    dlogits: Array,  # (N, V), written here
 ) -> None:
-    """Write losses = share (log sum e^z - sum q z) and dlogits = share (softmax(z) - q).
-
-    Args:
-        logits: z (N, V); may be the array ``dlogits``.
-        targets: t (N,) integers; anything where share is 0.
-        share: (N,), with how much each row's loss counts; 0 where it is ignored.
-        smoothing: e; q is (1 - e) onehot(t) + e / V.
-        losses, dlogits: (N,) and (N, V), the results.
-    """
+    """Write losses = share (log sum e^z - sum q z) and dlogits = share (softmax(z) - q)."""
     rows, counted = xp.arange(len(targets)), share != 0
     targets = xp.where(counted, targets, 0)
     # z - max z,   from which softmax and loss are the same

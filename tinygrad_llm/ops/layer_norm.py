@@ -63,15 +63,15 @@ class LayerNorm(Function):
 
 def layer_norm_forward(
     xp: ArrayModule,
-    x: Array,
-    weight: Array | None,
-    bias: Array | None,
+    x: Array,  # (N, C)
+    weight: Array | None,  # (C,)
+    bias: Array | None,  # (C,)
     eps: float,
-    y: Array,
-    xhat: Array,
-    rstd: Array,
+    y: Array,  # (N, C), written here, as are the two that follow
+    xhat: Array,  # (N, C)
+    rstd: Array,  # (N, 1)
 ) -> None:
-    """Write y and xhat (N, C) and rstd (N, 1) for rows x (N, C)."""
+    """Write y = xhat weight + bias, and what the backward pass needs: xhat and rstd."""
     # rstd = 1 / sqrt(var + eps),   with x - mean in the place of xhat
     rstd[...] = 1 / xp.sqrt(center(xp, x, out=xhat) + eps)
     # xhat = (x - mean) rstd

@@ -53,12 +53,12 @@ class Linear(Function):
 
     def backward(ctx, dy: Array) -> Gradients:
         x, weight = ctx.saved
-        places = ctx.empty_target(1), ctx.empty_target(2)
-        rows = None if x is None else as_rows(x)
-        dx, dw, db = linear_backward(
-            ctx.xp, as_rows(dy), rows, weight, True in ctx.needs[2:], *places
-        )
+        places = ctx.empty_target(1), ctx.empty_target(2)  # an optimizer's, for dW and db
+        rows = None if x is None else as_rows(x)  # (N, in)
+        bias_needs = True in ctx.needs[2:]
+        dx, dw, db = linear_backward(ctx.xp, as_rows(dy), rows, weight, bias_needs, *places)
         dx = None if dx is None else dx.reshape(ctx.x_shape)
+        # One gradient per argument (bias may be absent), in the argument's type.
         return cast_back((dx, dw, db), ctx.dtypes, (None, *places))[: len(ctx.needs)]
 
 
@@ -78,18 +78,14 @@ def linear_forward(
 
 def linear_backward(
     xp: ArrayModule,
-    dy: Array,
-    x: Array | None,
-    weight: Array | None,
+    dy: Array,  # (N, out)
+    x: Array | None,  # (N, in); None where dW is not wanted
+    weight: Array | None,  # (out, in); None where dx is not wanted
     bias_needs: bool,
-    dw: Array | None = None,
-    db: Array | None = None,
+    dw: Array | None = None,  # (out, in), where dW is to be written
+    db: Array | None = None,  # (out,), where db is to be written
 ) -> tuple[Array | None, Array | None, Array | None]:
-    """Gradients of x (N, in), weight (out, in) and bias (out,) from dy (N, out).
-
-    dx is made with the weight, and dW with x: None in the place of one says that its product is
-    not wanted. dW and db go into ``dw`` and ``db`` where these are given.
-    """
+    """dx, dW and db, or None in the place of one that is not wanted."""
     dx = None
     products = []
     if weight is not None:  # dx = dy W

@@ -41,7 +41,9 @@ VOCABULARY_SLICE = 2048  # rows of the weight's gradient that are added up at a 
 LONG_SLICE = 16384  # elements of a long sum that one task adds up
 
 
-Inputs = tuple[Array, Array, Array | None, Array, Array]  # rows of x, weight, bias, ids, shares
+# x (N, C), weight (V, C), bias (V,), targets (N,), share (N,): what the gradients are made of
+Inputs = tuple[Array, Array, Array | None, Array, Array]
+N_INPUTS = 5
 
 
 @register("linear_cross_entropy", family="loss", kernel="linear_cross_entropy")
@@ -79,29 +81,30 @@ class LinearCrossEntropy(Function):
         ids, counted = flatten_targets(
             "linear_cross_entropy", ctx.xp, x.shape[:-1], targets, len(weight), ignore_index
         )
-        ctx.like, work = (x.shape, x.dtype), accumulate_dtype(x.dtype)
-        ctx.wants = (ctx.needs[0], ctx.needs[1], len(ctx.needs) > 3 and ctx.needs[3])
-        exact = ctx.wants[1] and weight.dtype == work
-        ctx.dweight = ctx.early_target(1, work) if exact else None
+        ctx.x_shape, ctx.dtype, work = x.shape, x.dtype, accumulate_dtype(x.dtype)
+        ctx.wanted = (ctx.needs[0], ctx.needs[1], len(ctx.needs) > 3 and ctx.needs[3])
+        # dW may be written into an optimizer's array at once, if nothing is rounded afterwards.
+        at_once = ctx.wanted[1] and weight.dtype == work
+        ctx.dweight = ctx.early_target(1, work) if at_once else None
         rows, w = as_rows(x).astype(work, copy=False), weight.astype(work, copy=False)
         b = None if bias is None else bias.astype(work, copy=False)
         return ctx.compute((rows, w, b, ids, row_shares(ctx.xp, counted, work)))
 
     def backward(ctx, dy: Array) -> Gradients:
-        inputs = ctx.saved[:5]
-        if len(ctx.saved) == 5:  # a second walk: the gradients were given away in the first
+        inputs = ctx.saved[:N_INPUTS]
+        if len(ctx.saved) == N_INPUTS:  # a second walk: the first has given the gradients away
             ctx.compute(inputs)
-        gradients = ctx.saved[5:]
+        gradients = ctx.saved[N_INPUTS:]
         ctx.save(*inputs)
         dx, dweight, dbias = (None if g is None else ctx.scale(g, dy) for g in gradients)
-        dx = None if dx is None else dx.reshape(ctx.like[0])
+        dx = None if dx is None else dx.reshape(ctx.x_shape)
         return (dx, dweight, None, dbias)[: len(ctx.needs)]
 
     def compute(ctx, inputs: Inputs) -> Array:
         """The loss; saves the gradients, and the inputs to compute them again."""
         dweight, ctx.dweight = ctx.dweight, None  # a second walk gets an array of its own
         loss, *gradients = linear_cross_entropy_forward(
-            ctx.xp, *inputs, ctx.chunk_rows, ctx.wants, dweight
+            ctx.xp, *inputs, ctx.chunk_rows, ctx.wanted, dweight
         )
         if ctx.requires_grad:
             ctx.save(*inputs, *gradients)
@@ -111,29 +114,25 @@ class LinearCrossEntropy(Function):
         """gradient * dy, in place: nobody else has the array."""
         if ctx.xp is not np or dy != 1:  # reading dy from a GPU would make it wait
             rowwise(ctx.xp, times, (gradient,), (dy,), (gradient,))
-        return gradient.astype(ctx.like[1], copy=False)
+        return gradient.astype(ctx.dtype, copy=False)
 
 
 def linear_cross_entropy_forward(
     xp: ArrayModule,
-    x: Array,
-    weight: Array,
-    bias: Array | None,
-    targets: Array,
-    share: Array,
+    x: Array,  # (N, C)
+    weight: Array,  # (V, C)
+    bias: Array | None,  # (V,)
+    targets: Array,  # (N,)
+    share: Array,  # (N,), how much each row's loss counts
     chunk_rows: int,
-    needs: Sequence[bool],
-    dweight: Array | None = None,
+    needs: Sequence[bool],  # whether dx, dW and db are wanted
+    dweight: Array | None = None,  # (V, C), where dW is to be written
 ) -> tuple[Array, Array | None, Array | None, Array | None]:
-    """The loss, and its gradients of x (N, C), weight (V, C) and bias (V,), as they are needed.
+    """The loss and its gradients dx, dW and db. For each chunk of rows:
 
-    For each chunk of rows, of which ``share`` (N,) says with how much its losses count:
-
-        logits  = x W^T + b
-        dlogits = share (softmax(logits) - onehot(targets))
-        dx = dlogits W              dW += dlogits^T x           db += sum over rows of dlogits
-
-    The gradient of the weight goes into ``dweight`` where it is given.
+    logits  = x W^T + b
+    dlogits = share (softmax(logits) - onehot(targets))
+    dx = dlogits W              dW += dlogits^T x           db += sum over rows of dlogits
     """
     n, v = len(x), len(weight)
     dx = empty(xp, x.shape, x.dtype) if needs[0] else None  # (N, C)
@@ -216,7 +215,7 @@ def check_linear_cross_entropy(
 
 def _with_shares(ctx: LinearCrossEntropy, dy: Array, share: Array) -> Gradients:
     """The gradients as they are if each row's loss counts with ``share`` (N,)."""
-    *inputs, _ = ctx.saved[:5]
+    *inputs, _ = ctx.saved[:N_INPUTS]
     ctx.compute((*inputs, share))
     return true_gradient(ctx, dy)
 

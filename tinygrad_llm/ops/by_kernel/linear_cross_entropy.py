@@ -49,10 +49,10 @@ class LinearCrossEntropyKernel(KernelVersion, LinearCrossEntropy):
         check_linear_shapes(ctx.name, x, weight, bias)
         v, c = weight.shape
         ids, counted = flatten_targets(ctx.name, ctx.xp, x.shape[:-1], targets, v, ignore_index)
-        ctx.wants = (ctx.needs[0], ctx.needs[1], len(ctx.needs) > 3 and ctx.needs[3])
-        ctx.like, ctx.ignore_index = (x.shape, weight.dtype), ignore_index
+        ctx.wanted = (ctx.needs[0], ctx.needs[1], len(ctx.needs) > 3 and ctx.needs[3])
+        ctx.x_shape, ctx.weight_dtype, ctx.ignore_index = x.shape, weight.dtype, ignore_index
         ctx.chunk_rows = chunk_rows or max(1, rows_at_once(ids.size, v * x.itemsize))
-        ctx.dweight = ctx.early_target(1, "float32") if ctx.wants[1] else None
+        ctx.dweight = ctx.early_target(1, "float32") if ctx.wanted[1] else None
         return ctx.compute((x.reshape(-1, c), weight, bias, ids, counted))
 
     def compute(ctx, inputs: tuple[Any, Any, Any, Any, Any]) -> Array:
@@ -79,14 +79,14 @@ class LinearCrossEntropyKernel(KernelVersion, LinearCrossEntropy):
             dweight=room,
         )
         if ctx.requires_grad:
-            gradients = zip((dx, dweight, dbias), ctx.wants, strict=True)
+            gradients = zip((dx, dweight, dbias), ctx.wanted, strict=True)
             ctx.save(*inputs, *(g if wanted else None for g, wanted in gradients))
         return ctx.xp.where(counted.any(), loss, ctx.xp.zeros_like(loss))
 
     def backward(ctx, dy: Array) -> tuple[Array | None, ...]:
         dx, dweight, *rest = super().backward(dy)
         if dweight is not None and ctx.gradient_dtype(1) is None:  # nobody sums in float32
-            dweight = dweight.astype(ctx.like[1], copy=False)
+            dweight = dweight.astype(ctx.weight_dtype, copy=False)
         return dx, dweight, *rest
 
     def scale(ctx, gradient: Array, dy: Array) -> Array:
