@@ -39,7 +39,7 @@ def test_every_file_of_the_table_has_its_section_and_its_question():
     assert [(number, name) for number, name, _ in sections] == [row[:2] for row in ROWS]
     for _, name, section in sections:
         assert "*Ask yourself:*" in section, name
-        assert "*It stands*" in section, name
+        assert "*Answer:*" in section, name
 
 
 def test_the_walks_lead_where_the_page_says():

@@ -100,7 +100,7 @@ def run_backward(root: Node, dy: Array, retain_graph: bool = False) -> None:
     """
     pending: dict[Node, Any] = {root: dy}  # an array, or a list for an op with several results
     owned: set[Node] = set()  # nodes whose pending gradient is an array nobody else holds
-    heap: list[tuple[int, Any]] = [(-root.time, root)]
+    heap: list[tuple[int, Any]] = [(-root.time, root)]  # smallest first, so the youngest node
     while heap:
         node: Node = heappop(heap)[1]
         dy = pending.pop(node)

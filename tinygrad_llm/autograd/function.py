@@ -35,7 +35,7 @@ from tinygrad_llm.backend import Array, ArrayModule, array_module, device_of, pl
 from tinygrad_llm.errors import DeviceError, GraphError
 
 Result = Array | tuple[Array, ...]  # what ``forward`` returns
-STEPS = "biu"  # kinds of dtypes whose values change in steps: constant in between, no gradient
+STEPS = "biu"  # kinds of dtypes that are bool or integers: no gradient goes through them
 
 
 def _no_backward(ctx: Function, *dy: Array) -> NoReturn:
@@ -58,6 +58,9 @@ class Function:
         ran: class attribute: what computes it, "array code" or the name of a kernel.
         kernel_version: class attribute: the same op by a Triton kernel, if there is one.
         has_forms: class attribute: whether there is another form than the array code (`forms`).
+        is_leaf_edge: class attribute; whether an edge that ends here ends at a leaf: True for a
+            Tensor, False for a node.
+        time: when the node was made, by the clock of the engine.
         fresh: class attribute; True promises that ``backward`` returns new arrays that nobody
             else holds, so that the engine may add into them instead of copying.
     """
@@ -147,7 +150,8 @@ class Function:
             GraphError: a tensor that requires a gradient is given by keyword.
             OutOfMemoryError: the device has no room for the result.
         """
-        # 1. Tensors become arrays; of each is noted whether a gradient is wanted, and its edge.
+        # 1. Tensors become arrays. For each argument: is its gradient wanted, and where does it go?
+        #    To the node that made the tensor, or to the tensor itself if it is a leaf.
         arrays: list[object] = []
         needs, edges, first = [], [], None
         recording = current.grad_enabled
@@ -158,7 +162,7 @@ class Function:
                 need = recording and arg._requires_grad
                 needs.append(need)
                 edges.append((arg._node or arg) if need else None)
-                if first is None:
+                if first is None:  # where the first tensor lies is where the op runs
                     first = data
                 elif type(data) is not type(first):
                     raise _device_error(cls.name, first, data)

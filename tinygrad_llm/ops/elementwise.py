@@ -1,6 +1,16 @@
 """Functions of one variable, applied to each element: y_i = f(x_i), so dx_i = dy_i f'(x_i).
 
-Those whose values are fractions take integers too, as float32 (`as_float`).
+Each op is a class. Its two methods take arrays, and ``ctx`` in place of ``self``: the object is the
+op's node in the graph, and carries what ``forward`` saves over to ``backward``.
+
+    dy, dx           the gradients of the loss with respect to y and to x
+    ctx.xp           numpy, or cupy for arrays on a GPU
+    ctx.save(y)      keeps y; ``ctx.saved`` is the tuple of what was kept
+    fresh = True     promises that ``backward`` returns a new array, which the engine may add into
+    @register        enters the class under its name, with inputs to check it on (``samples``), and
+                     wrong derivatives that the check must notice (``wrong``)
+
+Integers are taken too, as float32 (`as_float`).
 """
 
 from __future__ import annotations
