@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from types import ModuleType
 
-from cases import Case, Draw, by_array_code
+from cases import Case, Draw, Input, by_array_code
 from harness import relative_error
 
 import tinygrad_llm.functional as F
@@ -44,7 +44,7 @@ def attention(
 
     work = 4.0 * b * h * t * t * d / (2 if causal else 1)
     shape = f"{b}x{h}x{t}x{d}" + ("" if causal else " full")
-    inputs = {"q": q, "k": k, "v": v, "dy": dy, "causal": causal}
+    inputs: dict[str, Input] = {"q": q, "k": k, "v": v, "dy": dy, "causal": causal}
     yield Case(
         "attention",
         shape,

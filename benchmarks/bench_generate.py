@@ -21,10 +21,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
-from harness import Report, relative_error, row
+from harness import Facts, Report, relative_error, row
 
 import tinygrad_llm as tg
 from tinygrad_llm.pretrained import SIZES, gpt2_config
@@ -37,6 +37,21 @@ THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
 )
+
+
+class Answer(TypedDict):
+    """What a worker tells of one request."""
+
+    seconds: dict[str, float]  # "prefill": of the prompt; "decode": of one token of each row
+    tokens: list[list[int]]
+    peak_mb: float
+
+
+class Ready(TypedDict):
+    """What a worker tells when its model is loaded."""
+
+    load_s: float
+    logits: list[list[list[float]]]  # some of those of random prompts
 
 
 class Worker:
@@ -55,21 +70,22 @@ class Worker:
             encoding="utf-8",
         )
         self.who = who
-        self.ready = self.read()
+        self.ready: Ready = json.loads(self.read())
 
-    def read(self) -> dict[str, Any]:
-        """The next answer."""
+    def read(self) -> str:
+        """The next answer, a line of JSON."""
         for line in self.process.stdout or ():
             if line.startswith("{"):
-                return dict(json.loads(line))
+                return line
         raise SystemExit(f"bench_generate: the process of {self.who!r} ended; see above.")
 
-    def ask(self, **request: int) -> dict[str, Any]:
+    def ask(self, **request: int) -> Answer:
         """Send a request and wait for its answer."""
         if self.process.stdin is not None:
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
-        return self.read()
+        answer: Answer = json.loads(self.read())
+        return answer
 
     def end(self) -> None:
         """Let the process finish."""
@@ -85,9 +101,9 @@ def model_folder(name: str, folder: Path) -> Path:
     return folder
 
 
-def measure(workers: list[Worker], rounds: int, request: dict[str, int]) -> dict[str, list[Any]]:
+def measure(workers: list[Worker], rounds: int, request: dict[str, int]) -> dict[str, list[Answer]]:
     """The answers of each worker; they take turns, after one round to warm up."""
-    answers: dict[str, list[Any]] = {worker.who: [] for worker in workers}
+    answers: dict[str, list[Answer]] = {worker.who: [] for worker in workers}
     for _ in range(rounds + 1):
         for worker in workers:
             answers[worker.who].append(worker.ask(**request))
@@ -96,11 +112,11 @@ def measure(workers: list[Worker], rounds: int, request: dict[str, int]) -> dict
 
 def add_rows(
     report: Report,
-    answers: dict[str, list[Any]],
+    answers: dict[str, list[Answer]],
     error: float,
     request: dict[str, int],
     shape: str,
-    facts: dict[str, Any],
+    facts: Facts,
 ) -> None:
     """A row for the prompt and one for the new tokens, for each contender."""
     for phase, tokens in (
@@ -108,27 +124,21 @@ def add_rows(
         ("decode", request["batch"]),
     ):
         medians = {
-            who: float(np.median([a[f"{phase}_s"] for a in found]))
+            who: float(np.median([a["seconds"][phase] for a in found]))
             for who, found in answers.items()
         }
         for who, found in answers.items():
-            more = dict(facts)
+            told: Facts = {
+                **facts,
+                "shape": shape,
+                "dtype": "float32",
+                "tokens_per_s": round(tokens / medians[who], 1),
+                "peak_mb": round(max(a["peak_mb"] for a in found)),
+            }
             if who == "ours" and len(medians) > 1:
-                more["times_peer"] = round(medians["transformers"] / medians["ours"], 3)
-            report.add(
-                row(
-                    f"generate {phase}",
-                    error,
-                    TOLERANCE,
-                    [1e3 * a[f"{phase}_s"] for a in found],
-                    ran=who,
-                    shape=shape,
-                    dtype="float32",
-                    tokens_per_s=round(tokens / medians[who], 1),
-                    peak_mb=round(max(a["peak_mb"] for a in found)),
-                    **more,
-                )
-            )
+                told["times_peer"] = round(medians["transformers"] / medians["ours"], 3)
+            times = [1e3 * a["seconds"][phase] for a in found]
+            report.add(row(f"generate {phase}", error, TOLERANCE, times, ran=who, **told))
 
 
 def main() -> int:
@@ -157,14 +167,14 @@ def main() -> int:
             Worker(python, who, folder, options.device, options.one_thread)
             for python, who in contenders
         ]
-        error = relative_error(workers[0].ready["logits"], workers[-1].ready["logits"])
+        error = relative_error(*(np.array(w.ready["logits"]) for w in (workers[0], workers[-1])))
         for worker in workers:
             print(f"{worker.who}: loaded in {worker.ready['load_s']:.2f} s (imports included)")
         for batch in options.batches:
             request = {"batch": batch, "prompt": options.prompt, "new": options.new}
             shape = f"{options.model} B{batch} T{options.prompt}+{options.new}"
             clock = "processor time, one thread" if options.one_thread else "wall clock"
-            facts = {"clock": clock, "device": options.device}
+            facts: Facts = {"clock": clock, "device": options.device}
             answers = measure(workers, options.rounds, request)
             add_rows(report, answers, error, request, shape, facts)
         for worker in workers:

@@ -27,8 +27,9 @@ import cases
 import kernel_rows
 import numpy as np
 import torch_peers
-from harness import TINY, Report, Row, Timer, gpu_timer, machine
+from harness import TINY, Report, Row, Timer, gpu_timer
 from isolated import GAVE_UP, give_up, in_workers, pieces
+from machine import machine
 
 from tinygrad_llm import kernels
 

@@ -18,19 +18,47 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
-from harness import machine
-from scaling_worker import CONTEXT
+from machine import machine
+from scaling_worker import CONTEXT, Figures
 
 from tinygrad_llm.distributed.buckets import BUCKET_BYTES
 
 WORKER = Path(__file__).with_name("scaling_worker.py")
+Spans = list[tuple[str, float, float]]  # name, start, stop in seconds
 TCP = {"UCX_TLS": "tcp,self", "MPIR_CVAR_NOLOCAL": "1"}  # MPICH over UCX: no shared memory
 
 
-def measure(ranks: int, wire: bool, **chosen: Any) -> dict[str, Any]:
+class Contender(TypedDict):
+    """What is started: on how many ranks, whether they sum, whether the state is in parts."""
+
+    ranks: int
+    silent: bool
+    shard: bool
+
+
+class Row(TypedDict):
+    """Medians over all steps of all starts of a contender; bytes are those of one step."""
+
+    name: str
+    ranks: int
+    ms: float
+    ms_20: float
+    ms_80: float
+    steps: int
+    tokens_per_second: float
+    efficiency: float  # 1 where N ranks take as long as one
+    parameters: int
+    sent_per_rank: float
+    formula_per_rank: float
+    on_interface: float
+    state_bytes: int
+    overlap: float | None
+
+
+def measure(ranks: int, wire: bool, **chosen: object) -> Figures:
     """The figures of one start of the worker on some ranks.
 
     Raises:
@@ -44,10 +72,11 @@ def measure(ranks: int, wire: bool, **chosen: Any) -> dict[str, Any]:
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"bench_scaling: {' '.join(command)} failed:\n{done.stderr}")
-    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+    figures: Figures = json.loads(done.stdout.strip().splitlines()[-1])
+    return figures
 
 
-def overlap(spans: list[Any]) -> float:
+def overlap(spans: Spans) -> float:
     """The part of the time of all sums during which the backward pass ran."""
     backward = next((a, b) for name, a, b in spans if name == "backward")
     sums = [(a, b) for name, a, b in spans if name.startswith("bucket")]
@@ -55,7 +84,7 @@ def overlap(spans: list[Any]) -> float:
     return hidden / max(sum(b - a for a, b in sums), 1e-12)
 
 
-def draw(spans: list[Any], path: Path, title: str) -> None:
+def draw(spans: Spans, path: Path, title: str) -> None:
     """A timeline of one step of rank 0."""
     import matplotlib
 
@@ -81,9 +110,9 @@ def draw(spans: list[Any], path: Path, title: str) -> None:
     print(f"Wrote {path}")
 
 
-def contenders(ranks: list[int]) -> dict[str, dict[str, Any]]:
+def contenders(ranks: list[int]) -> dict[str, Contender]:
     """Name -> what to start."""
-    table: dict[str, dict[str, Any]] = {}
+    table: dict[str, Contender] = {}
     for n in ranks:
         if n > 1:
             table[f"{n} silent"] = {"ranks": n, "silent": True, "shard": False}
@@ -92,10 +121,10 @@ def contenders(ranks: list[int]) -> dict[str, dict[str, Any]]:
     return table
 
 
-def summary(name: str, n: int, batch: int, runs: list[dict[str, Any]], alone: float) -> Any:
+def summary(name: str, n: int, batch: int, runs: list[Figures], alone: float) -> Row:
     """A row: medians over all steps of all starts."""
     seconds = np.array([s for run in runs for s in run["seconds"]])
-    low, median, high = np.quantile(seconds, [0.2, 0.5, 0.8])
+    low, median, high = map(float, np.quantile(seconds, [0.2, 0.5, 0.8]))
     last = runs[-1]
     formula = 2 * (n - 1) / n * 4 * last["parameters"] if "silent" not in name else 0.0
     return {
@@ -116,7 +145,7 @@ def summary(name: str, n: int, batch: int, runs: list[dict[str, Any]], alone: fl
     }
 
 
-def show(row: dict[str, Any], wire: bool) -> None:
+def show(row: Row, wire: bool) -> None:
     """A row for people."""
     text = (
         f"{row['name']:>10} {row['ms']:8.1f} ms [{row['ms_20']:.1f}, {row['ms_80']:.1f}] "
@@ -145,7 +174,7 @@ def main() -> None:
     parser.add_argument("--timeline", type=Path, help="draw a step of the last contender here")
     chosen = parser.parse_args()
     table = contenders(chosen.ranks)
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in table}
+    runs: dict[str, list[Figures]] = {name: [] for name in table}
     for _ in range(chosen.rounds):
         for name, settings in table.items():
             runs[name].append(

@@ -110,14 +110,15 @@ def of_the_step() -> dict[str, list[Shape]]:
     """Shapes by kind of one training step of GPT-2 124M with 32 sequences."""
     import step_trace
 
-    first = {op: calls[0].arguments for op, calls in step_trace.sizes(32).items()}
-    norm, qkv = first["add_layer_norm"]["x"], first["attention_qkv"]["qkv"]
-    (b, t, width), heads = qkv.shape, first["attention_qkv"]["n_head"]
-    expand = first["linear_gelu"]["weight"]
-    logits, hidden = first["cross_entropy_with_gradient"], first["linear_cross_entropy"]["x"]
-    rows, stride = logits["logits"].rows, logits["logits"].stride
-    classes = logits.get("classes") or logits["logits"].columns
-    n = first["adamw"]["parameters"].size
+    first = {op: calls[0] for op, calls in step_trace.sizes(32).items()}
+    arrays = {op: call.arrays for op, call in first.items()}
+    norm, qkv = arrays["add_layer_norm"]["x"], arrays["attention_qkv"]["qkv"]
+    (b, t, width), heads = qkv.shape, first["attention_qkv"].integers["n_head"]
+    expand, hidden = arrays["linear_gelu"]["weight"], arrays["linear_cross_entropy"]["x"]
+    logits = arrays["cross_entropy_with_gradient"]["logits"]
+    rows, stride = logits.rows, logits.stride
+    classes = first["cross_entropy_with_gradient"].integers.get("classes") or logits.columns
+    n = arrays["adamw"]["parameters"].size
     return {
         "attention": [(b, heads, t, width // 3 // heads)],
         "cross_entropy": [(rows, classes, stride)],

@@ -26,10 +26,10 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from train_ablation import print_techniques
 from train_breakdown import print_breakdown
@@ -117,11 +117,12 @@ def check_losses(found: dict[str, Series]) -> None:
             series.problem = f"first loss {series.losses[0]:.3f}, ours {ours[0]:.3f}: not compared"
 
 
-def print_table(size: str, found: dict[str, Series]) -> list[dict[str, Any]]:
+def print_table(size: str, found: dict[str, Series]) -> list[dict[str, object]]:
     """The rows for people; returns them for the JSON file."""
     print(f"\n({size}) {SIZES[size].title}")
     print(f"  {'':22}{'median ms':>10}{'best ms':>10}{'peak MB':>9}  theirs / ours: time, memory")
-    ours, rows = found[OURS], []
+    ours = found[OURS]
+    rows: list[dict[str, object]] = []
     for name, series in found.items():
         if series.problem or not series.times:
             print(f"  {name:22}{series.problem}")
@@ -150,7 +151,7 @@ def print_table(size: str, found: dict[str, Series]) -> list[dict[str, Any]]:
     return rows
 
 
-def save(rows: list[dict[str, Any]], folder: Path) -> Path:
+def save(rows: Sequence[Mapping[str, object]], folder: Path) -> Path:
     """Write the rows with date and machine."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"train_{time.strftime('%Y-%m-%d')}.jsonl"
@@ -202,6 +203,7 @@ def main(arguments: list[str] | None = None) -> None:
         draw_curve(options.curve, with_torch=not options.no_torch)
         return
     print(f"NumPy's BLAS: {blas_kernels()}")
+    rows: Sequence[Mapping[str, object]]
     if options.techniques:
         rows = print_techniques(options.sizes, options.rounds, options.steps)
     else:
@@ -209,7 +211,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"\nsaved to {save(rows, options.results)}")
 
 
-def compare(size: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+def compare(size: str, options: argparse.Namespace) -> list[dict[str, object]]:
     """Measure all contenders at one size, print and return the rows."""
     steps = options.steps or SIZES[size].steps
     settings = ONE_THREAD if options.processor_time else {}

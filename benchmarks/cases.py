@@ -7,10 +7,9 @@ large case stays quick; the rows are drawn anew each time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ TOLERANCE = {"float32": 2e-5, "float16": 2e-3, "bfloat16": 1.5e-2}
 CHECKED_ROWS = 64
 KEY = (0x12345678, 0x9ABCDEF0)
 Outputs = Callable[[], object]
+Input = Array | str | bool
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Case:
     bytes: float  # that must move: every input read once, every output written once
     operations: float  # floating point, counted by hand and only roughly where memory is the limit
     unit: str = "GB/s"  # what limits it: "GB/s" or "TFLOP/s"
-    inputs: dict[str, Any] = field(default_factory=dict)  # for peers that do the same
+    inputs: Mapping[str, Input] = field(default_factory=dict)  # for peers that do the same
 
     @property
     def work(self) -> float:

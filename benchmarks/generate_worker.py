@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from train_sizes import peak_megabytes
@@ -49,7 +48,7 @@ def load_peer(folder: str, device: str) -> tuple[Generate, Callable[[np.ndarray]
     from transformers import GPT2LMHeadModel
 
     torch.set_grad_enabled(False)
-    model: Any = GPT2LMHeadModel.from_pretrained(folder).to(device).eval()
+    model = GPT2LMHeadModel.from_pretrained(folder).to(device).eval()
 
     def generate(ids: np.ndarray, n_new: int) -> Iterator[np.ndarray]:
         newest, cache = torch.from_numpy(ids).to(device), None
@@ -84,15 +83,14 @@ def main(who: str, folder: str, device: str, clock_name: str) -> None:
         steps = np.diff(times)
         answer(
             {
-                "prefill_s": steps[0],
-                "decode_s": float(np.median(steps[1:])),
+                "seconds": {"prefill": steps[0], "decode": float(np.median(steps[1:]))},
                 "tokens": tokens[:8],
                 "peak_mb": peak_megabytes(),
             }
         )
 
 
-def answer(content: dict[str, Any]) -> None:
+def answer(content: Mapping[str, object]) -> None:
     """One line of JSON."""
     print(json.dumps(content), flush=True)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from harness import TINY, Report
@@ -81,7 +80,9 @@ def compare(report: Report) -> bool:
     return good
 
 
-def _row(device: str, dtype: str, kind: type[EagerStep], found: np.ndarray, gap: np.ndarray) -> Any:
+def _row(
+    device: str, dtype: str, kind: type[EagerStep], found: np.ndarray, gap: np.ndarray
+) -> dict[str, object]:
     return {
         "op": f"losses of {STEPS} steps",
         "device": device,

@@ -14,15 +14,22 @@ and the step is counted with and without it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
+import numpy as np
 from train_sizes import Size
 
+from tinygrad_llm.autograd.engine import Arrived, Edge, Gradients, Node
+from tinygrad_llm.autograd.function import Function, Result
 from tinygrad_llm.autograd.modes import Observer
-from tinygrad_llm.backend import is_array
+from tinygrad_llm.autograd.tensor import Tensor
+from tinygrad_llm.autograd.tensor_base import TensorBase
+from tinygrad_llm.backend import Array, is_array
+from tinygrad_llm.nn import GPT, Module
+from tinygrad_llm.nn.block import TransformerBlock
+from tinygrad_llm.nn.feed_forward import FeedForward
 from tinygrad_llm.optim import layout
 from tinygrad_llm.training.report import utilization as chips
 
@@ -68,20 +75,21 @@ class Traffic(Observer):
     def __init__(self, context: int, half: bool, without: Collection[str] = ()) -> None:
         self.context, self.half, self.without = context, half, without
         self.work: dict[str, Work] = {}
-        self._arrived: set[Any] = set()  # nodes that a gradient has reached
+        self._arrived: set[Edge] = set()  # nodes that a gradient has reached
 
-    def after_forward(self, node: Any, arrays: tuple[Any, ...], out: Any) -> None:
-        moved = self._bytes(arrays) + self._bytes(out if isinstance(out, tuple) else (out,))
+    def after_forward(self, node: Function, arrays: tuple[object, ...], out: Result) -> None:
+        inputs = _as_arrays(arrays)
+        moved = self._bytes(inputs) + self._bytes(out if isinstance(out, tuple) else (out,))
         if node.name == "linear_cross_entropy":
-            x, weight = arrays[0], arrays[1]
+            x, weight = inputs[:2]
             rows, columns = x.size // x.shape[-1], self._columns(weight)
             moved += LOGIT_PASSES * self._width(x) * rows * columns
             moved += self._bytes((x,)) + 4 * columns * weight.shape[1]  # dx and dW are made here
         if node.name == "feed_forward":
-            moved += 3 * self._inner_bytes(arrays)  # z is written; a is written and read
-        self._note(f"{node.name} forward", moved, self._flops(node, arrays))
+            moved += 3 * self._inner_bytes(inputs)  # z is written; a is written and read
+        self._note(f"{node.name} forward", moved, self._flops(node, inputs))
 
-    def after_backward(self, node: Any, dy: Any, grads: tuple[Any, ...]) -> None:
+    def after_backward(self, node: Node, dy: Arrived, grads: Gradients) -> None:
         if node.name == "output":
             return
         pairs = [
@@ -97,21 +105,22 @@ class Traffic(Observer):
             return
         leaves = [g for e, g in pairs if e.is_leaf_edge]
         inner = {id(g): g for e, g in pairs if not e.is_leaf_edge}  # two may share one array
-        arrived = dy if isinstance(dy, (list, tuple)) else (dy,)
-        moved = self._bytes((*inner.values(), *node.saved, *arrived))
+        arrived = _as_arrays(dy if isinstance(dy, list) else (dy,))
+        saved = _as_arrays(node.saved)
+        moved = self._bytes((*inner.values(), *saved, *arrived))
         moved += sum(4 * g.size for g in leaves)  # the optimizer's gradients are float32
         if node.name == "feed_forward":
-            hidden = self._inner_bytes(node.saved)
+            hidden = self._inner_bytes(saved)
             moved += 2 * hidden  # the gradient of a is written, that of z read
             self._note("gelu backward", 3 * hidden, 0.0)  # reads it and z, writes dz, sums its bias
         if node.name == "attention_qkv" and "one pass" not in self.without:
             # dQ is zeroed (4 bytes each), added to in the cache, read and rounded; qkv holds three
-            self._note("dQ in float32", 8 * node.saved[0].size / 3, 0.0)
+            self._note("dQ in float32", 8 * saved[0].size / 3, 0.0)
         if node.name in ("linear", "feed_forward"):
             self._note("bias gradients", self._bytes(arrived), 0.0)  # a pass over dy
-        self._note(f"{node.name} backward", moved, self._flops(node, node.saved, backward=True))
+        self._note(f"{node.name} backward", moved, self._flops(node, saved, backward=True))
 
-    def _count_sums(self, pairs: list[tuple[Any, Any]]) -> None:
+    def _count_sums(self, pairs: list[tuple[Node | TensorBase, Array]]) -> None:
         """The engine adds a second gradient that arrives at a node to the first: three passes."""
         for edge, grad in pairs:
             if edge.is_leaf_edge or edge.n_outputs > 1:  # added by ops, or kept side by side
@@ -120,7 +129,7 @@ class Traffic(Observer):
                 self._note("sums of gradients", 3 * self._bytes((grad,)), 0.0)
             self._arrived.add(edge)
 
-    def _note_head(self, dx: Any, dw: Any) -> None:
+    def _note_head(self, dx: Array, dw: Array) -> None:
         """The gradients are there since the forward pass, and the loss's own gradient is 1.
 
         Otherwise dW is zeroed (4 bytes each), rounded to 16 bits (4 + 2), multiplied and written
@@ -129,7 +138,7 @@ class Traffic(Observer):
         moved = 16 * dw.size + 2 * self._bytes((dx,)) if "head" in self.without else 0.0
         self._note("linear_cross_entropy backward", moved, 0.0)
 
-    def _columns(self, table: Any) -> int:
+    def _columns(self, table: Array) -> int:
         """Rows of the vocabulary's table on a GPU, and columns of the logits (optim/layout.py)."""
         extra = -len(table) % layout.ROWS
         padded = "rows" not in self.without and extra <= layout.MOST_PADDING * len(table)
@@ -138,12 +147,12 @@ class Traffic(Observer):
     def _note(self, name: str, n_bytes: float, flops: float) -> None:
         self.work.setdefault(name, Work()).add(1, n_bytes, flops)
 
-    def _inner_bytes(self, arrays: Any) -> float:
+    def _inner_bytes(self, arrays: Sequence[Array]) -> float:
         """Bytes of z of a feed-forward network, as large as a and dz, from (x, W1, _, W2, ...)."""
         x, w1 = arrays[:2]
         return self._width(x) * x.size / x.shape[-1] * len(w1)
 
-    def _flops(self, node: Any, arrays: Any, backward: bool = False) -> float:
+    def _flops(self, node: Node, arrays: Sequence[Array], backward: bool = False) -> float:
         if node.name == "linear":
             x, weight = arrays[0], arrays[1]
             return (4 if backward else 2) * (x.size // x.shape[-1]) * weight.size
@@ -158,11 +167,16 @@ class Traffic(Observer):
             return products * arrays[0].size / 3 * self.context
         return 0.0
 
-    def _width(self, array: Any) -> int:
+    def _width(self, array: Array) -> int:
         return 2 if self.half and array.dtype.name == "float32" else array.itemsize
 
-    def _bytes(self, arrays: Any) -> float:
-        return float(sum(a.size * self._width(a) for a in arrays if is_array(a)))
+    def _bytes(self, arrays: Iterable[Array]) -> float:
+        return float(sum(a.size * self._width(a) for a in arrays))
+
+
+def _as_arrays(values: Iterable[object]) -> list[Array]:
+    """Each value in its place; what is no array, such as a bias that is None, as an empty one."""
+    return [value if is_array(value) else np.empty(0) for value in values]
 
 
 def count(size: Size, batch: int, without: Collection[str] = ()) -> dict[str, Work]:
@@ -184,7 +198,7 @@ def count(size: Size, batch: int, without: Collection[str] = ()) -> dict[str, Wo
 
 
 @lru_cache(maxsize=1)
-def _model(size: Size) -> Any:
+def _model(size: Size) -> GPT:
     import tinygrad_llm as tg
 
     config = tg.nn.GPTConfig(size.vocabulary, size.context, size.n_layer, size.n_head, size.n_embd)
@@ -193,11 +207,12 @@ def _model(size: Size) -> Any:
 
 def _short_step(size: Size, batch: int, without: Collection[str]) -> dict[str, Work]:
     model, removers = _model(size), []
-    for block in model.blocks:
-        one_op = "gelu" not in without  # as on a GPU
-        block.feed_forward._is_one_op = lambda x, one_op=one_op: one_op
-        if "residual" in without:
-            removers.append(block.register_forward_hook(_read))
+    one_op = "gelu" not in without  # as on a GPU
+    for module in model.modules():
+        if isinstance(module, FeedForward):
+            module._is_one_op = lambda x: one_op  # type: ignore[method-assign]
+        if isinstance(module, TransformerBlock) and "residual" in without:
+            removers.append(module.register_forward_hook(_read))
     model.zero_grad()
     inputs, targets = replace(size, context=SHORT, batch=batch).batches(1)[0]
     with Traffic(size.context, half=True, without=without) as traffic:
@@ -207,7 +222,7 @@ def _short_step(size: Size, batch: int, without: Collection[str]) -> dict[str, W
     return traffic.work
 
 
-def _read(block: Any, arguments: Any, output: Any) -> None:
+def _read(block: Module, arguments: tuple[object, ...], output: Tensor) -> None:
     """A hook that reads a residual sum, which is then added up at once."""
     _ = output.data
 

@@ -16,10 +16,9 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from harness import TINY
+from harness import TINY, relative_error
 from isolated import GAVE_UP, give_up, in_workers, pieces
 
 Check = Callable[[], str]
@@ -55,7 +54,7 @@ def one_kernel() -> str:
 
     x = np.random.default_rng(0).normal(size=(300, 100)).astype(np.float32)
     expected = np.exp(x) / np.exp(x).sum(1, keepdims=True)
-    errors = [_distance(kernels.softmax(cupy.asarray(x)), expected) for _ in range(2)]
+    errors = [relative_error(kernels.softmax(cupy.asarray(x)), expected) for _ in range(2)]
     _demand(max(errors) < 1e-5, f"error {max(errors):.1e}")
     return f"error {max(errors):.1e}"
 
@@ -69,7 +68,7 @@ def matrix_products() -> str:
     a, b = _half(256, 512), _half(384, 512)
     out = cupy.ones((256, 384), "float32")
     kernels.matmul(cupy.asarray(a), cupy.asarray(b), out, transpose_b=True, accumulate=True)
-    error = _distance(out, a.astype(np.float32) @ b.astype(np.float32).T + 1)
+    error = relative_error(out, a.astype(np.float32) @ b.astype(np.float32).T + 1)
     _demand(error < 1e-4, f"error {error:.1e}")
     return f"error {error:.1e}"
 
@@ -84,7 +83,7 @@ def product_with_bias() -> str:
     reason = epilogues.fallbacks(cupy.cuda.runtime.getDevice())
     _demand(y is not None, f"not used: {reason or 'no algorithm for this size'}")
     wide = [array.astype(np.float32) for array in (x, w, b)]
-    error = _distance(y, wide[0] @ wide[1].T + wide[2])
+    error = relative_error(y, wide[0] @ wide[1].T + wide[2])
     _demand(error < 1e-2, f"error {error:.1e}")
     return f"error {error:.1e}"
 
@@ -130,7 +129,7 @@ def a_graph() -> str:
     x = cupy.zeros((64, 64), "float32")
     graph = kernels.capture(lambda: (kernels.softmax(x) * 2).sum(axis=1))
     x += cupy.arange(64, dtype="float32")
-    error = _distance(graph.replay(), np.full(64, 2.0))
+    error = relative_error(graph.replay(), np.full(64, 2.0))
     _demand(error < 1e-5, f"error {error:.1e}")
     return f"error {error:.1e}"
 
@@ -176,14 +175,14 @@ class _Batches:
     def __init__(self) -> None:
         self.rng = np.random.default_rng(0)
 
-    def next_batch(self) -> tuple[Any, Any]:
+    def next_batch(self) -> tuple[np.ndarray, np.ndarray]:
         ids = self.rng.integers(0, 501, (ROWS, CONTEXT + 1))
         return ids[:, :-1], ids[:, 1:]
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, object]:
         return {}
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
+    def set_state(self, state: Mapping[str, object]) -> None:
         pass
 
 
@@ -191,11 +190,6 @@ def _half(*shape: int) -> np.ndarray:
     import ml_dtypes
 
     return np.random.default_rng(0).normal(size=shape).astype(ml_dtypes.bfloat16)
-
-
-def _distance(actual: Any, expected: np.ndarray) -> float:
-    difference = actual.get().astype(np.float64) - expected
-    return float(np.linalg.norm(difference) / np.linalg.norm(expected))
 
 
 def _demand(good: bool, problem: str) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from harness import TINY
-from train_sizes import BETAS, LR, MAX_NORM, WEIGHT_DECAY, Size
+from train_sizes import BETAS, LR, MAX_NORM, WEIGHT_DECAY, Size, Step
 
 if TYPE_CHECKING:
     from tinygrad_llm.training.trainer import Trainer
-
-Step = Callable[[np.ndarray, np.ndarray], float]  # inputs, targets (B, T) -> the loss
 
 
 def gpt2(batch: int) -> Size:

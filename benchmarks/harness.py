@@ -13,29 +13,61 @@ the versions, and which code ran.
 
 from __future__ import annotations
 
-import datetime
 import functools
-import importlib.metadata
 import json
 import math
 import os
-import platform
-import re
-import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
+from machine import machine
 
 from tinygrad_llm.backend import Array
 
-Row = dict[str, Any]
+if TYPE_CHECKING:
+    from typing import Unpack
+
 Timer = Callable[[Callable[[], object]], float]  # runs a function once; milliseconds
 
 TINY = os.environ.get("GPU_SESSION_TINY") == "1"  # sizes at which an interpreter takes seconds
-LIBRARIES = ("numpy", "cupy", "cupy-cuda13x", "cupy-cuda12x", "triton", "torch", "tinygrad_llm")
+
+
+class Facts(TypedDict, total=False):
+    """What was measured, and how: what a benchmark may tell of a row besides its times."""
+
+    shape: str
+    dtype: str
+    timed: str  # "graph", or why not
+    clock: str
+    device: str
+    tokens_per_s: float
+    peak_mb: float
+    times_peer: float  # the peer's time over ours
+
+
+class Row(Facts, total=False):
+    """One measurement; see `row`."""
+
+    op: str
+    ran: str
+    error: float
+    tolerance: float
+    refused: str
+    failed: str
+    ms: float
+    ms_20: float
+    ms_80: float
+    runs: int
+    rate: float
+    unit: str
+    percent_of_ceiling: float
+    registers: int | None
+    intensity: float  # operations for each byte
+    tflops: float
+    times_ours: float  # this time over ours
 
 
 def relative_error(actual: Array, expected: Array) -> float:
@@ -107,7 +139,7 @@ def row(
     unit: str = "",
     ceiling: float = 0.0,
     ran: str = "",
-    **facts: object,
+    **facts: Unpack[Facts],
 ) -> Row:
     """One measurement as a dictionary; refused, with no time, where the error is too large.
 
@@ -144,7 +176,7 @@ class Report:
         self.write(result)
         return result
 
-    def write(self, result: Row) -> None:
+    def write(self, result: Mapping[str, object]) -> None:
         """Append one row to the file, with the machine."""
         if self.path is not None:
             with self.path.open("a", encoding="utf-8") as file:
@@ -182,72 +214,3 @@ def line(result: Row) -> str:
         text += f" {result['percent_of_ceiling']:5.1f} %"
     rest = {key: value for key, value in result.items() if key not in known}
     return text + "".join(f"  {key}={value}" for key, value in rest.items())
-
-
-@functools.cache
-def machine() -> Row:
-    """Processor, GPU, versions, commit, time and stage: what a row needs to be read later."""
-    versions = {}
-    for library in LIBRARIES:
-        try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    gpu, stage = _gpu(), os.environ.get("GPU_SESSION_STAGE")
-    return {
-        "processor": _processor(),
-        "cpus": os.cpu_count(),
-        "gpu": gpu,
-        "card": card(gpu),
-        "driver": _driver(),
-        "stage": stage,
-        "python": platform.python_version(),
-        "versions": versions,
-        "commit": _commit(),
-        "time": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-    }
-
-
-def card(gpu: str | None) -> str | None:
-    """The kind of card whose rates are known, "H100" or "H200"; None for others."""
-    from tinygrad_llm.training.report import utilization as chips
-
-    return chips.card(gpu or "")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    names = [text.partition(":")[2].strip() for text in lines if text.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _gpu() -> str | None:
-    try:
-        import cupy
-
-        device = cupy.cuda.Device()
-        return str(cupy.cuda.runtime.getDeviceProperties(device.id)["name"].decode())
-    except Exception:  # no CuPy, no driver, no GPU: all the same to a row
-        return None
-
-
-def _driver() -> str | None:
-    """Version of NVIDIA's kernel module, such as "580.159.04"."""
-    try:
-        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
-    except OSError:  # no such driver
-        return None
-    found = re.search(r"\d+\.\d+(\.\d+)?", text)
-    return found[0] if found else None
-
-
-def _commit() -> str | None:
-    try:
-        command = ["git", "rev-parse", "--short", "HEAD"]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent)
-    except OSError:  # git is not installed
-        return None
-    return done.stdout.strip() or None

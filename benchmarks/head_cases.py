@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import numpy as np
-from cases import CHECKED_ROWS, Case, Draw, double
+from cases import CHECKED_ROWS, Case, Draw, Input, double
 from harness import relative_error
 
 from tinygrad_llm import kernels
@@ -25,6 +25,7 @@ def products(xp: ModuleType, dtype: str, m: int, c: int, v: int, width: int) -> 
     x, weight = draw.normal(m, c), draw.normal(v, c)
     logits, dlogits = draw.normal(m, width)[:, :v], draw.normal(m, width)[:, :v]
     dx, dw = xp.empty_like(x), xp.zeros((v, c), "float32")
+    arrays: dict[str, Input] = {"x": x, "weight": weight, "logits": logits, "dlogits": dlogits}
 
     def case(
         op: str, out: Array, run: Callable[[], object], expected: Callable[[], np.ndarray]
@@ -36,7 +37,7 @@ def products(xp: ModuleType, dtype: str, m: int, c: int, v: int, width: int) -> 
 
         shape, operations = f"{m}x{c}x{v} in {width}", 2.0 * m * c * v
         moved = float(sum(a.nbytes for a in (x, weight, logits)))
-        inputs = {"op": op, "x": x, "weight": weight, "logits": logits, "dlogits": dlogits}
+        inputs = {**arrays, "op": op}
         return Case(op, shape, dtype, run, error, moved, operations, "TFLOP/s", inputs)
 
     yield case(

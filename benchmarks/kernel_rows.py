@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch_peers
 from cases import CHECKED_ROWS, Case
-from harness import TINY, Report, Row, Timer, interleaved, relative_error, rounds_for, row
+from harness import TINY, Facts, Report, Timer, interleaved, relative_error, rounds_for, row
 from tinygrad_llm.kernels import tuning
 
 from tinygrad_llm import kernels
@@ -92,12 +92,13 @@ def measure(
     with_registers: bool = True,
 ) -> None:
     """Verify, time, and report our row."""
-    facts: Row = {"shape": case.shape, "dtype": case.dtype}
+    facts: Facts = {"shape": case.shape, "dtype": case.dtype}
     error = case.error()
     if not error <= case.tolerance:
         report.add(row(case.op, error, case.tolerance, [], ran="ours", **facts))
         return
     timed = tuning.prepare(case.run)
+    facts["timed"] = timed.how
     times = interleaved({"ours": timed}, timer, rounds_for(timed, timer, budget_ms))["ours"]
     result = row(
         case.op,
@@ -108,7 +109,6 @@ def measure(
         unit=case.unit,
         ceiling=roofs.get(case.unit, 0.0),
         ran="ours",
-        timed=timed.how,
         **facts,
     )
     if with_registers:
@@ -122,7 +122,7 @@ def measure_peers(
     case: Case, timer: Timer, roofs: dict[str, float], report: Report, budget_ms: float
 ) -> None:
     """The peers of a case, which take turns with it; a row for each peer."""
-    facts: Row = {"shape": case.shape, "dtype": case.dtype}
+    facts: Facts = {"shape": case.shape, "dtype": case.dtype}
     contenders: dict[str, tuning.Prepared] = {}
     errors = {}
     for name, peer in torch_peers.peers(case).items():
@@ -137,6 +137,7 @@ def measure_peers(
     turns: dict[str, Callable[[], object]] = {"ours": ours, **contenders}
     times = interleaved(turns, timer, rounds_for(ours, timer, budget_ms))
     for name, timed in contenders.items():
+        facts["timed"] = timed.how
         result = row(
             case.op,
             errors[name],
@@ -146,7 +147,6 @@ def measure_peers(
             unit=case.unit,
             ceiling=roofs.get(case.unit, 0.0),
             ran=name,
-            timed=timed.how,
             **facts,
         )
         if "ms" in result:

@@ -6,7 +6,8 @@ import ctypes
 import sys
 import types
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from shape_arrays import BLOCK
 
@@ -20,12 +21,20 @@ class Recorder(Protocol):
 _TYPES = {0: "float32", 2: "float16", 14: "bfloat16"}
 
 
+@dataclass
+class Described:
+    """A layout or a description of a product: with what it was made, and what was set on it."""
+
+    values: tuple[int, ...] = ()
+    attributes: dict[int, int] = field(default_factory=dict)
+
+
 class Library:
     """Both libraries as seen from ctypes: functions by name, all of them successful."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
-        self.objects: list[Any] = [None]
+        self.objects = [Described()]  # by handle; no object has handle 0
         self.functions: dict[str, Callable[..., int]] = {}
 
     def __getattr__(self, name: str) -> Callable[..., int]:
@@ -42,11 +51,12 @@ class Library:
         return self._set if name.endswith("SetAttribute") else lambda *_: None
 
     def _create(self, place: int, *values: int) -> None:
-        self.objects.append({"values": values})
+        self.objects.append(Described(values))
         ctypes.c_void_p.from_address(place).value = len(self.objects) - 1
 
     def _set(self, target: int, attribute: int, address: int, size: int) -> None:
-        self.objects[target][attribute] = int.from_bytes(ctypes.string_at(address, size), "little")
+        value = int.from_bytes(ctypes.string_at(address, size), "little")
+        self.objects[target].attributes[attribute] = value
 
     def _cublasLtMatmulAlgoGetHeuristic(self, *arguments: int) -> None:
         ctypes.c_int.from_address(arguments[-1]).value = 1
@@ -67,9 +77,9 @@ class Library:
         d_layout: int,
         *_: object,
     ) -> None:
-        told = self.objects[what]
-        layouts = [self.objects[i]["values"] for i in (a_layout, b_layout, d_layout)]
-        (kind, *_), out = layouts[0], layouts[2]
+        told = self.objects[what].attributes
+        layouts = [self.objects[i].values for i in (a_layout, b_layout, d_layout)]
+        kind, out = layouts[0][0], layouts[2]
         inner = layouts[0][1] if told.get(3) else layouts[0][2]
         # cuBLAS counts in columns: its A is our second factor, and it computes our C transposed
         self._product(

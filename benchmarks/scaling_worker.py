@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, TypeVar
 
 import numpy as np
 
@@ -16,6 +17,18 @@ from tinygrad_llm.distributed.buckets import GradientSum, Span
 from tinygrad_llm.optim import AdamW, clip_grad_norm
 
 VOCABULARY, CONTEXT, LAYERS, HEADS, WIDTH = 4096, 128, 6, 6, 384
+T = TypeVar("T")
+
+
+class Figures(TypedDict):
+    """What rank 0 tells of one start."""
+
+    seconds: list[float]  # of each step
+    parameters: int
+    sent_per_step: float  # bytes
+    on_interface_per_step: float  # bytes
+    state_bytes: int
+    spans: list[tuple[str, float, float]]  # of the last step: name, start, stop
 
 
 def interface_bytes(name: str = "lo") -> int:
@@ -40,7 +53,8 @@ class Steps:
         config = tg.nn.GPTConfig(VOCABULARY, CONTEXT, LAYERS, HEADS, WIDTH)
         self.model = tg.nn.GPT(config)
         self.optimizer = AdamW(self.model, lr=1e-4)
-        self.world, self.spans = world, []  # type: ignore[var-annotated]
+        self.world = world
+        self.spans: list[Span] = []
         self.sums = GradientSum(self.optimizer, world, shard, bucket_bytes, keep_spans=True)
         self.sharded = ShardedUpdate(self.sums) if shard else None
         self.ids = np.random.default_rng(world.rank).integers(0, VOCABULARY, (batch, CONTEXT + 1))
@@ -64,7 +78,7 @@ class Steps:
             self.sharded.clip(1.0)
             self.sharded.step()
 
-    def _timed(self, name: str, task: Any) -> Any:
+    def _timed(self, name: str, task: Callable[[], T]) -> T:
         span = Span(name, time.perf_counter())
         result = task()
         span.stop = time.perf_counter()
@@ -91,20 +105,20 @@ def main() -> None:
     everyone.barrier()
     if everyone.rank == 0:
         n = chosen["steps"]
-        print(
-            json.dumps(
-                {
-                    "seconds": times,
-                    "parameters": step.model.num_parameters(),
-                    "sent_per_step": (world.traffic.sent - sent) / n,
-                    "on_interface_per_step": (interface_bytes() - on_wire) / n,
-                    "state_bytes": step.sharded.state_bytes()
-                    if step.sharded
-                    else sum(a.nbytes for b in step.optimizer.buffers for a in b.moments.values()),
-                    "spans": [[s.name, s.start, s.stop] for s in [*step.spans, *step.sums.spans]],
-                }
-            )
+        state = (
+            step.sharded.state_bytes()
+            if step.sharded
+            else sum(a.nbytes for b in step.optimizer.buffers for a in b.moments.values())
         )
+        figures: Figures = {
+            "seconds": times,
+            "parameters": step.model.num_parameters(),
+            "sent_per_step": (world.traffic.sent - sent) / n,
+            "on_interface_per_step": (interface_bytes() - on_wire) / n,
+            "state_bytes": state,
+            "spans": [(s.name, s.start, s.stop) for s in [*step.spans, *step.sums.spans]],
+        }
+        print(json.dumps(figures))
 
 
 if __name__ == "__main__":

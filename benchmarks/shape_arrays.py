@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +43,7 @@ def _new(shape: int | Sequence[int], dtype: npt.DTypeLike = np.float64) -> Shape
     return ShapeArray(np.asarray(_At(address, shape, dtype)).view(dtype))
 
 
-def _sample(value: Any) -> Any:
+def _sample(value: object) -> object:
     """One element of the same type and axes, from which NumPy finds the type of a result."""
     if isinstance(value, ShapeArray):
         return np.ones((1,) * value.ndim, value.dtype)
@@ -94,8 +93,8 @@ class ShapeArray:
         if np.broadcast_shapes(getattr(value, "shape", ()), target) != target:
             raise ValueError(f"{value!r} does not fit into {target}")
 
-    def reshape(self, *shape: Any, **_: object) -> ShapeArray:
-        wanted = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+    def reshape(self, *shape: int | Sequence[int], **_: object) -> ShapeArray:
+        wanted = [n for part in shape for n in (part if isinstance(part, Sequence) else (part,))]
         try:
             return ShapeArray(self.view_of.reshape(wanted, copy=False))
         except ValueError:  # only a copy has this shape, and NumPy says which -1 stands for
@@ -142,10 +141,10 @@ class ShapeArray:
     def get(self, *_: object, **__: object) -> np.ndarray:
         return np.ones(self.shape, self.dtype)
 
-    def item(self) -> Any:
+    def item(self) -> object:
         return self.get().item()
 
-    def tolist(self) -> Any:
+    def tolist(self) -> object:
         return self.get().tolist()
 
     def __float__(self) -> float:
@@ -175,14 +174,14 @@ for _name in ("view", "transpose", "swapaxes", "squeeze"):
     setattr(ShapeArray, _name, _same_memory(_name))
 
 
-def _elementwise(ufunc: Callable[..., Any]) -> Callable[..., Any]:
+def _elementwise(ufunc: Callable[..., object]) -> Callable[..., ShapeArray]:
     """The function that gives the shape and type that `ufunc` would give."""
 
-    def call(*args: Any, out: ShapeArray | None = None, **options: object) -> Any:
+    def call(*args: object, out: ShapeArray | None = None, **options: object) -> ShapeArray:
         n_in = getattr(ufunc, "nin", len(args))
-        out = out if out is not None else args[n_in] if len(args) > n_in else None
-        if out is not None:
-            return out
+        given = args[n_in] if out is None and len(args) > n_in else out
+        if isinstance(given, ShapeArray):
+            return given
         dtype = np.asarray(ufunc(*map(_sample, args), **options)).dtype
         return _new(np.broadcast_shapes(*(getattr(a, "shape", ()) for a in args)), dtype)
 
@@ -241,7 +240,7 @@ def _concatenate(arrays: Sequence[ShapeArray], axis: int = 0) -> ShapeArray:
     return _new(shape, np.result_type(*(a.dtype for a in arrays)))
 
 
-def functions() -> dict[str, Callable[..., Any]]:
+def functions() -> dict[str, Callable[..., object]]:
     """Those of NumPy's names that are not elementwise."""
     return {
         **dict.fromkeys(("empty", "zeros", "ones"), _new),
@@ -265,7 +264,7 @@ def _like(x: ShapeArray, dtype: npt.DTypeLike | None = None) -> ShapeArray:
     return _new(x.shape, dtype or x.dtype)
 
 
-def by_name(name: str) -> Any:
+def by_name(name: str) -> object:
     """A type, constant or elementwise function of NumPy; nothing else is known by name alone."""
     value = getattr(np, name)
     if isinstance(value, np.ufunc):

@@ -7,7 +7,6 @@ import itertools
 import sys
 import types
 from collections.abc import Callable
-from typing import Any
 
 from shape_arrays import ShapeArray, by_name, functions
 
@@ -21,7 +20,7 @@ class Stream:
     def __init__(self, non_blocking: bool = False) -> None:
         self.ptr = next(self.numbers)
 
-    def _itself(self, *_: object) -> Any:
+    def _itself(self, *_: object) -> Stream:
         return self
 
     record = launch = end_capture = __enter__ = _itself

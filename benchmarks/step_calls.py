@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 from tinygrad_llm.kernels.machine_code import VECTOR, MachineCode
 
@@ -73,7 +72,11 @@ class Array:
         )
 
 
-Arguments = dict[str, Any]  # arrays as Array, numbers as they are
+Arguments = dict[str, object]  # arrays as Array, numbers as they are
+
+
+def _arrays(arguments: Arguments) -> dict[str, Array]:
+    return {name: a for name, a in arguments.items() if isinstance(a, Array)}
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,16 @@ class Call:
     op: str
     arguments: Arguments
     count: int  # in one step
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The arrays among the arguments."""
+        return _arrays(self.arguments)
+
+    @property
+    def integers(self) -> dict[str, int]:
+        """The whole numbers among the arguments."""
+        return {name: a for name, a in self.arguments.items() if isinstance(a, int)}
 
 
 @dataclass(frozen=True)
@@ -99,7 +112,7 @@ class Launch:
     @property
     def arrays(self) -> dict[str, Array]:
         """The arrays among the arguments."""
-        return {name: a for name, a in self.arguments.items() if isinstance(a, Array)}
+        return _arrays(self.arguments)
 
 
 @dataclass(frozen=True)

@@ -20,53 +20,66 @@ import inspect
 import json
 import sys
 import types
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import shape_cupy
 from product_recorder import cublas_recorded
 from shape_arrays import BLOCK, ShapeArray
 
-Record = dict[str, Any]
+Record = dict[str, object]
+Function = Callable[..., object]
 
 
 class Recorder:
-    """What was called so far: dictionaries that are ready to be printed, each with its count."""
+    """What was called so far, and how often."""
 
     def __init__(self, chip: int | None) -> None:
         self.chip = chip
-        self.found: dict[str, Record] = {}
+        self.counts: Counter[str] = Counter()  # calls as text of JSON
 
-    def add(self, kind: str, **facts: Any) -> None:
+    def add(self, kind: str, **facts: object) -> None:
         """Count a call; calls of the same facts are one."""
-        record = {"kind": kind, **facts}
-        self.found.setdefault(json.dumps(record), {**record, "count": 0})["count"] += 1
+        self.counts[json.dumps({"kind": kind, **facts})] += 1
+
+    def calls(self) -> list[Record]:
+        """What was called, each with its count."""
+        return [{**json.loads(call), "count": n} for call, n in self.counts.items()]
 
     def clear(self) -> None:
         """Forget what only warmed up."""
-        self.found.clear()
+        self.counts.clear()
 
 
-def described(value: Any) -> Any:
+def described(value: object) -> object:
     """A value as JSON holds it: an array by what it looks like, numbers as they are."""
-    base = getattr(value, "base", None)
-    if base is not None and hasattr(value, "block_shape"):  # a tensor descriptor
-        return {**described(base), "block": list(value.block_shape)}
-    value = getattr(value, "array", value)  # what a launch wraps an array in
+    base = _unwrapped(getattr(value, "base", None))
+    if isinstance(base, ShapeArray) and hasattr(value, "block_shape"):  # a tensor descriptor
+        return {**_described_array(base), "block": list(value.block_shape)}
+    value = _unwrapped(value)
     if isinstance(value, ShapeArray):
-        address = value.data.ptr
-        return {
-            "shape": list(value.shape),
-            "dtype": value.dtype.name,
-            "strides": [s // value.itemsize for s in value.strides],
-            "alignment": min(address & -address, BLOCK),
-        }
+        return _described_array(value)
     if isinstance(value, (tuple, list)):
         return [described(v) for v in value]
     if value is None or isinstance(value, (bool, str, int, float)):
         return value
     return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def _unwrapped(value: object) -> object:
+    """The array that a launch has wrapped in a pointer."""
+    return getattr(value, "array", value)
+
+
+def _described_array(array: ShapeArray) -> Record:
+    address = array.data.ptr
+    return {
+        "shape": list(array.shape),
+        "dtype": array.dtype.name,
+        "strides": [s // array.itemsize for s in array.strides],
+        "alignment": min(address & -address, BLOCK),
+    }
 
 
 # ---------------------------------------------------------------- Triton
@@ -81,7 +94,13 @@ def triton_recorded(recorder: Recorder) -> Iterator[None]:
     run, code_of = JITFunction.run, functools.cache(read_machine_code)
     driver = compiling._Driver(recorder.chip or 90)
 
-    def record(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
+    def record(
+        self: triton.JITFunction,
+        *args: object,
+        grid: tuple[int, ...],
+        warmup: bool,
+        **options: object,
+    ) -> object:
         code = None
         if recorder.chip:
             compiled = run(self, *args, grid=grid, warmup=True, **options)
@@ -118,12 +137,12 @@ def public_kernels_recorded(recorder: Recorder) -> None:
 
     attach_check = _checks.checked_by
 
-    def checked_by(check: Callable[..., Any]) -> Callable[..., Any]:
-        def attach(function: Any) -> Any:
+    def checked_by(check: Function) -> Callable[[Function], Function]:
+        def attach(function: Function) -> Function:
             parameters = inspect.signature(function)
 
             @functools.wraps(function)
-            def call(*args: Any, **options: Any) -> Any:
+            def call(*args: object, **options: object) -> object:
                 given = parameters.bind(*args, **options).arguments
                 recorder.add("call", op=function.__name__, arguments=described_all(given))
                 return function(*args, **options)
@@ -177,7 +196,7 @@ def main(batch: str, step: str, chip: str | None = None) -> None:
 
     with triton_recorded(recorder), no_init():
         STEPS[step](int(batch), recorder)
-    print(json.dumps(list(recorder.found.values())))
+    print(json.dumps(recorder.calls()))
 
 
 if __name__ == "__main__":

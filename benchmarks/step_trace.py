@@ -90,7 +90,7 @@ def sizes(batch: int = 32) -> dict[str, list[Call]]:
 
 def kernels_of(found: Trace) -> list[Launch]:
     """A launch of each machine code, counted over all its launches; the trace needs a chip."""
-    first: dict[Any, Launch] = {}
+    first: dict[str, Launch] = {}
     for launch in found.launches:
         key = str((launch.code, launch.options))
         before = first[key].count if key in first else 0

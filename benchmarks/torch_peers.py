@@ -48,7 +48,7 @@ def peers(case: Case) -> dict[str, Peer]:
     if builder is None:
         return {}
     inputs = {
-        name: as_torch(value) if hasattr(value, "dtype") else value
+        name: value if isinstance(value, (str, bool)) else as_torch(value)
         for name, value in case.inputs.items()
     }
     with _aside():

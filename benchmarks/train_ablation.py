@@ -14,11 +14,22 @@ import subprocess
 import sys
 from collections.abc import Callable
 from statistics import median
-from typing import Any
+from typing import TypedDict, TypeVar
 
-from train_sizes import SIZES, python_file, time_steps
+from train_sizes import SIZES, Report, python_file, time_steps
 
 EVERYTHING = "(everything on)"
+T = TypeVar("T")
+
+
+class Row(TypedDict):
+    """The step without one technique."""
+
+    size: str
+    without: str
+    median_ms: float
+    gain: float  # this time over that with everything on
+    peak_mb: float
 
 
 def _composed(*names: str) -> None:
@@ -43,7 +54,7 @@ def _no_blocks_of_rows() -> None:
 
     in_blocks = threads.parallel_rows
 
-    def halves(task: Callable[[slice], Any], n_rows: int, row_size: int, block: int = 0) -> Any:
+    def halves(task: Callable[[slice], T], n_rows: int, row_size: int, block: int = 0) -> list[T]:
         return in_blocks(task, n_rows, row_size, -(-n_rows // 2) * row_size)
 
     compute.threads.parallel_rows = halves
@@ -98,11 +109,11 @@ WITHOUT: dict[str, Callable[[], None]] = {
 }
 
 
-def print_techniques(sizes: list[str], rounds: int, steps: int | None) -> list[dict[str, Any]]:
+def print_techniques(sizes: list[str], rounds: int, steps: int | None) -> list[Row]:
     """Measure all, print them by gain; returns the rows."""
-    rows = []
+    rows: list[Row] = []
     for size in sizes:
-        found: dict[str, list[dict[str, Any]]] = {name: [] for name in WITHOUT}
+        found: dict[str, list[Report]] = {name: [] for name in WITHOUT}
         for _ in range(rounds):
             for name, reports in found.items():
                 reports.append(_run(size, name, steps or SIZES[size].steps))
@@ -128,12 +139,12 @@ def print_techniques(sizes: list[str], rounds: int, steps: int | None) -> list[d
     return rows
 
 
-def _run(size: str, name: str, steps: int) -> dict[str, Any]:
+def _run(size: str, name: str, steps: int) -> Report:
     command = [sys.executable, python_file("train_ablation.py"), size, name, str(steps)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", env=dict(os.environ))
     if done.returncode:
         raise SystemExit(f"bench_train: without {name!r} the step failed:\n{done.stderr}")
-    report: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    report: Report = json.loads(done.stdout.strip().splitlines()[-1])
     return report
 
 

@@ -13,7 +13,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench_train import Series
 
 
 @contextmanager
@@ -29,8 +32,8 @@ def busy_processes(n: int) -> Iterator[None]:
 
 
 def print_slowdown(
-    size: str, n_busy: int, measure: Callable[[], dict[str, Any]]
-) -> list[dict[str, Any]]:
+    size: str, n_busy: int, measure: Callable[[], dict[str, Series]]
+) -> list[dict[str, object]]:
     """Median times alone and beside ``n_busy`` processes, and their ratio; returns the rows."""
     alone = measure()
     with busy_processes(n_busy):

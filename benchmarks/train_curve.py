@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from train_ours import make_step
-from train_sizes import Size
+from train_sizes import Size, Step
 
 BASE = Size(4, 4, 256, 128, 4, 1024, 5)
 SWEEPS: dict[str, list[tuple[int, Size]]] = {
@@ -18,7 +17,7 @@ SWEEPS: dict[str, list[tuple[int, Size]]] = {
 }
 
 
-def best_ms(make: Callable[[Size], Any], size: Size) -> float:
+def best_ms(make: Callable[[Size], Step], size: Size) -> float:
     """The fastest of a few steps in milliseconds."""
     step, batches = make(size), size.batches(2)
     step(*batches[0])
@@ -38,7 +37,7 @@ def draw_curve(path: Path, with_torch: bool) -> None:
     from matplotlib import pyplot as plt
     from matplotlib.ticker import NullFormatter
 
-    makers: dict[str, Callable[[Size], Any]] = {"tinygrad_llm": make_step}
+    makers: dict[str, Callable[[Size], Step]] = {"tinygrad_llm": make_step}
     if with_torch:
         import train_torch
 

@@ -20,11 +20,11 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from gpu_steps import gpt2, our_step, torch_step
-from harness import machine
+from machine import Machine, machine
 from train_sizes import Size, python_file
 
 OURS, EAGER, COMPILED = "tinygrad_llm", "torch eager", "torch.compile"
@@ -32,6 +32,35 @@ CONTENDERS = (OURS, EAGER, COMPILED)
 LEARNED = 0.2  # the part of what frequencies alone can give that a right run has gained at its end
 REPORT = '{"times": '  # how a worker's report begins
 STUCK = 90.0  # seconds after which a worker says where it is; torch.compile takes 35
+
+
+class Report(TypedDict, total=False):
+    """What a worker tells; `problem` alone where it failed."""
+
+    times: list[float]  # seconds of each step
+    losses: list[float]
+    peak: int  # bytes on the GPU
+    warm_s: float
+    fallbacks: list[str]
+    problem: str
+
+
+class Row(Machine):
+    """A contender at one batch size."""
+
+    op: str
+    contender: str
+    batch: int
+    dtype: str
+    tokens_per_second: float
+    ms: float
+    mfu: float | None
+    peak_gb: float
+    warm_s: float
+    fallbacks: list[str]
+    ratio: float  # our speed over this one
+    first_loss: float
+    last_loss: float
 
 
 def peak_device_bytes(contender: str) -> int:
@@ -75,7 +104,7 @@ def worker(contender: str, batch: int, steps: int) -> None:
         start = time.perf_counter()
         losses.append(step(inputs, targets))
         times.append(time.perf_counter() - start)
-    report = {
+    report: Report = {
         "times": times,
         "losses": losses,
         "peak": peak_device_bytes(contender),
@@ -86,7 +115,7 @@ def worker(contender: str, batch: int, steps: int) -> None:
     sys.stdout.write(f"\n{json.dumps(report)}\n")  # one line of its own, whoever else writes
 
 
-def run_once(contender: str, batch: int, steps: int) -> dict[str, Any]:
+def run_once(contender: str, batch: int, steps: int) -> Report:
     """A worker's report, or {"problem": ...}. All else that it says is printed as it comes."""
     command = [sys.executable, python_file("train_gpu.py"), "worker", contender]
     said = ["failed without a word"]
@@ -104,7 +133,8 @@ def run_once(contender: str, batch: int, steps: int) -> dict[str, Any]:
     reports = [line for line in said if line.startswith(REPORT)]
     if process.returncode or not reports:
         return {"problem": said[-1]}
-    return json.loads(reports[-1])
+    report: Report = json.loads(reports[-1])
+    return report
 
 
 def compare(
@@ -115,7 +145,7 @@ def compare(
     Returns whether our own step did what it should.
     """
     size = gpt2(batch)
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in contenders}
+    found: dict[str, list[Report]] = {name: [] for name in contenders}
     print(f"\n{size.title}, bf16, one GPU", flush=True)
     for last in [False] * (rounds - 1) + [True]:
         for name, reports in found.items():
@@ -126,12 +156,12 @@ def compare(
     return not _problem(found[OURS], size)
 
 
-def _problem(reports: list[dict[str, Any]], size: Size) -> str:
+def _problem(reports: list[Report], size: Size) -> str:
     return next((r["problem"] for r in reports if "problem" in r), "") or _wrong(reports, size)
 
 
 def _record(
-    name: str, reports: list[dict[str, Any]], size: Size, ours: float | None, results: Path
+    name: str, reports: list[Report], size: Size, ours: float | None, results: Path
 ) -> None:
     """Print a contender's row and write it."""
     problem = _problem(reports, size)
@@ -151,7 +181,7 @@ def _record(
         file.write(json.dumps(row) + "\n")
 
 
-def _wrong(reports: list[dict[str, Any]], size: Size) -> str:
+def _wrong(reports: list[Report], size: Size) -> str:
     """Why these are not the losses of a GPT that learns one batch by heart, or ""."""
     floor, start = size.unigram_entropy(), float(np.log(size.vocabulary))
     for losses in (r["losses"] for r in reports):
@@ -162,14 +192,12 @@ def _wrong(reports: list[dict[str, Any]], size: Size) -> str:
     return ""
 
 
-def _tokens_per_second(reports: list[dict[str, Any]], size: Size) -> float | None:
+def _tokens_per_second(reports: list[Report], size: Size) -> float | None:
     times = [t for r in reports for t in r.get("times", [])]
     return size.batch * size.context / median(times) if times else None
 
 
-def _row(
-    name: str, reports: list[dict[str, Any]], size: Size, speed: float, ours: float | None
-) -> dict[str, Any]:
+def _row(name: str, reports: list[Report], size: Size, speed: float, ours: float | None) -> Row:
     import tinygrad_llm as tg
     from tinygrad_llm.training.report import utilization as chips
 

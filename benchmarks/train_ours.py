@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-from train_sizes import BETAS, LR, MAX_NORM, SIZES, WEIGHT_DECAY, Size, time_steps
+from train_sizes import BETAS, LR, MAX_NORM, SIZES, WEIGHT_DECAY, Size, Step, time_steps
 
 import tinygrad_llm as tg
 
 
-def make_step(size: Size):  # type: ignore[no-untyped-def]
+def make_step(size: Size) -> Step:
     """A function (inputs, targets) -> loss that does one whole step."""
     tg.manual_seed(0)
     config = tg.nn.GPTConfig(size.vocabulary, size.context, size.n_layer, size.n_head, size.n_embd)

@@ -10,10 +10,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
+Step = Callable[[np.ndarray, np.ndarray], float]  # inputs, targets (B, T) -> the loss
 LR, BETAS, WEIGHT_DECAY, MAX_NORM = 1e-3, (0.9, 0.95), 0.1, 1.0
+
+
+class Report(TypedDict):
+    """What a process tells of its steps: seconds of each, its memory, and the losses."""
+
+    times: list[float]
+    peak_mb: float
+    losses: list[float]
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,7 @@ def peak_megabytes() -> float:
     return peak / (1e6 if sys.platform == "darwin" else 1024)
 
 
-def time_steps(size: Size, step: Callable[[np.ndarray, np.ndarray], float], steps: int) -> None:
+def time_steps(size: Size, step: Step, steps: int) -> None:
     """Warm up, time each step, print one JSON line. (BENCH_PROCESSOR_TIME: see bench_train.py.)"""
     clock = time.process_time if "BENCH_PROCESSOR_TIME" in os.environ else time.perf_counter
     batches = size.batches(4)
@@ -89,7 +99,8 @@ def time_steps(size: Size, step: Callable[[np.ndarray, np.ndarray], float], step
         start = clock()
         losses.append(step(*batches[i % 4]))
         times.append(clock() - start)
-    print(json.dumps({"times": times, "peak_mb": peak_megabytes(), "losses": losses}))
+    report: Report = {"times": times, "peak_mb": peak_megabytes(), "losses": losses}
+    print(json.dumps(report))
 
 
 def python_file(name: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from train_sizes import BETAS, LR, MAX_NORM, SIZES, WEIGHT_DECAY, Size, time_steps
+from train_sizes import BETAS, LR, MAX_NORM, SIZES, WEIGHT_DECAY, Size, Step, time_steps
 
 
 class Block(nn.Module):
@@ -57,7 +57,7 @@ class GPT(nn.Module):
         return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.view(-1))
 
 
-def make_step(size: Size, compiled: bool):  # type: ignore[no-untyped-def]
+def make_step(size: Size, compiled: bool) -> Step:
     """A function (inputs, targets) -> loss that does one whole step."""
     torch.manual_seed(0)
     model = GPT(size)
