@@ -69,3 +69,10 @@ def test_at_run_time_the_nearest_name_is_suggested():
         x.sotfmax()
     with pytest.raises(tg.errors.LeftOutError, match=r"tg\.graph\(x\)"):
         x.graph()
+
+
+def test_a_name_that_is_private_is_not_suggested():
+    with pytest.raises(AttributeError) as error:
+        tg.tensor([1.0]).on_gradient  # near _seed_gradient
+    assert str(error.value).startswith("Tensor has no attribute 'on_gradient'.")
+    assert "_seed_gradient" not in str(error.value)

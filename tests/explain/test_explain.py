@@ -138,3 +138,10 @@ def test_command(capsys, tmp_path):
 def test_explain_is_a_package_and_a_function():
     assert isinstance(tg.explain("exp"), Explanation)
     assert tg.explain.op.page.Explanation is Explanation
+
+
+def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path, capsys):
+    assert main(["explain", "gelu", "--html", str(tmp_path / "absent" / "gelu.html")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: --html: ")
+    assert "cannot be written (No such file or directory)" in said

@@ -29,6 +29,12 @@ def overlapping(boxes):
     ]
 
 
+@pytest.mark.parametrize("given", [3, np.ones(2), None])
+def test_what_is_no_tensor_is_refused_by_name(given):
+    with pytest.raises(GraphError, match=f"expected a Tensor.*got {type(given).__name__}"):
+        tg.graph(given)
+
+
 def test_small_graph():
     x = tg.tensor(np.ones((2, 3)), requires_grad=True)
     h = x * x

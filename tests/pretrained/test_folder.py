@@ -247,3 +247,20 @@ def test_layout_is_hugging_faces(tmp_path):
     for name, array in random_weights().items():
         assert np.array_equal(tensors[f"transformer.{name}"], array), name
     assert HPARAMS["n_layer"] * 12 + 4 == len(tensors)
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("from_pretrained", r"tg\.nn\.GPT\.from_pretrained"),
+        ("load_model", r"tg\.nn\.GPT\.from_pretrained"),
+        ("save_model", r"model\.save_pretrained"),
+        ("extend_vocabulary", r"tg\.nn\.extend_vocabulary"),
+        ("TensorflowCheckpoint", r"pretrained\.tf_checkpoint\.TensorflowCheckpoint"),
+    ],
+)
+def test_a_name_that_stands_elsewhere_says_where(name, instead):
+    with pytest.raises(AttributeError, match=rf"tg\.pretrained\.{name} is left out.*{instead}"):
+        getattr(tg.pretrained, name)
+    with pytest.raises(AttributeError, match=r"Did you mean tg\.pretrained\.read_model\?"):
+        tg.pretrained.read_modle

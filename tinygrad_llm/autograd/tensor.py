@@ -115,8 +115,9 @@ class Tensor(InPlace, Copies):
     if not TYPE_CHECKING:  # a type checker would take every name for one that is there
 
         def __getattr__(self, name):
-            there = () if name.startswith("_") else dir(type(self))  # protocols are only asked for
-            raise missing_name("Tensor", name, LEFT_OUT, there)
+            there = (known for known in dir(type(self)) if not known.startswith("_"))
+            # A protocol is only asked for, and wants its answer at once.
+            raise missing_name("Tensor", name, LEFT_OUT, () if name.startswith("_") else there)
 
 
 def make_result(data: Array | np.generic, node: Node | None) -> Tensor:

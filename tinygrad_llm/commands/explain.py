@@ -5,8 +5,10 @@ from __future__ import annotations
 import pydoc
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from tinygrad_llm.commands.program import command_parser
+from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.explain.op.page import explain
 
 
@@ -30,5 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write(path: str, page: object) -> None:
     body = page._repr_html_() if hasattr(page, "_repr_html_") else f"<pre>{page}</pre>"
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(f"<!doctype html><meta charset=utf-8><title>explain</title>{body}")
+    text = f"<!doctype html><meta charset=utf-8><title>explain</title>{body}"
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--html: {path} cannot be written ({error.strerror}).") from error

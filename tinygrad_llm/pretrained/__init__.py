@@ -9,6 +9,9 @@ The calls:
 They stand in `nn`, where the modules are. Here are files, names, layouts and arrays.
 """
 
+from typing import NoReturn
+
+from tinygrad_llm.errors import missing_name
 from tinygrad_llm.pretrained.config_file import read_config, write_config
 from tinygrad_llm.pretrained.download import SIZES, gpt2_config, model_folder
 from tinygrad_llm.pretrained.folder import gpt2_tensors, read_model, write_model
@@ -26,3 +29,15 @@ __all__ = [
     "write_model",
     "write_safetensors",
 ]
+
+_LEFT_OUT = {
+    "TensorflowCheckpoint": "tinygrad_llm.pretrained.tf_checkpoint.TensorflowCheckpoint",
+    "extend_vocabulary": "tg.nn.extend_vocabulary(model, vocab_size)",
+    "from_pretrained": "tg.nn.GPT.from_pretrained(folder_or_name)",
+    "load_model": "tg.nn.GPT.from_pretrained(folder)",
+    "save_model": "model.save_pretrained(folder)",
+}
+
+
+def __getattr__(name: str) -> NoReturn:
+    raise missing_name("tg.pretrained", name, _LEFT_OUT, __all__)

@@ -68,8 +68,12 @@ def graph(tensor: Tensor, leaves: bool = True) -> Picture:
         leaves: draw parameters and other leaves too.
 
     Raises:
-        GraphError: nothing was recorded, or the graph was freed.
+        GraphError: no Tensor is given, nothing was recorded, or the graph was freed.
     """
+    if not isinstance(tensor, Tensor):
+        raise GraphError(
+            f"graph: expected a Tensor, such as the loss, got {type(tensor).__name__}."
+        )
     root = tensor._node
     if root is None:
         raise GraphError(
