@@ -1,4 +1,4 @@
-"""Training: the loop, and four rooms beside it.
+"""Training: the loop, and four folders beside it.
 
 Files and folders:
 

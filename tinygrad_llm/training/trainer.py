@@ -1,15 +1,15 @@
 """The training loop.
 
-    for each step:
-        for each micro-batch:  loss = compute_loss(batch);  loss.backward()
-        clip the gradient;  set the learning rate;  optimizer.step()
-        log;  evaluate;  save a checkpoint                    each when it is due
+    for each step:                                            `train_step`
+        for each micro-batch: compute_loss, backward          `backward`, called by the stepper
+        clip the gradient                                     `clip`
+        optimizer.step(); set the learning rate               `update`
+        log, evaluate, save, each when it is due              `_after_step`
 
-Every part is a method, to be overridden in a subclass, and every event is told to callbacks. How a
-step is computed is composed of three parts (`steps`): Python or a CUDA graph, plain or scaled
-gradients, one process or several. What happens between two steps is complete before the next
-begins, and the state at that moment is all there is: a run that goes on from a checkpoint computes
-the same bits as one never stopped.
+Each part is a method, to be overridden in a subclass; callbacks are told of every event. How a step
+is computed is composed of three parts (`steps`): Python or a CUDA graph, plain or scaled gradients,
+one process or several. What happens between two steps is complete before the next begins, and the
+state at that moment is all there is: a resumed run computes the same bits as one never stopped.
 """
 
 from __future__ import annotations
