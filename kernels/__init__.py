@@ -6,7 +6,7 @@
 On CuPy arrays a kernel is compiled and launched on CuPy's current stream. On NumPy arrays the same
 source runs in Triton's interpreter: slow, meant for tests and for reading along in a debugger.
 
-For whoever decides between a kernel and array code:
+To choose between a kernel and array code:
 
     kernels.why_not(array)                   why no kernel can run on arrays like this one, or None
     kernels.available(array)                 the same as a truth value

@@ -1,4 +1,4 @@
-"""The door to matplotlib: figures that are bound to no window, and saved to files."""
+"""The only import of matplotlib: figures without a window, saved to files."""
 
 from __future__ import annotations
 

@@ -19,12 +19,12 @@ def random(*shape):
     return np.random.default_rng(0).normal(size=shape)
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 3])
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
 @pytest.mark.parametrize("shape", [(300, 200, 400), (1, 700, 5000), (4000, 33, 17), (5, 4, 3)])
-def test_matmul_in_pieces(shape, lanes):
+def test_matmul_in_pieces(shape, n_threads):
     m, k, n = shape
     a, b, bias = random(m, k), random(n, k).T, random(n)
-    threads.set_num_threads(lanes)
+    threads.set_num_threads(n_threads)
     out, finished = np.full((m, n), np.nan), np.zeros((m, n), int)
 
     def finish(rows, columns):
@@ -36,10 +36,10 @@ def test_matmul_in_pieces(shape, lanes):
     assert (finished == 1).all()
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 3, 4])
-def test_several_products_and_tasks_beside_them(lanes):
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 4])
+def test_several_products_and_tasks_beside_them(n_threads):
     dy, w, x = random(120, 70), random(70, 50), random(120, 50)
-    threads.set_num_threads(lanes)
+    threads.set_num_threads(n_threads)
     dx, dw, done = np.full((120, 50), np.nan), np.full((70, 50), np.nan), []
     beside = [lambda: done.append("sum"), lambda: done.append("other")]
     products.compute_all([products.Product(dy, w, dx), products.Product(dy.T, x, dw)], beside)

@@ -82,10 +82,10 @@ def test_loading_can_assign_the_array_itself():
 
 def test_a_copy_has_buffers_of_its_own():
     net = Masked()
-    twin = copy.deepcopy(net)
-    twin.mask[0, 0] = 9.0
+    copied = copy.deepcopy(net)
+    copied.mask[0, 0] = 9.0
     assert net.mask[0, 0].item() == 0
-    assert [name for name, _ in twin.named_buffers()] == ["mask", "order", "inner.seen"]
+    assert [name for name, _ in copied.named_buffers()] == ["mask", "order", "inner.seen"]
 
 
 @pytest.mark.parametrize(

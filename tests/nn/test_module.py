@@ -123,10 +123,10 @@ def test_traced_ops_carry_the_path_of_their_module():
 def test_a_copy_is_independent_and_keeps_ties():
     net = Net()
     net(tg.tensor([[1.0, 2.0, 3.0]])).sum().backward()
-    twin = copy.deepcopy(net)
-    assert twin.tied.weight is twin.first.weight
-    assert twin.first.weight.grad is None
-    twin.first.weight.data[...] = 0
+    copied = copy.deepcopy(net)
+    assert copied.tied.weight is copied.first.weight
+    assert copied.first.weight.grad is None
+    copied.first.weight.data[...] = 0
     assert np.abs(net.first.weight.data).sum() > 0
 
 

@@ -1,25 +1,24 @@
 """Where the gradient of a leaf goes, and who may write it there.
 
-A leaf has its gradient in ``grad``, an array of its own. A parameter of an optimizer has a place
-for it besides, a part of the optimizer's flat gradient, and says so by its `GradientSink`:
+The gradient of a leaf is ``leaf.grad``, usually an array of its own. An optimizer keeps the
+gradients of all its parameters in one flat array, and a `GradientSink` at each parameter says which
+part of that array is the parameter's place:
 
     flat gradient       [ wte .......... | wpe .. | qkv.weight ...... | ... ]
     GradientSink.array                     ^^^^^^
 
-The engine adds each gradient that arrives (`accumulate`), and the first one of a pass goes to that
-place, where the optimizer wants it. An op that computes the gradient may write there itself
-(`target`); it then returns the very same array. Whoever wants to know when gradients arrive, as the
-sums over several processes do, sets ``arrived``.
+1. The engine adds each gradient that arrives to ``leaf.grad`` (`accumulate`). The first one of a
+   pass is written to the parameter's place, so the optimizer need not gather anything.
+2. An op may write its gradient to the place itself (`target`), and then returns that very array.
+3. ``arrived`` is called after each addition: sums over several processes begin there.
 
-The place is given out only while nobody holds what an earlier pass has left there: ``g = p.grad``
-stays what it was, whatever is computed after ``zero_grad()``, as it does where each pass makes new
-arrays. Python counts the references to an array, and to those it is a part of; so this costs one
-comparison per parameter. (PyTorch decides in the same way whether a leaf may take an array over as
-its gradient.) Who holds an array is left the memory, and the optimizer takes new
-(`optim.flat.FlatBuffer.leave_gradients`).
+The place is written only while no one else holds it. After ``g = p.grad; p.zero_grad()`` the next
+pass must not change ``g``: if ``g`` still exists, its holder keeps the memory, and the optimizer
+takes a new flat array (`optim.flat.FlatBuffer.leave_gradients`). Python counts references, so the
+test is one comparison. (PyTorch decides in the same way whether a leaf may keep an array.)
 
-The same rule keeps two ops from one place. ``linear_cross_entropy`` knows the gradient of its
-weight in the forward pass already, writes it there, and holds the array until its ``backward``.
+The same test keeps two ops from one place: ``linear_cross_entropy`` writes the gradient of its
+weight in the forward pass already, and holds the array until its ``backward``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The door to ``tinygrad_llm.kernels``: which calls a kernel takes, and why another one does not.
+"""The only import of ``tinygrad_llm.kernels``: which calls a kernel takes, and why not others.
 
 `Function.apply` asks an op's kernel version (``ops/by_kernel/``) when the arrays are on a GPU, or
 when ``tg.use_kernels("force")`` runs the kernels in Triton's interpreter; the optimizers and the
-captured step ask for themselves. Nobody else imports the kernels, and nobody does before the first
-call: most runs on a CPU never need them.
+captured step ask for themselves. The kernels are imported at the first call and not before:
+most runs on a CPU never need them.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class FeedForward(Module):
         """Whether to compute the same by one op, which spares a GPU passes over memory.
 
         Its products are those of tensor cores, on 16-bit numbers. The layers then are not called,
-        so they must be plain ones, and nobody may listen to them or watch step by step.
+        so they must be plain ones without hooks, and no trace may ask for the single steps.
         """
         if watched_as_written():
             return False

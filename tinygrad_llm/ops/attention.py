@@ -178,7 +178,7 @@ def attention_backward(
         dq = scale dscores k            dk += dscores^T (scale q)           dv += probs^T dy
     """
     n_queries, n_keys = q.shape[-2], k.shape[-2]
-    if not n_queries:  # nobody looked at the keys
+    if not n_queries:  # no query looked at the keys
         dk[...] = dv[...] = 0
         return
     last_first = reversed(list(blocks(n_queries, n_keys, s.causal)))  # the last sees all keys

@@ -193,8 +193,7 @@ def _sum_instead_of_mean(ctx: CrossEntropy, dy: Array) -> Gradients:
     return true_gradient(ctx, dy)
 
 
-def samples(rng: np.random.Generator) -> list[Sample]:
-    """Two and three axes, ignored targets, the three reductions, large logits."""
+def _samples(rng: np.random.Generator) -> list[Sample]:
     targets = np.array([[1, 4, -100], [0, 0, 2]])
     return [
         sample(rng.normal(size=(4, 5)), np.array([0, 3, 3, 4])),
@@ -208,7 +207,7 @@ def samples(rng: np.random.Generator) -> list[Sample]:
 
 prove(
     "cross_entropy",
-    samples=samples,
+    samples=_samples,
     wrong={"one-hot forgotten": _one_hot_forgotten, "sum instead of mean": _sum_instead_of_mean},
     composed=cross_entropy_composed,
 )

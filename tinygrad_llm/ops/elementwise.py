@@ -5,10 +5,10 @@ op's node in the graph, and carries what ``forward`` saves over to ``backward``.
 
     dy, dx           the gradients of the loss with respect to y and to x
     ctx.xp           numpy, or cupy for arrays on a GPU
-    ctx.save(y)      keeps y; ``ctx.saved`` is the tuple of what was kept
-    fresh = True     promises that ``backward`` returns a new array, which the engine may add into
-    @register        enters the class under its name, with inputs to check it on (``samples``), and
-                     wrong derivatives that the check must notice (``wrong``)
+    ctx.save(y)      keeps y; ctx.saved is the tuple of what was kept
+    fresh = True     promises that backward returns a new array, which the engine may add into
+    @register        enters the class under its name, with inputs to check it on (samples), and
+                     wrong derivatives that the check must notice (wrong)
 
 Integers are taken too, as float32 (`as_float`).
 """

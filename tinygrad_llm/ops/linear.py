@@ -135,8 +135,7 @@ def _bias_of_the_last_row(ctx: Linear, dy: Array) -> Gradients:
     return dx, dw, None if db is None else dy.reshape(-1, dy.shape[-1])[-1]
 
 
-def samples(rng: np.random.Generator) -> list[Sample]:
-    """Rows of one and of several axes, with and without bias, out larger and smaller than in."""
+def _samples(rng: np.random.Generator) -> list[Sample]:
     return [
         sample(rng.normal(size=(2, 3, 5)), rng.normal(size=(4, 5)), rng.normal(size=(4,))),
         sample(rng.normal(size=(7, 3)), rng.normal(size=(6, 3)), None, label="no bias"),
@@ -148,7 +147,7 @@ def samples(rng: np.random.Generator) -> list[Sample]:
 
 prove(
     "linear",
-    samples=samples,
+    samples=_samples,
     wrong={"mean over rows": _mean_over_rows, "bias of the last row": _bias_of_the_last_row},
     composed=linear_composed,
 )

@@ -82,7 +82,7 @@ class Progress:
     def note_evaluation(self, step: int, metrics: dict[str, float]) -> bool:
         """Remember an evaluation; True when its loss is the lowest so far.
 
-        The untrained model's is remembered, too, but is no best: nobody wants its checkpoint.
+        The untrained model's is remembered, too, but is no best: its checkpoint is of no use.
         """
         self.last_evaluation = dict(metrics)
         loss = metrics["loss"]

@@ -67,7 +67,7 @@ def open_session(
         chosen: settings that were given, see `flags.chosen_settings`.
         resume: go on from the newest intact checkpoint; begin where there is none.
         overwrite: remove an earlier run from the folder first.
-        report: is told what should be known.
+        report: called with each sentence that the user should read.
 
     Raises:
         ConfigError: the folder holds a run and neither flag is given; or settings that do not fit.

@@ -36,7 +36,7 @@ class EagerStep:
         trainer.world.update()
 
     def set_aside(self) -> None:
-        """Gradients are computed by hand from here on: what `compute` has left is void."""
+        """Gradients are about to be computed without `compute`: drop what it prepared."""
 
     def forget(self) -> None:
-        """Weights and optimizer have another state: keep nothing of the one before."""
+        """Weights and optimizer were loaded: drop what belongs to their earlier state."""

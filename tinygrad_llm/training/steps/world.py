@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class OneProcess:
-    """This process has all of each batch, and nobody to ask.
+    """This process computes whole batches: every sum over processes is its own number.
 
     Attributes:
         size: number of processes.
@@ -78,7 +78,7 @@ class OneProcess:
                 yield buffer, run
 
     def finish_update(self) -> None:
-        """The `runs` have new values: count the step, and tell whoever watches the weights."""
+        """The `runs` have new values: count the step, and note that weights were written."""
         for buffer in self.optimizer.buffers:
             buffer.finish_step()
 
