@@ -4,6 +4,7 @@ Each op is a class. Its two methods take arrays, and ``ctx`` in place of ``self`
 op's node in the graph, and carries what ``forward`` saves over to ``backward``.
 
     dy, dx           the gradients of the loss with respect to y and to x
+    dy/dx            the derivative of y with respect to x
     ctx.xp           numpy, or cupy for arrays on a GPU
     ctx.save(y)      keeps y; ctx.saved is the tuple of what was kept
     fresh = True     promises that backward returns a new array, which the engine may add into

@@ -25,12 +25,14 @@ from tinygrad_llm.errors import ShapeError
 class LayerNorm(Function):
     """y = xhat weight + bias,   xhat = (x - mean x) rstd,   rstd = 1 / sqrt(var x + eps)
 
-    Each row alone. x_j acts on every xhat_i: directly, through the mean m, and through rstd. With
-    dm / dx_j = 1/C and drstd / dx_j = -rstd^2 xhat_j / C (since dvar / dx_j = 2 (x_j - m) / C):
+    Each row alone. x_j acts on every xhat_i: directly, through the mean m, and through rstd, with
+    dm / dx_j = 1/C and drstd / dx_j = -rstd^2 xhat_j / C (since dvar / dx_j = 2 (x_j - m) / C).
+    By the product rule, where x_i - m is xhat_i / rstd, and d_ij is 1 if i = j, else 0:
 
-        dxhat_i / dx_j = rstd (d_ij - 1/C - xhat_i xhat_j / C)         (d_ij: 1 if i = j, else 0)
+        dxhat_i / dx_j = rstd (d_ij - 1/C) + (x_i - m) drstd / dx_j
+                       = rstd (d_ij - 1/C - xhat_i xhat_j / C)
 
-    Summed over i, and for the parameters over the rows:
+    Multiplied by the gradient of xhat_i and summed over i; for the parameters, over the rows:
 
         dxhat = dy weight           dweight = sum dy xhat           dbias = sum dy
         dx    = rstd (dxhat - mean(dxhat) - xhat mean(dxhat xhat))
