@@ -160,7 +160,7 @@ def _report_ceilings(timer: Timer, report: Report, quick: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """What was asked for; 0 when all rows are there."""
+    """Check, measure, or tell what needs no GPU; 0 when no row is wrong, lost or refused."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a training step's sizes, a few more")
     parser.add_argument("--check", action="store_true", help="tiny cases in the interpreter")

@@ -147,8 +147,8 @@ def pieces(size: str, kinds: list[str] | None = None) -> list[str]:
 def _of_the_step_or_known() -> dict[str, list[Shape]]:
     try:
         return of_the_step()
-    except Exception as error:  # whatever it is: these minutes on a GPU do not come again
-        print(f"sizes as they were once, since the step cannot be traced: {error}", flush=True)
+    except Exception as error:  # whatever it is: it must not end a session on a GPU
+        print(f"sizes of an earlier trace, since the step cannot be traced: {error}", flush=True)
         return KNOWN
 
 

@@ -228,13 +228,13 @@ def _read(block: Module, arguments: tuple[object, ...], output: Tensor) -> None:
 
 
 def floor_ms(work: Work, chip: str) -> float:
-    """No version runs faster than this."""
+    """Milliseconds that its bytes or its operations take at least, whichever is longer."""
     bandwidth, rate = CHIPS[chip]
     return max(work.bytes / bandwidth / 1e6, work.flops / rate / 1e9)
 
 
 def expected_ms(name: str, work: Work, chip: str) -> float:
-    """With what good kernels have reached."""
+    """Milliseconds at the rates that good kernels have reached, REACHED."""
     bandwidth, rate = CHIPS[chip]
     op, _, direction = name.partition(" ")
     kind = f"attention {direction}" if op == "attention_qkv" else "product"

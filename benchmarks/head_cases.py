@@ -1,7 +1,7 @@
 """The three products of the output layer over one chunk of rows, in rows of W >= V elements.
 
-An odd number of classes, 50257 in GPT-2, may cost cuBLAS its fast kernels even where every row
-begins at an aligned address. The same products with all W columns show what that is.
+With an odd number of classes, 50257 in GPT-2, cuBLAS may not use its fast kernels, even where every
+row begins at an aligned address. The same products with all W columns show how much that costs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The products of a linear layer and of GELU beside it, which add, bend and sum on the way.
+"""The products of a linear layer, fused with what stands beside them: bias, GELU, bias gradients.
 
-The bytes count what the fused form moves; the operations are those of the product alone, so that a
-form that pays for its epilogue shows as fewer TFLOP/s.
+The bytes are those that the fused form moves. The operations are those of the product alone, so the
+time that bias, GELU and sums take shows as fewer TFLOP/s.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-LARGEST = 2 << 20  # bytes of a file that go into the archive, its end
+LARGEST = 2 << 20  # bytes; of a longer file only the end goes into the archive
 TABLE = 4800  # characters of the table
 
 
@@ -73,7 +73,7 @@ class Files:
         return {row["name"] for row in self.outcomes() if row["verdict"] == "passed"}
 
     def pack(self) -> None:
-        """Write the archive anew; a disk that is full is said, and costs nothing else."""
+        """Write the archive anew; a full disk is reported and stops nothing else."""
         part = self.out / ".session.tgz.part"
         try:
             self.out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a step calls, as step_trace.py finds it: arrays by their looks, launches, products."""
+"""What a step calls, as step_trace.py finds it: kernels, products, shapes and types of arrays."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Recorder:
 
 
 def described(value: object) -> object:
-    """A value as JSON holds it: an array by what it looks like, numbers as they are."""
+    """A value in JSON's types; an array by its shape, dtype, strides and alignment."""
     base = _unwrapped(getattr(value, "base", None))
     if isinstance(base, ShapeArray) and hasattr(value, "block_shape"):  # a tensor descriptor
         return {**_described_array(base), "block": list(value.block_shape)}

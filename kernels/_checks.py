@@ -52,7 +52,7 @@ class Kernel(Generic[P, R]):
 
 
 def checked_by(check: Callable[..., None]) -> Callable[[Callable[P, R]], Kernel[P, R]]:
-    """Make a public kernel of a function; `check` takes the function's own arguments."""
+    """Decorator of a public kernel: `check` is called first, with the kernel's own arguments."""
 
     def attach(function: Callable[P, R]) -> Kernel[P, R]:
         return Kernel(function, check)

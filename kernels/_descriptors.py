@@ -83,10 +83,11 @@ def why_no_descriptor(array: Array, chip: int = FIRST_CAPABILITY) -> str | None:
 
 
 def _why_not_crossed(array: Array) -> str | None:
-    """Why the driver takes no array whose strides rise from one axis to the next, or None.
+    """The reason why the driver refuses strides that grow from one axis to the next, or None.
 
-    Packed projections are such arrays: a head begins soon after another, the next row far behind
-    both. The manual only shows axes that lie within each other, so each device's driver is asked.
+    Packed projections have such strides: heads stand side by side within a row, so that the step to
+    the next head is shorter than that to the next row. CUDA's manual shows no such case and does
+    not forbid it, so the driver of each device is asked once.
     """
     falling = all(a >= b for a, b in itertools.pairwise(array.strides))
     if falling or isinstance(array, np.ndarray):

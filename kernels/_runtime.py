@@ -98,7 +98,7 @@ def _interpret(kernel: JITFunction, grid: Grid, args: tuple[Argument, ...],
 
 def _launch_on_gpu(kernel: JITFunction, grid: Grid, args: tuple[Any, ...], num_warps: int,
                    num_stages: int, constants: dict[str, object]) -> None:
-    """The thin path: everything that Triton specializes on makes the key, the rest is addresses."""
+    """Launch past Triton's own launcher; the key is all that Triton compiles a kernel anew for."""
     array_type, current_device, current_stream = _cupy_calls()
     device = current_device()
     key: list[object] = [id(kernel), device, num_warps, num_stages, *constants.items()]

@@ -99,7 +99,8 @@ def store_gradient(Row, Out, start, v, width, logsum_log2, target, dloss, BLOCK:
     gradient = (p - tl.where(columns == target.to(tl.int32), 1.0, 0.0)) * dloss
     if LAST:
         gradient = tl.where(columns < v, gradient, 0.0)
-    # ".cs": written once, so that it shall not push rows that are read again out of the L2 cache
+    # ".cs" marks the gradient as the first to leave the L2 cache: it is not read again here, while
+    # rows of logits are
     tl.store(Out + columns, gradient.to(Out.dtype.element_ty), mask=inside, cache_modifier=".cs")
 
 

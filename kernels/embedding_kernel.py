@@ -116,7 +116,7 @@ def _check(ids: Array, weight: Array, out: Array | None = None) -> None:
 
 @checked_by(_check)
 def embedding(ids: Array, weight: Array, out: Array | None = None) -> Array:
-    """Rows of `weight` by number.
+    """The row of `weight` that belongs to each id.
 
     ids: (...,) int32 or int64; weight: (V, C)
     Returns y (..., C) in the dtype of weight; an id outside [0, V) gives a row of NaN.

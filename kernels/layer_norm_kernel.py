@@ -126,7 +126,7 @@ def layer_norm_backward_kernel(
         mean = tl.load(Mean + rows, mask=row_inside, other=0.0)[:, None]
         rstd = tl.load(Rstd + rows, mask=row_inside, other=0.0)[:, None]
         xhat = tl.where(mask, (x - mean) * rstd, 0.0)
-        dweight += tl.sum(dy * xhat, 0)  # no exchange: row_tile gives a thread all rows
+        dweight += tl.sum(dy * xhat, 0)  # within a thread: see row_tile
         dbias += tl.sum(dy, 0)
         if Weight is not None:
             dxhat = weight * dy
@@ -261,7 +261,7 @@ def layer_norm_backward(dy: Array, x: Array, weight: Array, mean: Array, rstd: A
 
     dy, x, ds: (..., N); mean, rstd: (M,) as the forward pass returned them
     sums_dtype: of dweight and dbias, by default that of weight, of x where weight is None;
-        "float32" loses nothing of the sums, which are taken in it
+        the sums are taken in float32, and "float32" leaves them unrounded
     Returns dx (..., N) in the dtype of x (for add_layer_norm it is the gradient of both addends),
     dweight and dbias (N,).
     """

@@ -80,7 +80,7 @@ def do_bench(fn: Callable[[], object], *, warmup_ms: float = 25.0, measure_ms: f
 
 
 def time_once(fn: Callable[[], object], flush: Array) -> float:
-    """Milliseconds of one call between two events, with the cache full of `flush` before."""
+    """Milliseconds of one call between two events, after writing `flush` has emptied the cache."""
     import cupy
     with getattr(fn, "stream", None) or contextlib.nullcontext():
         start, end = cupy.cuda.Event(), cupy.cuda.Event()

@@ -36,7 +36,7 @@ CONVERTED = 4096  # elements that a program converts to the type of dq
 @triton.jit
 def queries_of_keys(first, t, s, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
                     CAUSAL: tl.constexpr):
-    """(begin, full) for the BLOCK_N keys from `first`: who of the queries 0 to t - 1 sees them.
+    """(begin, full): which of the queries 0 to t - 1 see the BLOCK_N keys from `first`.
 
     Queries before `begin` see none of these keys, from `full` on they see all of them; keys past s
     are seen by none. A query that does not exist has logsum = inf, so that its P is zero.
@@ -87,7 +87,7 @@ def attention_backward_one_pass_kernel(
         scores = tl.dot(k, tl.trans(q))  # (BLOCK_N, BLOCK_M)
         p = tl.exp2(scores * scale_log2 - logsum_log2[None, :])
         rows = start + tl.arange(0, BLOCK_M)
-        if start < full:  # alike in all threads, so a branch: blocks without masks do not pay
+        if start < full:  # a branch that all threads take alike: other blocks skip the masks
             if CAUSAL:
                 p = tl.where(seen_from[:, None] <= rows[None, :], p, 0.0)
             else:

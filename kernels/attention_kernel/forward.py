@@ -89,7 +89,7 @@ def attend(
         columns = start + tl.arange(0, BLOCK_N)
         k = rows_of_head(K, batch, head, start, dims, k_row, s, D, CHUNK, BLOCK_N, DESCRIBED)
         scores = product_of_rows(q, Q, rows, q_row, t, k, K, columns, k_row, s, D, CHUNK)
-        if start + BLOCK_N > full:  # the same for all threads: a branch, and no second loop
+        if start + BLOCK_N > full:  # a branch that all threads take alike
             if CAUSAL:  # which implies columns < s for every query that exists
                 visible = columns[None, :] <= rows[:, None] + (s - t)
             else:

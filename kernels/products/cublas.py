@@ -74,9 +74,10 @@ def _handle() -> int:
 def workspace(device: int, stream: int) -> int:
     """Address of WORKSPACE bytes for the products that this thread launches on a stream.
 
-    They run one after the other and can share it. It comes from no pool: the first product on a
-    stream may be one of a graph, whose pool frees all of its memory with the graph, used or not
-    (the arrays of CuPy do not hold their pool), and another stream may get the same number.
+    Products of one stream run one after the other, so they can share it. It is allocated outside of
+    CuPy's pools: the first product on a stream may be recorded in a graph, and memory from the
+    graph's pool is freed with the graph, even while an array still refers to it. It must stay
+    longer than that, since a later stream may have the same number and so get the same workspace.
     """
     import cupy
     array = _handles.workspaces.get((device, stream))

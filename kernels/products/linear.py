@@ -155,7 +155,7 @@ def linear_backward_weight(dy: Array, x: Array, out: Array | None = None, accumu
 
 def _best(name: str, a: Array, width: int, fused: Callable[[], R | None], apart: Callable[[], R],
           default: Config = FUSED) -> R:
-    """The result of one launch, or of several where that is faster or the only way."""
+    """The result of `fused`; of `apart` where that is faster, or where `fused` gives None."""
     result = fused() if _faster(name, a, width, fused, apart, default) is FUSED else None
     return apart() if result is None else result
 
