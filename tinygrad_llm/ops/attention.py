@@ -169,7 +169,7 @@ def attention_backward(
     dv: Array,  # (B, H, S, D)
     all_dscores: Array | None,  # (B, H, T, S), zeros before; None where no mask learns
 ) -> None:
-    """Write dq, dk and dv, and dscores where a mask learns, a block of rows at a time.
+    """Write dq, dk and dv, each of the shape of q, k or v, a block of rows at a time.
 
     dk and dv are sums over the blocks:
 

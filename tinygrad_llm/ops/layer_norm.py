@@ -25,8 +25,10 @@ from tinygrad_llm.errors import ShapeError
 class LayerNorm(Function):
     """y = xhat weight + bias,   xhat = (x - mean x) rstd,   rstd = 1 / sqrt(var x + eps)
 
-    Each row alone. x_j acts on every xhat_i: directly, through the mean m, and through rstd, with
-    dm / dx_j = 1/C and drstd / dx_j = -rstd^2 xhat_j / C (since dvar / dx_j = 2 (x_j - m) / C).
+    Each row alone. x_j acts on every xhat_i: directly, through the mean m, and through rstd:
+
+        dm / dx_j = 1/C       dvar / dx_j = 2 (x_j - m) / C       drstd / dx_j = -rstd^2 xhat_j / C
+
     By the product rule, where x_i - m is xhat_i / rstd, and d_ij is 1 if i = j, else 0:
 
         dxhat_i / dx_j = rstd (d_ij - 1/C) + (x_i - m) drstd / dx_j
@@ -73,7 +75,7 @@ def layer_norm_forward(
     xhat: Array,  # (N, C)
     rstd: Array,  # (N, 1)
 ) -> None:
-    """Write y = xhat weight + bias, and what the backward pass needs: xhat and rstd."""
+    """Write y (N, C), and what the backward pass needs: xhat (N, C) and rstd (N, 1)."""
     # rstd = 1 / sqrt(var + eps),   with x - mean in the place of xhat
     rstd[...] = 1 / xp.sqrt(center(xp, x, out=xhat) + eps)
     # xhat = (x - mean) rstd

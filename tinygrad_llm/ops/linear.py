@@ -85,7 +85,7 @@ def linear_backward(
     dw: Array | None = None,  # (out, in), where dW is to be written
     db: Array | None = None,  # (out,), where db is to be written
 ) -> tuple[Array | None, Array | None, Array | None]:
-    """dx, dW and db, or None in the place of one that is not wanted."""
+    """dx (N, in), dW (out, in) and db (out,), or None in the place of one not wanted."""
     dx = None
     products = []
     if weight is not None:  # dx = dy W
