@@ -88,7 +88,7 @@ def cross_entropy_rows(
     losses: Array,  # (N,), written here
     dlogits: Array,  # (N, V), written here
 ) -> None:
-    """Write losses = share (log sum e^z - sum q z) (N,), dlogits = share (softmax(z) - q) (N, V)."""
+    """Write losses = share (log sum e^z - sum q z), (N,), and dlogits = share (p - q), (N, V)."""
     rows, counted = xp.arange(len(targets)), share != 0
     targets = xp.where(counted, targets, 0)
     # z - max z,   from which softmax and loss are the same
