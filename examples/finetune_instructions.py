@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from tinygrad_llm.backend.random import manual_seed
-from tinygrad_llm.commands.program import add_device, run_program
+from tinygrad_llm.commands.program import add_device, add_graph, run_program
 from tinygrad_llm.data import instructions
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import CHAT_SPECIAL_TOKENS, TEMPLATES, Template
@@ -80,6 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--score", metavar="FILE", help="only score the responses in a file")
     add("--out", metavar="FOLDER", default="runs/assistant", help="default: runs/assistant")
     add_device(parser)
+    add_graph(parser)
     return parser
 
 
@@ -130,6 +131,7 @@ def tune(
         learning_rate=arguments.learning_rate
         or rate_for_width(LEARNING_RATES[which], base.model.config.n_embd),
         seed=arguments.seed,
+        graph=arguments.graph,
     )
     report = partial(print, flush=True)
     history = fit_instructions(base.model, train, validation, settings, arguments.packing, report)

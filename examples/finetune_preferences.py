@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from tinygrad_llm.backend.random import manual_seed
-from tinygrad_llm.commands.program import add_device, run_program
+from tinygrad_llm.commands.program import add_device, add_graph, run_program
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import TEMPLATES
 from tinygrad_llm.errors import MissingDependencyError
@@ -63,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="seed of split and order (default: 0)")
     add("--out", metavar="FOLDER", default="runs/preferences", help="default: runs/preferences")
     add_device(parser)
+    add_graph(parser)
     return parser
 
 
@@ -96,7 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
         encode_instructions(both_answers(p), template, tokenizer, longest) for p in (train, test)
     ]
     scale = rate_for_width(1.0, model.config.n_embd)
-    first = FitSettings(arguments.first_epochs, 16, 1e-3 * scale, seed=arguments.seed)
+    both = {"seed": arguments.seed, "graph": arguments.graph}
+    first = FitSettings(arguments.first_epochs, 16, 1e-3 * scale, **both)
     fit_instructions(model, parts[0], parts[1], first, report=report)
 
     print(f"\nDPO against this model as the reference, beta {arguments.beta}.")
@@ -107,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
         for p in (train, test)
     ]
     rate = arguments.learning_rate or LEARNING_RATES[arguments.trainable] * scale
-    settings = FitSettings(arguments.epochs, 8, rate, seed=arguments.seed, evaluations=2)
+    settings = FitSettings(arguments.epochs, 8, rate, evaluations=2, **both)
     history = fit_preferences(model, pairs[0], pairs[1], settings, arguments.beta, report)
     remove_lora(model)
 

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_llm.backend.random import manual_seed
-from tinygrad_llm.commands.program import add_device, run_program
+from tinygrad_llm.commands.program import add_device, add_graph, run_program
 from tinygrad_llm.data import spam
 from tinygrad_llm.errors import MissingDependencyError
 from tinygrad_llm.finetuning import plots
@@ -79,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--out", metavar="FOLDER", default="runs/spam", help="default: runs/spam")
     add("--predict", nargs="+", metavar="TEXT", help="classify texts with the filter in --out")
     add_device(parser)
+    add_graph(parser)
     return parser
 
 
@@ -145,6 +146,7 @@ def tune(
         or rate_for_width(LEARNING_RATES[which], base.model.config.n_embd),
         patience=arguments.patience,
         seed=arguments.seed,
+        graph=arguments.graph,
     )
     history = fit_classifier(
         module,

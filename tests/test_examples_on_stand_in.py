@@ -92,7 +92,8 @@ def test_tuning_programs_end_with_the_weights_of_the_cpu(gpu, base, name, flags,
     main, found = program(name), []
     for device in ("cpu", "cuda"):
         gpu.clear()
-        assert main(["--base", base, *flags, "--device", device, "--out", device]) == 0
+        where = ["--device", device, "--no-graph", "--out", device]
+        assert main(["--base", base, *flags, *where]) == 0
         assert bool(gpu) == (device == "cuda"), "where it computed"
         model = tg.nn.GPT.from_pretrained(Path(device, folder))
         found.append(np.concatenate([p.data.ravel() for p in model.parameters()]))
@@ -113,10 +114,11 @@ def test_tuning_programs_pretrain_on_the_device(gpu, base, monkeypatch, name, co
 
     main = program(name)
     monkeypatch.setattr(base_model.corpora, "load", lambda _: [])
-    monkeypatch.setattr(base_model, "SMALL", replace(small, batch_size=2, graph=False))
+    monkeypatch.setattr(base_model, "SMALL", replace(small, batch_size=2))
     monkeypatch.setattr(base_model, "pretrain", watched)
     flags = [*SPAM, "head"] if name == "finetune_spam" else [*ONE_EPOCH, "--answers", "1"]
-    assert main([*flags, "--base", "new", "--pretrain-steps", "2", "--device", "cuda"]) == 0
+    where = ["--device", "cuda", "--no-graph"]
+    assert main([*flags, "--base", "new", "--pretrain-steps", "2", *where]) == 0
     assert on_device(p.data for p in trained[0].model.parameters())
 
 

@@ -217,7 +217,7 @@ def test_lora(gpu):
 def test_fine_tuning(gpu):
     from tinygrad_llm.finetuning import instruction, preference
 
-    settings = FitSettings(epochs=1, batch_size=4, learning_rate=1e-3)
+    settings = FitSettings(epochs=1, batch_size=4, learning_rate=1e-3, graph=False)
     classifier = classification.TextClassifier(gpt("cuda"), 2, generator=Generator(1))
     data = classification.encode_labelled(*toy_messages(12, 0), TOKENIZER, NAMES, 40)
     classification.fit_classifier(classifier, data, data, settings)

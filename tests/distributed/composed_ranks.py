@@ -14,6 +14,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import tinygrad_llm as tg
+from tests.finetuning.fitted import assert_same_run as assert_same_fit
+from tests.finetuning.fitted import classify, instruct, prefer, replaying_gpu
+from tests.finetuning.fitted import run as run_fit
 from tests.replayed_gpu import gpu_with_kernels
 from tests.stand_in_gpu import DeviceArray
 from tests.training.composed import TOO_LARGE, assert_same_run, make_trainer, run
@@ -72,8 +75,11 @@ def check_fine_tuning(world):
         tg.manual_seed(0)
         model = tg.nn.Linear(3, 1).to("float64")
 
-        def batch_loss(numbers):
-            loss = ((model(tg.tensor(x[numbers])) - y[numbers]) ** 2).mean()
+        def batch_of(numbers, few_shapes):
+            return x[numbers], y[numbers]
+
+        def loss_of(batch):
+            loss = ((model(tg.tensor(batch[0])) - batch[1]) ** 2).mean()
             return loss, loss * 1.0
 
         def evaluate():
@@ -81,7 +87,8 @@ def check_fine_tuning(world):
                 return {"loss": ((model(tg.tensor(x)) - y) ** 2).mean().item()}
 
         settings = FitSettings(epochs=3, batch_size=4, learning_rate=0.1)
-        history = fit(model, [1] * 11, batch_loss, evaluate, settings, communicator=communicator)
+        parts = (batch_of, loss_of, evaluate)
+        history = fit(model, [1] * 11, *parts, settings, communicator=communicator)
         return history, model.weight.numpy()
 
     (alone, expected), (shared, found) = learn(None), learn(world)
@@ -89,6 +96,17 @@ def check_fine_tuning(world):
     np.testing.assert_allclose(found, expected)
     with pytest.raises(ConfigError, match="leave one with 1, fewer than the 2 processes"):
         BucketLoader([1] * 9, 4, rank=world.rank, world_size=world.size)
+
+
+def check_replayed_fine_tuning(world):
+    """Ranks whose examples have other lengths than the others' replay graphs of other shapes."""
+    with pytest.MonkeyPatch.context() as patches, replaying_gpu(patches) as recordings:
+        for kind in (classify, instruct, prefer):
+            expected, found = run_fit(kind, "cpu"), run_fit(kind, "cuda", world=world)
+            assert recordings
+            assert_same_fit(expected, found, ROUNDING["float32"])
+        alone = run_fit(instruct, "cuda", "float16", graph=False)
+        assert_same_fit(alone, run_fit(instruct, "cuda", "float16", world=world), 5e-2)
 
 
 def main():
@@ -105,6 +123,7 @@ def main():
                 assert totals[0] == totals[world.rank], "weights are the same on all ranks"
             check_overflow(world)
         check_fine_tuning(world)
+        check_replayed_fine_tuning(world)
         return 0
 
     run_together(world, "composed_ranks.py", check)

@@ -1,14 +1,9 @@
 """What all fine-tuning shares: the parts of a step that it chooses."""
 
 import numpy as np
-import pytest
 
 import tinygrad_llm as tg
-from tinygrad_llm.errors import ConfigError
-from tinygrad_llm.finetuning.loader import BucketLoader
-from tinygrad_llm.finetuning.loop import FineTuner, FitSettings, fit, precision_for
-from tinygrad_llm.training.loop_settings import LoopSettings
-from tinygrad_llm.training.steps.captured import CapturedStep
+from tinygrad_llm.finetuning.loop import FitSettings, fit, precision_for
 from tinygrad_llm.training.steps.precision import Precision, ScaledLoss
 
 IDS = np.random.default_rng(0).integers(0, 17, (12, 5))
@@ -20,15 +15,15 @@ def small_gpt(dtype="float32"):
 
 
 def learn(model):
-    def batch_loss(numbers):
-        return model.loss(IDS[numbers, :-1], IDS[numbers, 1:])
+    def batch_of(numbers, few_shapes):
+        return IDS[numbers, :-1], IDS[numbers, 1:]
 
     def evaluate():
         with tg.no_grad():
             return {"loss": model.loss(IDS[:, :-1], IDS[:, 1:]).item()}
 
     settings = FitSettings(epochs=6, batch_size=4, learning_rate=2e-2)
-    return fit(model, [4] * 12, batch_loss, evaluate, settings)
+    return fit(model, [4] * 12, batch_of, lambda batch: model.loss(*batch), evaluate, settings)
 
 
 def test_float16_learns_what_float32_learns():
@@ -45,10 +40,3 @@ def test_only_weights_in_float16_that_learn_need_a_scale():
     assert type(precision_for(model)) is ScaledLoss
     model.requires_grad_(False)
     assert type(precision_for(model)) is Precision
-
-
-def test_batches_of_example_numbers_are_not_recorded():
-    model = small_gpt()
-    parts = (BucketLoader([4] * 12, 4), LoopSettings(2, eval_every=0))
-    with pytest.raises(ConfigError, match="FineTuner overrides count_targets.* graph"):
-        FineTuner(model.loss, model, tg.optim.AdamW(model), *parts, stepper=CapturedStep())

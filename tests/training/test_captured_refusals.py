@@ -9,6 +9,7 @@ import tinygrad_llm as tg
 from tests.training.captured import Batches, make_trainer
 from tinygrad_llm.errors import ConfigError, DTypeError, KernelError, ShapeError
 from tinygrad_llm.training.loop_settings import LoopSettings
+from tinygrad_llm.training.steps import captured
 from tinygrad_llm.training.steps.captured import CapturedStep
 from tinygrad_llm.training.steps.prefetch import Prefetcher
 from tinygrad_llm.training.trainer import Trainer
@@ -40,6 +41,33 @@ def test_a_batch_unlike_the_first_is_an_error(change, error, words):
         step.compute([tuple(map(change, first))])
     with pytest.raises(ShapeError, match=r"1 micro-batches of 2 arrays each, got \[2, 2\]"):
         step.compute([first, first])
+
+
+def test_each_shape_is_recorded_once_and_an_endless_variety_refused(monkeypatch):
+    """Of three shapes two are kept: the one that was used last, and the one before."""
+    monkeypatch.setattr(captured, "KEPT", 2)
+    monkeypatch.setattr(captured, "SHAPES", 3)
+    made = []
+
+    def record(launch):
+        made.append(launch)
+        return types.SimpleNamespace(replay=lambda: np.zeros(3))
+
+    trainer = make_trainer(CapturedStep, "cpu", record=record)
+    batch = Batches().next_batch()
+
+    def recordings_after(rows, columns=4):
+        batches = [tuple(a[:rows, :columns] for a in batch)]
+        trainer.stepper.compute(trainer, batches)
+        return len(made)
+
+    assert [recordings_after(rows) for rows in (2, 1, 2, 1)] == [1, 2, 2, 2]
+    assert [recordings_after(1, 3), recordings_after(1), recordings_after(2)] == [3, 3, 4]
+    assert recordings_after(1, 3) == 5  # its recording had given way
+    with pytest.raises(ShapeError, match="in 4 different shapes.* at most 3.*--no-graph"):
+        recordings_after(1, 2)
+    trainer.stepper.forget()
+    assert recordings_after(1, 2) == 6
 
 
 def test_the_prefetcher_refuses_a_short_last_batch(gpu):

@@ -24,6 +24,12 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help='"cpu", "cuda" or "cuda:N" (default: cpu)')
 
 
+def add_graph(parser: argparse.ArgumentParser) -> None:
+    """Add ``--no-graph``, for programs that train; it becomes ``arguments.graph``."""
+    text = "on a GPU, run each step op by op: record no CUDA graphs"
+    parser.add_argument("--no-graph", dest="graph", action="store_false", help=text)
+
+
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the flags; an unknown one is answered with the nearest known one.
 

@@ -94,7 +94,7 @@ def base_of(
     """The model that ``--base`` names, or a new one, pretrained on texts and the Python manual.
 
     Args:
-        arguments: with those of `add_base`, and ``seed`` and ``device``.
+        arguments: with those of `add_base`, and ``seed``, ``device`` and ``graph``.
         texts: called only for a new model.
         name: of the texts, for people.
         special_tokens: for the tokenizer of a new model.
@@ -111,7 +111,11 @@ def base_of(
         return open_base(wanted, dropout, arguments.device)
     prose = [document.text for document in corpora.load("pydoc")]
     config = replace(
-        SMALL, steps=arguments.pretrain_steps, seed=arguments.seed, device=arguments.device
+        SMALL,
+        steps=arguments.pretrain_steps,
+        seed=arguments.seed,
+        device=arguments.device,
+        graph=arguments.graph,
     )
     name = f"{name} and the Python manual"
     return pretrain([*texts(), *prose], config, special_tokens, name)

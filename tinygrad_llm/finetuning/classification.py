@@ -15,23 +15,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor, no_grad
-from tinygrad_llm.backend import array_module, to_numpy
+from tinygrad_llm.autograd.arrays import TensorLike
+from tinygrad_llm.backend import Array, array_module, to_numpy
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.distributed import Communicator
 from tinygrad_llm.errors import ConfigError, DataError
-from tinygrad_llm.finetuning.collate import IGNORE, last_real, pad, truncate
+from tinygrad_llm.finetuning.collate import IGNORE, last_real, pad, room_for, truncate
 from tinygrad_llm.finetuning.loop import FitSettings, History, PrintLine, fit
 from tinygrad_llm.finetuning.metrics import score
 from tinygrad_llm.generation.finite_scores import check_scores, first_cause
 from tinygrad_llm.nn import GPT, Dropout, Linear, Module
 from tinygrad_llm.nn.lora import apply_lora, freeze
 from tinygrad_llm.tokenizers import Tokenizer
+from tinygrad_llm.training.loop_settings import Batch
 
 POOLINGS = ("last", "mean")
 TRAINABLE = ("all", "last-block", "head", "lora")
@@ -72,18 +73,19 @@ class TextClassifier(Module):
         self.head = Linear(gpt.config.n_embd, n_classes, generator=generator)
         self.head.to(gpt.token_embedding.weight.dtype).to(gpt.device)
 
-    def forward(self, ids: Any, lengths: np.ndarray) -> Tensor:
+    def forward(self, ids: TensorLike, lengths: Array) -> Tensor:
         """Right-padded ids (B, T) with ``lengths`` (B,) real tokens each -> logits (B, K)."""
         return self.classify(self.gpt.hidden(ids), lengths)
 
-    def classify(self, hidden: Tensor, lengths: np.ndarray) -> Tensor:
+    def classify(self, hidden: Tensor, lengths: Array) -> Tensor:
         """Hidden states (B, T, C) -> logits (B, K)."""
         xp = array_module(hidden.data)
+        lengths = xp.asarray(lengths)
         if self.pooling == "last":
-            pooled = hidden[xp.arange(len(lengths)), xp.asarray(last_real(lengths))]  # (B, C)
+            pooled = hidden[xp.arange(len(lengths)), last_real(lengths)]  # (B, C)
         else:
-            real = np.arange(hidden.shape[1]) < np.asarray(lengths)[:, None]  # (B, T)
-            weight = (real / np.asarray(lengths)[:, None]).astype(np.float32)  # (B, T)
+            real = xp.arange(hidden.shape[1]) < lengths[:, None]  # (B, T)
+            weight = (real / lengths[:, None]).astype(np.float32)  # (B, T)
             pooled = (hidden * xp.asarray(weight[:, :, None], hidden.dtype)).sum(axis=1)  # (B, C)
         return self.head(self.dropout(pooled))
 
@@ -243,13 +245,21 @@ def fit_classifier(
     if not balance:
         weights = np.ones_like(weights)
 
-    def batch_loss(numbers: np.ndarray) -> tuple[Tensor, Tensor]:
-        ids, lengths = pad([train.rows[i] for i in numbers], 0)  # (B, T)
+    longest = max(train.lengths)
+
+    def batch_of(numbers: np.ndarray, few_shapes: bool) -> Batch:
+        rows = [train.rows[i] for i in numbers]
+        columns = room_for(max(map(len, rows)), longest, few_shapes)
+        ids, lengths = pad(rows, 0, columns)  # (B, T), (B,)
         labels = train.labels[numbers]  # (B,)
+        return ids, lengths, weights[labels], labels
+
+    def loss_of(batch: Batch) -> tuple[Tensor, Tensor]:
+        ids, lengths, weight, labels = batch
         hidden = classifier.gpt.hidden(ids)  # (B, T, C)
         logits = classifier.classify(hidden, lengths)  # (B, K)
         losses = F.cross_entropy(logits, labels, reduction="none")  # (B,)
-        weight = array_module(losses.data).asarray(weights[labels], losses.dtype)  # (B,)
+        weight = array_module(losses.data).asarray(weight, losses.dtype)  # (B,)
         of_classes = loss = (losses * weight).mean()
         if language_weight:
             loss = loss + language_loss(classifier.gpt, hidden, ids, lengths) * language_weight
@@ -258,14 +268,17 @@ def fit_classifier(
     def evaluate() -> dict[str, float]:
         return evaluate_classifier(classifier, validation)
 
-    return fit(classifier, train.lengths, batch_loss, evaluate, settings, report, communicator)
+    parts = (train.lengths, batch_of, loss_of, evaluate)
+    return fit(classifier, *parts, settings, report, communicator)
 
 
-def language_loss(gpt: GPT, hidden: Tensor, ids: np.ndarray, lengths: np.ndarray) -> Tensor:
+def language_loss(gpt: GPT, hidden: Tensor, ids: Array, lengths: Array) -> Tensor:
     """Mean loss of the next real tokens, from hidden states (B, T, C) that exist already."""
-    targets = np.full_like(ids, IGNORE)  # (B, T)
+    xp = array_module(hidden.data)
+    ids, last = xp.asarray(ids), last_real(xp.asarray(lengths))
+    targets = xp.full_like(ids, IGNORE)  # (B, T)
     targets[:, :-1] = ids[:, 1:]
-    targets[np.arange(ids.shape[1]) >= last_real(lengths)[:, None]] = IGNORE
+    targets = xp.where(xp.arange(ids.shape[1]) < last[:, None], targets, IGNORE)
     return gpt.loss_of_hidden(hidden, targets, IGNORE)
 
 

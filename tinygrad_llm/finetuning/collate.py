@@ -16,11 +16,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.errors import ConfigError, DataError
 
 IGNORE = -100  # a target that does not count; the default of cross_entropy
 Row = Sequence[int]
+
+
+def room_for(need: int, limit: int, few_shapes: bool) -> int:
+    """How long an axis of a batch is made that must hold ``need``.
+
+    As long as that, which is the least to compute. With ``few_shapes`` the next power of two, at
+    most ``limit``: some steps then have batches of one shape, and can be replays of one recording.
+    """
+    return min(1 << (need - 1).bit_length(), limit) if few_shapes else need
 
 
 def truncate(row: Row, max_length: int, keep: str = "start") -> list[int]:
@@ -66,9 +76,9 @@ def pad(rows: Sequence[Row], fill: int, length: int | None = None) -> tuple[np.n
     return out, lengths
 
 
-def last_real(lengths: np.ndarray) -> np.ndarray:
+def last_real(lengths: Array) -> Array:
     """Column of the last real token of each right-padded row: (B,)."""
-    return np.asarray(lengths) - 1
+    return lengths - 1
 
 
 def buckets(
@@ -124,22 +134,25 @@ class Packed:
         mask: boolean (B, 1, T, T), True where a query may see a key: within one example.
     """
 
-    ids: np.ndarray
-    targets: np.ndarray
-    positions: np.ndarray
-    mask: np.ndarray
+    ids: Array
+    targets: Array
+    positions: Array
+    mask: Array
 
 
-def pack(inputs: Sequence[Row], targets: Sequence[Row], length: int, fill: int) -> Packed:
+def pack(
+    inputs: Sequence[Row], targets: Sequence[Row], length: int, fill: int, few_shapes: bool = False
+) -> Packed:
     """Put short examples side by side into rows of ``length`` tokens: first fit, longest first.
 
-    With the mask and the positions, the loss equals that of the examples one by one.
+    With the mask and the positions, the loss equals that of the examples one by one. With
+    ``few_shapes`` there may be empty rows, see `room_for`.
 
     Raises:
         DataError: no examples, or one that is longer than a row.
     """
     rows = _first_fit([len(row) for row in inputs], length)
-    shape = (len(rows), length)
+    shape = (room_for(len(rows), len(inputs), few_shapes), length)
     ids, wanted = np.full(shape, fill, np.int64), np.full(shape, IGNORE, np.int64)
     positions, owner = np.zeros(shape, np.int64), np.full(shape, -1, np.int64)
     for b, members in enumerate(rows):

@@ -17,18 +17,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from tinygrad_llm.autograd import Tensor, no_grad
+from tinygrad_llm.backend import Array
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import Template, Turn
 from tinygrad_llm.distributed import Communicator
 from tinygrad_llm.errors import ConfigError, DataError
-from tinygrad_llm.finetuning.collate import IGNORE, Packed, buckets, pack, pad
+from tinygrad_llm.finetuning.collate import IGNORE, Packed, buckets, pack, pad, room_for
 from tinygrad_llm.finetuning.loop import FitSettings, History, PrintLine, fit
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
+from tinygrad_llm.training.loop_settings import Batch
 
 _EVAL_BATCH = 16
 
@@ -51,6 +54,11 @@ class InstructionSet:
     def lengths(self) -> list[int]:
         """Tokens of each example."""
         return [len(row) for row in self.inputs]
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest example."""
+        return max(self.lengths)
 
 
 def encode_instructions(
@@ -113,7 +121,7 @@ def shift(ids: list[int], is_answer: list[bool]) -> tuple[list[int], list[int]]:
     return ids[:-1], targets
 
 
-def masked_loss(model: GPT, inputs: np.ndarray, targets: np.ndarray) -> Tensor:
+def masked_loss(model: GPT, inputs: Array, targets: Array) -> Tensor:
     """Mean loss over the answer tokens of a right-padded batch: (B, T), (B, T) -> scalar."""
     return model.loss(inputs, targets, IGNORE)
 
@@ -124,10 +132,14 @@ def packed_loss(model: GPT, batch: Packed) -> Tensor:
     return model.loss_of_hidden(hidden, batch.targets, IGNORE)
 
 
-def collate(data: InstructionSet, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def collate(
+    data: InstructionSet, numbers: Sequence[int], few_shapes: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and targets (B, T) of the examples of the given numbers, padded on the right."""
-    inputs, _ = pad([data.inputs[i] for i in numbers], 0)
-    targets, _ = pad([data.targets[i] for i in numbers], IGNORE)
+    rows = [data.inputs[i] for i in numbers]
+    columns = room_for(max(map(len, rows)), data.longest, few_shapes)
+    inputs, _ = pad(rows, 0, columns)
+    targets, _ = pad([data.targets[i] for i in numbers], IGNORE, columns)
     return inputs, targets
 
 
@@ -160,15 +172,24 @@ def fit_instructions(
         communicator: processes that each learn from a part of every batch, see `loop.fit`.
     """
 
-    def batch_loss(numbers: np.ndarray) -> Tensor:
+    room = max(model.config.context_length // 2, train.longest)
+
+    def batch_of(numbers: np.ndarray, few_shapes: bool) -> Batch:
         if not packing:
-            return masked_loss(model, *collate(train, numbers.tolist()))
-        room = max(model.config.context_length // 2, max(train.lengths))
+            return collate(train, numbers.tolist(), few_shapes)
         inputs = [train.inputs[i] for i in numbers]
         targets = [train.targets[i] for i in numbers]
-        return packed_loss(model, pack(inputs, targets, room, fill=0))
+        packed = pack(inputs, targets, room, 0, few_shapes)
+        return packed.ids, packed.positions, packed.mask, packed.targets
+
+    def loss_of(batch: Batch) -> Tensor:
+        if not packing:
+            return masked_loss(model, *batch)
+        ids, positions, mask, targets = batch
+        return packed_loss(model, Packed(ids, targets, positions, mask))
 
     def evaluate() -> dict[str, float]:
         return evaluate_instructions(model, validation)
 
-    return fit(model, train.lengths, batch_loss, evaluate, settings, report, communicator)
+    parts = (train.lengths, batch_of, loss_of, evaluate)
+    return fit(model, *parts, settings, report, communicator)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,13 @@ from tinygrad_llm.finetuning.collate import buckets
 from tinygrad_llm.training.loop_settings import Batch
 
 
+def only_numbers(numbers: np.ndarray) -> Batch:
+    """The numbers of the examples themselves."""
+    return (numbers,)
+
+
 class BucketLoader:
-    """Endless epochs of batches of like length; a batch is an array of example numbers.
+    """Endless epochs of batches of like length.
 
     Args:
         lengths: tokens of each example.
@@ -23,6 +28,7 @@ class BucketLoader:
         seed: of the order, which is another one in each epoch.
         pool: as in `collate.buckets`.
         rank, world_size: this process gets every ``world_size``-th example of a batch.
+        collate: the arrays of a batch, from the numbers (B,) of its examples.
 
     Raises:
         ConfigError: a batch has fewer examples than there are processes.
@@ -36,6 +42,7 @@ class BucketLoader:
         pool: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        collate: Callable[[np.ndarray], Batch] = only_numbers,
     ) -> None:
         smallest = len(lengths) % batch_size or batch_size
         if smallest < world_size:
@@ -45,7 +52,7 @@ class BucketLoader:
             )
         self._lengths, self._batch_size, self._seed = lengths, batch_size, seed
         self._pool, self._rank, self._world_size = pool, rank, world_size
-        self._step = 0
+        self._collate, self._step = collate, 0
         self._epoch = self._order(0)
 
     def __len__(self) -> int:
@@ -53,12 +60,12 @@ class BucketLoader:
         return math.ceil(len(self._lengths) / self._batch_size)
 
     def next_batch(self) -> Batch:
-        """Numbers of the next examples, one array (B,)."""
+        """The next examples, collated."""
         epoch, place = divmod(self._step, len(self))
         if place == 0:
             self._epoch = self._order(epoch)
         self._step += 1
-        return (self._epoch[place][self._rank :: self._world_size],)
+        return self._collate(self._epoch[place][self._rank :: self._world_size])
 
     def state(self) -> dict[str, Any]:
         """The position, in JSON's types."""

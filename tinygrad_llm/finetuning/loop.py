@@ -6,14 +6,15 @@ loss falls, then rises, while the training loss goes on falling. So the weights 
 validation loss are kept in memory and put back at the end, and with ``patience`` the run stops
 when the validation has not improved for a while.
 
-The other parts of a step are those of pretraining: weights in float16 train with a scaled loss, and
-several processes share each batch out. A CUDA graph holds one shape, and hardly two batches here
-have the same, so Python computes each step.
+The parts of a step are those of pretraining: on a GPU it is a CUDA graph, weights in float16 train
+with a scaled loss, and several processes share each batch out. A graph holds one shape, and
+examples have many lengths. So where steps are recorded, batches are padded to a power of two: few
+graphs, and padding changes the last bits only (`collate`), but that dropout, which draws by
+position, drops other elements. Everywhere else a batch is as long as its longest example.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,20 +27,17 @@ from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.finetuning.loader import BucketLoader
 from tinygrad_llm.nn import Module
 from tinygrad_llm.optim import AdamW, CosineSchedule, decay_groups
-from tinygrad_llm.training.loop_settings import (
-    Batch,
-    Figures,
-    LoopSettings,
-    StepReport,
-    TrainingResult,
-)
+from tinygrad_llm.training.loop_settings import Batch, LoopSettings, StepReport, TrainingResult
 from tinygrad_llm.training.report.callback import Callback, Record
 from tinygrad_llm.training.run.folder import PrintLine
+from tinygrad_llm.training.steps.captured import CapturedStep, stepper_for
+from tinygrad_llm.training.steps.eager import EagerStep
 from tinygrad_llm.training.steps.precision import Precision, ScaledLoss
 from tinygrad_llm.training.steps.ranks import Ranks
 from tinygrad_llm.training.trainer import Trainer
 
-BatchLoss = Callable[[np.ndarray], "Tensor | tuple[Tensor, Tensor]"]
+BatchOf = Callable[[np.ndarray, bool], Batch]
+LossOf = Callable[[Batch], "Tensor | tuple[Tensor, Tensor]"]
 Evaluate = Callable[[], Mapping[str, float]]
 
 
@@ -58,6 +56,7 @@ class FitSettings:
         patience: stop after so many validations without a new best; 0 for never.
         pool: batches whose examples are sorted by length together, see `collate.buckets`.
         seed: of the order of the batches.
+        graph: on a GPU, record each step as a CUDA graph and replay it.
 
     Raises:
         ConfigError: a value that makes no sense.
@@ -73,6 +72,7 @@ class FitSettings:
     patience: int = 0
     pool: int = 4
     seed: int = 0
+    graph: bool = True
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "evaluations"):
@@ -109,7 +109,8 @@ class History:
 def fit(
     model: Module,
     lengths: Sequence[int],
-    batch_loss: BatchLoss,
+    batch_of: BatchOf,
+    loss_of: LossOf,
     evaluate: Evaluate,
     settings: FitSettings,
     report: PrintLine | None = None,
@@ -120,22 +121,37 @@ def fit(
     Args:
         model: left in evaluation mode.
         lengths: tokens of each training example.
-        batch_loss: the mean loss of the examples of the given numbers; or a pair: the loss that
-            is minimized, and that part of it which the validation loss compares with.
+        batch_of: called as ``batch_of(numbers, few_shapes)`` for the arrays of the examples of the
+            given numbers; with few shapes as `collate.room_for` says. The last one has the targets,
+            of which those count that are not `collate.IGNORE`.
+        loss_of: the mean loss over the targets of a batch; or a pair: the loss that is minimized,
+            and that part of it which the validation loss compares with. Where steps are recorded,
+            the arrays are on the GPU, and no value may be read back.
         evaluate: measures on the validation set; "loss" decides which weights are kept.
         settings: how.
         report: called with a line after each validation.
         communicator: processes that each learn from a part of every batch; None for this one. Their
-            losses are averaged by numbers of examples.
+            losses are averaged by numbers of targets.
 
     Raises:
         ConfigError: nothing to train, or a batch with fewer examples than there are processes.
         NumericsError: a loss or gradient is not finite.
+        KernelError: a step cannot be recorded; ``settings.graph=False`` computes it op by op.
         KeyboardInterrupt: Ctrl-C or SIGTERM came; the best weights so far are in the model.
     """
     optimizer = AdamW(decay_groups(model, settings.weight_decay), lr=settings.learning_rate)
     rank, size = (0, 1) if communicator is None else (communicator.rank, communicator.size)
-    loader = BucketLoader(lengths, settings.batch_size, settings.seed, settings.pool, rank, size)
+    stepper = stepper_of(model, settings.graph)
+    few_shapes = isinstance(stepper, CapturedStep)
+    loader = BucketLoader(
+        lengths,
+        settings.batch_size,
+        settings.seed,
+        settings.pool,
+        rank,
+        size,
+        lambda numbers: batch_of(numbers, few_shapes),
+    )
     steps = len(loader) * settings.epochs
     warmup = min(round(settings.warmup * steps), steps - 1)
     schedule = CosineSchedule(optimizer, steps, warmup, settings.learning_rate / 10)
@@ -147,7 +163,7 @@ def fit(
     )
     keeper = _KeepsBest(model, len(loader), report)
     tuner = FineTuner(
-        batch_loss,
+        loss_of,
         model,
         optimizer,
         loader,
@@ -155,6 +171,7 @@ def fit(
         schedule,
         evaluate=lambda _: evaluate(),
         callbacks=[keeper],
+        stepper=stepper,
         precision=precision_for(model),
         world=None if communicator is None or size == 1 else Ranks(communicator),
     )
@@ -170,6 +187,12 @@ def raise_if_signalled(stopped_by: str | None) -> None:
         raise KeyboardInterrupt
 
 
+def stepper_of(model: Module, graph: bool) -> EagerStep:
+    """As in pretraining, for the place and the type of the parameters that learn."""
+    parameter = next(p for p in model.parameters() if p.requires_grad)
+    return stepper_for(parameter.device, parameter.dtype.name, graph)
+
+
 def precision_for(model: Module) -> Precision:
     """A scaled loss where parameters are in float16."""
     types = {p.data.dtype for p in model.parameters() if p.requires_grad}
@@ -177,38 +200,25 @@ def precision_for(model: Module) -> Precision:
 
 
 class FineTuner(Trainer):
-    """A Trainer whose batches are numbers of examples.
+    """A Trainer whose loss is a function; reported is what the validation loss compares with.
 
     Args:
-        batch_loss: see `fit`.
+        loss_of: see `fit`.
         others: as for `Trainer`.
-
-    Attributes:
-        comparable_loss: of the last step, what the validation loss compares with.
     """
 
-    def __init__(self, batch_loss: BatchLoss, *others: Any, **more: Any) -> None:
-        self._batch_loss, self.comparable_loss = batch_loss, math.nan
+    def __init__(self, loss_of: LossOf, *others: Any, **more: Any) -> None:
+        self._loss_of = loss_of
         super().__init__(*others, **more)
 
+    def compute_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What is minimized, and what is reported."""
+        loss = self._loss_of(batch)
+        return loss if isinstance(loss, tuple) else (loss, loss)
+
     def compute_loss(self, batch: Batch) -> Tensor:
-        """The mean loss of the examples whose numbers (B,) the batch consists of."""
-        loss = self._batch_loss(batch[0])
-        if not isinstance(loss, tuple):
-            loss = (loss, loss)
-        self.comparable_loss = float(loss[1].item())
-        return loss[0]
-
-    def count_targets(self, batch: Batch) -> int:
-        """Every example counts the same."""
-        return len(batch[0])
-
-    def compute_gradients(self, batches: Sequence[Batch]) -> Figures:
-        """As in `Trainer`; the comparable loss becomes that of all processes."""
-        figures = super().compute_gradients(batches)
-        share = self.count_targets(batches[-1]) / figures[1]
-        self.comparable_loss = self.world.total(self.comparable_loss * share)
-        return figures
+        """What is minimized."""
+        return self.compute_losses(batch)[0]
 
 
 class _KeepsBest(Callback):
@@ -223,8 +233,7 @@ class _KeepsBest(Callback):
         self._best = [p.data.copy() for p in self._parameters]
 
     def on_step(self, trainer: Trainer, report: StepReport) -> None:
-        loss = trainer.comparable_loss if isinstance(trainer, FineTuner) else report.loss
-        self.history.losses.append((report.step, loss))
+        self.history.losses.append((report.step, report.loss))
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
         measured = {k.removeprefix("validation_"): v for k, v in record.items()}

@@ -18,23 +18,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor, no_grad
-from tinygrad_llm.backend import array_module, to_numpy
+from tinygrad_llm.backend import Array, array_module, to_numpy
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import Template
 from tinygrad_llm.distributed import Communicator
 from tinygrad_llm.errors import ConfigError, DataError
-from tinygrad_llm.finetuning.collate import IGNORE, buckets, pad
+from tinygrad_llm.finetuning.collate import IGNORE, buckets, pad, room_for
 from tinygrad_llm.finetuning.instruction import shift
 from tinygrad_llm.finetuning.loop import FitSettings, History, PrintLine, fit
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
+from tinygrad_llm.training.loop_settings import Batch
 
 _EVAL_BATCH = 32
+Answers = tuple[Array, Array, Array]  # row, column (N,) where a token is predicted; the tokens (N,)
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,12 @@ class PreferenceSet:
         pairs = zip(self.inputs[::2], self.inputs[1::2], strict=True)
         return [max(len(chosen), len(rejected)) for chosen, rejected in pairs]
 
+    @cached_property
+    def longest(self) -> tuple[int, int]:
+        """Tokens of the longest row, and of the longest answer."""
+        answers = (sum(t != IGNORE for t in row) for row in self.targets)
+        return max(self.lengths), max(answers)
+
 
 def encode_preferences(
     pairs: Sequence[Preference], template: Template, tokenizer: Tokenizer, max_length: int
@@ -99,21 +108,22 @@ def encode_preferences(
     return PreferenceSet(inputs, targets)
 
 
-def answer_log_probabilities(model: GPT, inputs: np.ndarray, targets: np.ndarray) -> Tensor:
-    """log p(answer | prompt) = sum over its tokens, for right-padded (B, T) -> (B,).
+def answer_log_probabilities(model: GPT, inputs: Array, answers: Answers) -> Tensor:
+    """log p(answer | prompt) = sum over its tokens, for right-padded inputs (B, T) -> (B,).
 
     Only the positions that predict the answer go through the output layer.
     """
     hidden = model.hidden(inputs)  # (B, T, C)
     xp = array_module(hidden.data)
-    row, column = np.nonzero(targets != IGNORE)  # (N,), (N,)
-    logits = model.logits(hidden[xp.asarray(row), xp.asarray(column)])  # (N, V)
-    losses = F.cross_entropy(logits, targets[row, column], reduction="none")  # (N,)
-    owner = np.arange(len(targets))[:, None] == row  # (B, N): which tokens belong to which row
+    row, column, tokens = answers
+    row, column = xp.asarray(row), xp.asarray(column)
+    logits = model.logits(hidden[row, column])  # (N, V)
+    losses = F.cross_entropy(logits, tokens, IGNORE, reduction="none")  # (N,)
+    owner = xp.arange(len(inputs))[:, None] == row  # (B, N): which tokens belong to which row
     return -(Tensor(xp.asarray(owner, losses.dtype)) @ losses)
 
 
-def dpo_loss(log_p: Tensor, reference: np.ndarray, beta: float) -> tuple[Tensor, Tensor]:
+def dpo_loss(log_p: Tensor, reference: Array, beta: float) -> tuple[Tensor, Tensor]:
     """The loss and the implicit rewards.
 
     Args:
@@ -131,7 +141,7 @@ def dpo_loss(log_p: Tensor, reference: np.ndarray, beta: float) -> tuple[Tensor,
         raise ConfigError(f"dpo_loss: beta must be more than 0, got {beta}.")
     xp = array_module(log_p.data)
     rewards = ((log_p - xp.asarray(reference, log_p.dtype)) * beta).reshape(-1, 2)  # (N, 2)
-    chosen = np.zeros(rewards.shape[0], dtype=np.int64)
+    chosen = xp.zeros(rewards.shape[0], dtype=np.int64)
     return F.cross_entropy(rewards, chosen), rewards
 
 
@@ -179,17 +189,23 @@ def fit_preferences(
     """
     reference = _reference(train)
 
-    def batch_loss(numbers: np.ndarray) -> Tensor:
-        model.eval()
+    def batch_of(numbers: np.ndarray, few_shapes: bool) -> Batch:
         rows = _rows_of(numbers)  # (2 B,)
-        inputs, targets = _collate(train, rows)
-        loss, _ = dpo_loss(answer_log_probabilities(model, inputs, targets), reference[rows], beta)
-        return loss
+        inputs, answers = _collate(train, rows, few_shapes)
+        wins = np.zeros(len(numbers), np.int64)  # (B,): of each pair the first, what is counted
+        return inputs, *answers, reference[rows], wins
+
+    def loss_of(batch: Batch) -> Tensor:
+        inputs, row, column, tokens, log_p_reference, _ = batch
+        model.eval()
+        log_p = answer_log_probabilities(model, inputs, (row, column, tokens))  # (2 B,)
+        return dpo_loss(log_p, log_p_reference, beta)[0]
 
     def evaluate() -> dict[str, float]:
         return evaluate_preferences(model, validation, beta)
 
-    return fit(model, train.lengths, batch_loss, evaluate, settings, report, communicator)
+    parts = (train.lengths, batch_of, loss_of, evaluate)
+    return fit(model, *parts, settings, report, communicator)
 
 
 def _log_probabilities(model: GPT, data: PreferenceSet) -> np.ndarray:
@@ -207,10 +223,25 @@ def _rows_of(numbers: np.ndarray) -> np.ndarray:
     return (2 * numbers[:, None] + np.array([0, 1])).reshape(-1)
 
 
-def _collate(data: PreferenceSet, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    inputs, _ = pad([data.inputs[i] for i in rows], 0)
+def _collate(
+    data: PreferenceSet, rows: np.ndarray, few_shapes: bool = False
+) -> tuple[np.ndarray, Answers]:
+    """Inputs (B, T), and the answers; with few shapes as many tokens as the longest would have."""
+    inputs = [data.inputs[i] for i in rows]
+    longest, longest_answer = data.longest
+    columns = room_for(max(map(len, inputs)), longest, few_shapes)
+    ids, _ = pad(inputs, 0, columns)
     targets, _ = pad([data.targets[i] for i in rows], IGNORE)
-    return inputs, targets
+    row, column = np.nonzero(targets != IGNORE)
+    answers = row, column, targets[row, column]
+    if not few_shapes:
+        return ids, answers
+    empty = len(rows) * min(columns, longest_answer) - len(row)
+    nowhere = (0, 0, IGNORE)  # a place that is computed and does not count
+    row, column, tokens = (
+        np.pad(a, (0, empty), constant_values=n) for a, n in zip(answers, nowhere, strict=True)
+    )
+    return ids, (row, column, tokens)
 
 
 def _reference(data: PreferenceSet) -> np.ndarray:

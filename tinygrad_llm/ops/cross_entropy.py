@@ -167,8 +167,10 @@ def n_classes(logits: Array) -> int:
 
 def row_shares(xp: ArrayModule, counted: Array, dtype: np.dtype, reduction: str = "mean") -> Array:
     """How much each row's loss counts (N,): 1, or 1 / N in a mean; 0 where not counted."""
-    n = xp.maximum(counted.sum(), 1) if reduction == "mean" else 1
-    return counted.astype(dtype) / xp.asarray(n, dtype)
+    shares = counted.astype(dtype)
+    return (
+        shares / xp.asarray(xp.maximum(counted.sum(), 1), dtype) if reduction == "mean" else shares
+    )
 
 
 def check_cross_entropy(logits: Array, reduction: str, label_smoothing: float) -> None:

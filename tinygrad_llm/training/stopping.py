@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM: finish the step, save, and end, instead of dying in the middle of it."""
+"""Why a run ends before its last step: a signal, or a validation loss that no longer falls.
+
+Ctrl-C and SIGTERM finish the step, save, and end, instead of dying in the middle of it.
+"""
 
 from __future__ import annotations
 
@@ -35,3 +38,10 @@ class StopSignals:
         if self.reason is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.reason = _NAMES[signal.Signals(number)]
+
+
+def out_of_patience(patience: int, waited: int) -> str | None:
+    """Why to stop, after ``waited`` evaluations without a new best; a patience of 0 never ends."""
+    if not patience or waited < patience:
+        return None
+    return f"early stopping: no better validation loss in {waited} evaluations"

@@ -41,7 +41,7 @@ from tinygrad_llm.training.report.recorder import Recorder
 from tinygrad_llm.training.steps.eager import EagerStep
 from tinygrad_llm.training.steps.precision import Precision
 from tinygrad_llm.training.steps.world import OneProcess
-from tinygrad_llm.training.stopping import StopSignals
+from tinygrad_llm.training.stopping import StopSignals, out_of_patience
 
 # Methods that a step is made of, besides the loss: one that is recorded does not call them.
 _PARTS_OF_A_STEP = ("count_targets", "backward", "first_gradient", "clip")
@@ -116,6 +116,11 @@ class Trainer:
         inputs, targets = batch
         return self.model.loss(inputs, targets)  # type: ignore[attr-defined]
 
+    def compute_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What is minimized, and the mean that is reported in its place: here the same."""
+        loss = self.compute_loss(batch)
+        return loss, loss
+
     def count_targets(self, batch: Batch) -> int:
         """How many targets the mean of `compute_loss` runs over: its weight among the others."""
         targets = batch[-1] if is_array(batch[-1]) else np.asarray(batch[-1])
@@ -136,11 +141,11 @@ class Trainer:
             for i, (batch, count) in enumerate(zip(batches, counts, strict=True)):
                 if i == len(batches) - 1:  # only now are the gradients complete, one by one
                     self.world.watch()
-                loss = self.compute_loss(batch)
+                loss, reported = self.compute_losses(batch)
                 share = count / total
                 first = self.first_gradient(share)
                 loss.backward(None if first == 1.0 else np.asarray(first, loss.dtype))
-                mean += float(loss.item()) * share
+                mean += float(reported.item()) * share
         self.world.finish()
         return self.world.total(mean), total
 
@@ -212,7 +217,9 @@ class Trainer:
             started = time.perf_counter()
             report = self.train_step()
             self._after_step(report, time.perf_counter() - started)
-            result.stopped_by = self.world.agree_to_stop(signals.reason or self._early_stop())
+            waited = self.progress.evaluations_without_best
+            reason = signals.reason or out_of_patience(self.settings.patience, waited)
+            result.stopped_by = self.world.agree_to_stop(reason)
         result.finish(self.step, self.progress, self.recorder)
         if self._saved_step != self.step:
             self.save_checkpoint()
@@ -240,13 +247,6 @@ class Trainer:
         improved = self.progress.note_evaluation(self.step, metrics)
         self._tell("on_evaluation", self.recorder.write_evaluation(self.step, metrics))
         return improved
-
-    def _early_stop(self) -> str | None:
-        patience = self.settings.patience
-        waited = self.progress.evaluations_without_best
-        if not patience or waited < patience:
-            return None
-        return f"early stopping: no better validation loss in {waited} evaluations"
 
     def _tell(self, event: str, *what: object) -> None:
         for callback in self.callbacks:

@@ -31,7 +31,7 @@ from tinygrad_llm.training.run.folder import RunFolder
 from tinygrad_llm.training.run.text import TokenText, check_same_text
 from tinygrad_llm.training.run.versions import versions
 from tinygrad_llm.training.settings.config import TrainConfig
-from tinygrad_llm.training.steps.captured import CapturedStep
+from tinygrad_llm.training.steps.captured import CapturedStep, stepper_for
 from tinygrad_llm.training.steps.eager import EagerStep
 from tinygrad_llm.training.steps.precision import Precision, ScaledLoss
 from tinygrad_llm.training.steps.prefetch import Prefetcher
@@ -227,9 +227,8 @@ def make_trainer(
 
 def make_stepper(config: TrainConfig) -> EagerStep:
     """A CUDA graph on a GPU, where the kernels take the type and no callback reads activations."""
-    on_kernels = config.device.startswith("cuda") and config.dtype != "float64"
-    captured = on_kernels and config.graph and not config.histograms_every
-    return CapturedStep() if captured else EagerStep()
+    graph = config.graph and not config.histograms_every
+    return stepper_for(config.device, config.dtype, graph)
 
 
 def make_precision(config: TrainConfig) -> Precision:

@@ -7,6 +7,13 @@ clipping, AdamW. From then on one call replays it, and the host only feeds what 
     batch, learning rates, number of the step, dropout's keys        host -> device, before
     loss, number of targets, norm of the gradient                    device -> host, after
 
+The batches of pretraining have one shape, and one recording serves them all. Fine-tuning pads its
+batches to a few lengths: each shape is recorded when it first comes. A recording keeps its arrays,
+the activations of a backward pass and what else its launches write to, so the memory is that of
+all recordings together; with lengths that are powers of two, those of the longest batches need
+about as much as all shorter ones. When there are too many, the one that was not used for longest
+goes.
+
 A step with a NaN or an infinity changes nothing on the device (kernels/adamw_kernel.py), so the
 host may find out afterwards. The runs that recording needs are kept from changing the weights by
 the same means: their clip factor is 0.
@@ -27,8 +34,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tinygrad_llm.autograd.kernels import kernels
-from tinygrad_llm.errors import ConfigError, KernelError
+from tinygrad_llm.backend import is_array
+from tinygrad_llm.errors import ConfigError, KernelError, ShapeError
 from tinygrad_llm.optim import AdamW
 from tinygrad_llm.training.loop_settings import Batch, Figures
 from tinygrad_llm.training.steps.eager import EagerStep
@@ -37,13 +47,18 @@ from tinygrad_llm.training.steps.recorded import Record, RecordedParts, Recorded
 if TYPE_CHECKING:
     from tinygrad_llm.training.trainer import Trainer
 
+KEPT = 16  # recordings at a time
+SHAPES = 32  # kinds of batches in all
+Shapes = tuple[object, ...]  # shape and type of each array of each micro-batch
+
 
 class CapturedStep(EagerStep):
     """Steps that are replays of a CUDA graph.
 
-    All batches must have one shape and type. `Trainer.compute_loss` is called while recording
-    only, with arrays on the GPU that keep their place; it must not read values back. Each replay
-    writes the gradients to the same memory: copy what shall outlive a step.
+    Batches may have a few shapes, each of which is recorded; the last `KEPT` are kept.
+    `Trainer.compute_losses` is called while recording only, with arrays on the GPU that keep their
+    place; it must not read values back. Each replay writes the gradients to the same memory: copy
+    what shall outlive a step.
 
     Args:
         record: records launches; None for `kernels.capture`.
@@ -51,12 +66,14 @@ class CapturedStep(EagerStep):
     Raises, when a trainer is made with it or makes its first steps:
         ConfigError: the optimizer is not AdamW, or the trainer has other methods for a step.
         KernelError: the model is not on a GPU, or something in the step cannot be recorded.
-        ShapeError, DTypeError: a batch is unlike the first, such as a shorter last one.
+        ShapeError: the batches have more than `SHAPES` different shapes.
     """
 
     def __init__(self, record: Record | None = None) -> None:
         self._record = record
-        self._recorded: RecordedStep | None = None
+        self._kept: dict[Shapes, RecordedStep] = {}  # the one that was used last is the last
+        self._seen: set[Shapes] = set()
+        self._recorded: RecordedStep | None = None  # of the last replay
         self._replayed = False  # whether `update` is asked to finish what a replay has begun
 
     def attach(self, trainer: Trainer, overridden: Sequence[str]) -> None:
@@ -73,17 +90,33 @@ class CapturedStep(EagerStep):
         if overridden:
             raise ConfigError(
                 f"CapturedStep: {type(trainer).__name__} overrides {', '.join(overridden)}, which "
-                "a graph does not call. Override compute_loss only, or use EagerStep."
+                "a graph does not call. Override compute_loss, compute_losses, or use EagerStep."
             )
 
     def compute(self, trainer: Trainer, batches: Sequence[Batch]) -> Figures:
         """The step as far as one replay comes; returns loss, targets and norm."""
         trainer.world.gather()
-        if self._recorded is None or self._recorded.is_outdated():
-            self._recorded = None  # gives its memory back
-            self._recorded = self.record(trainer, batches)
+        shapes = shapes_of(batches)
+        found = self._kept.pop(shapes, None)
+        if found is None or found.is_outdated():
+            self._recorded = found = None
+            self._make_room(shapes)
+            found = self.record(trainer, batches)
+        self._kept[shapes] = self._recorded = found
         self._replayed = True
-        return self._recorded.compute(batches)
+        return found.compute(batches)
+
+    def _make_room(self, shapes: Shapes) -> None:
+        """Before batches of these shapes are recorded: give back memory of other recordings."""
+        self._seen.add(shapes)
+        if len(self._seen) > SHAPES:
+            raise ShapeError(
+                f"CapturedStep: batches came in {len(self._seen)} different shapes. A graph is "
+                f"recorded for each, which pays for a few, at most {SHAPES}. Pad batches to a few "
+                "lengths, or train without a CUDA graph: --no-graph, or stepper=EagerStep()."
+            )
+        fresh = [(key, step) for key, step in self._kept.items() if not step.is_outdated()]
+        self._kept = dict(fresh[-(KEPT - 1) :])
 
     def record(self, trainer: Trainer, batches: Sequence[Batch]) -> RecordedStep:
         """Record the step of a trainer; weights and optimizer stay as they are.
@@ -114,3 +147,19 @@ class CapturedStep(EagerStep):
     def forget(self) -> None:
         """Record anew: a checkpoint was loaded."""
         self._recorded = None
+        self._kept.clear()
+        self._seen.clear()
+
+
+def shapes_of(batches: Sequence[Batch]) -> Shapes:
+    """What batches must share for one recording to serve them."""
+    return tuple(
+        tuple((a.shape, a.dtype) if is_array(a) else (np.shape(a), None) for a in batch)
+        for batch in batches
+    )
+
+
+def stepper_for(device: str, dtype: str, graph: bool = True) -> EagerStep:
+    """The faster step: a CUDA graph on a GPU, where kernels take the type and it is wanted."""
+    on_kernels = device.startswith("cuda") and dtype != "float64"
+    return CapturedStep() if on_kernels and graph else EagerStep()

@@ -177,11 +177,11 @@ class RecordedStep:
         total = sum(counts[1:], counts[0])
         mean = self.xp.zeros((), np.float32)
         for batch, count in zip(self.batches, counts, strict=True):
-            loss = self.trainer.compute_loss(batch)
+            loss, reported = self.trainer.compute_losses(batch)
             share = count / self.xp.maximum(total, 1)
             first = share if self.scale is None else share * self.scale.reshape(())
             loss.backward(first.astype(loss.dtype))
-            mean = mean + loss.data * share
+            mean = mean + reported.data * share
         return mean, total
 
     def _update(self, runs: Iterable[tuple[FlatBuffer, Run]], factor: Array) -> None:
@@ -237,9 +237,9 @@ class RecordedParts(RecordedStep):
         mean = self.xp.zeros((), np.float32)
         with self.keys:
             for i, batch in enumerate(self.batches):
-                loss = self.trainer.compute_loss(batch)
+                loss, reported = self.trainer.compute_losses(batch)
                 loss.backward(self.firsts[i].astype(loss.dtype))
-                mean = mean + loss.data * self.shares[i]
+                mean = mean + reported.data * self.shares[i]
         self.optimizer.gradients()
         return mean
 
