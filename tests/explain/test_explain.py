@@ -145,3 +145,10 @@ def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path, capsys):
     said = capsys.readouterr().err
     assert said.startswith("error: --html: ")
     assert "cannot be written (No such file or directory)" in said
+
+
+def test_a_part_of_a_name_finds_the_whole():
+    with pytest.raises(
+        ConfigError, match="Did you mean scaled_dot_product_attention, attention_qk"
+    ):
+        tg.explain("attention")
