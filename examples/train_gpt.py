@@ -1,15 +1,15 @@
 """Train a GPT on text.
 
-    python examples/train_gpt.py                                 the Python manual, two minutes
+    python examples/train_gpt.py                                 the Python manual, in minutes
     python examples/train_gpt.py --preset tiny                   a few seconds, to try
     python examples/train_gpt.py --data my_novel.txt --tokenizer char
     python examples/train_gpt.py --preset char --data tiny-shakespeare
-    python examples/train_gpt.py --out runs/pydoc-bpe --resume   go on after Ctrl-C
+    python examples/train_gpt.py --out runs/pydoc-bpe --resume   continue after Ctrl-C
     mpiexec -n 2 python examples/train_gpt.py                    two processes: docs/scaling.md
 
 Prints the validation loss beside what counting tokens and pairs of tokens would achieve, shows
-what the model writes, saves checkpoints that Hugging Face transformers can open, and says at the
-end what to do next.
+what the model writes, saves checkpoints that Hugging Face transformers can open, and ends with the
+command to run next.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     group = parser.add_argument_group("what to do")
     group.add_argument(
-        "--resume", action="store_true", help="go on from the newest intact checkpoint in --out"
+        "--resume", action="store_true", help="continue from the newest intact checkpoint in --out"
     )
     group.add_argument("--overwrite", action="store_true", help="replace an earlier run in --out")
     group.add_argument(
-        "--find-lr", action="store_true", help="try rising learning rates, suggest one, and end"
+        "--find-lr", action="store_true", help="try rising learning rates, suggest one, then exit"
     )
     group.add_argument(
         "--attention-map",
@@ -96,7 +96,7 @@ def draw_attention(model: GPT, tokenizer: Tokenizer, text: str, target: Path) ->
 
 
 def follow(session: Session, text: TokenText, world: Communicator) -> int:
-    """Compute as one of several processes, where rank 0 tells and writes."""
+    """Compute as one of several processes; rank 0 prints and writes."""
     model = session.load_model(text)
     make_trainer(session.config, text, model, None, session.state, world=world).fit()
     return 0
@@ -161,7 +161,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"train_gpt.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nStopped at once. Go on from the last checkpoint with --resume.", file=sys.stderr)
+        print(
+            "\nStopped at once. Continue from the last checkpoint with --resume.", file=sys.stderr
+        )
         return 130
 
 

@@ -158,11 +158,11 @@ def threshold_curve(
 
 
 def format_confusion(counts: np.ndarray, names: Sequence[str]) -> str:
-    """The confusion matrix as text, rows what it is, columns what it was called."""
+    """The confusion matrix as text: a row per true class, a column per predicted one."""
     width = max(7, *(len(name) for name in names))
-    head = " " * width + "  called " + "  ".join(f"{name:>{width}}" for name in names)
+    head = " " * width + "  predicted " + "  ".join(f"{name:>{width}}" for name in names)
     rows = [
-        f"{name:>{width}}         " + "  ".join(f"{n:{width}d}" for n in row)
+        f"{name:>{width}}            " + "  ".join(f"{n:{width}d}" for n in row)
         for name, row in zip(names, counts, strict=True)
     ]
     return "\n".join([head, *rows])
