@@ -36,7 +36,9 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "options"), WAYS, ids=str)
+@pytest.mark.parametrize(
+    ("kind", "options"), WAYS, ids=lambda value: getattr(value, "__name__", str(value))
+)
 def test_replayed_fine_tuning_equals_that_op_by_op(recordings, kind, options):
     plain = run(kind, "cpu", **options)
     assert not recordings
