@@ -225,6 +225,8 @@ class _Module:
         return given.copy() if copy else given
 
     def matmul(self, a, b, **kwargs):
+        if CALLS is not None:
+            raise NotImplementedError("calling cuBLAS API during stream capture is unsupported")
         if max(a.ndim, b.ndim) > 2 and a.dtype.name == "bfloat16":
             raise TypeError("CuPy's matmul takes no batches of bfloat16")
         return _Ufunc(np.matmul)(a, b, **kwargs)

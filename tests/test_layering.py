@@ -38,7 +38,7 @@ PIECES = ["baselines", "evaluate", "loop_settings", "nan_policy", "progress", "s
 ROOMS = [["settings", "pieces"], ["steps", "report"], ["trainer"], ["run", "lr_finder"]]
 FLOOR = {room: i for i, rooms in enumerate(ROOMS) for room in rooms}
 # One file may know the kernels, and imports them lazily.
-KERNEL_IMPORTERS = {PACKAGE / "autograd" / "kernels.py"}
+KERNEL_IMPORTERS = {PACKAGE / "backend" / "kernels.py"}
 ALLOWED_IN_KERNELS = {"numpy", "cupy", "cupy_backends", "triton", "ml_dtypes", "tinygrad_llm"}
 
 

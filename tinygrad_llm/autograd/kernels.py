@@ -1,28 +1,20 @@
-"""The only import of ``tinygrad_llm.kernels``: which calls a kernel takes, and why not others.
+"""Which calls a kernel takes, and why not others.
 
 `Function.apply` asks an op's kernel version (``ops/by_kernel/``) when the arrays are on a GPU, or
 when ``tg.use_kernels("force")`` runs the kernels in Triton's interpreter; the optimizers and the
-captured step ask for themselves. The kernels are imported at the first call and not before:
-most runs on a CPU never need them.
+captured step ask for themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 
 from tinygrad_llm.autograd.modes import current
 from tinygrad_llm.backend import Array
+from tinygrad_llm.backend.kernels import kernels as kernels
 from tinygrad_llm.errors import KernelError
 
 FLOAT64 = "kernels compute in float32; float64 arrays take the array code"
-
-
-def kernels() -> ModuleType:
-    """The package of kernels, imported when the first one is wanted."""
-    import tinygrad_llm.kernels as package
-
-    return package
 
 
 def decide(op: str, array: Array, refusal: Callable[[], str | None], ran: str = "triton") -> bool:

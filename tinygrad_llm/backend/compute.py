@@ -15,6 +15,7 @@ import numpy as np
 
 from tinygrad_llm.backend import Array, ArrayModule, pool, threads
 from tinygrad_llm.backend.dtypes import DTypeLike, accumulate_dtype, is_float
+from tinygrad_llm.backend.kernels import gpu_product
 from tinygrad_llm.backend.products import Finish, Product, compute_all
 from tinygrad_llm.backend.promotion import Operand
 
@@ -60,11 +61,18 @@ def matmul_all(
         if xp is np:  # NumPy has no fast half-precision product
             out[...] = np.matmul(a.astype(np.float32), b.astype(np.float32))
         else:
-            xp.matmul(a, b, out=out)
+            gpu_product(xp, a, b, out)
         if finish is not None:
             finish(everything, everything)
     for task in beside:
         task()
+
+
+def matmul_of_block(xp: ArrayModule, a: Array, b: Array, out: Array | None = None) -> Array:
+    """`numpy.matmul` of a block, in the thread that asks for it; of all blocks on a GPU."""
+    if xp is not np:
+        return gpu_product(xp, a, b, out)
+    return np.matmul(a, b) if out is None else np.matmul(a, b, out=out)
 
 
 def product(xp: ArrayModule, a: Array, b: Array) -> Array:
@@ -74,9 +82,7 @@ def product(xp: ArrayModule, a: Array, b: Array) -> Array:
     kind = a.dtype if a.dtype == b.dtype else None
     if xp is np:
         threads.num_threads()  # the first call leaves BLAS one thread, which does not spin
-    elif max(a.ndim, b.ndim) > 2 and "bfloat16" in (a.dtype.name, b.dtype.name):
-        a, b = a.astype(np.float32), b.astype(np.float32)  # CuPy has no such batches
-    y = xp.matmul(a, b)
+    y = matmul_of_block(xp, a, b)
     return y if kind in (None, y.dtype) else y.astype(kind)  # NumPy's of bfloat16 is a float32
 
 

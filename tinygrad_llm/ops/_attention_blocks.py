@@ -11,7 +11,7 @@ import numpy as np
 
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.backend import Array, ArrayModule
-from tinygrad_llm.backend.compute import each, empty
+from tinygrad_llm.backend.compute import each, empty, matmul_of_block
 from tinygrad_llm.backend.random import Key, default_generator, drop_threshold, hash_counters
 from tinygrad_llm.backend.threads import even_parts
 from tinygrad_llm.ops._attention_inputs import with_two_batch_axes
@@ -106,7 +106,7 @@ def masked_scores(
     """scale q k^T for some rows (b, h, t, n), with -inf where a query may not look."""
     n_rows = rows.stop - rows.start
     x = empty(xp, (*scaled_q.shape[:-1], seen.stop), scaled_q.dtype)
-    xp.matmul(scaled_q, k[..., seen, :].swapaxes(-1, -2), out=x)
+    matmul_of_block(xp, scaled_q, k[..., seen, :].swapaxes(-1, -2), out=x)
     if s.causal:  # all but the last n_rows columns are visible to every row of the block
         x[..., seen.stop - n_rows :] += upper_triangle(xp, n_rows, x.dtype)
     if s.mask is not None:

@@ -22,7 +22,7 @@ from tinygrad_llm.autograd import (
 )
 from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.backend import Array, ArrayModule, array_module
-from tinygrad_llm.backend.compute import empty, empty_like, row_dot, row_sum
+from tinygrad_llm.backend.compute import empty, empty_like, matmul_of_block, row_dot, row_sum
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.backend.random import Key
@@ -151,7 +151,7 @@ def attention_forward(
         logsum[..., rows] = (top + xp.log(total))[..., 0]
         # y = probs v,   divided by the total last: D numbers of a row, not n
         drop(xp, probs, rows, n_queries, n_keys, s)
-        xp.matmul(probs, v[..., seen, :], out=y[..., rows, :])
+        matmul_of_block(xp, probs, v[..., seen, :], out=y[..., rows, :])
         y[..., rows, :] /= total
 
 
@@ -189,7 +189,9 @@ def attention_backward(
         scores -= logsum[..., rows, None]
         probs = xp.exp(scores, out=scores)
         # dprobs = dy v^T
-        dprobs = xp.matmul(dy_rows, v[..., seen, :].swapaxes(-1, -2), out=empty_like(xp, probs))
+        dprobs = matmul_of_block(
+            xp, dy_rows, v[..., seen, :].swapaxes(-1, -2), out=empty_like(xp, probs)
+        )
         drop(xp, dprobs, rows, n_queries, n_keys, s)
         # dscores = probs (dprobs - delta),   in the place of dprobs
         delta = row_dot(xp, dy_rows, y[..., rows, :])  # (B, H, t, 1)
@@ -199,15 +201,15 @@ def attention_backward(
         if all_dscores is not None:
             all_dscores[..., rows, seen] = dscores
         # dq = scale dscores k
-        xp.matmul(dscores, k[..., seen, :], out=dq[..., rows, :])
+        matmul_of_block(xp, dscores, k[..., seen, :], out=dq[..., rows, :])
         dq[..., rows, :] *= s.scale
         # dk += dscores^T (scale q),   dv += probs^T dy;   the first block writes, the others add
         drop(xp, probs, rows, n_queries, n_keys, s)
         for total, left, right in ((dk, dscores, scaled_q), (dv, probs, dy_rows)):
             if number == 0:
-                xp.matmul(left.swapaxes(-1, -2), right, out=total)
+                matmul_of_block(xp, left.swapaxes(-1, -2), right, out=total)
             else:
-                total[..., seen, :] += xp.matmul(left.swapaxes(-1, -2), right)
+                total[..., seen, :] += matmul_of_block(xp, left.swapaxes(-1, -2), right)
 
 
 def attention_composed(

@@ -23,7 +23,7 @@ from tinygrad_llm.autograd import (
 )
 from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.backend import Array, ArrayModule
-from tinygrad_llm.backend.compute import as_rows, each, empty, rowwise, sum_rows
+from tinygrad_llm.backend.compute import as_rows, each, empty, matmul_of_block, rowwise, sum_rows
 from tinygrad_llm.backend.dtypes import accumulate_dtype
 from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.backend.threads import even_parts
@@ -161,7 +161,9 @@ def _times_weight(xp: ArrayModule, dlogits: Array, weight: Array) -> Array:
     slices = even_parts(len(weight), LONG_SLICE)
     parts = empty(xp, (len(slices), len(dlogits), weight.shape[1]), dlogits.dtype)
     each(
-        xp, lambda i: xp.matmul(dlogits[:, slices[i]], weight[slices[i]], out=parts[i]), len(slices)
+        xp,
+        lambda i: matmul_of_block(xp, dlogits[:, slices[i]], weight[slices[i]], out=parts[i]),
+        len(slices),
     )
     for part in parts[1:]:
         parts[0] += part
@@ -174,10 +176,10 @@ def _add_product(xp: ArrayModule, dlogits: Array, x: Array, dweight: Array, firs
 
     def add(i: int) -> None:
         if first:
-            xp.matmul(dlogits[:, slices[i]].T, x, out=dweight[slices[i]])
+            matmul_of_block(xp, dlogits[:, slices[i]].T, x, out=dweight[slices[i]])
         else:
             part = empty(xp, dweight[slices[i]].shape, dweight.dtype)
-            dweight[slices[i]] += xp.matmul(dlogits[:, slices[i]].T, x, out=part)
+            dweight[slices[i]] += matmul_of_block(xp, dlogits[:, slices[i]].T, x, out=part)
 
     each(xp, add, len(slices))
 
