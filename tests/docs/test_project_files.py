@@ -114,7 +114,7 @@ def test_types_reach_those_who_install_the_package(tmp_path):
         encoding="utf-8",
         timeout=300,
     )
-    if done.returncode and "No module named" in done.stderr:
+    if "No module named" in done.stderr or "invalid command 'bdist_wheel'" in done.stderr:
         pytest.skip("building a wheel without network needs setuptools and wheel")
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
