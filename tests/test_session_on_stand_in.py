@@ -142,4 +142,4 @@ def test_a_fault_in_one_stage_costs_no_other_its_rows(tmp_path, stage, kind):
         assert sum("failed" in row for row in rows) <= 1
         assert sum("ms" in row for row in rows) >= (1 if stage == "tune" else TARGET_ROWS - 1)
     if stage == "smoke":
-        assert found["smoke.log"].count("ok  ") == 12 + (verdicts[stage] == "passed")
+        assert found["smoke.log"].count("ok  ") == 13 + (verdicts[stage] == "passed")
