@@ -27,9 +27,7 @@ FUSED = {
     "silu": set(),
     "softmax": {"softmax_backward"},
 }
-FORMULA_LINES = (
-    3  # with an equals sign: such a docstring derives, it does not only say what it does
-)
+FORMULA_LINES = 3  # with an equals sign: a docstring that derives, not one that only tells
 
 
 def distances(root: Path) -> dict[str, int]:

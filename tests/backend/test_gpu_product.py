@@ -57,6 +57,15 @@ def test_into_a_place_that_cublas_cannot_write(cupy, dtype):
     np.testing.assert_allclose(whole.get(), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["vector first", "vector last"])
+def test_a_vectors_product_goes_into_its_place(cupy, name):
+    a, b = (tg.tensor(x).to("cuda").data for x in CASES[name])
+    expected = np.matmul(a.get(), b.get())
+    place = cupy.zeros(expected.shape, "float32")
+    gpu_product(cupy, a, b, place)
+    np.testing.assert_allclose(place.get(), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_cupys_product_is_not_asked(cupy, monkeypatch):
     """It raises an error while launches are recorded; the stand-in does so, too."""
     a, b = (tg.tensor(x).to("cuda").data for x in CASES["batches"])

@@ -32,9 +32,9 @@ def gpu_product(xp: ArrayModule, a: Array, b: Array, out: Array | None = None) -
         b: (..., K, N) or (K,).
     """
     if a.ndim == 1 and b.ndim > 1:
-        return gpu_product(xp, a[None], b)[..., 0, :]
+        return gpu_product(xp, a[None], b, None if out is None else out[..., None, :])[..., 0, :]
     if b.ndim == 1 and a.ndim > 1:
-        return gpu_product(xp, a, b[:, None])[..., 0]
+        return gpu_product(xp, a, b[:, None], None if out is None else out[..., None])[..., 0]
     if not _fit(a, b) or kernels().why_not(a):
         return _by_cupy(xp, a, b, out)
     (left, turned_a), (right, turned_b) = _as_stored(a), _as_stored(b)
