@@ -68,6 +68,7 @@ setup(
             "**/*.txt",
         ]
     },
+    entry_points={"console_scripts": ["tinygrad-llm = tinygrad_llm.__main__:main"]},
     install_requires=[
         "numpy>=2.1",
         "tiktoken>=0.7",

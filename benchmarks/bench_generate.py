@@ -1,6 +1,6 @@
 """Generation against transformers: prompt and new tokens per second, memory, time to load.
 
-    python benchmarks/bench_generate.py                              needs torch and transformers
+    python benchmarks/bench_generate.py                              # needs torch and transformers
     python benchmarks/bench_generate.py --peer-python ENV/bin/python they stand in another one
     python benchmarks/bench_generate.py --device cuda
 

@@ -1,9 +1,9 @@
 """The Triton kernels against what the GPU can do, and against PyTorch where it is installed.
 
-    python benchmarks/bench_kernels.py                  every size, about 20 minutes on an H100
-    python benchmarks/bench_kernels.py --quick          those of a training step, and a few more
+    python benchmarks/bench_kernels.py                  # every size, about 20 minutes on an H100
+    python benchmarks/bench_kernels.py --quick          # those of a training step, and a few more
     python benchmarks/bench_kernels.py --quick --only attention cross_entropy --no-peers
-    python benchmarks/bench_kernels.py --check          no GPU: each case once in the interpreter
+    python benchmarks/bench_kernels.py --check          # no GPU: each case once in the interpreter
 
 Each row: error against float64, median milliseconds with the 20th and 80th percentile, GB/s or
 TFLOP/s, percent of the ceiling measured in the same run (a copy of 1 GiB; a bfloat16 matrix

@@ -1,9 +1,9 @@
 """Data-parallel training on one machine: speed, bytes and overlap by number of processes.
 
-    python benchmarks/bench_scaling.py                       1 and 2 processes, one thread each
+    python benchmarks/bench_scaling.py                       # 1 and 2 processes, one thread each
     python benchmarks/bench_scaling.py --ranks 1 2 4 --out benchmarks/results/scaling.jsonl
-    python benchmarks/bench_scaling.py --wire                over TCP, comparing the bytes that the
-                                                             system counts with the formula
+    python benchmarks/bench_scaling.py --wire               # over TCP, comparing the bytes that the
+                                                             # system counts with the formula
 
 Every process computes the same batch, so the ideal is N times the tokens per second. "silent" are
 N processes that do not communicate: what the machine itself loses when all its cores are busy.

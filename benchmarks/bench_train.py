@@ -1,14 +1,14 @@
 """The training step on this machine: this project against PyTorch, eager and compiled.
 
-    python benchmarks/bench_train.py                     the table for all four sizes
+    python benchmarks/bench_train.py                     # the table for all four sizes
     python benchmarks/bench_train.py --sizes a b --rounds 6
-    python benchmarks/bench_train.py --no-torch          this project alone (PyTorch not needed)
-    python benchmarks/bench_train.py --processor-time    one thread each, for a busy machine
-    python benchmarks/bench_train.py --breakdown         where the time of our step goes
-    python benchmarks/bench_train.py --techniques        what each technique gains
-    python benchmarks/bench_train.py --beside 1          how it fares beside a busy process
-    python benchmarks/bench_train.py --curve steps.png   time against tokens, width, vocabulary
-    python benchmarks/bench_train.py --device cuda       GPT-2 124M on a GPU (see train_gpu.py)
+    python benchmarks/bench_train.py --no-torch          # this project alone (PyTorch not needed)
+    python benchmarks/bench_train.py --processor-time    # one thread each, for a busy machine
+    python benchmarks/bench_train.py --breakdown         # where the time of our step goes
+    python benchmarks/bench_train.py --techniques        # what each technique gains
+    python benchmarks/bench_train.py --beside 1          # how it fares beside a busy process
+    python benchmarks/bench_train.py --curve steps.png   # time against tokens, width, vocabulary
+    python benchmarks/bench_train.py --device cuda       # GPT-2 124M on a GPU (see train_gpu.py)
 
 Every measurement is a process of its own, so that memory can be compared, and the contenders take
 turns, so that a change of the machine's load meets all of them. A step is forward, backward,

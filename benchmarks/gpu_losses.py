@@ -1,6 +1,6 @@
 """200 training steps on a GPU beside the same ones on the CPU in float32: one table of losses.
 
-    python benchmarks/gpu_losses.py [FOLDER]          FOLDER gets losses.jsonl, a row per trainer
+    python benchmarks/gpu_losses.py [FOLDER]          # FOLDER gets losses.jsonl, a row per trainer
 
 A GPT of 0.8 million parameters learns the bytes of the Python manual from the same weights and
 batches, by the trainer that runs op by op and by the one that replays a CUDA graph. In float32 the

@@ -1,6 +1,6 @@
 """What a training step of GPT-2 124M must cost on a GPU: bytes, operations and floors, op by op.
 
-    python benchmarks/train_gpu.py model [BATCH]      needs no GPU: counted from a real, short step
+    python benchmarks/train_gpu.py model [BATCH]  # needs no GPU: counted from a real, short step
 
 An op's floor is the longer of two times: its bytes (each input read once, each output written
 once) over the memory's bandwidth, its operations over the rate of the matrix units. The rates are

@@ -1,6 +1,6 @@
 """The process in which step_trace.py runs a training step of GPT-2 124M on arrays without numbers.
 
-    python benchmarks/step_recorder.py BATCH STEP [CHIP]        prints JSON
+    python benchmarks/step_recorder.py BATCH STEP [CHIP]        # prints JSON
 
 STEP is captured (the step that a CUDA graph records), plain (without a graph) or evaluation (the
 loss alone, without gradients). With CHIP every Triton kernel is compiled for it, with the very

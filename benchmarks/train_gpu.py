@@ -1,10 +1,10 @@
 """GPT-2 124M on one GPU: this project against PyTorch, eager and compiled. For bench_train.py.
 
-    python benchmarks/bench_train.py --device cuda                  B = 16, 32, 64; T = 1024; bf16
-    python benchmarks/bench_train.py --device cuda --quick          B = 32 alone, for ten minutes
-    python benchmarks/bench_train.py --device cuda --breakdown      our step op by op
-    python benchmarks/train_gpu.py model 32                         what it must cost (no GPU)
-    python benchmarks/train_gpu.py kernels 32 90                    its kernels, compiled (no GPU)
+    python benchmarks/bench_train.py --device cuda                  # B = 16, 32, 64; T = 1024; bf16
+    python benchmarks/bench_train.py --device cuda --quick          # B = 32 alone, for ten minutes
+    python benchmarks/bench_train.py --device cuda --breakdown      # our step op by op
+    python benchmarks/train_gpu.py model 32                         # what it must cost (no GPU)
+    python benchmarks/train_gpu.py kernels 32 90                    # its kernels, compiled (no GPU)
 
 All contenders train on the same ids with bf16 matrix products, fused attention, clipping and fused
 AdamW. Each measurement is a process; the contenders take turns. A step ends when its loss is on

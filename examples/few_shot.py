@@ -1,76 +1,9 @@
-"""Solve a task by examples in the prompt, without any training (few-shot prompting).
+"""Solve a task by examples in the prompt: ``tinygrad-llm few-shot`` from a clone.
 
-    python examples/few_shot.py gpt2
-    python examples/few_shot.py gpt2 --question "The soup was cold and the waiter rude."
-    python examples/few_shot.py gpt2 --shots 0        without examples, to compare
-
-The model sees solved questions and then an open one; each possible answer is scored by the
-probability of its tokens. A small model trained on one manual knows nothing about opinions: expect
-little of it. GPT-2 with 124M parameters gets most of such questions right, the larger ones more.
+The program is tinygrad_llm/commands/few_shot.py; ``--help`` lists its flags.
 """
 
-from __future__ import annotations
-
-import argparse
-import sys
-from collections.abc import Sequence
-
-from tinygrad_llm.errors import TinygradLLMError
-from tinygrad_llm.generation.open_checkpoint import open_checkpoint
-from tinygrad_llm.generation.scoring import choose_answer, few_shot_prompt
-
-PROGRAM = "python examples/few_shot.py"
-SOLVED = (
-    ("What a lovely day we had at the lake!", "good"),
-    ("The train was late and nobody apologized.", "bad"),
-    ("I would read this book again.", "good"),
-    ("The screen broke after a week.", "bad"),
-)
-OPEN = (
-    ("My sister loved the cake.", "good"),
-    ("We waited an hour and the food was burnt.", "bad"),
-    ("The best concert of the year.", "good"),
-    ("This phone is a waste of money.", "bad"),
-)
-ANSWERS = (" good", " bad")
-FORM = "Review: {question}\nOpinion:{answer}\n\n"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("model", help="a folder, or a name such as gpt2")
-    parser.add_argument("--question", help="a text to judge, instead of the built-in ones")
-    parser.add_argument("--shots", type=int, default=4, help="examples shown, 0 to 4 (default: 4)")
-    parser.add_argument("--device", default="cpu", help='"cpu" or "cuda" (default: cpu)')
-    options = parser.parse_args(arguments)
-    try:
-        return ask(options)
-    except TinygradLLMError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return 1
-
-
-def ask(options: argparse.Namespace) -> int:
-    """Print the prompt of the first question, and the answers to all."""
-    model, tokenizer = open_checkpoint(options.model, options.device)
-    questions = [(options.question, None)] if options.question else OPEN
-    right = 0
-    for number, (question, expected) in enumerate(questions):
-        prompt = few_shot_prompt(SOLVED[: options.shots], question, form=FORM)
-        if number == 0:
-            print(f"{prompt} ...\n")
-        ranked = choose_answer(model, tokenizer, prompt, ANSWERS)
-        best = ranked[0][0].strip()
-        right += best == expected
-        scores = ", ".join(f"{answer.strip()} {score:.2f}" for answer, score in ranked)
-        print(f"{question!r}: {best}   (log-probabilities: {scores})")
-    if not options.question:
-        print(f"\n{right} of {len(OPEN)} as a person would answer.")
-    return 0
-
+from from_clone import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(run("few-shot"))

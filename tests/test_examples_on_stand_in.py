@@ -4,7 +4,7 @@ A program must really compute there, which the stand-in's list of copies and wai
 with what the CPU gives. The parts of the programs are tried in test_programs_on_stand_in.py.
 """
 
-import importlib.util
+import importlib
 import io
 import re
 import sys
@@ -27,8 +27,6 @@ from tinygrad_llm.finetuning.base_model import SMALL, pretrain
 from tinygrad_llm.finetuning.classifier_folder import Classifier
 from tinygrad_llm.finetuning.conversation import save_assistant
 
-PROGRAMS = Path(__file__).parents[1] / "examples"
-
 
 @pytest.fixture
 def gpu(monkeypatch):
@@ -37,10 +35,7 @@ def gpu(monkeypatch):
 
 
 def program(name):
-    spec = importlib.util.spec_from_file_location(f"program_{name}", PROGRAMS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+    return importlib.import_module(f"tinygrad_llm.commands.{name}").main
 
 
 @pytest.mark.parametrize(
@@ -56,7 +51,7 @@ def test_train_resume_and_generate(gpu, flags, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tinygrad_llm.training.steps.prefetch.cuda_module", lambda: MODULE)
     sizes = "--n-layer 1 --n-head 2 --n-embd 16 --context-length 16 --batch-size 2".split()
-    train = program("train_gpt")
+    train = program("train")
     where = ["--device", "cuda", "--no-graph", "--out", "run", *sizes, *flags]
     assert train([*where, "--preset", "tiny", "--steps", "3", "--eval-every", "2"]) == 0
     assert train([*where, "--preset", "tiny", "--steps", "5", "--resume"]) == 0
@@ -79,11 +74,11 @@ ONE_EPOCH = ["--epochs", "1", "--seed", "1", "--learning-rate", "1e-3"]
 SPAM = ["--sets", "balanced", "--data", "messages.csv", *ONE_EPOCH, "--trainable"]
 LORA = ["--trainable", "lora"]
 TUNING = [
-    ("finetune_spam", [*SPAM, "last-block", "lora", "--class-weights"], "balanced"),
-    ("finetune_spam", [*SPAM, "all", "--pooling", "last", "--language-weight", "0"], "balanced"),
-    ("finetune_instructions", [*ONE_EPOCH, "--answers", "2", "--max-new-tokens", "3"], ""),
-    ("finetune_instructions", [*ONE_EPOCH, "--answers", "1", "--packing", *LORA], ""),
-    ("finetune_preferences", [*ONE_EPOCH, "--first-epochs", "1", *LORA], ""),
+    ("finetune.spam", [*SPAM, "last-block", "lora", "--class-weights"], "balanced"),
+    ("finetune.spam", [*SPAM, "all", "--pooling", "last", "--language-weight", "0"], "balanced"),
+    ("finetune.instructions", [*ONE_EPOCH, "--answers", "2", "--max-new-tokens", "3"], ""),
+    ("finetune.instructions", [*ONE_EPOCH, "--answers", "1", "--packing", *LORA], ""),
+    ("finetune.preferences", [*ONE_EPOCH, "--first-epochs", "1", *LORA], ""),
 ]
 
 
@@ -101,7 +96,7 @@ def test_tuning_programs_end_with_the_weights_of_the_cpu(gpu, base, name, flags,
 
 
 @pytest.mark.parametrize(
-    ("name", "context"), [("finetune_spam", 20), ("finetune_instructions", 128)]
+    ("name", "context"), [("finetune.spam", 20), ("finetune.instructions", 128)]
 )
 def test_tuning_programs_pretrain_on_the_device(gpu, base, monkeypatch, name, context):
     """In small, from few texts, and without the CUDA graph, which the stand-in has not."""
@@ -116,7 +111,7 @@ def test_tuning_programs_pretrain_on_the_device(gpu, base, monkeypatch, name, co
     monkeypatch.setattr(base_model.corpora, "load", lambda _: [])
     monkeypatch.setattr(base_model, "SMALL", replace(small, batch_size=2))
     monkeypatch.setattr(base_model, "pretrain", watched)
-    flags = [*SPAM, "head"] if name == "finetune_spam" else [*ONE_EPOCH, "--answers", "1"]
+    flags = [*SPAM, "head"] if name == "finetune.spam" else [*ONE_EPOCH, "--answers", "1"]
     where = ["--device", "cuda", "--no-graph"]
     assert main([*flags, "--base", "new", "--pretrain-steps", "2", *where]) == 0
     assert on_device(p.data for p in trained[0].model.parameters())
@@ -130,7 +125,7 @@ TALKING = {
     "generate --beams": ["base", "--tokens", "4", "--beams", "2", "--prompt", "Hello"],
     "generate --perplexity": ["base", "--perplexity", "--prompt", "Hello man, hello"],
     "generate --compare": ["base", "--compare", "other", "--prompt", "Hello man, hello"],
-    "finetune_spam --predict": ["--predict", "Win a prize", "Dinner?", "--out", "spam"],
+    "finetune.spam --predict": ["--predict", "Win a prize", "Dinner?", "--out", "spam"],
 }
 
 
@@ -152,7 +147,7 @@ def test_programs_say_the_same_on_both_devices(gpu, base, monkeypatch, capsys, n
 
 @pytest.mark.parametrize("flags", [[], ["--small-ops", "--dropout", "0.1"]])
 def test_study_backprop(gpu, tmp_path, capsys, flags):
-    main, losses = program("study_backprop"), []
+    main, losses = program("study"), []
     small = "--steps 2 --layers 1 --heads 2 --width 8 --context 4".split()
     for device in ("cpu", "cuda"):
         page = tmp_path / f"{device}.html"
@@ -176,18 +171,18 @@ MISSING = {
     "chat": ["base"],
     "few_shot": ["base"],
     "generate": ["base"],
-    "study_backprop": [],
-    "finetune_preferences": ["--base", "base"],
-    "finetune_instructions": ["--base", "base"],
-    "finetune_spam": ["--data", "no such file: it is not looked for"],
-    "train_gpt": ["--preset", "tiny", "--out", "base", "--overwrite"],
-    "train_gpt by file": ["--config", "cuda.toml", "--out", "base", "--overwrite"],
+    "study": [],
+    "finetune.preferences": ["--base", "base"],
+    "finetune.instructions": ["--base", "base"],
+    "finetune.spam": ["--data", "no such file: it is not looked for"],
+    "train": ["--preset", "tiny", "--out", "base", "--overwrite"],
+    "train by file": ["--config", "cuda.toml", "--out", "base", "--overwrite"],
 }
 
 
 @pytest.mark.parametrize("name", MISSING)
 def test_without_cupy_programs_say_so_and_touch_nothing(base, monkeypatch, capsys, name):
-    if name == "train_gpt by file" and sys.version_info < (3, 11):
+    if name == "train by file" and sys.version_info < (3, 11):
         pytest.skip("tomllib")
     monkeypatch.setitem(sys.modules, "cupy", None)
     Path("cuda.toml").write_text('device = "cuda"\n', encoding="utf-8")

@@ -15,6 +15,7 @@ import arrows  # noqa: E402
 PACKAGE = ROOT / "tinygrad_llm"
 LAYERS = [
     ["errors"],
+    ["hints"],
     ["checks"],
     ["backend", "figure", "gpt_config"],
     ["autograd"],

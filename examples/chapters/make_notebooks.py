@@ -1,8 +1,8 @@
 """Make Jupyter notebooks of the chapters.
 
-    python examples/chapters/make_notebooks.py                    into the folder notebooks/
-    python examples/chapters/make_notebooks.py --execute          run them, with their outputs
-    python examples/chapters/make_notebooks.py --out DIR ch03     only some, elsewhere
+    python examples/chapters/make_notebooks.py                    # into the folder notebooks/
+    python examples/chapters/make_notebooks.py --execute          # run them, with their outputs
+    python examples/chapters/make_notebooks.py --out DIR ch03     # only some, elsewhere
 
 The scripts are the source: a notebook is made when it is wanted, and none is kept in the
 repository, so the two cannot differ. Needs the extra "docs" (pip install 'tinygrad_llm[docs]').

@@ -1,8 +1,8 @@
 """Run all chapters, and keep the numbers that they print.
 
-    python examples/chapters/run_all.py                              run, with times
-    python examples/chapters/run_all.py --numbers docs/numbers.md    and write them down there
-    python examples/chapters/run_all.py ch03 ch04                    only some
+    python examples/chapters/run_all.py                              # run, with times
+    python examples/chapters/run_all.py --numbers docs/numbers.md    # and write them down there
+    python examples/chapters/run_all.py ch03 ch04                    # only some
 
 A chapter asserts its numbers within bounds and prints each in a line that begins with "->".
 """

@@ -51,7 +51,7 @@ def test_the_derivations_of_the_ops_are_typeset():
 def test_code_stays_code():
     code = [
         "x = tg.tensor([1.0, 2.0])",
-        "python examples/train_gpt.py --preset tiny",
+        "tinygrad-llm train --preset tiny",
         "for each step:\n    loss = compute_loss(batch)",
         "pending[node] = sum of the gradients that have arrived",
         "weights: (V,) or (B, V), at least 0",

@@ -1,27 +1,18 @@
-"""examples/generate.py and few_shot.py, run as a person would, on a tiny model."""
+"""``tinygrad-llm generate`` and ``few-shot``, run as a person would, on a tiny model."""
 
-import importlib.util
 import io
 import sys
-from pathlib import Path
 
 import pytest
 
 import tinygrad_llm as tg
 from tinygrad_llm import nn
+from tinygrad_llm.commands import few_shot, generate
 from tinygrad_llm.generation.generate_text import stream_text
 from tinygrad_llm.generation.sampling import Sampling
 from tinygrad_llm.tokenizers import CharTokenizer
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,!:\n"
-
-
-def load_example(name):
-    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +31,9 @@ def run_folder(tmp_path_factory):
 
 @pytest.fixture
 def call(run_folder, capsys):
-    program = load_example("generate")
 
     def call(*flags, model=run_folder):
-        status = program.main([str(model), *flags])
+        status = generate.main([str(model), *flags])
         return status, capsys.readouterr().out
 
     return call
@@ -90,18 +80,18 @@ def test_beams_scores_and_comparison(call, run_folder, tmp_path):
     [("--temperature", "-1"), ("--text", "nowhere.txt"), ("--perplexity",), ("--tokens", "-3")],
 )
 def test_mistakes_are_one_sentence(call, capsys, flags):
-    assert call(*flags)[0] == 1
+    assert call(*flags)[0] == 2
 
 
 def test_unknown_model(call, tmp_path, monkeypatch):
-    assert call(model=tmp_path / "gone")[0] == 1
-    assert call(model=tmp_path)[0] == 1
+    assert call(model=tmp_path / "gone")[0] == 2
+    assert call(model=tmp_path)[0] == 2
     monkeypatch.chdir(tmp_path)
-    assert load_example("generate").main([]) == 1
+    assert generate.main([]) == 2
 
 
 def test_few_shot(run_folder, capsys):
-    assert load_example("few_shot").main([str(run_folder), "--shots", "1"]) == 0
+    assert few_shot.main([str(run_folder), "--shots", "1"]) == 0
     out = capsys.readouterr().out
     assert "Review: What a lovely day we had at the lake!\nOpinion: good" in out
     assert "of 4" in out

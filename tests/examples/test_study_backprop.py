@@ -28,5 +28,5 @@ def test_study_backprop(tmp_path, flags):
 
 def test_a_text_that_is_too_short(tmp_path):
     done = run("--text", "hi", cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.startswith("--text has 2 characters")
+    assert done.returncode == 2
+    assert done.stderr.startswith("tinygrad-llm study: --text has 2 characters")

@@ -1,4 +1,4 @@
-"""examples/train_gpt.py as a user runs it."""
+"""``tinygrad-llm train`` as a user runs it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,17 @@ from pathlib import Path
 
 import pytest
 
+from tinygrad_llm import hints
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPT = EXAMPLES / "train_gpt.py"
 
 
 @pytest.fixture(scope="module")
 def main():
-    sys.path.insert(0, str(EXAMPLES))
-    try:
-        import train_gpt
+    from tinygrad_llm.commands import train
 
-        yield train_gpt.main
-    finally:
-        sys.path.remove(str(EXAMPLES))
+    return train.main
 
 
 def test_tiny_preset_learns_and_writes_everything(main, tmp_path, capsys):
@@ -38,7 +36,7 @@ def test_tiny_preset_learns_and_writes_everything(main, tmp_path, capsys):
     assert final < unigram, "worse than counting characters"
     assert "--- the model writes ---" in shown
     assert "--- the model at step 100 writes ---" in shown
-    assert f"python examples/generate.py {out}/best" in shown
+    assert hints.command("generate", out / "best") in shown
     assert re.search(r"of training, [\d,]+ tokens/s", shown)
     names = {path.name for path in out.iterdir()}
     assert {"best", "last", "loss.png", "log.jsonl", "timing.jsonl", "config.toml"} <= names
@@ -80,7 +78,7 @@ def test_signal_saves_and_says_how_to_go_on(tmp_path, number):
     assert process.returncode == 128 + number, shown
     reason = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}[number]
     step = int(re.search(rf"Stopped by {reason} after (\d+) of 100000 steps", shown)[1])
-    assert f"python examples/train_gpt.py --out {out} --resume" in shown
+    assert hints.command("train", "--out", out, "--resume") in shown
     assert (out / "last").resolve().name == f"step-{step:08d}"
 
 
@@ -106,7 +104,7 @@ def test_mistakes_are_one_sentence(main, tmp_path, capsys, argv, sentence):
         argv += ["--out", str(tmp_path / "run")]
     assert main(["--steps", "2", *argv]) == 2
     shown = capsys.readouterr().err
-    assert shown.startswith("train_gpt.py: ")
+    assert shown.startswith("tinygrad-llm train: ")
     assert sentence in shown
     assert "Traceback" not in shown
 

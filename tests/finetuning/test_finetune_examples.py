@@ -1,6 +1,6 @@
 """The four example programs, at a tiny size, as a user calls them."""
 
-import importlib.util
+import importlib
 import json
 import os
 import pty
@@ -18,12 +18,8 @@ from tinygrad_llm.finetuning.conversation import save_assistant
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def program(name):
-    """The module of an example, and its ``main``."""
-    spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+def program(task):
+    return importlib.import_module(f"tinygrad_llm.commands.finetune.{task}").main
 
 
 @pytest.fixture
@@ -36,7 +32,7 @@ def base(_gpt, tokenizer, tmp_path, monkeypatch):
 
 
 def test_finetune_spam_reports_both_sets_draws_and_predicts(base, capsys):
-    main = program("finetune_spam")
+    main = program("spam")
     flags = ["--base", base, "--epochs", "1", "--trainable", "head", "lora"]
     assert main(flags) == 0
     said = capsys.readouterr().out
@@ -56,7 +52,7 @@ def test_finetune_spam_reports_both_sets_draws_and_predicts(base, capsys):
 
 
 def test_finetune_spam_reads_other_files_and_names_what_is_wrong(base, capsys, tmp_path):
-    main = program("finetune_spam")
+    main = program("spam")
     file = tmp_path / "set.csv"
     cases = {
         "": "0 messages",
@@ -68,7 +64,7 @@ def test_finetune_spam_reads_other_files_and_names_what_is_wrong(base, capsys, t
         file.write_text(content, encoding="utf-8")
         assert main(["--data", str(file), "--base", base]) == 2
         error = capsys.readouterr().err
-        assert error.startswith("finetune_spam.py: ")
+        assert error.startswith("tinygrad-llm finetune spam: ")
         assert message in error
     assert main(["--epoch", "3", "--base", base, "--max-lenght", "3"]) == 2
     assert "Did you mean --max-length?" in capsys.readouterr().err
@@ -78,7 +74,7 @@ def test_finetune_spam_reads_other_files_and_names_what_is_wrong(base, capsys, t
 
 @pytest.mark.parametrize("extra", [[], ["--trainable", "lora", "--packing"]])
 def test_finetune_instructions_shows_scores_before_and_after(base, capsys, extra):
-    main = program("finetune_instructions")
+    main = program("instructions")
     flags = ["--base", base, "--epochs", "2", "--max-new-tokens", "8", "--answers", "10"]
     assert main([*flags, *extra]) == 0
     said = capsys.readouterr().out
@@ -95,7 +91,7 @@ def test_finetune_instructions_shows_scores_before_and_after(base, capsys, extra
 
 
 def test_finetune_preferences_raises_the_margin(base, capsys):
-    main = program("finetune_preferences")
+    main = program("preferences")
     assert main(["--base", base, "--first-epochs", "1", "--epochs", "1"]) == 0
     said = capsys.readouterr().out
     margins = [
@@ -197,4 +193,4 @@ def test_chat_with_no_model_says_so(tmp_path):
         encoding="utf-8",
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("chat.py: ")
+    assert done.stderr.startswith("tinygrad-llm chat: ")

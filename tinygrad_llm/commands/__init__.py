@@ -1,1 +1,1 @@
-"""``python -m tinygrad_llm COMMAND``: one module per command, each with ``main(argv)``."""
+"""``tinygrad-llm COMMAND``: one module per command, each with ``main(argv)``."""

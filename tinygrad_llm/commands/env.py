@@ -1,4 +1,4 @@
-"""``python -m tinygrad_llm env``: versions, hardware, and which features are missing."""
+"""``tinygrad-llm env``: versions, hardware, and which features are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m tinygrad_llm explain [OP]``."""
+"""``tinygrad-llm explain [OP]``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m tinygrad_llm gradcheck``: every gradient against finite differences, as a table."""
+"""``tinygrad-llm gradcheck``: every gradient against finite differences, as a table."""
 
 from __future__ import annotations
 

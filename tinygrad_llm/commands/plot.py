@@ -1,4 +1,4 @@
-"""``python -m tinygrad_llm plot RUN...``: loss, learning rate, gradient norm, speed of runs."""
+"""``tinygrad-llm plot RUN...``: loss, learning rate, gradient norm, speed of runs."""
 
 from __future__ import annotations
 

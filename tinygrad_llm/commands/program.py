@@ -1,19 +1,48 @@
-"""What all programs share, commands and examples: flags, and errors that are one sentence."""
+"""What all commands share: the way to them, flags, and errors that are one sentence."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tinygrad_llm.backend import module_for
 from tinygrad_llm.errors import ConfigError, TinygradLLMError, did_you_mean
 
+# command -> (module with main(argv) -> exit status, what it does)
+Commands = Mapping[str, tuple[str, str]]
+
+
+def usage(program: str, commands: Commands) -> str:
+    """The list of commands."""
+    rows = [f"  {name:<14}{what}" for name, (_, what) in commands.items()]
+    return "\n".join([f"usage: {program} COMMAND [...]", "", *rows, "", "Each takes --help."])
+
+
+def run_command(program: str, commands: Commands, argv: Sequence[str]) -> int:
+    """Run the command that the first word names, with the others; returns the exit status."""
+    name, *words = argv or [""]
+    if name in ("", "-h", "--help"):
+        print(usage(program, commands))
+        return 0 if name else 2
+    if name not in commands:
+        hint = did_you_mean(name, commands)
+        listed = usage(program, commands)
+        print(f"{program}: there is no command {name!r}.{hint}\n\n{listed}", file=sys.stderr)
+        return 2
+    main = importlib.import_module(commands[name][0]).main
+    try:
+        return in_one_sentence(f"{program} {name}", lambda: int(main(words) or 0))
+    except BrokenPipeError:  # `... | head` closed the other end
+        sys.stderr.close()
+        return 0
+
 
 def command_parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """The parser of ``python -m tinygrad_llm NAME``; lines of the description stay lines."""
+    """The parser of ``tinygrad-llm NAME``; lines of the description stay lines."""
     return argparse.ArgumentParser(
-        prog=f"python -m tinygrad_llm {name}",
+        prog=f"tinygrad-llm {name}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -24,8 +53,9 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help='"cpu", "cuda" or "cuda:N" (default: cpu)')
 
 
-def add_graph(parser: argparse.ArgumentParser) -> None:
-    """Add ``--no-graph``, for programs that train; it becomes ``arguments.graph``."""
+def add_machine(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device`` and ``--no-graph`` (``arguments.graph``), for programs that train."""
+    add_device(parser)
     text = "on a GPU, run each step op by op: record no CUDA graphs"
     parser.add_argument("--no-graph", dest="graph", action="store_false", help=text)
 
@@ -48,13 +78,12 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
 
 
 def run_program(
-    name: str,
     run: Callable[[argparse.Namespace], int],
     parser: argparse.ArgumentParser,
     argv: Sequence[str] | None,
 ) -> int:
     """Parse the flags and run, in one sentence where that fails; returns the exit status."""
-    return in_one_sentence(name, lambda: run(parse(parser, argv)))
+    return in_one_sentence(parser.prog, lambda: run(parse(parser, argv)))
 
 
 def in_one_sentence(name: str, task: Callable[[], int]) -> int:

@@ -1,6 +1,6 @@
-"""``python -m tinygrad_llm tokenize FILES --out DIR``: text files to token shards.
+"""``tinygrad-llm tokenize FILES --out DIR``: text files to token shards.
 
-Train on them with: python examples/train_gpt.py --data DIR
+Train on them with: tinygrad-llm train --data DIR
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT
 
 DESCRIPTION = """Turn text files into token shards.
 
-Train on them with: python examples/train_gpt.py --data DIR
+Train on them with: tinygrad-llm train --data DIR
 """
 LEARN_FROM_CHARACTERS = 20_000_000
 
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(
         f"{done.documents} documents, {done.tokens:,} tokens in {done.shards} shards "
         f"({done.reused} were there already), written to {a.out}.\n"
-        f"Next: python examples/train_gpt.py --data {a.out}"
+        f"Next: tinygrad-llm train --data {a.out}"
     )
     return 0
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from tinygrad_llm.errors import DataError, MissingDependencyError
+from tinygrad_llm.hints import command
 from tinygrad_llm.training.loop_settings import TrainingResult
 from tinygrad_llm.training.report.memory import peak_bytes, readable
 from tinygrad_llm.training.report.plot import draw_loss
 from tinygrad_llm.training.report.progress_bar import readable_time
 
 
-def summarize(
-    result: TrainingResult, folder: Path, steps: int, levels: Mapping[str, float], program: str
-) -> str:
+def summarize(result: TrainingResult, folder: Path, steps: int, levels: Mapping[str, float]) -> str:
     """Final losses, speed, what was written, and the next command.
 
     Args:
@@ -24,7 +21,6 @@ def summarize(
         folder: the run's.
         steps: as many as were planned.
         levels: entropies to compare the loss with.
-        program: how the training script was called, for the command to go on.
     """
     lines = ["", _ending(result, steps)]
     if result.loss is not None:
@@ -37,7 +33,7 @@ def summarize(
     if result.skipped_steps:
         lines.append(f"  skipped steps      {result.skipped_steps} (NaN or infinity)")
     lines += ["", f"Written to {folder}:", *_written(folder), ""]
-    return "\n".join([*lines, *_next_commands(result, folder, steps, program)])
+    return "\n".join([*lines, *_next_commands(result, folder, steps)])
 
 
 def _ending(result: TrainingResult, steps: int) -> str:
@@ -87,19 +83,11 @@ def _written(folder: Path) -> list[str]:
     return [f"  {name:<13} {text}" for name, text in known.items() if (folder / name).exists()]
 
 
-def _next_commands(result: TrainingResult, folder: Path, steps: int, program: str) -> list[str]:
+def _next_commands(result: TrainingResult, folder: Path, steps: int) -> list[str]:
     if result.last_step < steps and not (result.stopped_by or "").startswith("early"):
-        return ["Go on with:", f"  {program} --out {folder} --resume"]
+        return ["Go on with:", f"  {command('train', '--out', folder, '--resume')}"]
     best = "best" if (folder / "best").exists() else "last"
-    return ["Next, let the model write:", f"  {interpreter()} examples/generate.py {folder / best}"]
-
-
-def interpreter() -> str:
-    """How to call this Python from here: ``.venv/bin/python``, or ``python``."""
-    if sys.prefix == sys.base_prefix:
-        return "python3"
-    path = os.path.relpath(sys.executable)
-    return "python" if path.startswith("..") else path
+    return ["Next, let the model write:", f"  {command('generate', folder / best)}"]
 
 
 def try_loss_curve(folder: Path, levels: Mapping[str, float]) -> str | None:

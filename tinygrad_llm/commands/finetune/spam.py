@@ -1,0 +1,275 @@
+"""Turn a GPT into a spam filter.
+
+    tinygrad-llm finetune spam                               # made-up messages, offline
+    tinygrad-llm finetune spam --data SMSSpamCollection.tsv  # the real set, from a file
+    tinygrad-llm finetune spam --data sms-spam               # the real set, downloaded
+    tinygrad-llm finetune spam --trainable all lora head     # compare what is trained
+    tinygrad-llm finetune spam --predict "WINNER! Call now"  # ask the finished filter
+
+Starts from the model of tinygrad-llm train if there is one, otherwise from a small model that is
+pretrained on the spot. Prints scores beside two baselines, lists what was wrongly classified, and
+draws the confusion matrix, the threshold curve and the training curve.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from tinygrad_llm.backend.random import manual_seed
+from tinygrad_llm.commands.program import add_machine, command_parser, run_program
+from tinygrad_llm.data import spam
+from tinygrad_llm.errors import MissingDependencyError
+from tinygrad_llm.finetuning import plots
+from tinygrad_llm.finetuning.base_model import BaseModel, add_base, base_of, rate_for_width
+from tinygrad_llm.finetuning.baselines import BagOfWordsBaseline, MajorityBaseline
+from tinygrad_llm.finetuning.classification import (
+    POOLINGS,
+    TRAINABLE,
+    LabelledTexts,
+    TextClassifier,
+    choose_trainable,
+    encode_labelled,
+    fit_classifier,
+    probabilities_of,
+)
+from tinygrad_llm.finetuning.classifier_folder import Classifier
+from tinygrad_llm.finetuning.loop import FitSettings, History
+from tinygrad_llm.finetuning.metrics import (
+    Scores,
+    confusion_matrix,
+    format_confusion,
+    score,
+    score_table,
+    threshold_curve,
+)
+from tinygrad_llm.hints import command
+
+# The fewer parameters are trained, the larger the steps they can take, and the more they need.
+LEARNING_RATES = {"all": 1e-3, "last-block": 2e-3, "head": 1e-2, "lora": 6e-3}  # at width 128
+EPOCHS = {"all": 3, "last-block": 3, "head": 4, "lora": 4}
+MIN_STEPS = 400  # a small set needs more epochs
+MAX_WRONG = 15
+Parts = tuple[list[spam.Message], list[spam.Message], list[spam.Message]]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All flags."""
+    parser = command_parser("finetune spam", __doc__)
+    both = ["balanced", "full"]
+    add = parser.add_argument_group("data").add_argument
+    text = 'a .tsv or .csv file with label and text, or "sms-spam" to download the real set'
+    add("--data", metavar="FILE", help=f"{text} (default: 200 made-up messages)")
+    text = "balanced: as many ham as spam messages; full: all (default: both)"
+    add("--sets", nargs="+", choices=both, default=both, help=text)
+    add("--unique", action="store_true", help="drop messages that occur twice, before splitting")
+    add("--max-length", type=int, default=120, help="tokens read of each message (default: 120)")
+    add_base(parser)
+    add_tuning(parser)
+    add = parser.add_argument_group("output").add_argument
+    add("--out", metavar="FOLDER", default="runs/spam", help="default: runs/spam")
+    add("--predict", nargs="+", metavar="TEXT", help="classify texts with the filter in --out")
+    add_machine(parser)
+    return parser
+
+
+def add_tuning(parser: argparse.ArgumentParser) -> None:
+    """The flags of fine-tuning."""
+    add = parser.add_argument_group("fine-tuning").add_argument
+    text = "weights to train; several choices are compared (default: all)"
+    add("--trainable", nargs="+", choices=TRAINABLE, default=["all"], help=text)
+    add("--pooling", choices=POOLINGS, default="mean", help="what the head reads (default: mean)")
+    text = "passes over the training set (default: 3, more for small sets)"
+    add("--epochs", type=int, help=text)
+    add("--batch-size", type=int, default=16, help="messages in a step (default: 16)")
+    text = "default: 1e-3 for a model 128 wide, less for wider ones, more where less is trained"
+    add("--learning-rate", type=float, help=text)
+    text = "stop after so many validations without a new best (default: 8)"
+    add("--patience", type=int, default=8, help=text)
+    add("--class-weights", action="store_true", help="give rare and frequent classes equal weight")
+    text = "weight of the next-token loss beside that of the classes; 0 for none"
+    add("--language-weight", type=float, default=0.5, help=f"{text} (default: 0.5)")
+    add("--rank", type=int, default=4, help="rank of the LoRA matrices (default: 4)")
+    add("--seed", type=int, default=123, help="seed of splits, order and head (default: 123)")
+
+
+def load_parts(arguments: argparse.Namespace) -> dict[str, Parts]:
+    """Training, validation and test messages of each set."""
+    messages = spam.load(arguments.data)
+    if arguments.unique:
+        messages = list({m.text: m for m in messages}.values())
+    kinds = {"balanced": spam.balanced(messages, arguments.seed), "full": messages}
+    return {name: spam.split(kinds[name], seed=arguments.seed) for name in arguments.sets}
+
+
+def make_base(arguments: argparse.Namespace, sets: dict[str, Parts]) -> BaseModel:
+    """The model to start from; a new one never sees a validation or test message of any set."""
+
+    def training_messages() -> list[str]:
+        held_out = {m.text for _, *rest in sets.values() for part in rest for m in part}
+        return sorted({m.text for train, *_ in sets.values() for m in train} - held_out)
+
+    return base_of(arguments, training_messages, "the messages")
+
+
+def encode(messages: Sequence[spam.Message], base: BaseModel, max_length: int) -> LabelledTexts:
+    """Messages as tokens."""
+    texts, labels = [m.text for m in messages], [m.label for m in messages]
+    return encode_labelled(texts, labels, base.tokenizer, spam.LABELS, max_length)
+
+
+def tune(
+    arguments: argparse.Namespace, base: BaseModel, parts: list[LabelledTexts], which: str
+) -> tuple[TextClassifier, History]:
+    """A classifier, fine-tuned from a copy of the base model."""
+    manual_seed(arguments.seed)  # of the head, LoRA and dropout
+    module = TextClassifier(copy.deepcopy(base.model), len(spam.LABELS), arguments.pooling)
+    trained = choose_trainable(module, which, arguments.rank)
+    whole = module.num_parameters()
+    print(f"\nTraining {which}: {trained:,} of {whole:,} parameters ({trained / whole:.1%}).")
+    steps = -(-len(parts[0].rows) // arguments.batch_size)  # in an epoch
+    settings = FitSettings(
+        epochs=arguments.epochs or max(EPOCHS[which], -(-MIN_STEPS // steps)),
+        batch_size=arguments.batch_size,
+        evaluations=2 if steps >= 40 else 1,
+        learning_rate=arguments.learning_rate
+        or rate_for_width(LEARNING_RATES[which], base.model.config.n_embd),
+        patience=arguments.patience,
+        seed=arguments.seed,
+        graph=arguments.graph,
+    )
+    history = fit_classifier(
+        module,
+        parts[0],
+        parts[1],
+        settings,
+        arguments.class_weights,
+        arguments.language_weight,
+        partial(print, flush=True),
+    )
+    if history.stopped_by:
+        print(f"({history.stopped_by})")
+    return module, history
+
+
+def baseline_rows(parts: Parts) -> list[tuple[str, Scores]]:
+    """The scores of always answering the same, and of counting words."""
+    train, _, test = parts
+    labels = spam.class_ids(test)
+    rows = []
+    models = (("majority", MajorityBaseline()), ("bag of words", BagOfWordsBaseline()))
+    for name, model in models:
+        model.fit([m.text for m in train], spam.class_ids(train).tolist())
+        rows.append((name, score(labels, model.predict([m.text for m in test]))))
+    return rows
+
+
+def draw(
+    folder: Path,
+    name: str,
+    counts: np.ndarray,
+    classifier: Classifier,
+    history: History,
+    labels: np.ndarray,
+    p_spam: np.ndarray,
+) -> None:
+    """The three pictures, if matplotlib is there."""
+    try:
+        plots.draw_confusion(counts, spam.LABELS, folder / "confusion.png", f"{name}, test set")
+        plots.draw_history(history, folder / "training.png", name, ("loss", "f1", "accuracy"))
+        curve = threshold_curve(labels, p_spam)
+        title = f"{name}, validation set"
+        plots.draw_thresholds(curve, classifier.threshold, folder / "thresholds.png", title)
+    except MissingDependencyError as error:
+        print(f"(no pictures: {error})")
+
+
+def wrong_messages(test: Sequence[spam.Message], p_spam: np.ndarray, called: np.ndarray) -> str:
+    """The messages that were classified wrongly, the most confident mistakes first."""
+    wrong = np.flatnonzero(called != spam.class_ids(test))
+    wrong = wrong[np.argsort(-np.abs(p_spam[wrong] - 0.5))]
+    lines = [
+        f"  is {test[i].label:4}  p(spam) {p_spam[i]:.3f}  {test[i].text[:110]}"
+        for i in wrong[:MAX_WRONG]
+    ]
+    if len(wrong) > MAX_WRONG:
+        lines.append(f"  ... and {len(wrong) - MAX_WRONG} more")
+    return "\n".join([f"{len(wrong)} wrong:", *lines])
+
+
+def run_set(arguments: argparse.Namespace, base: BaseModel, name: str, parts: Parts) -> str:
+    """Fine-tune on one set and report; returns the score table."""
+    train, validation, test = parts
+    known = {m.text for m in train}
+    repeated = sum(m.text in known for m in test)
+    print(
+        f"\n=== {name} set: {len(train)} training, {len(validation)} validation, {len(test)} "
+        f"test messages; {repeated} of these also occur in training ==="
+    )
+    encoded = [encode(part, base, arguments.max_length) for part in parts]
+    labels = spam.class_ids(test)
+    rows = baseline_rows(parts)
+    for number, which in enumerate(arguments.trainable):
+        module, history = tune(arguments, base, encoded, which)
+        classifier = Classifier(module, base.tokenizer, spam.LABELS, arguments.max_length)
+        p_validation = probabilities_of(module, encoded[1].rows)[:, 1]
+        p_test = probabilities_of(module, encoded[2].rows)
+        rows.append((f"GPT, {which}", score(labels, classifier.decide(p_test))))
+        best = threshold_curve(encoded[1].labels, p_validation).best()
+        classifier.threshold = float(np.clip(best, 0.05, 0.95))
+        called = classifier.decide(p_test)
+        rows.append((f"  threshold {classifier.threshold:.2f}", score(labels, called)))
+        if number == 0:
+            counts = confusion_matrix(labels, called, len(spam.LABELS))
+            folder = classifier.save(Path(arguments.out) / name)
+            draw(folder, name, counts, classifier, history, encoded[1].labels, p_validation)
+            print(f"\n{format_confusion(counts, spam.LABELS)}")
+            print(wrong_messages(test, p_test[:, 1], called))
+            print(f"Written to {folder}")
+    title = f"{name} set, {len(test)} test messages" + (
+        "" if arguments.data else " (made up: the scores say nothing about real spam)"
+    )
+    return f"{title}\n{score_table(rows)}"
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Classify the texts of ``--predict``."""
+    out = Path(arguments.out)
+    folders = [out / name for name in ("full", "balanced") if (out / name).is_dir()] or [out]
+    classifier = Classifier.load(folders[0], arguments.device)
+    for text, p in zip(
+        arguments.predict, classifier.probabilities(arguments.predict)[:, 1], strict=True
+    ):
+        label = classifier.class_names[int(p >= classifier.threshold)]
+        cut = f" (only its first {classifier.max_length} tokens)" if classifier.is_cut(text) else ""
+        print(f"{label}  p(spam) {p:.3f}  {text}{cut}")
+    return 0
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Pretrain or open, fine-tune, report."""
+    if arguments.predict:
+        return predict(arguments)
+    started = time.perf_counter()
+    sets = load_parts(arguments)
+    base = make_base(arguments, sets)
+    print(f"Base model: {base.origin}, {base.model.num_parameters():,} parameters.")
+    arguments.max_length = min(arguments.max_length, base.model.config.context_length)
+    tables = [run_set(arguments, base, name, parts) for name, parts in sets.items()]
+    print("\n" + "\n\n".join(tables))
+    print(
+        f"\n{time.perf_counter() - started:.0f} s in all. Ask the filter:\n"
+        f"  {command('finetune', 'spam', '--out', arguments.out, '--predict', 'your message')}"
+    )
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the flags and run; an error becomes one sentence and status 2."""
+    return run_program(run, build_parser(), argv)

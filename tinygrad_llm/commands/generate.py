@@ -1,0 +1,258 @@
+"""Let a model write.
+
+    tinygrad-llm generate                              # the newest run below runs/
+    tinygrad-llm generate runs/pydoc-bpe --prompt "The statement"
+    tinygrad-llm generate gpt2 --prompt "Every effort moves you" --top-p 0.9
+    tinygrad-llm generate runs/pydoc-bpe --interactive
+    tinygrad-llm generate runs/pydoc-bpe --explain     # the candidates at each step
+    tinygrad-llm generate runs/a --compare runs/b --text novel.txt
+
+The model is a checkpoint's folder, a run's folder, a folder of Hugging Face or OpenAI, or a name.
+The text appears as it is generated; Ctrl-C ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tinygrad_llm.commands.program import add_device, command_parser, run_program
+from tinygrad_llm.errors import DataError, TinygradLLMError
+from tinygrad_llm.generation.beam_search import beam_search
+from tinygrad_llm.generation.generate import Step
+from tinygrad_llm.generation.generate_text import check_stop_strings, stream_steps, until_stop
+from tinygrad_llm.generation.open_checkpoint import newest_run, open_checkpoint
+from tinygrad_llm.generation.sampling import Sampling
+from tinygrad_llm.generation.scoring import compare, perplexity, top_candidates
+from tinygrad_llm.nn import GPT
+from tinygrad_llm.tokenizers import Tokenizer
+from tinygrad_llm.training.report.samples import start_id
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All flags."""
+    parser = command_parser("generate", __doc__)
+    add = parser.add_argument
+    add("model", nargs="?", help="a folder, or a name like gpt2 (default: the newest run in runs/)")
+    add_device(parser)
+    task = parser.add_argument_group("what to do, instead of continuing a prompt")
+    task.add_argument("--interactive", action="store_true", help="ask for prompts until Ctrl-D")
+    task.add_argument(
+        "--explain", action="store_true", help="show the ten most probable tokens at each step"
+    )
+    task.add_argument("--beams", type=int, metavar="N", help="beam search with N beams")
+    task.add_argument(
+        "--perplexity",
+        action="store_true",
+        help="say how well the model predicts --text or --prompt",
+    )
+    task.add_argument("--compare", metavar="MODEL", help="perplexity of this and of another model")
+    add_text_flags(parser)
+    return parser
+
+
+def add_text_flags(parser: argparse.ArgumentParser) -> None:
+    """Where the text comes from, and how it goes on."""
+    text = parser.add_argument_group("text")
+    text.add_argument("--prompt", default="", help="the text to continue")
+    text.add_argument("--text", metavar="FILE", help="take the prompt from a UTF-8 file")
+    text.add_argument(
+        "--tokens", type=int, default=200, help="write at most this many (default: 200)"
+    )
+    text.add_argument(
+        "--stop",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="stop before this text; may be given several times",
+    )
+    choice = parser.add_argument_group("how the next token is chosen")
+    choice.add_argument("--temperature", type=float, default=0.8, help="0: greedy (default: 0.8)")
+    choice.add_argument("--top-k", type=int, metavar="K", help="choose among the K most probable")
+    top_p = "choose among the most probable, up to a total probability of P"
+    choice.add_argument("--top-p", type=float, metavar="P", help=top_p)
+    min_p = "choose among those at least P times as probable as the best"
+    choice.add_argument("--min-p", type=float, metavar="P", help=min_p)
+    choice.add_argument(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="above 1: avoid tokens that occurred already (default: 1)",
+    )
+    choice.add_argument("--seed", type=int, help="the same seed gives the same text")
+    choice.add_argument(
+        "--slide",
+        type=int,
+        default=None,
+        metavar="N",
+        help="tokens to forget at once when the context is full (default: a quarter of it)",
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; an error becomes one sentence and status 2."""
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+    return run_program(run, build_parser(), argv)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Open the model and do what was asked."""
+    source = options.model or newest_run(Path("runs"))
+    model, tokenizer = open_checkpoint(source, options.device)
+    print(f"{source}: {model.num_parameters():,} parameters", file=sys.stderr)
+    prompt = read_text(options.text) if options.text else options.prompt
+    if options.compare or options.perplexity:
+        return show_scores(model, tokenizer, prompt, options.compare, options.device)
+    if options.interactive:
+        return interact(model, tokenizer, options)
+    if options.beams:
+        return show_beams(model, tokenizer, prompt, options)
+    if options.explain:
+        return explain(model, tokenizer, prompt, options)
+    write(model, tokenizer, prompt, options)
+    return 0
+
+
+def read_text(file: str) -> str:
+    """The content of a text file."""
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read as UTF-8 text ({error}).") from error
+
+
+def sampling_of(options: argparse.Namespace) -> Sampling:
+    """The settings of the choice."""
+    return Sampling(
+        options.temperature, options.top_k, options.top_p, options.min_p, options.repetition_penalty
+    )
+
+
+def ids_of(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """The prompt's ids; an empty prompt begins a new text."""
+    return tokenizer.encode(prompt, allowed_special="all") or [start_id(tokenizer)]
+
+
+def slide_of(model: GPT, options: argparse.Namespace) -> int:
+    """How many tokens to forget at once when the context is full."""
+    return options.slide or max(1, model.config.context_length // 4)
+
+
+def steps_of(
+    model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace
+) -> Iterator[tuple[Step | None, str]]:
+    """The tokens that follow a prompt, each with its piece of text."""
+    return stream_steps(
+        model,
+        tokenizer,
+        ids_of(tokenizer, prompt),
+        options.tokens,
+        sampling_of(options),
+        seed=options.seed,
+        slide=slide_of(model, options),
+    )
+
+
+def write(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace) -> None:
+    """Print the prompt and its continuation as it comes."""
+    steps = steps_of(model, tokenizer, prompt, options)
+    print(prompt, end="", flush=True)
+    times = [time.perf_counter()]
+    for piece in until_stop(timed(steps, times), check_stop_strings(options.stop)):
+        print(piece, end="", flush=True)
+    print()
+    seconds = times[-1] - times[0]
+    print(f"[{len(times) - 1} tokens, {(len(times) - 1) / seconds:.1f}/s]", file=sys.stderr)
+
+
+def timed(steps: Iterator[tuple[Step | None, str]], times: list[float]) -> Iterator[str]:
+    """The pieces of the steps; notes when each token came."""
+    for step, piece in steps:
+        if step is not None:
+            times.append(time.perf_counter())
+        yield piece
+
+
+def interact(model: GPT, tokenizer: Tokenizer, options: argparse.Namespace) -> int:
+    """Prompt after prompt; Ctrl-C ends a text, Ctrl-D the program."""
+    while True:
+        try:
+            prompt = input("\nprompt> ")
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return 0
+        try:
+            write(model, tokenizer, prompt, options)
+        except KeyboardInterrupt:
+            print("\n[stopped]")
+        except TinygradLLMError as error:
+            print(f"[{error}]")
+
+
+def explain(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace) -> int:
+    """Show at each step what the model thought of, and what was drawn."""
+    steps = steps_of(model, tokenizer, prompt, options)
+    text = prompt
+    for step, piece in steps:
+        if step is None:
+            break
+        print(f"\n{text[-60:]!r} goes on with")
+        chosen = int(step.tokens[0])
+        shown = top_candidates(step.logits[0], tokenizer, 10)
+        for candidate in shown:
+            bar = "#" * round(40 * candidate.probability)
+            mark = "  <- taken" if candidate.id == chosen else ""
+            print(f"  {candidate.text!r:>16} {candidate.probability:7.2%} {bar}{mark}")
+        if chosen not in [candidate.id for candidate in shown]:
+            taken = tokenizer.decode([chosen])
+            print(f"  {taken!r:>16} {math.exp(step.logprobs()[0]):7.2%}  <- taken")
+        text += piece
+    return 0
+
+
+def show_beams(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace) -> int:
+    """Print the best texts of a beam search."""
+    end = tokenizer.end_of_text_id
+    found = beam_search(
+        model,
+        ids_of(tokenizer, prompt),
+        options.tokens,
+        options.beams,
+        stop_ids=[] if end is None else [end],
+    )
+    for beam in found:
+        print(f"[{beam.logprob:.2f}, {beam.score:.3f} per token] {tokenizer.decode(beam.ids)}\n")
+    return 0
+
+
+def show_scores(model: GPT, tokenizer: Tokenizer, text: str, other: str | None, device: str) -> int:
+    """Print the perplexity of a text under one model, or under two."""
+    ids = tokenizer.encode(text, allowed_special="all")
+    if other is None:
+        score = perplexity(model, ids, n_bytes=len(text.encode("utf-8")))
+        print(
+            f"{score.tokens} tokens, loss {score.mean_loss:.4f}, perplexity {score.value:.2f}, "
+            f"{score.bits_per_byte:.3f} bits per byte"
+        )
+        return 0
+    second, its_tokenizer = open_checkpoint(other, device)
+    if its_tokenizer.encode(text, allowed_special="all") != ids:
+        raise DataError(
+            f"{other}: its tokenizer cuts the text differently, so the tokens cannot be compared "
+            "one by one. Compare the bits per byte of two runs with --perplexity."
+        )
+    result = compare(model, second, ids)
+    for name, score in (("first", result.first), ("second", result.second)):
+        print(f"{name:>6}: loss {score.mean_loss:.4f}, perplexity {score.value:.2f}")
+    print(f"The second gives more probability to {result.better:.1%} of {len(ids) - 1} tokens.")
+    print("Where they differ most (log-probability of second minus first):")
+    for place in abs(result.differences).argsort()[::-1][:10]:
+        before = tokenizer.decode(ids[max(0, place - 8) : place + 1])
+        token = tokenizer.decode([ids[place + 1]])
+        print(f"  {result.differences[place]:+7.2f}  {before!r} -> {token!r}")
+    return 0

@@ -1,0 +1,110 @@
+"""Walk through the backpropagation of a real GPT's training step, in the browser.
+
+    tinygrad-llm study                      # the ops as the model runs them
+    tinygrad-llm study --small-ops          # attention, norms, GELU taken apart
+    tinygrad-llm study --layers 4 --text "to be or not to be, that is the question"
+
+Trains a small GPT on the characters of a sentence for some steps, so that the numbers are those of
+a model that has learned something, records one more step, prints where its time and memory went,
+and writes it as one HTML page that works without a network: step.html.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+
+import tinygrad_llm as tg
+from tinygrad_llm.commands.program import add_device, command_parser, run_program
+from tinygrad_llm.explain.small_ops import small_ops
+
+TEXT = (
+    "A gradient says how much the loss would change if this number changed a little. It starts "
+    "at the loss with a one, and every op hands it on to its inputs, multiplied by its slope."
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All flags."""
+    parser = command_parser("study", __doc__)
+    parser.add_argument("--out", type=Path, default=Path("step.html"), help="page to write")
+    parser.add_argument("--text", default=TEXT, help="text to learn, character by character")
+    parser.add_argument("--steps", type=int, default=200, help="training steps beforehand")
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--heads", type=int, default=4)
+    parser.add_argument("--width", type=int, default=32, help="embedding size, divisible by heads")
+    parser.add_argument("--context", type=int, default=16, help="characters the model sees")
+    parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--small-ops", action="store_true", help="run fused ops as the small ops they consist of"
+    )
+    add_device(parser)
+    return parser
+
+
+def study(args: argparse.Namespace) -> int:
+    """Train, record one step, write the page."""
+    tg.manual_seed(args.seed)
+    tokenizer = tg.tokenizers.CharTokenizer.train(args.text)
+    config = tg.nn.GPTConfig(
+        vocab_size=tokenizer.vocab_size,
+        context_length=args.context,
+        n_layer=args.layers,
+        n_head=args.heads,
+        n_embd=args.width,
+        dropout=args.dropout,
+    )
+    model = tg.nn.GPT(config).to(args.device)
+    windows = windows_of(tokenizer.encode(args.text), args.context)
+    rng = np.random.default_rng(args.seed)
+    train(model, windows, args.steps, rng)
+
+    ids, targets = batch(windows, 2, rng)
+    model.zero_grad()
+    with small_ops() if args.small_ops else nullcontext(), tg.trace(values=True) as t:
+        loss = model.loss(ids, targets)
+        loss.backward()
+    print(f"\nThe next step, op by op (loss {loss.item():.3f}):\n\n{t}\n")
+    title = f"A training step of a {args.layers}-layer GPT"
+    page = tg.explore(t, args.out, model=model, title=title)
+    print(f"Open {page} in a browser ({page.stat().st_size / 1e6:.1f} MB, {len(t.ops)} ops).")
+    return 0
+
+
+def windows_of(ids: list[int], context: int) -> np.ndarray:
+    """All stretches of context + 1 ids (N, T + 1)."""
+    if len(ids) <= context:
+        raise tg.errors.DataError(
+            f"--text has {len(ids)} characters; it needs more than --context, {context}."
+        )
+    return np.lib.stride_tricks.sliding_window_view(np.array(ids), context + 1)
+
+
+def batch(
+    windows: np.ndarray, size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Random inputs and the ids that follow them, both (B, T)."""
+    chosen = windows[rng.integers(0, len(windows), size)]
+    return chosen[:, :-1], chosen[:, 1:]
+
+
+def train(model: tg.nn.GPT, windows: np.ndarray, steps: int, rng: np.random.Generator) -> None:
+    """Some steps of AdamW."""
+    optimizer = tg.optim.AdamW(model.parameters(), lr=3e-3)
+    for step in range(steps):
+        loss = model.loss(*batch(windows, 16, rng))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if step in (0, steps - 1):
+            print(f"step {step + 1:4}: loss {loss.item():.3f}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; an error becomes one sentence and status 2."""
+    return run_program(study, build_parser(), argv)

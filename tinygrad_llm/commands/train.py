@@ -1,0 +1,162 @@
+"""Train a GPT on text.
+
+    tinygrad-llm train                                 # the Python manual, in minutes
+    tinygrad-llm train --preset tiny                   # a few seconds, to try
+    tinygrad-llm train --data my_novel.txt --tokenizer char
+    tinygrad-llm train --preset char --data tiny-shakespeare
+    tinygrad-llm train --out runs/pydoc-bpe --resume   # continue after Ctrl-C
+    mpiexec -n 2 tinygrad-llm train                    # two processes: docs/scaling.md
+
+Prints the validation loss beside what counting tokens and pairs of tokens would achieve, shows
+what the model writes, saves checkpoints that Hugging Face transformers can open, and ends with the
+command to run next.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinygrad_llm.commands.program import command_parser, parse
+from tinygrad_llm.distributed import Communicator, join_world, run_together, with_gpus
+from tinygrad_llm.errors import ConfigError, MissingDependencyError, TinygradLLMError
+from tinygrad_llm.explain.pictures import attention_maps
+from tinygrad_llm.nn import GPT
+from tinygrad_llm.tokenizers import Tokenizer
+from tinygrad_llm.training.baselines import counting_baselines
+from tinygrad_llm.training.lr_finder import draw_search, find_learning_rate
+from tinygrad_llm.training.report.chosen import make_callbacks
+from tinygrad_llm.training.report.samples import sample_text
+from tinygrad_llm.training.report.summary import summarize, try_loss_curve
+from tinygrad_llm.training.run.assemble import make_trainer
+from tinygrad_llm.training.run.session import Session
+from tinygrad_llm.training.run.text import TokenText
+from tinygrad_llm.training.run.together import open_together, require_same_text
+from tinygrad_llm.training.settings.flags import (
+    add_settings,
+    add_sources,
+    chosen_settings,
+    describe,
+)
+
+PROGRAM = "tinygrad-llm train"
+EXIT_CODES = {"Ctrl-C": 130, "SIGTERM": 143}  # as a shell expects them
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All flags."""
+    parser = command_parser("train", __doc__)
+    group = parser.add_argument_group("what to do")
+    group.add_argument(
+        "--resume", action="store_true", help="continue from the newest intact checkpoint in --out"
+    )
+    group.add_argument("--overwrite", action="store_true", help="replace an earlier run in --out")
+    group.add_argument(
+        "--find-lr", action="store_true", help="try rising learning rates, suggest one, then exit"
+    )
+    group.add_argument(
+        "--attention-map",
+        metavar="TEXT",
+        help="at the end draw attention.png: where each head looks while reading TEXT",
+    )
+    add_sources(parser)
+    add_settings(parser)
+    return parser
+
+
+def suggest_learning_rate(session: Session) -> int:
+    """Search a learning rate for these settings; writes a picture if matplotlib is there."""
+    text = session.load_text()
+    model = session.load_model(text)
+    trainer = make_trainer(session.config, text, model, resumed=session.state)
+    found = find_learning_rate(trainer)
+    print(f"Suggested: --learning-rate {found.suggestion:.1e}")
+    if found.exploded_at is not None:
+        print(f"From {found.exploded_at:.1e} on, the loss rose.")
+    if session.config.plot:
+        try:
+            print(f"Wrote {draw_search(found, Path(session.config.out) / 'learning_rate.png')}")
+        except MissingDependencyError as error:
+            print(f"(no picture: {error})")
+    return 0
+
+
+def draw_attention(model: GPT, tokenizer: Tokenizer, text: str, target: Path) -> None:
+    """A picture of the attention weights of every head on one text."""
+    ids = tokenizer.encode(text)[: model.config.context_length]
+    figure = attention_maps(model, ids, [tokenizer.decode([i]) for i in ids])
+    figure.savefig(target, dpi=110)
+    print(f"Wrote {target}")
+
+
+def follow(session: Session, text: TokenText, world: Communicator) -> int:
+    """Compute as one of several processes; rank 0 prints and writes."""
+    model = session.load_model(text)
+    make_trainer(session.config, text, model, None, session.state, world=world).fit()
+    return 0
+
+
+def train(session: Session, world: Communicator, attention_text: str | None = None) -> int:
+    """Run the training that a session describes; returns the exit status."""
+    config, folder = session.config, Path(session.config.out)
+    print(f"Settings ({folder}/config.toml):\n{describe(config)}\n")
+
+    text = session.load_text()
+    require_same_text(world, text)
+    if world.rank:
+        return follow(session, text, world)
+    counted = counting_baselines(text.train, text.validation, text.tokenizer.vocab_size)
+    levels = {"unigram entropy": counted.unigram, "bigram entropy": counted.bigram}
+    print(f"Text: {text.described}")
+    print(
+        f"Loss of a model that knows only token frequencies: {counted.unigram:.3f}; "
+        f"of one that also knows the token before: {counted.bigram:.3f}."
+    )
+    model = session.load_model(text)
+    vocabulary = f"vocabulary of {text.tokenizer.vocab_size:,} tokens"
+    print(f"Model: {model.num_parameters():,} parameters, {vocabulary}.\n")
+
+    callbacks = make_callbacks(config, text.tokenizer, levels, folder)
+    trainer = make_trainer(config, text, model, session.run, session.state, callbacks, world=world)
+    result = trainer.fit()
+
+    problem = try_loss_curve(folder, levels) if config.plot else None
+    length = 2 * config.sample_tokens
+    sample = sample_text(model, text.tokenizer, config.prompt, length, config.seed)
+    print(f"\n--- the model writes ---\n{sample}\n---")
+    print(summarize(result, folder, config.steps, levels))
+    if problem:
+        print(problem)
+    if attention_text:
+        draw_attention(model, text.tokenizer, attention_text, folder / "attention.png")
+    return EXIT_CODES.get(result.stopped_by or "", 0)
+
+
+def run(world: Communicator, argv: Sequence[str] | None) -> int:
+    """Parse the flags and train, on every rank of ``world``."""
+    arguments = parse(build_parser(), argv)
+    chosen = chosen_settings(arguments)
+    with open_together(world, chosen, arguments.resume, arguments.overwrite) as session:
+        world = with_gpus(world, session.config.device)
+        if not arguments.find_lr:
+            return train(session, world, arguments.attention_map)
+        if world.size > 1:
+            raise ConfigError("--find-lr: runs on one process. Start it without mpiexec.")
+        return suggest_learning_rate(session)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train, alone or under mpiexec; an error becomes one sentence and status 2."""
+    try:
+        world = join_world()
+        return run_together(world, PROGRAM, lambda: run(world, argv))
+    except TinygradLLMError as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\nStopped at once. Continue from the last checkpoint with --resume.", file=sys.stderr
+        )
+        return 130
