@@ -22,7 +22,7 @@ def usage(program: str, commands: Commands) -> str:
 
 def run_command(program: str, commands: Commands, argv: Sequence[str]) -> int:
     """Run the command that the first word names, with the others; returns the exit status."""
-    name, *words = argv or [""]
+    name, *words = without_comment(argv) or [""]
     if name in ("", "-h", "--help"):
         print(usage(program, commands))
         return 0 if name else 2
@@ -37,6 +37,18 @@ def run_command(program: str, commands: Commands, argv: Sequence[str]) -> int:
     except BrokenPipeError:  # `... | head` closed the other end
         sys.stderr.close()
         return 0
+
+
+def without_comment(words: Sequence[str]) -> list[str]:
+    """The words before ``# what this does``, as lines of a README end.
+
+    On its command line zsh, unlike bash, hands a comment on as words. A ``#`` that is the value of
+    a flag, or the last word, is none.
+    """
+    for place, word in enumerate(words[:-1]):
+        if word == "#" and not words[max(0, place - 1)].startswith("--"):
+            return list(words[:place])
+    return list(words)
 
 
 def command_parser(name: str, description: str | None) -> argparse.ArgumentParser:
