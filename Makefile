@@ -29,7 +29,7 @@ finetune: $(VENV)/train
 	$(BIN)/python examples/finetune_instructions.py $(if $(INSTRUCTIONS),--data $(INSTRUCTIONS))
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 $(ARGS)
 
 # Machine code is the compiler's work: what holds for the newest Triton need not for the oldest.
 OLDEST := $(VENV)/triton-3.6.0

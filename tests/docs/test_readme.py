@@ -11,9 +11,7 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_the_page_of_gelu_is_the_one_that_is_printed():
     """The lines shown come one after the other in what the command prints."""
-    shown = re.search(
-        r"^    \$ python -m tinygrad_llm explain gelu\n((?:    .*\n|\n)+)", TEXT, re.M
-    )
+    shown = re.search(r"^    \$ tinygrad-llm explain gelu\n((?:    .*\n|\n)+)", TEXT, re.M)
     lines = [line[4:] for line in shown[1].split("\n") if line.strip()]
     assert len(lines) >= 8
     printed = iter(str(tg.explain("gelu")).split("\n"))
