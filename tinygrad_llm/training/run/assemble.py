@@ -28,9 +28,11 @@ from tinygrad_llm.training.progress import Save, TrainingState
 from tinygrad_llm.training.report.callback import Callback
 from tinygrad_llm.training.report.recorder import Recorder
 from tinygrad_llm.training.run.folder import RunFolder
+from tinygrad_llm.training.run.saved_start import start_of
 from tinygrad_llm.training.run.text import TokenText, check_same_text
 from tinygrad_llm.training.run.versions import versions
 from tinygrad_llm.training.settings.config import TrainConfig
+from tinygrad_llm.training.settings.flags import as_toml
 from tinygrad_llm.training.steps.captured import CapturedStep, stepper_for
 from tinygrad_llm.training.steps.eager import EagerStep
 from tinygrad_llm.training.steps.precision import Precision, ScaledLoss
@@ -48,8 +50,8 @@ def make_model(config: TrainConfig, vocab_size: int, saved: Path | None = None) 
         CheckpointError: it cannot be loaded.
     """
     manual_seed(config.seed)
-    start = saved or config.init_from
-    if start:
+    start = saved or (start_of(config.init_from) if config.init_from else None)
+    if start is not None:
         model = _load(start, config)
         _check_fit(model.config, config, vocab_size)
     else:
@@ -80,7 +82,7 @@ def _check_fit(have: GPTConfig, config: TrainConfig, vocab_size: int) -> None:
     if have.vocab_size != vocab_size:
         raise ConfigError(
             f"init_from {config.init_from!r}: the model has {have.vocab_size} tokens, the "
-            f"tokenizer {vocab_size}. Use the model's own tokenizer (--tokenizer FOLDER, or gpt2)."
+            f"tokenizer {vocab_size}. Leave --tokenizer out: the model's own is used then."
         )
     if config.context_length > have.context_length:
         raise ConfigError(
@@ -188,7 +190,7 @@ def make_trainer(
         config: the settings.
         text: tokenized.
         model: from `make_model`.
-        run: where checkpoints and logs go; None for nowhere.
+        run: where checkpoints and logs go; None for nowhere. It is begun when all else fits.
         resumed: the state of a checkpoint to go on from.
         callbacks: are told what happens.
         trainer_class: a subclass of `Trainer` with other methods. Python computes its steps, as
@@ -209,7 +211,7 @@ def make_trainer(
         loader,
         loop_settings(config),
         make_schedule(config, optimizer),
-        evaluate=make_evaluator(config, text, world=world),
+        evaluate=make_evaluator(config, text, world=world) if len(text.validation) else None,
         save=None if run is None else make_save(config, text, model, run),
         recorder=Recorder(None if run is None else run.path, _utilization(config, model)),
         callbacks=callbacks,
@@ -220,7 +222,9 @@ def make_trainer(
     if resumed is not None:
         check_same_text(resumed["text"], text)
         trainer.set_state(resumed)
-    else:
+    if run is not None:
+        run.begin(as_toml(config))
+    if resumed is None:
         trainer.recorder.cut_after(-1)
     return trainer
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tinygrad_llm import tokenizers
 from tinygrad_llm.backend import module_for
-from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.progress import TrainingState
 from tinygrad_llm.training.run.assemble import make_model
-from tinygrad_llm.training.run.folder import PrintLine, RunFolder, clear_run
+from tinygrad_llm.training.run.folder import PrintLine, RunFolder
+from tinygrad_llm.training.run.saved_start import as_saved, name_of
 from tinygrad_llm.training.run.text import TokenText, load_text, short_name
 from tinygrad_llm.training.run.versions import changed_versions
 from tinygrad_llm.training.settings.config import TrainConfig
-from tinygrad_llm.training.settings.flags import as_toml, differences
+from tinygrad_llm.training.settings.flags import differences
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,22 @@ class Session:
 
 
 def open_session(
-    chosen: Mapping[str, object], resume: bool, overwrite: bool, report: PrintLine = print
+    chosen: Mapping[str, object],
+    resume: bool,
+    overwrite: bool,
+    report: PrintLine = print,
+    before_deleting: Callable[[str], None] | None = None,
 ) -> Session:
-    """Open the run's folder, and find out where it stands.
+    """Open the run's folder, and find out where it stands. Nothing in it is changed yet.
 
     Args:
         chosen: settings that were given, see `flags.chosen_settings`.
         resume: go on from the newest intact checkpoint; begin where there is none.
-        overwrite: remove an earlier run from the folder first.
+        overwrite: an earlier run in the folder is to be removed, as soon as the new one is ready to
+            begin (`RunFolder.begin`).
         report: called with each sentence that the user should read.
+        before_deleting: called with a sentence that says what ``overwrite`` would remove; raises to
+            keep it. None: the sentence is reported.
 
     Raises:
         ConfigError: the folder holds a run and neither flag is given; or settings that do not fit.
@@ -77,21 +84,21 @@ def open_session(
     out = Path(str(chosen.get("out") or default_folder(chosen)))
     chosen = {**chosen, "out": str(out)}
     config = TrainConfig.from_dict(chosen)
-    module_for(config.device)  # a missing GPU shall not cost the run that --overwrite removes
-    run = RunFolder(out, config.keep)
+    module_for(config.device)
+    run = RunFolder(out, config.keep, replaces=overwrite)
     try:
-        if overwrite:
-            clear_run(out)
-            run.checkpoints.mkdir(exist_ok=True)
-        if run.steps() and not resume:
+        there = run.describe()
+        if overwrite and there:
+            (before_deleting or report)(f"{out}: --overwrite deletes the run there: {there}.")
+        if run.steps() and not (resume or overwrite):
             raise ConfigError(
-                f"{out}: holds a run already. Go on with it (--resume), choose another folder "
-                "(--out FOLDER), or replace it (--overwrite)."
+                f"{out}: holds a run already: {there}. Go on with it (--resume), choose another "
+                "folder (--out FOLDER), or replace it (--overwrite)."
             )
         session = _resume(run, chosen, report) if resume else None
-        session = session or Session(config, run, None, None)
+        if session is None:
+            session = Session(TrainConfig.from_dict(as_saved(chosen)), run, None, None)
         module_for(session.config.device)  # which the checkpoint may have named
-        write_atomic(out / "config.toml", as_toml(session.config).encode("utf-8"))
     except BaseException:
         run.close()
         raise
@@ -112,8 +119,10 @@ def _resume(run: RunFolder, chosen: Mapping[str, object], report: PrintLine) -> 
 
 
 def default_folder(chosen: Mapping[str, object]) -> str:
-    """``runs/DATA-TOKENIZER``."""
+    """``runs/DATA-TOKENIZER``, or ``runs/DATA-from-MODEL``."""
     config = TrainConfig.from_dict(chosen)
+    if config.init_from:
+        return f"runs/{short_name(config.data)}-from-{name_of(config.init_from)}"
     return f"runs/{short_name(config.data)}-{Path(config.tokenizer).name}"
 
 
