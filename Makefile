@@ -1,6 +1,6 @@
 # The common tasks. Every target first makes .venv, once, and prints the command it runs.
 #
-#   make train                       train a GPT on the Python manual (under five minutes)
+#   make train                       train a GPT on the Python manual (3 to 7 minutes)
 #   make train ARGS="--preset tiny"  with other settings
 #   make test                        the test suite
 #   make finetune                    a spam filter and an assistant from that GPT, with scores
@@ -21,7 +21,10 @@ help:
 	@sed -n 's/^#   //p' Makefile
 
 train: $(VENV)/train
-	$(BIN)/python examples/train_gpt.py --resume $(ARGS)
+	$(BIN)/python examples/train_gpt.py $(RESUME) $(ARGS)
+
+# A run that was stopped goes on, unless the flags say that there is nothing to go on with.
+RESUME = $(if $(filter --overwrite --find-lr --resume,$(ARGS)),,--resume)
 
 finetune: $(VENV)/train
 	test -e runs/pydoc-bpe/best || $(BIN)/python examples/train_gpt.py --resume

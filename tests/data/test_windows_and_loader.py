@@ -80,8 +80,13 @@ def test_split_holds_out_the_end() -> None:
     assert len(validation) == 20
     with pytest.raises(DataError, match="validation part has 10 of 100 tokens"):
         split_ids(np.arange(100), 0.1, context_length=10)
-    with pytest.raises(ConfigError, match="between 0 and 1"):
-        split_ids(np.arange(100), 1.5)
+    for outside in (1.5, 1.0, -0.1):
+        with pytest.raises(ConfigError, match="from 0 up to 1"):
+            split_ids(np.arange(100), outside)
+    everything, nothing = split_ids(np.arange(9), 0, context_length=8)
+    assert (len(everything), len(nothing)) == (9, 0)
+    with pytest.raises(DataError, match="training part has 9 of 9 tokens"):
+        split_ids(np.arange(9), 0, context_length=9)
 
 
 def loader(batch_size: int = 3, n: int = 101, **options) -> BatchLoader:
@@ -241,7 +246,7 @@ def test_foreign_or_damaged_positions(change: dict, message: str) -> None:
     ("options", "error", "message"),
     [
         ({"batch_size": 0}, ConfigError, "batch_size"),
-        ({"batch_size": 26}, DataError, "25 windows are fewer than one batch of 26 x 1"),
+        ({"batch_size": 26}, DataError, "25 windows of 4 tokens, fewer than a batch of 26"),
         ({"rank": 2, "world_size": 2}, ConfigError, r"expected 0 \.\. 1, got 2"),
         ({"world_size": 0}, ConfigError, "world_size"),
         ({"seed": -1}, ConfigError, "seed"),

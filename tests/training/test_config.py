@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+from tinygrad_llm.commands.flags import Parser
 import sys
 from dataclasses import fields
 
@@ -27,7 +27,7 @@ tomllib = pytest.importorskip("tomllib") if sys.version_info >= (3, 11) else Non
 
 
 def settings_from(*argv):
-    parser = argparse.ArgumentParser()
+    parser = Parser("program", None)
     add_sources(parser)
     add_settings(parser)
     return TrainConfig.from_dict(chosen_settings(parse(parser, argv)))

@@ -21,6 +21,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.program import add_device, command_parser, run_program
 from tinygrad_llm.data.templates import CHAT, TEMPLATES
 from tinygrad_llm.errors import TinygradLLMError
@@ -31,7 +32,7 @@ from tinygrad_llm.generation.sampling import Sampling
 COMMANDS = "/reset  /save FILE  /system TEXT  /temperature X  /help  /quit"
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """All flags."""
     parser = command_parser("chat", __doc__)
     add = parser.add_argument

@@ -17,7 +17,7 @@ import numpy as np
 from tinygrad_llm import __version__
 from tinygrad_llm.backend.files import cache_folder
 from tinygrad_llm.backend.threads import num_threads
-from tinygrad_llm.commands.program import command_parser
+from tinygrad_llm.commands.program import command_parser, parse
 from tinygrad_llm.training.report.memory import readable
 
 # feature -> (modules, how to get them)
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "env", "Versions, hardware, and which features are missing: for a bug report."
     )
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
-    arguments = parser.parse_args(argv)
+    arguments = parse(parser, argv)
     found = report()
     print(json.dumps(found, indent=2) if arguments.json else as_text(found))
     return 0

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinygrad_llm.commands.program import command_parser
+from tinygrad_llm.commands.program import command_parser, parse
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.explain.op.page import explain
 
@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("op", nargs="?", help="an op's name; without it, all ops are listed")
     parser.add_argument("--html", metavar="FILE", help="write a page in place of printing")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     page = explain(options.op)
     if options.html:
         _write(options.html, page)

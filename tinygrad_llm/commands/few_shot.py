@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.program import add_device, command_parser, run_program
 from tinygrad_llm.generation.open_checkpoint import open_checkpoint
 from tinygrad_llm.generation.scoring import choose_answer, few_shot_prompt
@@ -34,7 +35,7 @@ ANSWERS = (" good", " bad")
 FORM = "Review: {question}\nOpinion:{answer}\n\n"
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """All flags."""
     parser = command_parser("few-shot", __doc__)
     parser.add_argument("model", help="a folder, or a name such as gpt2")

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.program import add_device, command_parser, run_program
 from tinygrad_llm.errors import DataError, TinygradLLMError
 from tinygrad_llm.generation.beam_search import beam_search
@@ -33,7 +34,7 @@ from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.report.samples import start_id
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """All flags."""
     parser = command_parser("generate", __doc__)
     add = parser.add_argument
@@ -55,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_text_flags(parser: argparse.ArgumentParser) -> None:
+def add_text_flags(parser: Parser) -> None:
     """Where the text comes from, and how it goes on."""
     text = parser.add_argument_group("text")
     text.add_argument("--prompt", default="", help="the text to continue")

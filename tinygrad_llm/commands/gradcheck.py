@@ -6,7 +6,7 @@ import time
 
 from tinygrad_llm.autograd.registry import REGISTRY, get_op
 from tinygrad_llm.backend import module_for
-from tinygrad_llm.commands.program import add_device, command_parser
+from tinygrad_llm.commands.program import add_device, command_parser, parse
 from tinygrad_llm.explain.proof import RTOL, check_gpt, check_op, op_lines
 
 
@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("ops", nargs="*", metavar="OP", help="only these ops (default: all)")
     parser.add_argument("--no-gpt", action="store_true", help="leave the GPT out")
     add_device(parser)
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     module_for(args.device)
     start = time.perf_counter()
     chosen = [get_op(name) for name in args.ops] or list(REGISTRY.values())

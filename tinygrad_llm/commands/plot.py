@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinygrad_llm.commands.program import command_parser
+from tinygrad_llm.commands.program import command_parser, parse
 from tinygrad_llm.training.report.histograms import draw_histograms, has_histograms
 from tinygrad_llm.training.report.plot import draw_runs
 
@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="the picture: .png, .svg or .pdf (default: runs.png)",
     )
-    arguments = parser.parse_args(argv)
+    arguments = parse(parser, argv)
     print(f"Wrote {draw_runs(arguments.runs, arguments.out)}")
     for run in arguments.runs:
         if has_histograms(run):

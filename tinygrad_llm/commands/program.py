@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from tinygrad_llm.backend import module_for
+from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.errors import ConfigError, TinygradLLMError, did_you_mean
 
 # command -> (module with main(argv) -> exit status, what it does)
@@ -51,13 +52,9 @@ def without_comment(words: Sequence[str]) -> list[str]:
     return list(words)
 
 
-def command_parser(name: str, description: str | None) -> argparse.ArgumentParser:
+def command_parser(name: str, description: str | None) -> Parser:
     """The parser of ``tinygrad-llm NAME``; lines of the description stay lines."""
-    return argparse.ArgumentParser(
-        prog=f"tinygrad-llm {name}",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    return Parser(f"tinygrad-llm {name}", description)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -72,27 +69,47 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-graph", dest="graph", action="store_false", help=text)
 
 
-def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the flags; an unknown one is answered with the nearest known one.
+def parse(parser: Parser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the flags of a program.
 
     Raises:
-        ConfigError: a flag is unknown.
+        ConfigError: a flag is unknown, has a wrong value, or excludes another that is there.
         DeviceError: ``--device`` names one that is unknown or absent. Said here, before a program
             reads, trains or writes anything.
     """
-    arguments, unknown = parser.parse_known_args(argv)
-    if not unknown:
-        module_for(getattr(arguments, "device", "cpu"))
-        return arguments
-    known = [option for action in parser._actions for option in action.option_strings]
-    hint = did_you_mean(unknown[0].partition("=")[0], known)
-    raise ConfigError(f"unknown flag {unknown[0]}.{hint} `--help` lists all.")
+    arguments = parser.parse(sys.argv[1:] if argv is None else argv)
+    module_for(getattr(arguments, "device", "cpu"))
+    return arguments
+
+
+def add_yes(parser: Parser) -> None:
+    """Add ``--yes``, for `ask_before_deleting`."""
+    parser.add_argument("--yes", action="store_true", help="delete without asking (--overwrite)")
+
+
+def ask_before_deleting(sentence: str, yes: bool = False) -> None:
+    """Say what is about to be deleted, and on a terminal ask.
+
+    Args:
+        sentence: what would be deleted.
+        yes: do not ask.
+
+    Raises:
+        ConfigError: the answer was no; nothing was deleted.
+    """
+    if yes or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        print(f"{sentence} {'' if yes else 'There is no terminal to ask at: going ahead.'}".strip())
+        return
+    try:
+        answer = input(f"{sentence} Delete it? [y/N] ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise ConfigError("nothing was deleted. Choose another folder with --out, or --resume.")
 
 
 def run_program(
-    run: Callable[[argparse.Namespace], int],
-    parser: argparse.ArgumentParser,
-    argv: Sequence[str] | None,
+    run: Callable[[argparse.Namespace], int], parser: Parser, argv: Sequence[str] | None
 ) -> int:
     """Parse the flags and run, in one sentence where that fails; returns the exit status."""
     return in_one_sentence(parser.prog, lambda: run(parse(parser, argv)))

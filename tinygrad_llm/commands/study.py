@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 import tinygrad_llm as tg
+from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.program import add_device, command_parser, run_program
 from tinygrad_llm.explain.small_ops import small_ops
 
@@ -28,7 +29,7 @@ TEXT = (
 )
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """All flags."""
     parser = command_parser("study", __doc__)
     parser.add_argument("--out", type=Path, default=Path("step.html"), help="page to write")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tinygrad_llm import tokenizers
-from tinygrad_llm.commands.program import command_parser
+from tinygrad_llm.commands.program import command_parser, parse
 from tinygrad_llm.data.documents import is_text, read_text, text_files
 from tinygrad_llm.data.tokenizing import tokenize_files
 from tinygrad_llm.errors import ConfigError, DataError
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="N",
         help="about how many MB of text go into a shard (default: 16)",
     )
-    a = parser.parse_args(argv)
+    a = parse(parser, argv)
     tokenizer = _tokenizer(a.tokenizer, a.files, Path(a.out), a.vocab_size)
     done = tokenize_files(a.files, a.out, tokenizer, a.workers, a.shard_mb << 20)
     print(

@@ -14,14 +14,16 @@ command to run next.
 
 from __future__ import annotations
 
-import argparse
 import sys
+import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from tinygrad_llm.commands.program import command_parser, parse
+from tinygrad_llm.commands.flags import Parser
+from tinygrad_llm.commands.program import add_yes, ask_before_deleting, command_parser, parse
 from tinygrad_llm.distributed import Communicator, join_world, run_together, with_gpus
-from tinygrad_llm.errors import ConfigError, MissingDependencyError, TinygradLLMError
+from tinygrad_llm.errors import ConfigError, MissingDependencyError, NumericsError, TinygradLLMError
 from tinygrad_llm.explain.pictures import attention_maps
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
@@ -31,7 +33,7 @@ from tinygrad_llm.training.report.chosen import make_callbacks
 from tinygrad_llm.training.report.samples import sample_text
 from tinygrad_llm.training.report.summary import summarize, try_loss_curve
 from tinygrad_llm.training.run.assemble import make_trainer
-from tinygrad_llm.training.run.session import Session
+from tinygrad_llm.training.run.session import Session, without_folder
 from tinygrad_llm.training.run.text import TokenText
 from tinygrad_llm.training.run.together import open_together, require_same_text
 from tinygrad_llm.training.settings.flags import (
@@ -45,14 +47,20 @@ PROGRAM = "tinygrad-llm train"
 EXIT_CODES = {"Ctrl-C": 130, "SIGTERM": 143}  # as a shell expects them
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """All flags."""
     parser = command_parser("train", __doc__)
     group = parser.add_argument_group("what to do")
     group.add_argument(
         "--resume", action="store_true", help="continue from the newest intact checkpoint in --out"
     )
-    group.add_argument("--overwrite", action="store_true", help="replace an earlier run in --out")
+    group.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="delete an earlier run in --out as soon as this one can begin; says what is deleted, "
+        "and asks on a terminal",
+    )
+    add_yes(parser)
     group.add_argument(
         "--find-lr", action="store_true", help="try rising learning rates, suggest one, then exit"
     )
@@ -63,6 +71,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_sources(parser)
     add_settings(parser)
+    parser.exclude(
+        "--resume", ["--overwrite"], "the one goes on with the run in --out, the other deletes it"
+    )
+    parser.exclude(
+        "--find-lr",
+        ["--resume", "--overwrite", "--attention-map"],
+        "it tries learning rates on a new model and leaves the runs in --out alone",
+    )
     return parser
 
 
@@ -70,14 +86,15 @@ def suggest_learning_rate(session: Session) -> int:
     """Search a learning rate for these settings; writes a picture if matplotlib is there."""
     text = session.load_text()
     model = session.load_model(text)
-    trainer = make_trainer(session.config, text, model, resumed=session.state)
-    found = find_learning_rate(trainer)
+    found = find_learning_rate(make_trainer(session.config, text, model))
     print(f"Suggested: --learning-rate {found.suggestion:.1e}")
     if found.exploded_at is not None:
         print(f"From {found.exploded_at:.1e} on, the loss rose.")
     if session.config.plot:
+        picture = Path(session.config.out) / "learning_rate.png"
         try:
-            print(f"Wrote {draw_search(found, Path(session.config.out) / 'learning_rate.png')}")
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            print(f"Wrote {draw_search(found, picture)}")
         except MissingDependencyError as error:
             print(f"(no picture: {error})")
     return 0
@@ -105,22 +122,21 @@ def train(session: Session, world: Communicator, attention_text: str | None = No
 
     text = session.load_text()
     require_same_text(world, text)
+    for needed_later in (config.prompt, attention_text or ""):
+        text.tokenizer.encode(needed_later)
     if world.rank:
         return follow(session, text, world)
-    counted = counting_baselines(text.train, text.validation, text.tokenizer.vocab_size)
-    levels = {"unigram entropy": counted.unigram, "bigram entropy": counted.bigram}
-    print(f"Text: {text.described}")
-    print(
-        f"Loss of a model that knows only token frequencies: {counted.unigram:.3f}; "
-        f"of one that also knows the token before: {counted.bigram:.3f}."
-    )
+    levels = say_what_counting_achieves(text)
     model = session.load_model(text)
     vocabulary = f"vocabulary of {text.tokenizer.vocab_size:,} tokens"
     print(f"Model: {model.num_parameters():,} parameters, {vocabulary}.\n")
 
     callbacks = make_callbacks(config, text.tokenizer, levels, folder)
     trainer = make_trainer(config, text, model, session.run, session.state, callbacks, world=world)
-    result = trainer.fit()
+    with warnings.catch_warnings():  # np.errstate would not reach other threads
+        sign = "overflow|invalid value|divide by zero"  # the trainer itself looks at each loss
+        warnings.filterwarnings("ignore", sign, RuntimeWarning)
+        result = trainer.fit()
 
     problem = try_loss_curve(folder, levels) if config.plot else None
     length = 2 * config.sample_tokens
@@ -134,17 +150,35 @@ def train(session: Session, world: Communicator, attention_text: str | None = No
     return EXIT_CODES.get(result.stopped_by or "", 0)
 
 
+def say_what_counting_achieves(text: TokenText) -> dict[str, float]:
+    """Print what the text is and the losses of counting models; returns these."""
+    measured = text.validation if len(text.validation) else text.train
+    counted = counting_baselines(text.train, measured, text.tokenizer.vocab_size)
+    print(f"Text: {text.described}")
+    print(
+        f"Loss of a model that knows only token frequencies: {counted.unigram:.3f}; "
+        f"of one that also knows the token before: {counted.bigram:.3f}."
+    )
+    return {"unigram entropy": counted.unigram, "bigram entropy": counted.bigram}
+
+
 def run(world: Communicator, argv: Sequence[str] | None) -> int:
     """Parse the flags and train, on every rank of ``world``."""
     arguments = parse(build_parser(), argv)
     chosen = chosen_settings(arguments)
-    with open_together(world, chosen, arguments.resume, arguments.overwrite) as session:
-        world = with_gpus(world, session.config.device)
-        if not arguments.find_lr:
-            return train(session, world, arguments.attention_map)
+    if arguments.find_lr:
         if world.size > 1:
             raise ConfigError("--find-lr: runs on one process. Start it without mpiexec.")
-        return suggest_learning_rate(session)
+        return suggest_learning_rate(without_folder(chosen))
+    ask = partial(ask_before_deleting, yes=arguments.yes or world.size > 1)
+    with open_together(world, chosen, arguments.resume, arguments.overwrite, ask) as session:
+        try:
+            world = with_gpus(world, session.config.device)
+            return train(session, world, arguments.attention_map)
+        except NumericsError as error:
+            raise NumericsError(f"{error} {session.what_is_saved()}") from error
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(session.what_is_saved()) from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -155,8 +189,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TinygradLLMError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(
-            "\nStopped at once. Continue from the last checkpoint with --resume.", file=sys.stderr
-        )
+    except KeyboardInterrupt as stop:
+        print(f"\nStopped at once. {stop}".rstrip(), file=sys.stderr)
         return 130

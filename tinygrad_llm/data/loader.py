@@ -115,8 +115,8 @@ class BatchLoader:
             if state.get(name) != mine[name]:
                 raise DataError(
                     f"data position: saved with {name} = {state.get(name)!r}, but this run has "
-                    f"{mine[name]!r}. Resume with the same text, context length, stride and order, "
-                    "or begin a new run."
+                    f"{mine[name]!r}. Resume with the same text, context length and order (and, "
+                    "if the text is short, batch size), or begin a new run."
                 )
         numbers = {name: state.get(name) for name in ("seed", "epoch", "samples")}
         counts = [v for v in numbers.values() if type(v) is int and v >= 0]
@@ -171,7 +171,8 @@ class BatchLoader:
             raise ConfigError("drop_last=False: the last batch cannot be shared out among ranks.")
         if len(self) == 0:
             raise DataError(
-                f"BatchLoader: {len(self.dataset)} windows are fewer than one batch of "
-                f"{self.batch_size} x {self.world_size} ranks. Give more text, a smaller batch "
-                "size, or a smaller stride."
+                f"BatchLoader: the text has {len(self.dataset)} windows of "
+                f"{self.dataset.context_length} tokens, fewer than a batch of "
+                f"{self.batch_size * self.world_size}. Give more text, a smaller batch size, or a "
+                "shorter context length."
             )

@@ -76,29 +76,31 @@ def split_ids(ids: TokenSource, validation_fraction: float = 0.1, context_length
 
     Args:
         ids: array (n_tokens,) or `shards.TokenShards`.
-        validation_fraction: part held out, between 0 and 1.
-        context_length: each part must hold at least one window of this length and its target.
+        validation_fraction: part held out, from 0 (nothing: the second view is empty) up to 1.
+        context_length: each part must hold at least one window of this length and its target,
+            the validation part only if it is to hold anything.
 
     Returns:
         two views of ``ids``; nothing is copied.
 
     Raises:
-        ConfigError: the fraction is not between 0 and 1.
+        ConfigError: the fraction is negative, or 1 and more.
         DataError: a part would be too short.
     """
-    if not 0.0 < validation_fraction < 1.0:
+    if not 0.0 <= validation_fraction < 1.0:
         raise ConfigError(
-            f"validation_fraction: expected a number between 0 and 1, got {validation_fraction}."
+            f"validation_fraction: expected from 0 up to 1, got {validation_fraction}."
         )
     cut = len(ids) - round(len(ids) * validation_fraction)
     view = getattr(ids, "part", None)  # a slice of TokenShards would be read into memory
     train, validation = (view(0, cut), view(cut, len(ids))) if view else (ids[:cut], ids[cut:])
-    for name, part in (("training", train), ("validation", validation)):
-        if len(part) <= context_length:
+    parts = {"training": train, "validation": validation}
+    for name, part in parts.items():
+        if len(part) <= context_length and (name == "training" or validation_fraction):
             raise DataError(
                 f"split: the {name} part has {len(part)} of {len(ids)} tokens, but a window needs "
                 f"{context_length + 1}. Give more text, a shorter --context-length, or another "
-                "--validation-fraction."
+                "--validation-fraction: 0 trains on all of the text, without validation."
             )
     return train, validation
 

@@ -96,7 +96,7 @@ class TrainingResult:
     Attributes:
         first_step, last_step: steps done before and after.
         loss: the smoothed training loss; None when no step was made.
-        evaluation: figures of the last evaluation, or None.
+        evaluation, evaluated_step: figures of the last evaluation, and its step; or None.
         best_loss, best_step: the best evaluation, or None.
         skipped_steps: updates left out for NaN or infinity.
         tokens: targets learned from since the beginning of the run.
@@ -116,12 +116,13 @@ class TrainingResult:
     tokens_per_second: float = 0.0
     seconds: float = 0.0
     stopped_by: str | None = None
+    evaluated_step: int | None = None
 
     def finish(self, step: int, progress: Progress, recorder: Recorder) -> None:
         """Fill in the figures."""
         self.last_step = step
         self.loss = progress.smoothed_loss
-        self.evaluation = progress.last_evaluation
+        self.evaluation, self.evaluated_step = progress.last_evaluation, progress.evaluated_step
         self.best_loss, self.best_step = progress.best_loss, progress.best_step
         self.skipped_steps, self.tokens = progress.skipped_steps, progress.tokens
         self.seconds = recorder.seconds

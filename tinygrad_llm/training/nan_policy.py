@@ -8,10 +8,7 @@ from tinygrad_llm.autograd.anomaly import detect_anomaly
 from tinygrad_llm.errors import NumericsError
 
 MOST_SKIPPED_IN_A_ROW = 20
-_ADVICE = (
-    "Lower the learning rate, lengthen the warm-up, or set a smaller clip. The last checkpoint is "
-    "from before this step."
-)
+_ADVICE = "Lower the learning rate, lengthen the warm-up, or set a smaller clip."
 
 
 def name_guilty_op(repeat: Callable[[], object], step: int, loss: float, norm: float) -> None:

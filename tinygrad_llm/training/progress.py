@@ -42,7 +42,7 @@ class Progress:
         smoothed_loss: exponential mean of the training loss; None before the first step.
         loss_sum, loss_count: of the steps since the last line of the log.
         best_loss, best_step: of the evaluations so far; None before the first.
-        last_evaluation: the newest evaluation's figures.
+        last_evaluation, evaluated_step: the newest evaluation's figures, and when it was.
         evaluations_without_best: how many in a row were no improvement.
         skipped_steps, skipped_in_a_row: updates left out for NaN or infinity.
     """
@@ -57,6 +57,7 @@ class Progress:
     evaluations_without_best: int = 0
     skipped_steps: int = 0
     skipped_in_a_row: int = 0
+    evaluated_step: int | None = None
 
     def note_step(self, loss: float, tokens: int, skipped: bool) -> None:
         """Count a step."""
@@ -84,7 +85,7 @@ class Progress:
 
         The untrained model's is remembered, too, but is no best: its checkpoint is of no use.
         """
-        self.last_evaluation = dict(metrics)
+        self.last_evaluation, self.evaluated_step = dict(metrics), step
         loss = metrics["loss"]
         better = math.isfinite(loss) and (self.best_loss is None or loss < self.best_loss)
         if step == 0:

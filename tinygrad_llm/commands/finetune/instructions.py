@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 from tinygrad_llm.backend.random import manual_seed
+from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.program import add_machine, command_parser, run_program
 from tinygrad_llm.data import instructions
 from tinygrad_llm.data.instructions import Instruction
@@ -56,7 +57,7 @@ ADAPTER = "adapter.safetensors"
 SHOWN = 10
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """All flags."""
     parser = command_parser("finetune instructions", __doc__)
     add = parser.add_argument_group("data").add_argument

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_llm.backend.random import manual_seed
+from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.program import add_machine, command_parser, run_program
 from tinygrad_llm.data import spam
 from tinygrad_llm.errors import MissingDependencyError
@@ -59,7 +60,7 @@ MAX_WRONG = 15
 Parts = tuple[list[spam.Message], list[spam.Message], list[spam.Message]]
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """All flags."""
     parser = command_parser("finetune spam", __doc__)
     both = ["balanced", "full"]

@@ -69,7 +69,8 @@ def draw_loss(folder: Path, target: Path, levels: Mapping[str, float] | None = N
     run, figure = read_run(folder), new_figure(8, 5)
     axes = figure.subplots()
     axes.plot(*_xy(run.steps, "loss"), label="training", linewidth=0.8, alpha=0.7)
-    axes.plot(*_xy(run.evaluations, "validation_loss"), label="validation", marker="o", ms=3)
+    if run.evaluations:
+        axes.plot(*_xy(run.evaluations, "validation_loss"), label="validation", marker="o", ms=3)
     for number, (name, value) in enumerate((levels or {}).items()):
         axes.axhline(value, linestyle=(":", "--")[number % 2], color="gray", linewidth=1)
         axes.annotate(

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 from tinygrad_llm.generation.generate import generate
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
+from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT
 from tinygrad_llm.training.report.callback import Callback
 
 if TYPE_CHECKING:
     from tinygrad_llm.training.report.progress_bar import ProgressBar
     from tinygrad_llm.training.trainer import StepReport, Trainer
+
+END_MARK = "\n[end of text]\n"
 
 
 def sample_text(
@@ -24,7 +27,8 @@ def sample_text(
 ) -> str:
     """Text that the model writes after ``prompt``; the prompt is part of it.
 
-    An empty prompt starts at ``<|endoftext|>``, or, without it, at a line break or token 0.
+    An empty prompt starts at ``<|endoftext|>``, or, without it, at a line break or token 0. Where
+    the model ends a document and begins another, `END_MARK` stands.
 
     Raises:
         TokenizerError: the tokenizer cannot express the prompt.
@@ -32,7 +36,8 @@ def sample_text(
     ids = tokenizer.encode(prompt) if prompt else [start_id(tokenizer)]
     out = generate(model, [ids], n_tokens, temperature=temperature, top_k=50, seed=seed)
     written = list(out[0])
-    return tokenizer.decode(written if prompt else written[1:])
+    text = tokenizer.decode(written if prompt else written[1:])
+    return text.replace(END_OF_TEXT, END_MARK)
 
 
 def start_id(tokenizer: Tokenizer) -> int:

@@ -26,13 +26,15 @@ def summarize(result: TrainingResult, folder: Path, steps: int, levels: Mapping[
     if result.loss is not None:
         lines.append(f"  training loss      {result.loss:.4f} (smoothed)")
     if result.evaluation:
-        lines.append(f"  validation loss    {_evaluation(result.evaluation)}")
+        old = result.evaluated_step not in (None, result.last_step)
+        when = f" (at step {result.evaluated_step})" if old else ""
+        lines.append(f"  validation loss    {_evaluation(result.evaluation)}{when}")
     if result.best_loss is not None and result.best_step != result.last_step:
         lines.append(f"  best               {result.best_loss:.4f} at step {result.best_step}")
     lines += [f"  {name:<18} {value:.4f}" for name, value in levels.items()]
     if result.skipped_steps:
         lines.append(f"  skipped steps      {result.skipped_steps} (NaN or infinity)")
-    lines += ["", f"Written to {folder}:", *_written(folder), ""]
+    lines += ["", f"Written to {folder}:", *_written(folder, result), ""]
     return "\n".join([*lines, *_next_commands(result, folder, steps)])
 
 
@@ -71,9 +73,12 @@ def _evaluation(metrics: Mapping[str, float]) -> str:
     return text
 
 
-def _written(folder: Path) -> list[str]:
+def _written(folder: Path, result: TrainingResult) -> list[str]:
+    measured = result.best_step is not None
     known = {
-        "best": "the checkpoint with the lowest validation loss",
+        "best": f"the checkpoint with the lowest validation loss, of step {result.best_step}"
+        if measured
+        else "the newest checkpoint: no validation compared them",
         "last": "the newest checkpoint",
         "loss.png": "the loss curve",
         "log.jsonl": "loss, learning rate, gradient norm, validation",

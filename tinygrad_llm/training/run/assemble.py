@@ -117,7 +117,7 @@ def make_loader(
     Raises:
         ConfigError: the batch cannot be shared out evenly among the processes.
     """
-    dataset = TokenDataset(text.train, config.context_length)
+    dataset = TokenDataset(text.train, config.context_length, text.stride)
     rank, size = (0, 1) if world is None else (world.rank, world.size)
     if config.batch_size % size:
         raise ConfigError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from tinygrad_llm import tokenizers
 from tinygrad_llm.backend import module_for
 from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.hints import command
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.progress import TrainingState
@@ -29,7 +30,7 @@ class Session:
 
     Attributes:
         config: its settings.
-        run: its folder; None on a process that only computes (`distributed`).
+        run: its folder; None for what only computes: another rank (`distributed`), a search.
         checkpoint: the folder of the checkpoint to go on from, or None for a new run.
         state: that checkpoint's state, or None.
     """
@@ -53,6 +54,14 @@ class Session:
     def load_model(self, text: TokenText) -> GPT:
         """The model: new, or as it was."""
         return make_model(self.config, text.tokenizer.vocab_size, self.checkpoint)
+
+    def what_is_saved(self) -> str:
+        """A sentence about what a later ``--resume`` finds."""
+        steps = [] if self.run is None else self.run.steps()
+        if not steps:
+            return "Nothing was saved yet."
+        go_on = command("train", "--out", self.config.out, "--resume")
+        return f"The checkpoint of step {steps[0]} is saved. Go on with: {go_on}"
 
     def _saved_tokenizer(self) -> Tokenizer | None:
         return None if self.checkpoint is None else tokenizers.load(self.checkpoint)
@@ -103,6 +112,18 @@ def open_session(
         run.close()
         raise
     return session
+
+
+def without_folder(chosen: Mapping[str, object]) -> Session:
+    """A session that computes with these settings, and writes to no folder.
+
+    Raises:
+        ConfigError: settings that do not fit.
+    """
+    out = chosen.get("out") or default_folder(chosen)
+    config = TrainConfig.from_dict(as_saved({**chosen, "out": out}))
+    module_for(config.device)
+    return Session(config, None, None, None)
 
 
 def _resume(run: RunFolder, chosen: Mapping[str, object], report: PrintLine) -> Session | None:

@@ -16,7 +16,7 @@ from tinygrad_llm.data.shards import SUFFIX, TokenShards, read_header
 from tinygrad_llm.data.sliding_window import TokenSource, encode_documents, split_ids
 from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
-from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT
+from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT, UNKNOWN
 from tinygrad_llm.training.settings.config import TrainConfig
 
 
@@ -30,6 +30,8 @@ class TokenText:
         train, validation: token ids, arrays or memory-mapped shards (n_tokens,).
         described: what it is, in a line for people.
         fingerprint: a checksum of the ids: the same text gives the same.
+        stride: distance between the training windows; None for the context length, so that each
+            token is a target once. A text that is shorter than a batch has windows everywhere.
     """
 
     name: str
@@ -38,6 +40,7 @@ class TokenText:
     validation: TokenSource
     described: str
     fingerprint: str
+    stride: int | None = None
 
 
 def load_text(config: TrainConfig, tokenizer: Tokenizer | None = None) -> TokenText:
@@ -57,31 +60,83 @@ def load_text(config: TrainConfig, tokenizer: Tokenizer | None = None) -> TokenT
     documents = corpora.load(list(config.data))
     tokenizer = tokenizer or make_tokenizer(config, documents)
     ids = encode_documents(documents, tokenizer)
-    train, validation = split_ids(ids, config.validation_fraction, config.context_length)
+    parts = _parts(ids, tokenizer, config)
     characters = sum(len(document.text) for document in documents)
     plural = "" if len(documents) == 1 else "s"
     described = (
         f"{' '.join(config.data)}: {len(documents)} document{plural}, {characters:,} characters, "
-        f"{len(ids):,} tokens ({characters / len(ids):.2f} characters each), "
-        f"{len(validation):,} of them for validation"
+        f"{len(ids):,} tokens ({characters / len(ids):.2f} characters each), {parts.note}"
+        f"{_unknown_share(ids, tokenizer)}"
     )
     return TokenText(
-        short_name(config.data), tokenizer, train, validation, described, checksum(ids)
+        short_name(config.data),
+        tokenizer,
+        parts.train,
+        parts.validation,
+        described,
+        checksum(ids),
+        parts.stride,
     )
 
 
 def _load_shards(config: TrainConfig, folder: Path) -> TokenText:
     """Shards stay on the disk: only the windows in use are read."""
     shards = TokenShards(folder)
-    train, validation = split_ids(shards, config.validation_fraction, config.context_length)
-    described = (
-        f"{folder}: {len(shards.paths)} shards, {len(shards):,} tokens, {len(validation):,} of "
-        "them for validation"
-    )
+    tokenizer = tokenizers.load(folder)
+    parts = _parts(shards, tokenizer, config)
+    described = f"{folder}: {len(shards.paths)} shards, {len(shards):,} tokens, {parts.note}"
     digest = hashlib.sha256(b"".join(read_header(path).sha256 for path in shards.paths))
     return TokenText(
-        folder.name, tokenizers.load(folder), train, validation, described, digest.hexdigest()
+        folder.name,
+        tokenizer,
+        parts.train,
+        parts.validation,
+        described,
+        digest.hexdigest(),
+        parts.stride,
     )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The fields of `TokenText` that a split decides, and a note about them for people."""
+
+    train: TokenSource
+    validation: TokenSource
+    stride: int | None
+    note: str
+
+
+def _parts(ids: TokenSource, tokenizer: Tokenizer, config: TrainConfig) -> _Parts:
+    """Cut a text in two. A training part that is too short for a batch becomes a ring."""
+    fraction, context = config.validation_fraction, config.context_length
+    train, validation = split_ids(ids, fraction, context if fraction else 0)
+    note = f"{len(validation):,} of them for validation"
+    if not _is_short(len(ids), config):
+        return _Parts(train, validation, None, note)
+    end = [] if tokenizer.end_of_text_id is None else [tokenizer.end_of_text_id]
+    once = np.append(end, train[:]).astype(train.dtype)
+    rounds = -(-config.batch_size // len(once))
+    ring = np.resize(once, rounds * len(once) + context)  # a window begins at each of its tokens
+    note += f"; shorter than a batch ({_tokens_of_a_batch(config):,} tokens), so it is repeated"
+    return _Parts(ring, validation, 1, note)
+
+
+def _is_short(n_tokens: int, config: TrainConfig) -> bool:
+    """Whether the training part of a text is too short for a batch, so that it is repeated."""
+    return n_tokens - round(n_tokens * config.validation_fraction) < _tokens_of_a_batch(config)
+
+
+def _tokens_of_a_batch(config: TrainConfig) -> int:
+    """B windows of T tokens, and the token that follows the last one."""
+    return config.batch_size * config.context_length + 1
+
+
+def _unknown_share(ids: np.ndarray, tokenizer: Tokenizer) -> str:
+    """A note about the words that a tokenizer of other texts does not know."""
+    unknown = tokenizer.special_tokens.get(UNKNOWN)
+    count = 0 if unknown is None else int((ids == unknown).sum())
+    return f"; {count:,} are unknown to the tokenizer: {UNKNOWN}" if count else ""
 
 
 def make_tokenizer(config: TrainConfig, documents: Sequence[Document]) -> Tokenizer:
@@ -92,7 +147,8 @@ def make_tokenizer(config: TrainConfig, documents: Sequence[Document]) -> Tokeni
         TokenizerError: it cannot be loaded or learned.
     """
     texts = [document.text for document in documents]
-    special = (END_OF_TEXT,) if len(texts) > 1 else ()
+    has_ends = len(texts) > 1 or _is_short(sum(map(len, texts)), config)  # a token a character
+    special = (END_OF_TEXT,) if has_ends else ()
     if config.tokenizer == "char":
         return CharTokenizer.train(texts, special)
     if config.tokenizer == "word":

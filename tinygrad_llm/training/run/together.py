@@ -6,7 +6,7 @@ checkpoint themselves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tinygrad_llm.distributed import Communicator, require_equal
@@ -18,7 +18,11 @@ from tinygrad_llm.training.settings.config import TrainConfig
 
 
 def open_together(
-    world: Communicator, chosen: Mapping[str, object], resume: bool, overwrite: bool
+    world: Communicator,
+    chosen: Mapping[str, object],
+    resume: bool,
+    overwrite: bool,
+    before_deleting: Callable[[str], None] | None = None,
 ) -> Session:
     """`session.open_session` for all ranks: rank 0 opens the folder, the others read from it.
 
@@ -27,7 +31,7 @@ def open_together(
         ConfigError, CheckpointError: as `open_session`.
     """
     if world.size == 1:
-        return open_session(chosen, resume, overwrite)
+        return open_session(chosen, resume, overwrite, before_deleting=before_deleting)
     own = versions()
     require_equal(
         world,
@@ -39,7 +43,9 @@ def open_together(
             "version of NumPy": own["numpy"],
         },
     )
-    session = open_session(chosen, resume, overwrite) if world.rank == 0 else None
+    session = None
+    if world.rank == 0:
+        session = open_session(chosen, resume, overwrite, before_deleting=before_deleting)
     where = session and session.checkpoint and str(session.checkpoint)
     config, where = world.share((session.config.to_dict() if session else {}, where))
     if session is not None:

@@ -44,7 +44,7 @@ class TrainConfig:
         "folder; shards bring their own", FIXED)
     vocab_size: int = _setting(320, "text", "tokens of a bpe tokenizer that is learned", FIXED)
     validation_fraction: float = _setting(
-        0.1, "text", "share of the text kept back for validation", FIXED)
+        0.1, "text", "share of the text kept back for validation; 0 trains on everything", FIXED)
     order: str = _setting(
         "shuffle", "text", "shuffle (every window once per epoch) or crops (random places)",
         FIXED, choices=("shuffle", "crops"))
@@ -52,12 +52,15 @@ class TrainConfig:
     n_layer: int = _setting(4, "model", "number of transformer blocks", FIXED)
     n_head: int = _setting(4, "model", "attention heads per block", FIXED)
     n_embd: int = _setting(128, "model", "width of the residual stream (C)", FIXED)
-    context_length: int = _setting(128, "model", "tokens the model sees at once (T)", FIXED)
+    context_length: int = _setting(
+        128, "model", "tokens the model sees at once (T); with init_from at most the model's",
+        FIXED)
     dropout: float = _setting(0.05, "model", "probability of dropping an activation")
     qkv_bias: bool = _setting(True, "model", "biases in the query/key/value projection", FIXED)
     tie_weights: bool = _setting(True, "model", "output layer shares the token embedding", FIXED)
     init_from: str = _setting(
-        "", "model", "start from a saved model: a checkpoint folder or a name such as gpt2", FIXED)
+        "", "model", "start from a saved model, of its size and with its tokenizer: the folder of "
+        "a run or a checkpoint, or a name such as gpt2", FIXED)
 
     steps: int = _setting(1000, "optimization", "optimizer steps in all")
     batch_size: int = _setting(
@@ -133,6 +136,11 @@ class TrainConfig:
             _require(not choices or value in choices, item.name, f"one of {choices}", value)
         _require(bool(self.data), "data", "at least one name or path", self.data)
         _require(self.learning_rate > 0, "learning_rate", "more than 0", self.learning_rate)
+        if self.patience and not (self.eval_every and self.validation_fraction):
+            raise ConfigError(
+                "patience: counts validations, and there are none: give eval_every and "
+                "validation_fraction, or leave patience out."
+            )
         if self.n_embd % self.n_head:
             raise ConfigError(
                 f"n_embd and n_head: {self.n_embd} is not a multiple of {self.n_head}; each head "
