@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tinygrad_llm.commands.flags import Parser
 import sys
 from dataclasses import fields
 
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.program import parse
 from tinygrad_llm.errors import ConfigError, MissingDependencyError
 from tinygrad_llm.training.settings.config import BITS, FIXED, HARMLESS, TrainConfig
@@ -45,7 +45,7 @@ def test_flags_win_over_file_over_preset_over_default(tmp_path):
 
 
 def test_every_setting_has_a_flag_with_help_and_default(capsys):
-    parser = argparse.ArgumentParser(prog="x")
+    parser = Parser("x", None)
     add_settings(parser)
     with pytest.raises(SystemExit):
         parser.parse_args(["--help"])
