@@ -13,8 +13,10 @@ from tinygrad_llm.autograd.registry import OPS
 pytest.importorskip("markdown")  # the extra docs
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
-from formulas import Formulas, typeset  # noqa: E402
-from mathml import mathml  # noqa: E402
+from formulas import Formulas  # noqa: E402
+
+from tinygrad_llm.explain.typeset.blocks import typeset  # noqa: E402
+from tinygrad_llm.explain.typeset.mathml import mathml  # noqa: E402
 
 PAGES = [*sorted((ROOT / "docs" / "derivations").glob("*.md")), ROOT / "docs/write_your_own_op.md"]
 
@@ -30,7 +32,7 @@ def blocks(text):
 def test_every_formula_of_a_page_is_typeset(page):
     found = [b for b in blocks(page.read_text(encoding="utf-8")) if not b.startswith("python ")]
     left = [block for block in found if typeset(block) is None]
-    assert not left, "new names belong into NAMES of docs/mathml.py"
+    assert not left, "new names belong into NAMES of explain/typeset/mathml.py"
     for block in found:
         ElementTree.fromstring(typeset(block))  # well-formed
 
