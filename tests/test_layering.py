@@ -15,7 +15,7 @@ import arrows  # noqa: E402
 PACKAGE = ROOT / "tinygrad_llm"
 LAYERS = [
     ["errors"],
-    ["hints"],
+    ["hints", "terminal"],
     ["checks"],
     ["backend", "figure", "gpt_config"],
     ["autograd"],

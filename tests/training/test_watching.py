@@ -17,8 +17,9 @@ from tinygrad_llm.training.report.histograms import Histograms, draw_histograms
 from tinygrad_llm.training.report.log import LineLog, read_log
 from tinygrad_llm.training.report.memory import peak_bytes, readable, resident_bytes
 from tinygrad_llm.training.report.plot import draw_loss, draw_runs
-from tinygrad_llm.training.report.progress_bar import ProgressBar, readable_time
+from tinygrad_llm.training.report.progress_bar import ProgressBar
 from tinygrad_llm.training.report.tensorboard import TensorBoard
+from tinygrad_llm.training.report.timed_lines import readable_time
 
 
 def is_picture(path, least=8000):
@@ -220,7 +221,7 @@ def test_tokenize_then_train_on_the_shards(page, tmp_path, capsys, runs):
 
 
 def test_progress_lines_without_a_terminal(runs, capsys):
-    runs.fit(callbacks=[ProgressBar({"bigram entropy": 2.5}, lines_every=2)])
+    runs.fit(callbacks=[ProgressBar({"bigram entropy": 2.5})])
     shown = capsys.readouterr().out
     assert "bigram entropy 2.500" in shown
     assert "(best so far)" in shown

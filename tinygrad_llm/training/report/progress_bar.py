@@ -1,18 +1,21 @@
-"""The progress bar: steps, time left, loss, speed, memory."""
+"""How a run is doing: steps, time left, loss, speed, memory."""
 
 from __future__ import annotations
 
+import math
 import sys
+import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from tinygrad_llm.terminal import can_redraw
 from tinygrad_llm.training.loop_settings import StepReport, TrainingResult
+from tinygrad_llm.training.report.bar import Bar
 from tinygrad_llm.training.report.callback import Callback, Record
 from tinygrad_llm.training.report.memory import readable
+from tinygrad_llm.training.report.timed_lines import TimedLines
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from tinygrad_llm.training.trainer import Trainer
 
 
@@ -22,56 +25,52 @@ class ProgressBar(Callback):
     Args:
         levels: entropies of counting models, shown beside the validation loss.
         enabled: False shows validations only.
-        lines_every: without a terminal, print every so many lines of the log.
+        seconds_between: without a terminal, the time from one line to the next.
     """
 
     def __init__(
-        self, levels: Mapping[str, float] | None = None, enabled: bool = True, lines_every: int = 10
+        self,
+        levels: Mapping[str, float] | None = None,
+        enabled: bool = True,
+        seconds_between: float = 10.0,
     ) -> None:
         self.levels = dict(levels or {})
         self.enabled = enabled
-        self.lines_every = lines_every
-        self._bar: tqdm[NoReturn] | None = None
-        self._lines = 0
+        self.seconds_between = seconds_between
+        self._shown: Bar | TimedLines | None = None
+        self._started, self._first_step = 0.0, 0
+        self._loss = math.nan
+        self._figures: list[str] = []
 
     def on_start(self, trainer: Trainer) -> None:
         """Draws the empty bar."""
-        from tqdm import tqdm
-
-        if self.enabled and sys.stderr.isatty():
-            self._bar = tqdm(
-                total=trainer.settings.steps,
-                initial=trainer.step,
-                unit="step",
-                dynamic_ncols=True,
-                smoothing=0.05,
-            )
+        self._start_clock(trainer)
+        self._loss, self._figures = math.nan, []
+        steps = trainer.settings.steps
+        if self.enabled and can_redraw(sys.stderr):
+            self._shown = Bar(steps, trainer.step)
+        elif self.enabled:
+            self._shown = TimedLines(steps, self.seconds_between)
+        if trainer.step == 0:
+            self._note_validation(trainer)
 
     def on_step(self, trainer: Trainer, report: StepReport) -> None:
-        """Moves the bar."""
-        if self._bar is not None:
-            self._bar.update()
+        """Moves the bar, or prints a line when the last one is old."""
+        if math.isnan(self._loss):
+            self._loss = report.loss
+        self._show(trainer)
+        self._note_validation(trainer)
 
     def on_log(self, trainer: Trainer, record: Record, timing: Record) -> None:
         """Renews the figures."""
-        smoothed = trainer.progress.smoothed_loss
-        figures = (
-            f"loss {record['loss']:.3f} (smoothed {smoothed or float('nan'):.3f})  "
-            f"{timing['tokens_per_second']:,.0f} tokens/s  "
-            f"{readable(timing.get('device_memory_bytes') or timing['memory_bytes'])}"
-        )
+        self._loss = record["loss"]
+        self._figures = [
+            f"{timing['tokens_per_second']:,.0f} tokens/s",
+            readable(timing.get("device_memory_bytes") or timing["memory_bytes"]),
+        ]
         if "mfu" in timing:
-            figures += f"  MFU {timing['mfu']:.1%}"
-        if self._bar is not None:
-            self._bar.set_postfix_str(figures, refresh=False)
-        elif self.enabled and self._lines % self.lines_every == 0:
-            left = (trainer.settings.steps - record["step"]) * _seconds_per_step(trainer)
-            print(
-                f"step {record['step']}/{trainer.settings.steps}  {figures}  "
-                f"{readable_time(left)} left",
-                flush=True,
-            )
-        self._lines += 1
+            self._figures.append(f"MFU {timing['mfu']:.1%}")
+        self._show(trainer)
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
         """Prints the validation loss on a line of its own."""
@@ -83,31 +82,36 @@ class ProgressBar(Callback):
             f"step {record['step']}: validation loss {record['validation_loss']:.4f}, perplexity "
             f"{record['validation_perplexity']:.2f}{bits}{beside}{mark}"
         )
+        if self._shown is not None:
+            self._shown.after_validation()
+        if trainer.step == self._first_step:  # the time before the first step is no step's
+            self._start_clock(trainer)
 
     def on_end(self, trainer: Trainer, result: TrainingResult) -> None:
         """Takes the bar away."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        if self._shown is not None:
+            self._shown.close()
+            self._shown = None
 
     def print(self, text: str) -> None:
         """Print above the bar."""
-        if self._bar is not None:
-            self._bar.write(text)
+        if self._shown is not None:
+            self._shown.write(text)
         else:
             print(text, flush=True)
 
+    def _start_clock(self, trainer: Trainer) -> None:
+        self._started, self._first_step = time.monotonic(), trainer.step
 
-def _seconds_per_step(trainer: Trainer) -> float:
-    recorder = trainer.recorder
-    return recorder.seconds / max(1, recorder.steps)
+    def _show(self, trainer: Trainer) -> None:
+        if self._shown is not None:
+            done, steps = trainer.step, trainer.settings.steps
+            per_step = (time.monotonic() - self._started) / max(1, done - self._first_step)
+            self._shown.show(done, (steps - done) * per_step, self._loss, self._figures)
 
-
-def readable_time(seconds: float) -> str:
-    """Such as ``"48 s"``, ``"3 min 20 s"`` or ``"2 h 05 min"``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    def _note_validation(self, trainer: Trainer) -> None:
+        """Tell what shows the run that a validation begins."""
+        every = trainer.settings.eval_every
+        if self._shown is not None and trainer.evaluate is not None:
+            if every > 0 and trainer.step % every == 0:
+                self._shown.before_validation(trainer.step)

@@ -10,7 +10,7 @@ from tinygrad_llm.hints import command
 from tinygrad_llm.training.loop_settings import TrainingResult
 from tinygrad_llm.training.report.memory import peak_bytes, readable
 from tinygrad_llm.training.report.plot import draw_loss
-from tinygrad_llm.training.report.progress_bar import readable_time
+from tinygrad_llm.training.report.timed_lines import readable_time
 
 
 def summarize(result: TrainingResult, folder: Path, steps: int, levels: Mapping[str, float]) -> str:
