@@ -32,6 +32,7 @@ from isolated import GAVE_UP, give_up, in_workers, pieces
 from machine import machine
 
 from tinygrad_llm import kernels
+from tinygrad_llm.hints import install
 
 RESULTS = Path(__file__).parent / "results"
 CEILINGS, PEERS = "ceilings", " peers"  # a piece of its own; what ends the name of a peers' piece
@@ -112,7 +113,7 @@ def _draw(rows: list[Row], out: Path) -> None:
         roofline.draw(ours, picture, roofs["GB/s"], roofs["TFLOP/s"], str(machine()["gpu"]))
         print(f"\nrows: {out}\npicture: {picture}")
     except ImportError:
-        print(f"\nrows: {out}\nno picture: matplotlib is not installed (pip install matplotlib)")
+        print(f"\nrows: {out}\nno picture: matplotlib is not installed. {install('plot')}")
 
 
 def _roofs(out: Path) -> dict[str, float]:

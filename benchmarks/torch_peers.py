@@ -16,6 +16,7 @@ from cases import Case
 from tinygrad_llm.kernels.tuning import Prepared
 
 from tinygrad_llm.backend import Array
+from tinygrad_llm.hints import install
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,7 @@ def available() -> str | None:
     try:
         import torch
     except ImportError:
-        return "PyTorch is not installed (pip install torch)"
+        return f"PyTorch is not installed. {install('bench')}"
     return None if torch.cuda.is_available() else "PyTorch sees no GPU"
 
 

@@ -70,7 +70,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "triton":
             raise
-        raise KernelError(f"{name}: {why_not()}") from error
+        raise KernelError(f"{name}: {why_not()}") from None
     globals()[name] = value
     return value
 

@@ -10,6 +10,11 @@ import sysconfig
 from pathlib import Path
 
 OLDEST_CAPABILITY = 80  # bfloat16 arithmetic and asynchronous copies begin with sm_80
+INSTALL = {
+    "Triton": "install it with: pip install 'triton>=3.6' 'ml_dtypes>=0.5' (Linux)",
+    "CuPy": "install it with: pip install 'cupy-cuda13x>=14' (for CUDA 13), or with: "
+            "pip install 'cupy-cuda12x>=14' (for CUDA 12)",
+}
 
 
 @functools.cache
@@ -18,11 +23,11 @@ def why_no_gpu() -> str | None:
     try:
         import triton  # noqa: F401
     except ImportError:
-        return install_hint("Triton is not installed", "kernels")
+        return install_hint("Triton")
     try:
         import cupy
     except ImportError:
-        return install_hint("CuPy is not installed", "cuda")
+        return install_hint("CuPy")
     if os.environ.get("TRITON_INTERPRET", "0") not in {"", "0"}:
         return "TRITON_INTERPRET is set, so nothing is compiled; unset it before the first import"
     try:
@@ -38,7 +43,7 @@ def why_no_gpu() -> str | None:
 def why_no_interpreter() -> str | None:
     """The reason why kernels cannot be interpreted on NumPy arrays, or None where they can."""
     if importlib.util.find_spec("triton") is None:
-        return install_hint("Triton is not installed", "kernels")
+        return install_hint("Triton")
     return None
 
 
@@ -69,5 +74,6 @@ def explain(error: Exception) -> str:
     return text
 
 
-def install_hint(problem: str, extra: str) -> str:
-    return f"{problem}; install it with: pip install 'tinygrad_llm[{extra}]'"
+def install_hint(package: str) -> str:
+    """How to install "Triton" or "CuPy"."""
+    return f"{package} is not installed; {INSTALL[package]}"

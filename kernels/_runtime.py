@@ -166,8 +166,8 @@ def _require_descriptors(kernel: JITFunction, args: tuple[Argument, ...], chip: 
 def _cupy_calls() -> tuple[type, Callable[[], int], Callable[[], Any]]:
     try:
         import cupy
-    except ImportError as error:
-        raise KernelError(install_hint("CuPy is not installed", "cuda")) from error
+    except ImportError:
+        raise KernelError(install_hint("CuPy")) from None
     return cupy.ndarray, cupy.cuda.runtime.getDevice, cupy.cuda.get_current_stream
 
 

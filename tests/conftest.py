@@ -2,7 +2,10 @@
 
 import faulthandler
 import os
+import runpy
 import sys
+from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import settings
@@ -39,3 +42,11 @@ def pytest_runtest_teardown(item):
             pytest.exit(f"{reason}. Run the others with -n 1.", returncode=13)
         print(reason, file=sys.__stderr__, flush=True)
         os._exit(13)
+
+
+@pytest.fixture(scope="session")
+def declared():
+    """The arguments of setup() in setup.py."""
+    with mock.patch("setuptools.setup") as setup:
+        runpy.run_path(str(Path(__file__).parents[1] / "setup.py"))
+    return setup.call_args.kwargs

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinygrad_llm.errors import DataError, MissingDependencyError
+from tinygrad_llm.hints import install
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,11 +20,10 @@ def new_figure(width: float, height: float) -> Figure:
     """
     try:
         from matplotlib.figure import Figure
-    except ImportError as error:
+    except ImportError:
         raise MissingDependencyError(
-            "pictures need matplotlib, which is not installed. Install it with: "
-            "pip install 'tinygrad_llm[plot]'"
-        ) from error
+            f"pictures need matplotlib, which is not installed. Install it with: {install('plot')}"
+        ) from None
     return Figure(figsize=(width, height), layout="constrained")
 
 

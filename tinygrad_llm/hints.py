@@ -1,22 +1,26 @@
 """Commands to type next, as they work on this machine and from this folder.
 
 A hint that fails when it is pasted is worse than none. So a command is named by the way in which
-this Python can be reached from the current folder, its words are quoted, and what is missing is
-installed by the names of the packages themselves, which work in a clone as in an installed package.
+this Python can be reached from the current folder, its words are quoted for a POSIX shell, and what
+is missing is installed by the names of the packages themselves, which work in a clone as in an
+installed package.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shlex
 import shutil
 import sys
-import sysconfig
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
 SCRIPT = "tinygrad-llm"
+PACKAGE = "tinygrad_llm"
+ROOT = Path(__file__).resolve().parents[1]  # holds the package: a clone, or site-packages
 
 
 def command(*words: object) -> str:
@@ -29,7 +33,13 @@ def command(*words: object) -> str:
         ``"tinygrad-llm generate 'runs/a b'"`` where that finds this installation, otherwise the
         path of the script, or of this Python with ``-m tinygrad_llm``.
     """
-    return " ".join([_caller(), *(shlex.quote(str(word)) for word in words)])
+    return " ".join([_caller(), *_quoted(words)])
+
+
+def as_typed_here(text: str) -> str:
+    """A help text whose examples, indented lines, begin as `command` does here."""
+    caller = _caller()
+    return re.sub(rf"(?m)^( .*?){SCRIPT} ", lambda line: f"{line[1]}{caller} ", text)
 
 
 def install(extra: str) -> str:
@@ -39,59 +49,105 @@ def install(extra: str) -> str:
         ``"pip install 'matplotlib>=3.8'"``, with this Python before it where another one's pip
         would be called.
     """
-    return f"{_pip()} install {' '.join(map(shlex.quote, requirements(extra)))}"
+    return install_package(*requirements(extra))
 
 
 def install_package(*packages: str) -> str:
     """How to install packages that belong to no extra."""
-    return f"{_pip()} install {' '.join(map(shlex.quote, packages))}"
+    return " ".join([_pip(), *_quoted(packages)])
 
 
 def requirements(extra: str) -> list[str]:
     """What an extra needs on this system, as pip's requirements."""
+    here = _installed(PACKAGE)
+    needs = [line.partition(";")[::2] for line in (here.requires if here else None) or []]
+    found = [name.strip() for name, when in needs if "extra" in when and _holds(when, extra)]
+    if found or not is_clone():
+        return found or [f"{PACKAGE}[{extra}]"]
+    return ["-e", f"{_shown(ROOT)}[{extra}]"]  # not installed, or before it had this extra
+
+
+def script() -> Path | None:
+    """Where pip has put ``tinygrad-llm`` for this Python, or None where it has not."""
+    here = _installed(PACKAGE)
+    files = (here.files if here is not None else None) or []
+    places = [Path(str(file.locate())).resolve() for file in files if file.stem == SCRIPT]
+    return next(filter(Path.is_file, places), None)
+
+
+def is_clone() -> bool:
+    """Whether the package lies in a clone, among its tests and examples."""
+    return (ROOT / "setup.py").is_file()
+
+
+def _installed(package: str) -> metadata.Distribution | None:
     try:
-        declared = metadata.requires("tinygrad_llm") or []
-    except metadata.PackageNotFoundError:  # on the path, but not installed
-        return [f"tinygrad_llm[{extra}]"]
-    pairs = [line.partition(";")[::2] for line in declared]
-    mark = re.compile(rf"""extra\s*==\s*["']{re.escape(extra)}["']""")
-    return [need.strip() for need, when in pairs if mark.search(when) and _fits(when)]
+        return metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
-def _fits(when: str) -> bool:
-    """Whether a requirement's condition on the platform holds (setup.py has only this one)."""
-    return "win32" not in when or sys.platform != "win32"
+def _holds(when: str, extra: str) -> bool:
+    """Whether a requirement's condition holds: comparisons joined by "and", as in setup.py."""
+    values = {"extra": extra, "sys_platform": sys.platform, "platform_machine": platform.machine()}
+    compared = re.findall(r"""(\w+)\s*(==|!=)\s*["']([^"']+)["']""", when)
+    return all((values[name] == value) is (sign == "==") for name, sign, value in compared)
 
 
 def _caller() -> str:
-    script = Path(sysconfig.get_path("scripts")) / SCRIPT
-    if not script.is_file():
-        return f"{_python()} -m tinygrad_llm"
-    return SCRIPT if _is_called_by(SCRIPT, script) else _shown(script)
+    found = script()
+    if found is None:
+        return f"{_path_to_clone()}{_python()} -m {PACKAGE}"
+    return SCRIPT if _finds(SCRIPT, found) else shlex.quote(_shown(found))
+
+
+def _path_to_clone() -> str:
+    """Where Python is to look for a clone that is not installed, if it would not find it."""
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    found = str(ROOT) not in sys.path or str(ROOT) in known or _here() == ROOT
+    if found or not is_clone():
+        return ""
+    return f"env PYTHONPATH={shlex.quote(str(ROOT))} "
 
 
 def _pip() -> str:
-    pip = Path(sysconfig.get_path("scripts")) / "pip"
-    return "pip" if _is_called_by("pip", pip) else f"{_python()} -m pip"
+    if _installed("pip") is None and shutil.which("uv"):
+        return f"uv pip install --python {_python()}"
+    pip = Path(sys.executable).with_name("pip")
+    return "pip install" if _finds("pip", pip) else f"{_python()} -m pip install"
 
 
 def _python() -> str:
+    here = Path(sys.executable)
     for name in ("python", "python3"):
-        if _is_called_by(name, Path(sys.executable)):
+        # The Pythons of all virtual environments link to one file: the folder tells them apart.
+        if _finds(name, here) and Path(shutil.which(name) or "").parent.samefile(here.parent):
             return name
-    return _shown(Path(sys.executable))
+    return shlex.quote(_shown(here))
 
 
-def _is_called_by(name: str, file: Path) -> bool:
+def _finds(name: str, file: Path) -> bool:
     """Whether typing a name runs this file: of all on the path it is the first."""
     found = shutil.which(name)
-    # Not resolved: the python of each virtual environment is a link to one and the same.
-    return found is not None and os.path.abspath(found) == os.path.abspath(file)
+    return found is not None and file.is_file() and os.path.samefile(found, file)
+
+
+def _quoted(words: Iterable[object]) -> list[str]:
+    return [shlex.quote(str(word)) for word in words]
 
 
 def _shown(file: Path) -> str:
     """A path as one would type it from here: relative below the current folder."""
+    here = _here()
+    if here is None or not file.is_relative_to(here):
+        return str(file)
+    below = str(file.relative_to(here))
+    return below if os.sep in below or below == "." else os.path.join(".", below)
+
+
+def _here() -> Path | None:
+    """The current folder, unless it was removed."""
     try:
-        return shlex.quote(str(file.absolute().relative_to(Path.cwd())))
-    except (ValueError, OSError):
-        return shlex.quote(str(file.absolute()))
+        return Path.cwd()
+    except FileNotFoundError:
+        return None

@@ -5,7 +5,7 @@
     python examples/chapters/make_notebooks.py --out DIR ch03     # only some, elsewhere
 
 The scripts are the source: a notebook is made when it is wanted, and none is kept in the
-repository, so the two cannot differ. Needs the extra "docs" (pip install 'tinygrad_llm[docs]').
+repository, so the two cannot differ. Needs the extra "docs".
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from run_all import chapter_files
+
+from tinygrad_llm.hints import install
 
 LONGEST = 600  # seconds for one cell, on a busy machine
 
@@ -57,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         import nbformat
     except ImportError:
-        print("make_notebooks.py: needs pip install 'tinygrad_llm[docs]'", file=sys.stderr)
+        print(f"make_notebooks.py: needs nbformat. {install('docs')}", file=sys.stderr)
         return 2
     arguments.out.mkdir(parents=True, exist_ok=True)
     for script in chapter_files(arguments.chapters):

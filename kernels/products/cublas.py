@@ -110,7 +110,7 @@ def load(op: str, libraries: tuple[str, ...],
         from cupy_backends.cuda.libs import cublas  # noqa: F401
     except ImportError as error:
         raise KernelError(f"{op}: CuPy finds no cuBLAS ({error}); install CuPy with its CUDA "
-                          "libraries: pip install 'cupy-cuda13x[ctk]'") from error
+                          "libraries: pip install 'cupy-cuda13x[ctk]'") from None
     library = _loaded(op, libraries)
     found = {}
     for name, types in arguments.items():

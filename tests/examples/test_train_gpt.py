@@ -59,7 +59,7 @@ def test_without_matplotlib_it_says_so_and_ends_well(main, tmp_path, capsys, mon
     for name in ("matplotlib", "matplotlib.figure"):  # another test may have imported both
         monkeypatch.setitem(sys.modules, name, None)
     assert main(["--preset", "tiny", "--steps", "4", "--out", str(tmp_path / "r")]) == 0
-    assert "pip install 'tinygrad_llm[plot]'" in capsys.readouterr().out
+    assert hints.install("plot") in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tinygrad_llm as tg
+from tinygrad_llm import hints
 from tinygrad_llm.errors import ConfigError, GraphError, IndexRangeError, ShapeError
 from tinygrad_llm.explain import pictures
 
@@ -179,4 +180,4 @@ def test_without_matplotlib_it_says_what_to_install():
         "except MissingDependencyError as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "pip install 'tinygrad_llm[plot]'" in done.stdout
+    assert f"Install it with: {hints.install('plot')}" in done.stdout

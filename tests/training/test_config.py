@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import fields
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinygrad_llm import hints
 from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.program import parse
 from tinygrad_llm.errors import ConfigError, MissingDependencyError
@@ -110,7 +112,7 @@ def test_yaml_without_pyyaml_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
     path = tmp_path / "run.yaml"
     path.write_text("steps: 7\n", encoding="utf-8")
-    with pytest.raises(MissingDependencyError, match="pip install pyyaml"):
+    with pytest.raises(MissingDependencyError, match=re.escape(hints.install("yaml"))):
         read_settings(path)
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from tinygrad_llm.errors import DeviceError, DTypeError
+from tinygrad_llm.hints import install
 
 # CuPy's arrays are typed as NumPy's, too: they have the same interface and no types of their own.
 # So a type checker knows an array from a Tensor, a number and a list, on either device.
@@ -115,11 +116,11 @@ def cuda_module() -> ArrayModule:
     """
     try:
         import cupy
-    except ImportError as error:
+    except ImportError:
         raise DeviceError(
-            'device "cuda" needs CuPy, which is not installed. '
-            "Install it with: pip install 'tinygrad_llm[cuda]' (CUDA 13) or 'tinygrad_llm[cuda12]'."
-        ) from error
+            'device "cuda" needs CuPy, which is not installed. Install it with: '
+            f"{install('cuda')} (for CUDA 13), or with: {install('cuda12')} (for CUDA 12)"
+        ) from None
     if not cupy.cuda.is_available():
         raise DeviceError(
             'device "cuda": CuPy is installed but finds no usable GPU. Check `nvidia-smi`: the '

@@ -21,6 +21,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
+from tinygrad_llm import hints
 from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.program import add_device, command_parser, run_program
 from tinygrad_llm.data.templates import CHAT, TEMPLATES
@@ -67,8 +68,8 @@ def open_conversation(arguments: argparse.Namespace) -> Conversation:
         load_adapter(model, arguments.adapter)
     elif tuned_in is None:
         print(
-            "(This model was never tuned to answer; expect it to run on. "
-            "tinygrad-llm finetune instructions tunes one.)"
+            "This model was never tuned to answer; expect it to run on. To tune one:\n"
+            f"  {hints.command('finetune', 'instructions')}"
         )
     template = TEMPLATES[arguments.template] if arguments.template else tuned_in or CHAT
     return Conversation(

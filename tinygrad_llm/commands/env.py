@@ -14,24 +14,28 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm import __version__
+from tinygrad_llm import __version__, hints
 from tinygrad_llm.backend.files import cache_folder
 from tinygrad_llm.backend.threads import num_threads
 from tinygrad_llm.commands.program import command_parser, parse
 from tinygrad_llm.training.report.memory import readable
 
-# feature -> (modules, how to get them)
+# feature -> (modules, the extras that install them: any one of several)
 FEATURES = {
-    "loss curves, plot": (("matplotlib",), "pip install 'tinygrad_llm[plot]'"),
-    "TensorBoard": (("tensorboard",), "pip install 'tinygrad_llm[tensorboard]'"),
-    "CUDA": (("cupy",), "pip install 'tinygrad_llm[cuda]' (CUDA 13) or 'tinygrad_llm[cuda12]'"),
-    "Triton kernels": (("triton",), "pip install 'tinygrad_llm[kernels]' (Linux)"),
-    "bfloat16": (("ml_dtypes",), "pip install ml_dtypes"),
-    "several processes": (("mpi4py",), "pip install 'tinygrad_llm[distributed]'"),
-    "YAML settings": (("yaml",), "pip install pyyaml"),
-    "tests": (("pytest", "hypothesis"), "pip install 'tinygrad_llm[dev]'"),
-    "comparison with PyTorch": (("torch",), "pip install 'tinygrad_llm[bench]'"),
+    "loss curves, plot": (("matplotlib",), ("plot",)),
+    "TensorBoard": (("tensorboard",), ("tensorboard",)),
+    "CUDA": (("cupy",), ("cuda", "cuda12")),
+    "Triton kernels": (("triton",), ("kernels",)),
+    "bfloat16": (("ml_dtypes",), ("kernels",)),
+    "several processes": (("mpi4py",), ("distributed",)),
+    "YAML settings": (("yaml",), ("yaml",)),
 }
+FEATURES_OF_A_CLONE = {
+    "tests": (("pytest", "hypothesis"), ("dev",)),
+    "comparison with PyTorch": (("torch",), ("bench",)),
+    "site": (("mkdocs",), ("docs",)),
+}
+NOTES = {"cuda": "CUDA 13", "cuda12": "CUDA 12"}
 VARIABLES = (
     "TINYGRAD_LLM_NUM_THREADS",
     "TINYGRAD_LLM_CACHE",
@@ -84,11 +88,13 @@ def as_text(found: dict[str, dict[str, str]]) -> str:
 
 def _versions() -> dict[str, str]:
     names = ("tiktoken", "regex", "google-crc32c", "tqdm", "threadpoolctl")
+    where = "in the clone" if hints.is_clone() else "installed in"
     return {
-        "tinygrad_llm": f"{__version__}, in {Path(__file__).resolve().parents[1]}",
+        "tinygrad_llm": f"{__version__}, {where} {hints.ROOT}",
+        "command": str(hints.script() or f"not installed; write {hints.command()}"),
         "python": f"{platform.python_version()} ({sys.executable})",
         "numpy": np.__version__,
-        **{name: _version(name) or "MISSING: pip install -e ." for name in names},
+        **{name: _version(name) or f"MISSING: {hints.install_package(name)}" for name in names},
     }
 
 
@@ -181,8 +187,16 @@ def _size(folder: Path) -> str:
 
 
 def _features() -> dict[str, str]:
+    fitting = {**FEATURES, **(FEATURES_OF_A_CLONE if hints.is_clone() else {})}
     found = {}
-    for feature, (modules, hint) in FEATURES.items():
+    for feature, (modules, extras) in fitting.items():
         missing = [name for name in modules if importlib.util.find_spec(name) is None]
-        found[feature] = f"missing {', '.join(missing)}: {hint}" if missing else "ready"
+        ways = [hints.install(extra) + _note(extra) for extra in extras]
+        found[feature] = (
+            f"missing {', '.join(missing)}: {' or '.join(ways)}" if missing else "ready"
+        )
     return found
+
+
+def _note(extra: str) -> str:
+    return f" ({NOTES[extra]})" if extra in NOTES else ""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from tinygrad_llm.backend import module_for
 from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.errors import ConfigError, TinygradLLMError, did_you_mean
+from tinygrad_llm.hints import as_typed_here
 
 # command -> (module with main(argv) -> exit status, what it does)
 Commands = Mapping[str, tuple[str, str]]
@@ -54,7 +55,7 @@ def without_comment(words: Sequence[str]) -> list[str]:
 
 def command_parser(name: str, description: str | None) -> Parser:
     """The parser of ``tinygrad-llm NAME``; lines of the description stay lines."""
-    return Parser(f"tinygrad-llm {name}", description)
+    return Parser(f"tinygrad-llm {name}", as_typed_here(description or ""))
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

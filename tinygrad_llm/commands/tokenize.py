@@ -13,12 +13,15 @@ from tinygrad_llm.commands.program import command_parser, parse
 from tinygrad_llm.data.documents import is_text, read_text, text_files
 from tinygrad_llm.data.tokenizing import tokenize_files
 from tinygrad_llm.errors import ConfigError, DataError
+from tinygrad_llm.hints import command
 from tinygrad_llm.tokenizers import BPETokenizer, CharTokenizer, Tokenizer
 from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT
 
 DESCRIPTION = """Turn text files into token shards.
 
-Train on them with: tinygrad-llm train --data DIR
+Train on them with:
+
+    tinygrad-llm train --data DIR
 """
 LEARN_FROM_CHARACTERS = 20_000_000
 
@@ -58,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(
         f"{done.documents} documents, {done.tokens:,} tokens in {done.shards} shards "
         f"({done.reused} were there already), written to {a.out}.\n"
-        f"Next: tinygrad-llm train --data {a.out}"
+        f"Next:\n  {command('train', '--data', a.out)}"
     )
     return 0
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from tinygrad_llm.backend.files import open_atomic
 from tinygrad_llm.errors import DataError
+from tinygrad_llm.hints import command
 
 MAGIC = b"TGLLMTOK"
 VERSION = 1
@@ -83,7 +84,7 @@ def read_header(path: Path) -> ShardHeader:
     if raw[:8] != MAGIC or len(raw) < HEADER_BYTES:
         raise DataError(
             f"{path}: not a token shard (it must begin with {MAGIC.decode()}). Make shards with: "
-            "python -m tinygrad_llm tokenize FILES --out DIR"
+            f"{command('tokenize', 'FILES', '--out', 'DIR')}"
         )
     fields = raw[: _FIELDS.size]
     _, version, itemsize, count, sha256 = _FIELDS.unpack(fields)
@@ -196,7 +197,7 @@ def _shard_paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     if not found:
         raise DataError(
             f"{', '.join(map(str, given)) or 'no path'}: no token shards (*{SUFFIX}) there. Make "
-            "them with: python -m tinygrad_llm tokenize FILES --out DIR"
+            f"them with: {command('tokenize', 'FILES', '--out', 'DIR')}"
         )
     return found
 

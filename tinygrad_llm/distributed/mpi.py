@@ -19,6 +19,7 @@ import numpy as np
 from tinygrad_llm.backend import Array
 from tinygrad_llm.distributed.communicator import Communicator, T, Traffic, Work
 from tinygrad_llm.errors import ConfigError, DistributedError, MissingDependencyError
+from tinygrad_llm.hints import install
 
 TIME_LIMIT = "TINYGRAD_LLM_TIME_LIMIT"  # seconds that a rank waits for the others
 _BUSY_SECONDS = 0.5  # after this long a waiting rank sleeps between two looks
@@ -163,6 +164,6 @@ def _import_mpi() -> Any:
     except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py without an MPI library
         raise MissingDependencyError(
             f"training on several processes needs mpi4py and an MPI ({error}). Install both with: "
-            "pip install 'tinygrad_llm[distributed]'"
-        ) from error
+            f"{install('distributed')}"
+        ) from None
     return MPI

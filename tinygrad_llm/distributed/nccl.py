@@ -17,6 +17,7 @@ from tinygrad_llm.backend import Array, ArrayModule, cuda_module
 from tinygrad_llm.distributed.communicator import Work
 from tinygrad_llm.distributed.mpi import MpiCommunicator
 from tinygrad_llm.errors import DeviceError, DTypeError
+from tinygrad_llm.hints import install_package
 
 if TYPE_CHECKING:
     import cupy
@@ -124,9 +125,10 @@ def _type(x: Array) -> int:
 def _nccl_of(cupy: ArrayModule) -> Any:
     try:
         from cupy.cuda import nccl
-    except ImportError as error:
+    except ImportError:
         raise DeviceError(
-            "training on several GPUs needs NCCL, which this CuPy does not find. Install it with "
-            "pip install nvidia-nccl-cu13 (or -cu12), and see CuPy's installation guide."
-        ) from error
+            "training on several GPUs needs NCCL, which this CuPy does not find; see CuPy's "
+            f"installation guide. Install it with: {install_package('nvidia-nccl-cu13')} (for "
+            f"CUDA 13), or with: {install_package('nvidia-nccl-cu12')} (for CUDA 12)"
+        ) from None
     return nccl

@@ -27,6 +27,7 @@ from tinygrad_llm.finetuning.classification import (
     encode_texts,
     probabilities_of,
 )
+from tinygrad_llm.hints import command
 from tinygrad_llm.nn import GPT, init, remove_lora
 from tinygrad_llm.pretrained import SafetensorsFile, write_safetensors
 from tinygrad_llm.tokenizers import Tokenizer
@@ -126,8 +127,8 @@ def _read_settings(path: Path) -> dict[str, Any]:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"{path}: is missing; the folder holds no classifier. Train one with "
-            "examples/finetune_spam.py."
+            f"{path}: is missing; the folder holds no classifier. Train one: "
+            f"{command('finetune', 'spam')}"
         ) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: is damaged ({error}).") from error

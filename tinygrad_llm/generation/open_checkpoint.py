@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tinygrad_llm import tokenizers
 from tinygrad_llm.errors import CheckpointError, TokenizerError
+from tinygrad_llm.hints import command
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.pretrained import SIZES
 from tinygrad_llm.tokenizers import Tokenizer
@@ -52,8 +53,8 @@ def find_checkpoint(folder: Path) -> Path:
     """
     if not folder.is_dir():
         raise CheckpointError(
-            f"{folder}: there is no such folder. Train a model first (python "
-            f"examples/train_gpt.py), or use a name: {', '.join(SIZES)}."
+            f"{folder}: there is no such folder. Use a name ({', '.join(SIZES)}), or train a "
+            f"model first: {command('train')}"
         )
     steps = sorted(folder.glob("checkpoints/step-*"), reverse=True)
     for place in (folder, folder / "best", folder / "last", *steps):
@@ -74,7 +75,7 @@ def newest_run(runs: Path) -> Path:
     found = [p for p in runs.glob("*") if (p / "checkpoints").is_dir() or (p / "last").is_dir()]
     if not found:
         raise CheckpointError(
-            f"{runs}: there is no training run. Train one (python examples/train_gpt.py), or name "
-            "a checkpoint's folder or a model such as gpt2."
+            f"{runs}: there is no training run. Name a checkpoint's folder or a model such as "
+            f"gpt2, or train one: {command('train')}"
         )
     return max(found, key=lambda p: p.stat().st_mtime)

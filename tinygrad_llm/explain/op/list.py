@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tinygrad_llm.autograd.registry import REGISTRY, Op
+from tinygrad_llm.hints import command
 
 
 class OpList:
@@ -21,7 +22,7 @@ class OpList:
         for family, ops in self.families().items():
             lines += [family, "-" * len(family)]
             lines += [f"  {op.name:{width}}  {formula(op)}" for op in ops] + [""]
-        return "\n".join([*lines, "More about one: python -m tinygrad_llm explain NAME"])
+        return "\n".join([*lines, f"More about one: {command('explain', 'NAME')}"])
 
     def _repr_markdown_(self) -> str:
         lines = []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinygrad_llm.errors import MissingDependencyError
+from tinygrad_llm.hints import install
 from tinygrad_llm.training.report.callback import Callback, Record
 
 if TYPE_CHECKING:
@@ -95,10 +96,10 @@ def _import_proto() -> Any:
     """The messages of TensorBoard's file format, in one place."""
     try:
         from tensorboard.compat.proto import event_pb2, summary_pb2
-    except ImportError as error:
+    except ImportError:
         raise MissingDependencyError(
-            "--tensorboard needs TensorBoard: pip install 'tinygrad_llm[tensorboard]'"
-        ) from error
+            f"--tensorboard needs TensorBoard: {install('tensorboard')}"
+        ) from None
 
     class Proto:
         Event = event_pb2.Event

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tinygrad_llm.errors import ConfigError, MissingDependencyError
+from tinygrad_llm.hints import install
 
 
 def read_settings(path: str | Path) -> dict[str, object]:
@@ -38,13 +39,7 @@ def _parse_toml(path: Path, text: str) -> dict[str, object]:
     try:
         import tomllib
     except ImportError:  # Python 3.10
-        try:
-            import tomli as tomllib  # type: ignore[no-redef, unused-ignore]
-        except ImportError:
-            raise MissingDependencyError(
-                f"--config {path}: Python 3.10 cannot read TOML by itself: pip install tomli "
-                "(Python 3.11 and newer can)."
-            ) from None
+        import tomli as tomllib  # type: ignore[no-redef, unused-ignore]
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -56,7 +51,7 @@ def _parse_yaml(path: Path, text: str) -> dict[str, object]:
         import yaml
     except ImportError:
         raise MissingDependencyError(
-            f"--config {path}: reading YAML needs PyYAML: pip install pyyaml. TOML needs nothing."
+            f"--config {path}: reading YAML needs PyYAML, TOML nothing. {install('yaml')}"
         ) from None
     try:
         table = yaml.safe_load(text)
