@@ -103,15 +103,16 @@ def test_save_writes_what_was_said(conversation, tmp_path):
 
 def test_an_assistant_is_opened_with_its_template(gpt, tokenizer, tmp_path):
     save_assistant(tmp_path / "a", gpt, tokenizer, ALPACA)
-    model, again, template = load_assistant(tmp_path / "a")
+    model, again, template, history = load_assistant(tmp_path / "a")
     assert template is ALPACA
+    assert history == 0, "tuned on single questions"
     assert again.vocab_size == tokenizer.vocab_size
     assert model.config.n_embd == gpt.config.n_embd
     (tmp_path / "a" / "assistant.json").write_text('{"template": "x"}', encoding="utf-8")
     with pytest.raises(CheckpointError, match="damaged"):
         load_assistant(tmp_path / "a")
     (tmp_path / "a" / "assistant.json").unlink()
-    assert load_assistant(tmp_path / "a")[2] is None
+    assert load_assistant(tmp_path / "a")[2:] == (None, None)
 
 
 def test_bad_settings_and_questions_are_named(gpt, tokenizer, conversation):

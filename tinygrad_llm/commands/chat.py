@@ -4,33 +4,41 @@
     tinygrad-llm chat FOLDER --system "Answer in one word."
     echo "What is 2 + 2?" | tinygrad-llm chat          # without a terminal
 
-Within the conversation:
-
-    /reset          forget the conversation     /system TEXT    set the system prompt
-    /save FILE      write the conversation      /temperature X  0: always the likeliest token
-    /help           this list                   /quit           (or Ctrl-D) end
-
-Ctrl-C interrupts an answer. When the conversation outgrows the model's context, the oldest
-questions are dropped, with a notice.
+Within the conversation, /help lists the commands. Ctrl-C interrupts an answer, Ctrl-D ends.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import math
+import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from tinygrad_llm import hints
 from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.program import add_device, command_parser, run_program
 from tinygrad_llm.data.templates import CHAT, TEMPLATES
-from tinygrad_llm.errors import TinygradLLMError
+from tinygrad_llm.errors import CheckpointError, TinygradLLMError, did_you_mean
 from tinygrad_llm.finetuning.adapter import load_adapter
 from tinygrad_llm.finetuning.conversation import Conversation, load_assistant
+from tinygrad_llm.generation.open_checkpoint import newest_run
 from tinygrad_llm.generation.sampling import Sampling
+from tinygrad_llm.pretrained import SIZES
+from tinygrad_llm.terminal import fitting, print_as_it_comes, styled
 
-COMMANDS = "/reset  /save FILE  /system TEXT  /temperature X  /help  /quit"
+COMMANDS = {
+    "/reset": "forget the conversation",
+    "/save FILE": "write the conversation as JSON",
+    "/system TEXT": "set the system prompt; without TEXT, the template's own",
+    "/temperature X": "0: always the most probable token",
+    "/help": "this list",
+    "/quit": "end; so does Ctrl-D",
+}
+LONGEST_ANSWER = 64  # tokens
 
 
 def build_parser() -> Parser:
@@ -41,72 +49,91 @@ def build_parser() -> Parser:
     add("--adapter", metavar="FILE", help="a LoRA adapter for the model in FOLDER")
     add("--template", choices=sorted(TEMPLATES), help="prompt format (default: the model's own)")
     add("--system", metavar="TEXT", help="system prompt (default: the template's own)")
-    add(
-        "--history",
-        type=int,
-        metavar="N",
-        help="earlier questions the model sees; 0 suits one "
-        "that was tuned on single questions (default: as many as fit)",
-    )
-    add("--max-new-tokens", type=int, default=64, help="longest answer, in tokens (default: 64)")
-    add("--temperature", type=float, default=0.7, help="0: the likeliest token (default: 0.7)")
-    add(
-        "--top-k",
-        type=int,
-        default=40,
-        help="choose among this many most probable tokens (default: 40)",
-    )
-    add("--seed", type=int, default=0, help="seed of the random choices (default: 0)")
+    history = "earlier questions the model sees (default: as in its tuning, or as many as fit)"
+    add("--history", type=int, metavar="N", help=history)
+    longest = f"longest answer, in tokens (default: {LONGEST_ANSWER}, or half the context)"
+    add("--max-new-tokens", type=int, metavar="N", help=longest)
+    add("--temperature", type=float, default=0.7, help="0: the most probable token (default: 0.7)")
+    top_k = "choose among this many most probable tokens (default: 40)"
+    add("--top-k", type=int, default=40, help=top_k)
+    seed = "the same seed and questions give the same answers (default: another each time)"
+    add("--seed", type=int, help=seed)
     add_device(parser)
     return parser
 
 
 def open_conversation(arguments: argparse.Namespace) -> Conversation:
-    """Load the model; says so when it was never tuned for conversations."""
-    model, tokenizer, tuned_in = load_assistant(arguments.folder, arguments.device)
+    """Load the model; says what it was tuned for.
+
+    Raises:
+        CheckpointError: there is no such model; the message says what to run first.
+    """
+    folder = arguments.folder
+    if not Path(folder).exists() and folder not in SIZES:
+        raise CheckpointError(_what_to_run_first(folder))
+    model, tokenizer, tuned_in, history = load_assistant(folder, arguments.device)
     if arguments.adapter:
         load_adapter(model, arguments.adapter)
     elif tuned_in is None:
-        print(
-            "This model was never tuned to answer; expect it to run on. To tune one:\n"
-            f"  {hints.command('finetune', 'instructions')}"
-        )
-    template = TEMPLATES[arguments.template] if arguments.template else tuned_in or CHAT
+        tune = hints.command("finetune", "instructions", "--base", folder)
+        _note(f"{folder} was never tuned to answer: it continues the text. To tune it: {tune}")
+    if arguments.history is not None:
+        history = arguments.history
+    elif history == 0:
+        _note("Each question stands alone, as in the model's tuning; --history 3 shows it three.")
+    context = model.config.context_length
     return Conversation(
         model,
         tokenizer,
-        template,
+        TEMPLATES[arguments.template] if arguments.template else tuned_in or CHAT,
         arguments.system,
-        arguments.max_new_tokens,
+        arguments.max_new_tokens or min(LONGEST_ANSWER, context // 2),
         Sampling(arguments.temperature, top_k=arguments.top_k),
-        arguments.seed,
-        arguments.history,
+        secrets.randbelow(1_000_000) if arguments.seed is None else arguments.seed,
+        history,
     )
+
+
+def _what_to_run_first(folder: str) -> str:
+    said = (
+        f"{folder}: there is no tuned model. Make one: {hints.command('finetune', 'instructions')}"
+    )
+    try:
+        run = newest_run(Path("runs"))
+    except CheckpointError:
+        return said
+    return f"{said}. Or talk to an untuned one: {hints.command('chat', run)}"
+
+
+def _say(text: str) -> None:
+    print(fitting(text, sys.stdout))
+
+
+def _note(text: str) -> None:
+    print(styled(fitting(f"({text})", sys.stdout), "dim"))
 
 
 def answer(conversation: Conversation, question: str) -> None:
     """Print the answer while it is made, then what should be known about it."""
-    print("model> ", end="", flush=True)
+    was_full = conversation.forgotten > 0
+    print(styled("model> ", "cyan"), end="", flush=True)
     pieces = conversation.ask(question)
     try:
-        for piece in pieces:
-            print(piece, end="", flush=True)
+        print_as_it_comes(pieces, column=len("model> "))
     except KeyboardInterrupt:
         pieces.close()  # type: ignore[attr-defined]
-        print(" (interrupted)", end="")
+        print(" (interrupted)")
+        return
     print()
     if not conversation.finished:
-        print("(cut off: --max-new-tokens allows longer answers)")
-    if conversation.forgotten:
-        print(
-            f"(context full: the oldest {conversation.forgotten} of "
-            f"{len(conversation.turns) // 2} questions were left out)"
-        )
+        _note("cut off: --max-new-tokens allows longer answers")
+    if conversation.forgotten and not was_full:
+        _note("context full: from here on the oldest questions are left out")
     if conversation.cut:
-        print(f"(the question is too long: its first {conversation.cut} tokens were not read)")
+        _note(f"the question is too long: its first {conversation.cut} tokens were not read")
 
 
-def command(conversation: Conversation, line: str) -> bool:
+def obey(conversation: Conversation, line: str) -> bool:
     """Obey a line that begins with "/"; False ends the conversation.
 
     Raises:
@@ -118,63 +145,94 @@ def command(conversation: Conversation, line: str) -> bool:
         return False
     if name == "/reset":
         conversation.reset()
-        print("(forgotten)")
+        _note("forgotten")
     elif name == "/save" and rest:
-        print(f"(written to {conversation.save(rest)})")
+        _note(f"written to {conversation.save(rest)}")
     elif name == "/system":
         conversation.system = rest or None
-        print(f"(system prompt: {rest!r})" if rest else "(system prompt: the template's own)")
+        _note(f"system prompt: {rest!r}" if rest else "system prompt: the template's own")
     elif name == "/temperature" and _is_number(rest):
         conversation.sampling = replace(conversation.sampling, temperature=float(rest))
-        print(f"(temperature {rest})")
+        _note(f"temperature {rest}")
+    elif name == "/help":
+        _say("\n".join(f"  {form:<16}{what}" for form, what in COMMANDS.items()))
     else:
-        print(COMMANDS if name == "/help" else f"Not understood: {line!r}. {COMMANDS}")
+        _say(_not_understood(line, name))
     return True
+
+
+def _not_understood(line: str, name: str) -> str:
+    forms = {form.split()[0]: form for form in COMMANDS}
+    if name in forms:
+        return f"Not understood: {line!r}. Write {forms[name]}."
+    return f"Not understood: {line!r}.{did_you_mean(name, forms)} /help lists all commands."
 
 
 def _is_number(text: str) -> bool:
     try:
-        return float(text) >= 0
+        return math.isfinite(float(text)) and float(text) >= 0
     except ValueError:
         return False
 
 
 def talk(conversation: Conversation) -> None:
     """Read questions until the end of the input."""
+    typed = sys.stdin.isatty()
     while True:
         try:
-            line = input("you> ").strip()
-            if not sys.stdin.isatty():
+            line = input(_prompt("you> ")).strip()
+            if not typed:
                 print(line)
         except EOFError:
             print()
             return
         except KeyboardInterrupt:
+            if not typed:
+                raise
             print("\n(/quit or Ctrl-D ends)")
             continue
         try:
             if line.startswith("/"):
-                if not command(conversation, line):
+                if not obey(conversation, line):
                     return
             elif line:
                 answer(conversation, line)
         except TinygradLLMError as error:
-            print(f"({error})")
+            _note(str(error))
+
+
+def _prompt(text: str) -> str:
+    """The prompt in its colour; readline is told which of its letters take no room."""
+    before, _, after = styled(text, "green").partition(text)
+    return (
+        f"\x01{before}\x02{text}\x01{after}\x02" if before and "readline" in sys.modules else text
+    )
+
+
+def edit_lines() -> None:
+    """Give `input` the arrow keys, with the earlier questions behind the upper one."""
+    try:
+        import readline  # noqa: F401  (its import is its effect)
+    except ImportError:  # Windows
+        pass
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Open the model and talk."""
     conversation = open_conversation(arguments)
-    config = conversation.model.config
-    print(
-        f"{conversation.model.num_parameters():,} parameters, context of "
-        f"{config.context_length} tokens, template {conversation.template.name}. "
-        f"{COMMANDS}"
+    model, template = conversation.model, conversation.template.name
+    _say(
+        f"{model.num_parameters():,} parameters, context of {model.config.context_length} tokens, "
+        f"template {template}, seed {conversation.seed}. /help lists the commands."
     )
+    edit_lines()
     talk(conversation)
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the flags and talk; an error becomes one sentence and status 2."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):  # bytes that are no text end no conversation
+            stream.reconfigure(errors="replace")
     return run_program(run, build_parser(), argv)

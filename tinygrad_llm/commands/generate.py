@@ -18,6 +18,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from tinygrad_llm.commands.flags import Parser
@@ -30,6 +31,7 @@ from tinygrad_llm.generation.open_checkpoint import newest_run, open_checkpoint
 from tinygrad_llm.generation.sampling import Sampling
 from tinygrad_llm.generation.scoring import compare, perplexity, top_candidates
 from tinygrad_llm.nn import GPT
+from tinygrad_llm.terminal import print_as_it_comes
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.report.samples import start_id
 
@@ -162,10 +164,9 @@ def steps_of(
 def write(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace) -> None:
     """Print the prompt and its continuation as it comes."""
     steps = steps_of(model, tokenizer, prompt, options)
-    print(prompt, end="", flush=True)
     times = [time.perf_counter()]
-    for piece in until_stop(timed(steps, times), check_stop_strings(options.stop)):
-        print(piece, end="", flush=True)
+    pieces = until_stop(timed(steps, times), check_stop_strings(options.stop))
+    print_as_it_comes(chain([prompt], pieces))
     print()
     seconds = times[-1] - times[0]
     print(f"[{len(times) - 1} tokens, {(len(times) - 1) / seconds:.1f}/s]", file=sys.stderr)

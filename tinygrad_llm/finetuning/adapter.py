@@ -77,10 +77,11 @@ def load_adapter(model: Module, path: str | os.PathLike[str]) -> list[str]:
         raise CheckpointError(
             f"{path}: the adapter is for another model; there is no layer {missing[0]!r} here."
         )
+    tensors = {name: file.read(name) for name in file}
     changed = apply_lora(model, rank, alpha, layers)
     try:
-        load_adapter_state_dict(model, {name: file.read(name) for name in file})
-    except CheckpointError:
+        load_adapter_state_dict(model, tensors)
+    except CheckpointError as error:
         remove_lora(model, keep_change=False)
-        raise
+        raise CheckpointError(f"{path}: the adapter is for another model. {error}") from error
     return changed

@@ -11,14 +11,14 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from tinygrad_llm import tokenizers
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.data.templates import ALPACA, TEMPLATES, Template, Turn
 from tinygrad_llm.errors import CheckpointError, DataError, GenerationError
 from tinygrad_llm.finetuning.instruction import with_system
 from tinygrad_llm.generation.generate import stream
+from tinygrad_llm.generation.open_checkpoint import open_checkpoint
 from tinygrad_llm.generation.sampling import Sampling
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import StreamDecoder, Tokenizer
@@ -43,13 +43,14 @@ class Conversation:
 
     Attributes:
         turns: questions and answers in turn.
-        system, sampling, history: as given; may be changed at any time.
+        system, sampling, seed, history: as given; may be changed at any time.
         forgotten: how many questions the last prompt left out because the context was full.
         cut: how many tokens of the newest question did not fit.
         finished: whether the model ended its last answer itself.
 
     Raises:
-        GenerationError: the context has no room for an answer of that length.
+        GenerationError: the context has no room for an answer of that length, or history is
+            negative.
     """
 
     def __init__(
@@ -71,9 +72,11 @@ class Conversation:
                 f"{model.config.context_length} tokens is left for the question; got "
                 f"{max_new_tokens}."
             )
+        if history is not None and history < 0:
+            raise GenerationError(f"conversation: history must be 0 or more, got {history}.")
         self.model, self.tokenizer, self.template = model, tokenizer, template
         self.system, self.max_new_tokens, self._room = system, max_new_tokens, room
-        self.sampling, self._seed = sampling or Sampling(0.7, top_k=40), seed
+        self.sampling, self.seed = sampling or Sampling(0.7, top_k=40), seed
         self.turns: list[Turn] = []
         self.history = history
         self.forgotten, self.cut, self.finished = 0, 0, True
@@ -93,7 +96,7 @@ class Conversation:
         stops = () if end is None else (end,)
         decoder, said = StreamDecoder(self.tokenizer), ""
         self.finished = False
-        seed = self._seed + len(self.turns)
+        seed = self.seed + len(self.turns)
         try:
             for step in stream(
                 self.model, [prompt], self.max_new_tokens, self.sampling, seed, stops
@@ -147,10 +150,36 @@ class Conversation:
         return ids[-self._room :]
 
 
+class Assistant(NamedTuple):
+    """A model that may have been tuned to answer.
+
+    Attributes:
+        model, tokenizer: what was in the folder.
+        template: that it was tuned in; None for a model that was never tuned.
+        history: earlier questions that it saw in training; None for as many as fit.
+    """
+
+    model: GPT
+    tokenizer: Tokenizer
+    template: Template | None
+    history: int | None
+
+
 def save_assistant(
-    folder: str | os.PathLike[str], model: GPT, tokenizer: Tokenizer, template: Template
+    folder: str | os.PathLike[str],
+    model: GPT,
+    tokenizer: Tokenizer,
+    template: Template,
+    history: int | None = 0,
 ) -> Path:
-    """A model folder that also says in which template the model was tuned.
+    """A model folder that also says how the model was tuned.
+
+    Args:
+        folder: where to.
+        model, tokenizer: what is saved.
+        template: in which the examples were written.
+        history: earlier questions before that which is answered, in the examples: 0 for single
+            questions, None for whole conversations.
 
     Raises:
         CheckpointError: a file cannot be written, or the model has LoRA layers (see
@@ -160,27 +189,31 @@ def save_assistant(
     end = tokenizer.end_of_text_id
     model.save_pretrained(folder, extra_config={"eos_token_id": end, "bos_token_id": end})
     tokenizer.save(folder)
-    body = {"format": FORMAT, "template": template.name}
+    body = {"format": FORMAT, "template": template.name, "history": history}
     write_atomic(folder / ASSISTANT_NAME, (json.dumps(body) + "\n").encode("utf-8"))
     return folder
 
 
-def load_assistant(
-    folder: str | Path, device: str = "cpu"
-) -> tuple[GPT, Tokenizer, Template | None]:
-    """Model, tokenizer, and the template it was tuned in; None for one that was never tuned.
+def load_assistant(source: str | Path, device: str = "cpu") -> Assistant:
+    """A model, its tokenizer, and how it was tuned, if it was.
+
+    Args:
+        source: a folder of `save_assistant`, or what `open_checkpoint` takes: a run's folder, of
+            which the best checkpoint is taken, or a name such as "gpt2".
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
 
     Raises:
         CheckpointError: there is no such model, or the folder is damaged.
+        TokenizerError: the tokenizer is missing or damaged.
         DeviceError: the device is unknown or absent.
     """
-    path = Path(folder) / ASSISTANT_NAME
-    model = GPT.from_pretrained(folder, device=device)
-    tokenizer = tokenizers.load(folder) if Path(folder).is_dir() else tokenizers.gpt2()
-    if not path.exists():
-        return model, tokenizer, None
+    model, tokenizer = open_checkpoint(source, device)
+    path = Path(source) / ASSISTANT_NAME
+    if not path.is_file():
+        return Assistant(model, tokenizer, None, None)
     try:
         body: Any = json.loads(path.read_text(encoding="utf-8"))
-        return model, tokenizer, TEMPLATES[body["template"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        template, history = TEMPLATES[body["template"]], body.get("history")
+        return Assistant(model, tokenizer, template, None if history is None else int(history))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: is damaged ({error!r}).") from error

@@ -79,7 +79,7 @@ def draw(history: History, out: Path) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Learn both answers, then prefer one."""
-    model, tokenizer, tuned_in = load_assistant(arguments.base, arguments.device)
+    model, tokenizer, tuned_in, _ = load_assistant(arguments.base, arguments.device)
     model.set_dropout(0.0)
     template = TEMPLATES[arguments.template] if arguments.template else tuned_in
     template = template or TEMPLATES["chat"]

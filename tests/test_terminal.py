@@ -1,0 +1,124 @@
+"""Text on a terminal: between words, without control characters; elsewhere untouched."""
+
+import io
+
+import pytest
+
+from tinygrad_llm import terminal
+from tinygrad_llm.terminal import Lines, fitting, print_as_it_comes, styled, visible, width_of
+
+
+class Screen(io.StringIO):
+    """A stream that is a terminal of some columns."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.room = room
+
+    def isatty(self):
+        return self.room is not None
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    monkeypatch.setattr(terminal, "columns", lambda stream: getattr(stream, "room", None) or 0)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    return Screen
+
+
+def written(stream, text, size, column=0):
+    lines = Lines(stream, column)
+    for start in range(0, len(text), size):
+        lines.write(text[start : start + size])
+    lines.finish()
+    return stream.getvalue()
+
+
+TEXT = "The statement to are new instances of the subscription.\n  Indented lines stay so."
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 1000])
+def test_lines_end_between_words_wherever_a_piece_ends(screen, size):
+    said = written(screen(20), TEXT, size)
+    assert said.split("\n") == [
+        "The statement to are",
+        "new instances of the",
+        "subscription.",
+        "  Indented lines",
+        "stay so.",
+    ]
+
+
+def test_the_first_line_begins_behind_what_is_there(screen):
+    assert written(screen(20), "one two three", 4, column=12) == "one two\nthree"
+    assert written(screen(20), "abcdefghij", 4, column=15) == "\nabcdefghij"
+
+
+def test_the_width_is_asked_for_anew(screen):
+    stream = screen(40)
+    lines = Lines(stream)
+    lines.write("one two three four ")
+    stream.room = 12
+    lines.write("five six seven ")
+    lines.finish()
+    assert stream.getvalue() == "one two three four\nfive six\nseven "
+
+
+def test_letters_of_two_columns_and_of_none(screen):
+    assert width_of("a\u0301\u4f60\u597d") == 5
+    assert (
+        written(screen(6), "\u4f60\u597d\u4f60\u597d\u4f60", 1)
+        == "\u4f60\u597d\u4f60\n\u597d\u4f60"
+    )
+    assert written(screen(8), "na\u0301ive na\u0301ive", 1) == "na\u0301ive\nna\u0301ive"
+
+
+def test_a_word_longer_than_a_line_is_written_whole(screen):
+    assert written(screen(5), "x abcdefghijkl yz ab", 1) == "x\nabcdefghijkl yz\nab"
+
+
+def test_control_characters_are_shown_not_obeyed(screen):
+    text = "a\x1b[2Jb\rc\x07\x9b\u202ed\te\n"
+    assert visible(text) == "a\u241b[2Jb\u240dc\u2407\ufffd\ufffdd\te\n"
+    shown = written(screen(80), text, 1)
+    assert not any(c in shown for c in "\x1b\r\x07\x9b\u202e\t")
+
+
+def test_without_a_terminal_nothing_is_changed(screen, monkeypatch):
+    text = "a\x1b[2Jb " + TEXT
+    assert written(screen(None), text, 5) == text
+    assert fitting(text, screen(None)) == text
+    out = screen(None)
+    monkeypatch.setattr("sys.stdout", out)
+    print_as_it_comes(iter(["un", "touched words"]), column=3)
+    assert out.getvalue() == "untouched words"
+
+
+def test_an_interrupted_text_is_shown_to_its_last_letter(screen, monkeypatch):
+    def pieces():
+        yield "half a wo"
+        raise KeyboardInterrupt
+
+    out = screen(80)
+    monkeypatch.setattr("sys.stdout", out)
+    with pytest.raises(KeyboardInterrupt):
+        print_as_it_comes(pieces())
+    assert out.getvalue() == "half a wo"
+
+
+def test_a_finished_text_is_fitted(screen):
+    assert (
+        fitting("step 1: loss 3.2\n\n  two words", screen(10))
+        == "step 1:\nloss 3.2\n\n  two\nwords"
+    )
+
+
+def test_styles_where_they_are_shown_and_wanted(screen, monkeypatch):
+    assert styled("x", "bold", screen(80)) == "\x1b[1mx\x1b[0m"
+    assert styled("x", "bold", screen(None)) == "x"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert styled("x", "bold", screen(80)) == "x"
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert styled("x", "bold", screen(80)) == "x"
