@@ -7,6 +7,7 @@
 #   make finetune SPAM=FILE INSTRUCTIONS=FILE        the same on real data
 #   make test-triton36               the compiled kernels once more, with the oldest Triton allowed
 #   make lint  make bench  make docs
+#   make release                     build and check what is uploaded to a package index
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3.10 python3.14 python3; do \
 	if command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; \
@@ -15,7 +16,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: train test test-triton36 finetune lint bench docs clean help
+.PHONY: train test test-triton36 finetune lint bench docs release clean help
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -51,6 +52,9 @@ bench: $(VENV)/bench
 docs: $(VENV)/docs
 	$(BIN)/mkdocs build --strict $(ARGS)
 
+release: $(VENV)/release
+	$(BIN)/python .ci/release.py
+
 # Each of these files marks that the environment holds what a target needs.
 $(VENV)/python:
 	@if [ -z "$(PYTHON)" ]; then \
@@ -67,7 +71,7 @@ $(VENV)/train: $(VENV)/python setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[plot]'
 	@touch $@
 
-$(VENV)/dev $(VENV)/bench $(VENV)/docs: $(VENV)/%: $(VENV)/python setup.py
+$(VENV)/dev $(VENV)/bench $(VENV)/docs $(VENV)/release: $(VENV)/%: $(VENV)/python setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[plot,$*]'
 	@touch $@
 

@@ -113,6 +113,7 @@ setup(
         "kernels": GPU,
         "plot": ["matplotlib>=3.8"],
         "tensorboard": ["tensorboard>=2.17"],
+        "bfloat16": ["ml_dtypes>=0.5"],
         "yaml": ["pyyaml>=6"],
         "hub": ["huggingface_hub>=0.30"],
         "distributed": ["mpi4py>=4", "mpich>=4; sys_platform != 'win32'"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinygrad_llm.errors import DTypeError, MissingDependencyError
-from tinygrad_llm.hints import install_package
+from tinygrad_llm.hints import install
 
 FLOAT_NAMES = ("float16", "bfloat16", "float32", "float64")
 FLOAT32 = np.dtype(np.float32)
@@ -57,7 +57,7 @@ def _bfloat16() -> np.dtype:
         import ml_dtypes
     except ImportError:
         raise MissingDependencyError(
-            f"dtype bfloat16 needs the package ml_dtypes: {install_package('ml_dtypes>=0.5')}"
+            f"dtype bfloat16 needs the package ml_dtypes: {install('bfloat16')}"
         ) from None
     return np.dtype(ml_dtypes.bfloat16)
 

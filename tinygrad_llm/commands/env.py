@@ -26,7 +26,7 @@ FEATURES = {
     "TensorBoard": (("tensorboard",), ("tensorboard",)),
     "CUDA": (("cupy",), ("cuda", "cuda12")),
     "Triton kernels": (("triton",), ("kernels",)),
-    "bfloat16": (("ml_dtypes",), ("kernels",)),
+    "bfloat16": (("ml_dtypes",), ("bfloat16",)),
     "several processes": (("mpi4py",), ("distributed",)),
     "YAML settings": (("yaml",), ("yaml",)),
 }
