@@ -107,7 +107,7 @@ def main() -> int:
     version = version_of(ROOT)
     print(f"\n{len(files)} files are in dist/. Next, to publish {version}:")
     print(f"  git tag v{version} && git push origin v{version}")
-    print("  .venv/bin/python -m twine upload dist/*")
+    print(f"  {sys.executable} -m twine upload dist/*")
     return 0
 
 

@@ -212,3 +212,20 @@ def test_examples_in_a_help_text_begin_as_they_must_be_typed(monkeypatch):
         "See tinygrad-llm chat.\n\n    env/bin/tinygrad-llm chat\n"
         "    mpiexec -n 2 env/bin/tinygrad-llm train\n"
     )
+
+
+def test_a_missing_package_is_one_error_and_not_a_chain_of_them():
+    """The hint says it all: the ImportError behind it adds only a traceback."""
+    chained = [
+        f"{name}:{node.lineno}"
+        for name, tree in trees()
+        for handler in ast.walk(tree)
+        if isinstance(handler, ast.ExceptHandler)
+        and handler.type is not None
+        and re.search("ImportError|ModuleNotFoundError", ast.unparse(handler.type))
+        for node in ast.walk(handler)
+        if isinstance(node, ast.Raise)
+        and re.match("(MissingDependency|Device|Kernel)Error", ast.unparse(node.exc or handler))
+        and not (isinstance(node.cause, ast.Constant) and node.cause.value is None)
+    ]
+    assert not chained

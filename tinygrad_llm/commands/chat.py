@@ -102,7 +102,7 @@ def _what_to_run_first(folder: str) -> str:
         run = newest_run(Path("runs"))
     except CheckpointError:
         return said
-    return f"{said}. Or talk to an untuned one: {hints.command('chat', run)}"
+    return f"{said}\nOr talk to an untuned one: {hints.command('chat', run)}"
 
 
 def _say(text: str) -> None:
