@@ -12,6 +12,8 @@ This project is not part of tinygrad. What needs more than NumPy is imported whe
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from tinygrad_llm import errors, functional, names
@@ -160,7 +162,15 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(module), attribute)
         globals()[name] = value
         return value
+    if name not in {*names.ALL, *names.LEFT_OUT} and not name.startswith("_"):
+        for package in ("functional", "nn", "optim"):
+            if name in _public(importlib.import_module(f"tinygrad_llm.{package}")):
+                raise AttributeError(f"tg has no attribute {name!r}: it is tg.{package}.{name}.")
     return names.lookup(name)
+
+
+def _public(module: ModuleType) -> Iterable[str]:
+    return dir(functional) if module is functional else module.__all__
 
 
 def __dir__() -> list[str]:

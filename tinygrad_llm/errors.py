@@ -102,6 +102,21 @@ def missing_name(
     return AttributeError(f"{owner} has no attribute {name!r}.{hint}")
 
 
+def with_suggestion(owner: object, name: str) -> AttributeError:
+    """The error for an attribute that ``owner`` lacks, in Python's words and with the nearest name.
+
+    A property that fails with an AttributeError of its own is asked for again here: its error is
+    the one to show.
+    """
+    try:
+        object.__getattribute__(owner, name)
+    except AttributeError as error:
+        if error.name != name or error.obj is not owner or name.startswith("_"):
+            return error
+        return AttributeError(f"{error}.{did_you_mean(name, dir(owner))}")
+    return AttributeError(name)
+
+
 def did_you_mean(name: str, known: Iterable[str], before: str = "", most: int = 1) -> str:
     """``" Did you mean exp?"``, to be put behind an error's first sentence; "" if none is near.
 
@@ -116,6 +131,12 @@ def did_you_mean(name: str, known: Iterable[str], before: str = "", most: int = 
     known = list(known)
     longer = [found for found in known if most > 1 and len(name) > 3 and name in found]
     cutoff = 0.6 if most == 1 else 0.4  # of several the reader chooses himself
-    near = [*longer, *difflib.get_close_matches(name, known, n=most, cutoff=cutoff)]
+    # Case and underscores are what is remembered worst: "layernorm" is layer_norm.
+    same = [found for found in known if _bare(found) == _bare(name)]
+    near = [*same, *longer, *difflib.get_close_matches(name, known, n=most, cutoff=cutoff)]
     near = list(dict.fromkeys(near))[:most]
     return f" Did you mean {', '.join(before + found for found in near)}?" if near else ""
+
+
+def _bare(name: str) -> str:
+    return name.replace("_", "").lower()

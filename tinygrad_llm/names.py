@@ -7,18 +7,16 @@ reader of PyTorch code expects. What a function computes stands in the op's file
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import numpy as np
 
 from tinygrad_llm import functional
 from tinygrad_llm.autograd import left_out
-from tinygrad_llm.autograd.arrays import TensorLike
-from tinygrad_llm.autograd.tensor import Tensor, tensor_of
+from tinygrad_llm.autograd.tensor import Tensor
 from tinygrad_llm.backend.dtypes import as_dtype
 from tinygrad_llm.errors import missing_name
+from tinygrad_llm.functional.registered import as_function
 
 TYPES = {
     "float16": "float16",
@@ -147,25 +145,41 @@ ALL = (*TYPES, *CONSTANTS, *FUNCTIONS, *METHODS)
 LEFT_OUT = {
     "FloatTensor": "tg.tensor(values)",
     "LongTensor": 'tg.tensor(values, dtype="int64")',
+    "Size": "tuple, which x.shape is",
     "amp": 'model.to("bfloat16"): optimizers keep float32 masters of such weights',
+    "asarray": "tg.as_tensor(values)",
     "autocast": 'model.to("bfloat16"): optimizers keep float32 masters of such weights',
     "backends": "report() of tinygrad_llm.commands.env, which says what is there",
+    "column_stack": "tg.stack(tensors, axis=1)",
     "compile": "the model as it is: its hot ops are fused by hand, see tg.kernels",
+    "complex64": "tg.float32: there are no complex numbers here",
     "cuda": 'x.to("cuda") and model.to("cuda")',
     "device": 'the name itself: device="cpu", "cuda" or "cuda:1"',
     "func": "loss.backward(), and x.grad",
+    "get_default_dtype": "tg.float32, the type of Python's floats",
+    "get_num_threads": "the environment variable OMP_NUM_THREADS",
+    "get_rng_state": "tg.default_generator().state()",
+    "grad": "loss.backward(), and x.grad",
+    "hstack": "tg.cat(tensors, axis=1)",
     "hub": 'tg.nn.GPT.from_pretrained("gpt2")',
     "inference_mode": "tg.no_grad()",
-    "hstack": "tg.cat(tensors, axis=1)",
+    "initial_seed": "tg.manual_seed(number)",
     "jit": "the model as it is",
     "linalg": "x.norm(axis=...), or np.linalg on x.numpy() without gradients",
     "load": "tg.nn.GPT.from_pretrained(folder)",
+    "logspace": "10 ** tg.linspace(start, end, steps)",
+    "meshgrid": "a[:, None] and b[None, :], which broadcast",
     "save": "model.save_pretrained(folder)",
+    "seed": "tg.manual_seed(number)",
     "set_default_dtype": "dtype= where a tensor is made, and model.to(dtype)",
+    "set_grad_enabled": "tg.enable_grad() or tg.no_grad()",
+    "set_num_threads": "the environment variable OMP_NUM_THREADS",
+    "set_printoptions": "np.set_printoptions(...)",
+    "set_rng_state": "tg.default_generator().set_state(state)",
     "sparse": "x[index], which takes the elements alone",
     "utils": "tg.data for loaders, tg.checkpoint for recomputing",
-    "vstack": "tg.cat(tensors, axis=0)",
     "vmap": "a leading axis: every op takes batches",
+    "vstack": "tg.cat(tensors, axis=0)",
 }
 
 
@@ -182,13 +196,5 @@ def lookup(name: str) -> Any:
     if name in FUNCTIONS:
         return FUNCTIONS[name]
     if name in METHODS:
-        return _as_function(getattr(Tensor, name))
+        return as_function(getattr(Tensor, name))
     raise missing_name("tg", name, {**left_out.LEFT_OUT, **LEFT_OUT}, ALL)
-
-
-def _as_function(method: Callable[..., object]) -> Callable[..., object]:
-    @wraps(method)
-    def function(x: TensorLike, *args: object, **kwargs: object) -> object:
-        return method(tensor_of(x), *args, **kwargs)
-
-    return function

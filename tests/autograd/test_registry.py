@@ -89,3 +89,49 @@ def test_a_name_is_given_once():
 def test_an_op_needs_a_docstring():
     with pytest.raises(ConfigError, match="the class needs a docstring with the derivation"):
         tg.register("bare", family="test")(type("Bare", (tg.Function,), {}))
+
+
+def test_a_registered_op_is_a_function():
+    tg.register("cube", family="test")(Cube)
+    x = tg.tensor([2.0], requires_grad=True)
+    tg.functional.cube(x).sum().backward()
+    assert x.grad.tolist() == [12]
+    assert tg.functional.cube.__doc__ == Cube.__doc__
+    assert tg.nn.functional.cube([2.0]).tolist() == [8]
+    assert "cube" in dir(tg.functional)
+    with pytest.raises(tg.errors.LeftOutError, match=r"Use tg\.functional\.cube\(x\)"):
+        x.cube()
+    del REGISTRY["cube"]
+    with pytest.raises(AttributeError, match=r"tg\.functional has no attribute 'cube'"):
+        tg.functional.cube(x)
+
+
+def test_a_registered_op_is_a_method_if_asked():
+    tg.register("cube", family="test", method=True)(Cube)
+    assert tg.tensor([2.0]).cube().tolist() == [8]
+    with pytest.raises(AttributeError, match=r"Did you mean Tensor\.|no attribute"):
+        tg.tensor([2.0]).cubed()
+
+
+def test_every_op_of_the_registry_is_a_function():
+    for name in REGISTRY:
+        assert callable(getattr(tg.functional, name)), name
+    x = tg.tensor([1.0, 4.0], requires_grad=True)
+    tg.functional.sqrt(x).sum().backward()
+    assert x.grad.tolist() == [0.5, 0.25]
+    assert tg.functional.mean([[1.0, 3.0]], dim=1).tolist() == [2]
+    assert tg.functional.subtract(x, 1.0).tolist() == [0, 3]
+
+
+def test_a_name_that_is_taken_is_refused():
+    other = type("Softmax", (Cube,), {"__doc__": "y = x."})
+    with pytest.raises(
+        ConfigError, match=r"'softmax' is taken by tinygrad_llm\.ops\.softmax\.Softmax"
+    ):
+        tg.register("softmax", family="test")(other)
+    with pytest.raises(ConfigError, match="Tensor has a 'view' of its own"):
+        tg.register("view", family="test", method=True)(Cube)
+    with pytest.raises(ConfigError, match="one word"):
+        tg.register("a cube", family="test")(Cube)
+    tg.register("cube", family="test")(Cube)
+    tg.register("cube", family="test")(Cube)  # a notebook's cell, run again

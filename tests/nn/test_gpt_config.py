@@ -33,3 +33,16 @@ def test_configuration_goes_through_json_and_checks_names():
         nn.GPTConfig.from_dict({k: v for k, v in SMALL.to_dict().items() if k != "n_embd"})
     with pytest.raises(ConfigError, match="expected a GPTConfig"):
         nn.GPT({"vocab_size": 3})
+
+
+def test_sizes_are_those_of_the_smallest_gpt2_by_default():
+    config = nn.GPTConfig(65, 64)
+    assert (config.n_layer, config.n_head, config.n_embd) == (12, 12, 768)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("block_size", "context_length"), ("n_layers", "n_layer")]
+)
+def test_other_programs_names_are_answered(theirs, ours):
+    with pytest.raises(ConfigError, match=f"no setting '{theirs}'. Did you mean {ours}"):
+        nn.GPTConfig(65, **{theirs: 8})

@@ -54,6 +54,13 @@ class Exports(TensorBase):
     def __bool__(self) -> bool:
         return bool(self.item())
 
+    def __trunc__(self) -> int:
+        return int(self.item())
+
+    def __round__(self, digits: int | None = None) -> float:
+        """``round(loss, 3)``: Python's number; ``x.round()`` rounds each element."""
+        return round(self.item(), digits)
+
     # What other libraries call by themselves, as np.concatenate([x, y]) does: the gradient would be
     # gone without a word.
 

@@ -70,6 +70,9 @@ class Operators(Description):
     def __rmod__(self, other: TensorLike) -> Tensor:
         return OPS["remainder"](other, self)
 
+    def __divmod__(self, other: TensorLike) -> tuple[Tensor, Tensor]:
+        return self // other, self % other
+
     def __matmul__(self, other: TensorLike) -> Tensor:
         return OPS["matmul"](self, other)
 

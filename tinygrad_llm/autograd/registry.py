@@ -82,6 +82,7 @@ class Op:
         proof: its samples and planted mistakes; None until `prove` has said them.
         one_variable: a scalar function of one variable, which `explain` can plot.
         kernel: name of the Triton kernel's module under ``tinygrad_llm.kernels``, if there is one.
+        method: whether it is a method of Tensor as well, ``x.name(...)``.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Op:
     proof: Proof | None = None
     one_variable: bool = False
     kernel: str | None = None
+    method: bool = False
 
     @property
     def doc(self) -> str:
@@ -123,6 +125,7 @@ class Op:
 
 REGISTRY: dict[str, Op] = {}
 OPS: dict[str, Callable[..., Any]] = {}  # name -> Function.apply, for Tensor's operators
+TENSOR_NAMES: set[str] = set()  # Tensor's own attributes, which no op may hide
 
 
 def register(
@@ -131,6 +134,7 @@ def register(
     family: str,
     kernel: str | None = None,
     one_variable: bool = False,
+    method: bool = False,
     samples: Samples | None = None,
     wrong: Mistakes | None = None,
     composed: Callable[..., object] | None = None,
@@ -139,18 +143,20 @@ def register(
 
     The proof is given here, as ``samples`` and ``wrong``, or further down with `prove`.
 
+    From then on ``tg.functional`` has the op by its name, and with ``method=True`` every Tensor.
+
     Raises:
         ConfigError: the name is taken, the class has no docstring, or the proof is incomplete.
     """
 
     def decorate(function: F) -> F:
-        _check(name, function)
+        _check(name, function, method)
         proof = None
         if samples is not None or wrong is not None or composed is not None:
             proof = _proof("register", name, samples, wrong, composed)
         function.name = name
         function.has_forms = function.has_forms or composed is not None
-        REGISTRY[name] = Op(name, family, function, proof, one_variable, kernel)
+        REGISTRY[name] = Op(name, family, function, proof, one_variable, kernel, method)
         OPS[name] = function.apply
         return function
 
@@ -194,11 +200,27 @@ def _proof(
     return Proof(samples, wrong, composed)
 
 
-def _check(name: str, function: type[Function]) -> None:
-    if name in REGISTRY and REGISTRY[name].function.__qualname__ != function.__qualname__:
-        raise ConfigError(f"register: the name {name!r} is taken by {REGISTRY[name].function}.")
+def _check(name: str, function: type[Function], method: bool) -> None:
+    if not name.isidentifier():
+        raise ConfigError(f"register: an op's name is one word, such as 'rms_norm', got {name!r}.")
+    if name in REGISTRY and _place(REGISTRY[name].function) != _place(function):
+        raise ConfigError(
+            f"register: the name {name!r} is taken by {_place(REGISTRY[name].function)}. Choose "
+            f"another, or change that class; only a class of the same name and module, as in a "
+            "notebook's cell that is run again, replaces it."
+        )
+    if method and name in TENSOR_NAMES:
+        raise ConfigError(
+            f"register: Tensor has a {name!r} of its own, so the op cannot be a method of that "
+            "name. Leave method=True out, or choose another name."
+        )
     if not (function.__doc__ or "").strip():
         raise ConfigError(f"register({name!r}): the class needs a docstring with the derivation.")
+
+
+def _place(function: type[Function]) -> str:
+    """Where a class is written; the same again when a notebook's cell is run a second time."""
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 def planted(function: type[Function], wrong: Callable[..., object]) -> type[Function]:

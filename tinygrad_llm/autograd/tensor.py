@@ -6,6 +6,7 @@ Operators and methods hold no mathematics. Each looks its op up by name in the r
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from tinygrad_llm.autograd.arrays import TensorLike, as_array, is_view_of
 from tinygrad_llm.autograd.copies import Copies
 from tinygrad_llm.autograd.in_place import InPlace
 from tinygrad_llm.autograd.left_out import LEFT_OUT
+from tinygrad_llm.autograd.registry import REGISTRY, TENSOR_NAMES
 from tinygrad_llm.backend import Array, array_module
 from tinygrad_llm.backend.dtypes import DTypeLike
 from tinygrad_llm.errors import GraphError, ShapeError, missing_name
@@ -115,9 +117,16 @@ class Tensor(InPlace, Copies):
     if not TYPE_CHECKING:  # a type checker would take every name for one that is there
 
         def __getattr__(self, name):
+            op = REGISTRY.get(name)
+            if op is not None and op.method:
+                return partial(op.function.apply, self)
+            instead = LEFT_OUT if op is None else {name: f"tg.functional.{name}(x)", **LEFT_OUT}
             there = (known for known in dir(type(self)) if not known.startswith("_"))
             # A protocol is only asked for, and wants its answer at once.
-            raise missing_name("Tensor", name, LEFT_OUT, () if name.startswith("_") else there)
+            raise missing_name("Tensor", name, instead, () if name.startswith("_") else there)
+
+
+TENSOR_NAMES.update(dir(Tensor))
 
 
 def make_result(data: Array | np.generic, node: Node | None) -> Tensor:

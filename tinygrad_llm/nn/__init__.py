@@ -1,6 +1,6 @@
 """Modules: the layers of a GPT, and the GPT itself."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tinygrad_llm.errors import missing_name
 from tinygrad_llm.gpt_config import GPTConfig, num_parameters_of
@@ -94,5 +94,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    raise missing_name("tg.nn", name, LEFT_OUT, __all__)
+if not TYPE_CHECKING:  # a type checker goes on finding misspelt names
+
+    def __getattr__(name):
+        raise missing_name("tg.nn", name, LEFT_OUT, __all__)

@@ -4,4 +4,4 @@ They are those of `tinygrad_llm.functional`.
 """
 
 from tinygrad_llm.functional import *  # noqa: F403
-from tinygrad_llm.functional import __getattr__  # noqa: F401
+from tinygrad_llm.functional import __dir__, __getattr__  # type: ignore[attr-defined]  # noqa: F401

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -191,5 +191,7 @@ def _overwrite(tensor: Tensor, values: Array) -> Tensor:
         return tensor.copy_(to_device(values.astype(tensor.dtype), tensor.device))
 
 
-def __getattr__(name: str) -> Any:
-    raise missing_name("tg.nn.init", name, _LEFT_OUT)
+if not TYPE_CHECKING:  # a type checker goes on finding misspelt names
+
+    def __getattr__(name):
+        raise missing_name("tg.nn.init", name, _LEFT_OUT)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.autograd.modes import current
-from tinygrad_llm.errors import ConfigError, missing_name
+from tinygrad_llm.errors import ConfigError, missing_name, with_suggestion
 from tinygrad_llm.nn.evaluating import Evaluating
 from tinygrad_llm.nn.hooks import Hooks
 from tinygrad_llm.nn.left_out import METHODS_LEFT_OUT
@@ -88,7 +88,7 @@ class Module(Hooks, Moving):
         def __getattr__(self, name: str) -> Any:
             if name in METHODS_LEFT_OUT:
                 raise missing_name(type(self).__name__, name, METHODS_LEFT_OUT)
-            return object.__getattribute__(self, name)  # raises Python's own error
+            raise with_suggestion(self, name)
 
     def _set_label(self, label: str) -> None:
         object.__setattr__(self, "_label", label)

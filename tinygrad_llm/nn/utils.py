@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tinygrad_llm.backend import Array
 from tinygrad_llm.errors import ConfigError, missing_name
@@ -42,5 +42,7 @@ def clip_grad_norm_(
     return clip_grad_norm(parameters, max_norm, error_if_nonfinite)
 
 
-def __getattr__(name: str) -> Any:
-    raise missing_name("tg.nn.utils", name, _LEFT_OUT, __all__)
+if not TYPE_CHECKING:  # a type checker goes on finding misspelt names
+
+    def __getattr__(name):
+        raise missing_name("tg.nn.utils", name, _LEFT_OUT, __all__)

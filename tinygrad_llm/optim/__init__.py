@@ -1,6 +1,6 @@
 """Optimizers over flat arrays, clipping, and learning-rate schedules."""
 
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
 from tinygrad_llm.errors import missing_name
 from tinygrad_llm.optim import lr_scheduler
@@ -53,5 +53,7 @@ _LEFT_OUT = {
 }
 
 
-def __getattr__(name: str) -> NoReturn:
-    raise missing_name("tg.optim", name, _LEFT_OUT, __all__)
+if not TYPE_CHECKING:  # a type checker goes on finding misspelt names
+
+    def __getattr__(name):
+        raise missing_name("tg.optim", name, _LEFT_OUT, __all__)

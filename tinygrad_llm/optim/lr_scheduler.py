@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
 from tinygrad_llm.errors import ConfigError, missing_name
 from tinygrad_llm.optim.optimizer import Optimizer
@@ -158,5 +158,7 @@ class CosineAnnealingLR(Schedule):
         return {"T_max": self.T_max, "eta_min": self.eta_min}
 
 
-def __getattr__(name: str) -> NoReturn:
-    raise missing_name("tg.optim.lr_scheduler", name, _LEFT_OUT, __all__)
+if not TYPE_CHECKING:  # a type checker goes on finding misspelt names
+
+    def __getattr__(name):
+        raise missing_name("tg.optim.lr_scheduler", name, _LEFT_OUT, __all__)

@@ -9,7 +9,7 @@ The calls:
 They stand in `nn`, where the modules are. Here are files, names, layouts and arrays.
 """
 
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
 from tinygrad_llm.errors import missing_name
 from tinygrad_llm.pretrained.config_file import read_config, write_config
@@ -39,5 +39,7 @@ _LEFT_OUT = {
 }
 
 
-def __getattr__(name: str) -> NoReturn:
-    raise missing_name("tg.pretrained", name, _LEFT_OUT, __all__)
+if not TYPE_CHECKING:  # a type checker goes on finding misspelt names
+
+    def __getattr__(name):
+        raise missing_name("tg.pretrained", name, _LEFT_OUT, __all__)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
 from tinygrad_llm.autograd.arrays import TensorLike, array_of, as_array
 from tinygrad_llm.autograd.keywords import methods_take_both_names
@@ -72,9 +72,19 @@ class Selection(Operators):
         """The slices along ``axis`` that the integers ``index`` (N,) name."""
         return OPS["index_select"](self, axis=axis, index=index)
 
-    def nonzero(self) -> Tensor:
-        """Places of the elements that are not 0, one row (ndim,) each; no gradient."""
-        return OPS["nonzero"](self)
+    @overload
+    def nonzero(self, as_tuple: Literal[False] = False) -> Tensor: ...
+
+    @overload
+    def nonzero(self, as_tuple: Literal[True]) -> tuple[Tensor, ...]: ...
+
+    def nonzero(self, as_tuple: bool = False) -> Tensor | tuple[Tensor, ...]:
+        """Places of the elements that are not 0, one row (ndim,) each; no gradient.
+
+        With ``as_tuple=True`` an index of each axis, as ``x[...]`` takes them.
+        """
+        places = OPS["nonzero"](self)
+        return tuple(places.unbind(1)) if as_tuple else places
 
     # ---- by order ----------------------------------------------------------------------------
 
