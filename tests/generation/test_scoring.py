@@ -93,3 +93,10 @@ def test_texts_that_cannot_be_scored():
     for ids, stride in (([1], 1), (TEXT, 0), (TEXT, CONTEXT + 1)):
         with pytest.raises(errors.DataError):
             scoring.token_logprobs(MODEL, ids, stride)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(8.589, "8.59"), (1e6, "1.00e+06"), (3e97, "3.00e+97")]
+)
+def test_a_perplexity_fits_its_line(value, shown):
+    assert scoring.shown_perplexity(value) == shown

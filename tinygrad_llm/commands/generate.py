@@ -29,7 +29,7 @@ from tinygrad_llm.generation.generate import Step
 from tinygrad_llm.generation.generate_text import check_stop_strings, stream_steps, until_stop
 from tinygrad_llm.generation.open_checkpoint import newest_run, open_checkpoint
 from tinygrad_llm.generation.sampling import Sampling
-from tinygrad_llm.generation.scoring import compare, perplexity, top_candidates
+from tinygrad_llm.generation.scoring import compare, perplexity, shown_perplexity, top_candidates
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.terminal import print_as_it_comes
 from tinygrad_llm.tokenizers import Tokenizer
@@ -238,8 +238,8 @@ def show_scores(model: GPT, tokenizer: Tokenizer, text: str, other: str | None, 
     if other is None:
         score = perplexity(model, ids, n_bytes=len(text.encode("utf-8")))
         print(
-            f"{score.tokens} tokens, loss {score.mean_loss:.4f}, perplexity {score.value:.2f}, "
-            f"{score.bits_per_byte:.3f} bits per byte"
+            f"{score.tokens} tokens, loss {score.mean_loss:.4f}, perplexity "
+            f"{shown_perplexity(score.value)}, {score.bits_per_byte:.3f} bits per byte"
         )
         return 0
     second, its_tokenizer = open_checkpoint(other, device)
@@ -250,7 +250,7 @@ def show_scores(model: GPT, tokenizer: Tokenizer, text: str, other: str | None, 
         )
     result = compare(model, second, ids)
     for name, score in (("first", result.first), ("second", result.second)):
-        print(f"{name:>6}: loss {score.mean_loss:.4f}, perplexity {score.value:.2f}")
+        print(f"{name:>6}: loss {score.mean_loss:.4f}, perplexity {shown_perplexity(score.value)}")
     print(f"The second gives more probability to {result.better:.1%} of {len(ids) - 1} tokens.")
     print("Where they differ most (log-probability of second minus first):")
     for place in abs(result.differences).argsort()[::-1][:10]:

@@ -46,6 +46,11 @@ class Perplexity:
         return math.exp(self.mean_loss)
 
 
+def shown_perplexity(value: float) -> str:
+    """``"8.59"``; ``"1.94e+97"`` for a model that is far off: e to its loss has no other size."""
+    return f"{value:.2f}" if value < 1e6 else f"{value:.2e}"
+
+
 def token_logprobs(model: GPT, ids: TensorLike, stride: int | None = None) -> np.ndarray:
     """The log-probability of each token of a text, given those before it.
 

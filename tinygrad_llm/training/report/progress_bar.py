@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from tinygrad_llm.generation.scoring import shown_perplexity
 from tinygrad_llm.terminal import can_redraw
 from tinygrad_llm.training.loop_settings import StepReport, TrainingResult
 from tinygrad_llm.training.report.bar import Bar
@@ -80,7 +81,7 @@ class ProgressBar(Callback):
         mark = "  (best so far)" if trainer.progress.best_step == record["step"] else ""
         self.print(
             f"step {record['step']}: validation loss {record['validation_loss']:.4f}, perplexity "
-            f"{record['validation_perplexity']:.2f}{bits}{beside}{mark}"
+            f"{shown_perplexity(record['validation_perplexity'])}{bits}{beside}{mark}"
         )
         if self._shown is not None:
             self._shown.after_validation()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tinygrad_llm.errors import DataError, MissingDependencyError
+from tinygrad_llm.generation.scoring import shown_perplexity
 from tinygrad_llm.hints import command
 from tinygrad_llm.training.loop_settings import TrainingResult
 from tinygrad_llm.training.report.memory import peak_bytes, readable
@@ -67,7 +68,7 @@ def _speed(result: TrainingResult) -> str:
 def _evaluation(metrics: Mapping[str, float]) -> str:
     text = f"{metrics['loss']:.4f} nats per token"
     if "perplexity" in metrics:
-        text += f", perplexity {metrics['perplexity']:.2f}"
+        text += f", perplexity {shown_perplexity(metrics['perplexity'])}"
     if "bits_per_byte" in metrics:
         text += f", {metrics['bits_per_byte']:.3f} bits per byte"
     return text
