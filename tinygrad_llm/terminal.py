@@ -88,8 +88,12 @@ def fitting(text: str, stream: TextIO) -> str:
     wrapper = textwrap.TextWrapper(
         room, drop_whitespace=False, replace_whitespace=False, break_on_hyphens=False
     )
-    lines = visible(text).split("\n")
-    return "\n".join(part.rstrip() for line in lines for part in wrapper.wrap(line) or [""])
+    parts: list[str] = []
+    for line in visible(text).split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        wrapper.subsequent_indent = indent if len(indent) < room // 2 else ""
+        parts += wrapper.wrap(line) or [""]
+    return "\n".join(part.rstrip() for part in parts)
 
 
 def print_as_it_comes(pieces: Iterable[str], column: int = 0) -> None:

@@ -143,7 +143,7 @@ def test_explain_is_a_package_and_a_function():
 def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path, capsys):
     assert main(["explain", "gelu", "--html", str(tmp_path / "absent" / "gelu.html")]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: --html: ")
+    assert said.startswith("tinygrad-llm explain: --html: ")
     assert "cannot be written (No such file or directory)" in said
 
 

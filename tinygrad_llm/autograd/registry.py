@@ -5,7 +5,7 @@ and Tensor's operators look the name up in `OPS` when they are called. So ``auto
 imports ``ops/``.
 
 An entry also carries what proves and explains the op: samples of its arguments, and a wrong
-derivative that the gradient check has to catch. ``python -m tinygrad_llm gradcheck`` and
+derivative that the gradient check has to catch. ``tinygrad-llm gradcheck`` and
 ``explain`` walk this list, as do the tests, and refuse an op without them.
 """
 
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from tinygrad_llm.errors import ConfigError, did_you_mean
+from tinygrad_llm.hints import command
 
 if TYPE_CHECKING:
     from tinygrad_llm.autograd.function import Function
@@ -261,4 +262,4 @@ def get_op(name: str) -> Op:
     if name in REGISTRY:
         return REGISTRY[name]
     hint = did_you_mean(name, REGISTRY, most=3)
-    raise ConfigError(f"op: there is no op called {name!r}.{hint} All: {', '.join(REGISTRY)}.")
+    raise ConfigError(f"there is no op called {name!r}.{hint} All: {command('explain')}")

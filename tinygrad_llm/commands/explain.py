@@ -3,31 +3,57 @@
 from __future__ import annotations
 
 import pydoc
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tinygrad_llm.commands.program import command_parser, parse
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.explain.op.page import explain
+from tinygrad_llm.terminal import fitting, styled
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the explanation, through a pager on a terminal; returns the exit status."""
+    """Print the explanation, through a pager if it is longer than the screen."""
     parser = command_parser(
         "explain", "Formula, derivation, source, numbers and a live gradient check of an op."
     )
     parser.add_argument("op", nargs="?", help="an op's name; without it, all ops are listed")
+    sample = "show this sample as the example; the page says which there are"
+    parser.add_argument("--sample", type=int, metavar="N", help=sample)
+    parser.add_argument("--kernel", action="store_true", help="print the Triton kernel, too")
     parser.add_argument("--html", metavar="FILE", help="write a page in place of printing")
     options = parse(parser, arguments)
-    page = explain(options.op)
+    page = explain(options.op, options.sample, options.kernel)
     if options.html:
         _write(options.html, page)
-    elif sys.stdout.isatty():
-        pydoc.pager(str(page))
     else:
-        print(page)
+        _show(str(page))
     return 0
+
+
+def _show(text: str) -> None:
+    if not sys.stdout.isatty():
+        print(text)
+        return
+    lines = fitting(text, sys.stdout).split("\n")
+    if len(lines) < shutil.get_terminal_size().lines:
+        print(_with_headings(lines, lambda heading: styled(heading, "bold")))
+    else:
+        pydoc.pager(_with_headings(lines, _overstruck))
+
+
+def _with_headings(lines: Sequence[str], change: Callable[[str], str]) -> str:
+    """The lines, changed where the next one underlines them."""
+    after = [*lines[1:], ""]
+    pairs = zip(lines, after, strict=True)
+    return "\n".join(change(s) if s and set(t) in ({"-"}, {"="}) else s for s, t in pairs)
+
+
+def _overstruck(text: str) -> str:
+    """Bold for every pager, as a typewriter makes it; pydoc takes it out where there is none."""
+    return "".join(f"{letter}\b{letter}" for letter in text)
 
 
 def _write(path: str, page: object) -> None:

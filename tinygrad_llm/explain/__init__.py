@@ -23,8 +23,10 @@ __all__ = ["Explanation", "OpList", "explain", "pictures"]
 class _CallablePackage(ModuleType):
     """Lets ``tg.explain("gelu")`` be a call while ``tg.explain.pictures`` is still a module."""
 
-    def __call__(self, name: str | None = None) -> Explanation | OpList:
-        return explain(name)
+    def __call__(
+        self, name: str | None = None, sample: int | None = None, kernel: bool = False
+    ) -> Explanation | OpList:
+        return explain(name, sample, kernel)
 
 
 # A function called `explain` in tinygrad_llm would not do: the first import of any module in this

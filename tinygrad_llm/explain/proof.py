@@ -1,4 +1,4 @@
-"""``python -m tinygrad_llm gradcheck``: every gradient proven in one table.
+"""``tinygrad-llm gradcheck``: every gradient proven in one table.
 
 Three parts. First every op of the registry against finite differences, on all its samples, and
 with each of its planted mistakes, which must be caught: wrong slopes, and gradients of another
@@ -8,7 +8,7 @@ dropout with a fixed seed, loss over chunks of rows. At the end one line and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -178,9 +178,9 @@ class _Loss:
         return self.model.loss(self.ids, self.targets)
 
 
-def op_lines(proofs: list[OpProof]) -> Iterator[str]:
-    """The table of the ops."""
-    yield f"{'op':<30}{'family':<18}{'samples':>8}{'checked':>8}{'worst error':>13}{'caught':>9}"
+def op_lines(proofs: Iterable[OpProof]) -> Iterator[str]:
+    """The table of the ops, each line as soon as its proof is there."""
+    yield f"{'op':<29}{'family':<15}{'samples':>7}{'checked':>8}{'error':>9}{'caught':>7}"
     for p in proofs:
-        row = f"{p.name:<30}{p.family:<18}{p.samples:>8}{p.slopes:>8}{p.error:>13.2e}"
-        yield f"{row}{f'{p.caught}/{p.planted}':>9}  {'pass' if p.passed else 'FAIL'}"
+        row = f"{p.name:<29}{p.family:<15}{p.samples:>7}{p.slopes:>8}{p.error:>9.1e}"
+        yield f"{row}{f'{p.caught}/{p.planted}':>7} {'pass' if p.passed else 'FAIL'}"

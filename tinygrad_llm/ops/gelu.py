@@ -26,7 +26,8 @@ class Gelu(Function):
 
         dx = dy slope,      slope = F(x) + x F'(x)
 
-    GPT-2 uses the approximation by tanh, with c0 = sqrt(2 / pi) and c1 = 0.044715:
+    That is approximate="none". GPT-2 uses approximate="tanh", which is the default here, with
+    c0 = sqrt(2 / pi) and c1 = 0.044715:
 
         u = c0 (x + c1 x^3)         h = (1 + tanh u) / 2            y = x h
 

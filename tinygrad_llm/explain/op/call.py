@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from tinygrad_llm.autograd.gradcheck import gradcheck
 from tinygrad_llm.autograd.registry import Op, Sample
 from tinygrad_llm.autograd.trace import argument_names
 from tinygrad_llm.backend.dtypes import is_float
+from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.explain.proof import (
     Call,
     differentiable,
@@ -22,9 +24,30 @@ from tinygrad_llm.explain.proof import (
 MOST_NUMBERS = 80  # in the arguments of an example
 
 
-def worked_example(op: Op) -> str:
-    """One call with numbers: arguments, result, arriving and leaving gradients, one slope."""
-    sample = _rounded(_readable(op.samples(np.random.default_rng(0))))
+def worked_example(op: Op, number: int | None = None) -> str:
+    """One call with numbers: arguments, result, arriving and leaving gradients, one slope.
+
+    Raises:
+        ConfigError: the op has no sample of that number.
+    """
+    samples = op.samples(np.random.default_rng(0))
+    if number is None:
+        number = 1 + _readable(samples)
+    if not 1 <= number <= len(samples):
+        raise ConfigError(f"{op.name} has the samples 1 to {len(samples)}, got {number}.")
+    return f"{_choice(samples, number)}{_example(op, _rounded(samples[number - 1]))}"
+
+
+def _choice(samples: Sequence[Sample], number: int) -> str:
+    """Which sample is shown, and how to see another one."""
+    if len(samples) == 1:
+        return ""
+    others = [f"{i} {s.label}".rstrip() for i, s in enumerate(samples, 1) if i != number]
+    said = f"Sample {number} of {len(samples)}; --sample shows another: {', '.join(others)}."
+    return textwrap.fill(said, 80) + "\n\n"
+
+
+def _example(op: Op, sample: Sample) -> str:
     run, inputs = differentiable_call(op.function.apply, sample)
     tensors = [Tensor(x, requires_grad=True) for x in inputs]
     outs = results_of(run, tensors)
@@ -45,15 +68,16 @@ def worked_example(op: Op) -> str:
     return "\n".join([*lines, "", _one_slope(run, tensors, dys, f"d{names[min(places)]}")])
 
 
-def _readable(samples: Sequence[Sample]) -> Sample:
-    """The first sample, which is the plainest, unless it is too large to follow."""
+def _readable(samples: Sequence[Sample]) -> int:
+    """Place of the first sample, which is the plainest, unless it is too large to follow."""
 
     def size(sample: Sample) -> int:
         return sum(a.size if isinstance(a, np.ndarray) else 1 for a in sample.args)
 
     if size(samples[0]) <= MOST_NUMBERS:
-        return samples[0]
-    return min(samples, key=lambda s: size(s) if size(s) >= 6 else MOST_NUMBERS**2)
+        return 0
+    sizes = [size(s) if size(s) >= 6 else MOST_NUMBERS**2 for s in samples]
+    return sizes.index(min(sizes))
 
 
 def _rounded(sample: Sample) -> Sample:
@@ -122,7 +146,7 @@ def live_check(op: Op) -> str:
     lines = ["worst relative error against finite differences in float64:"]
     samples = op.samples(np.random.default_rng(7))
     width = max(22, *(len(sample.label) for sample in samples))
-    for i, sample in enumerate(samples):
+    for i, sample in enumerate(samples, 1):
         run, inputs = differentiable_call(op.function.apply, sample)
         shapes = ", ".join(str(x.shape) for x in inputs)
         report = gradcheck(run, inputs, raise_error=False)

@@ -9,12 +9,18 @@ from pathlib import Path
 
 import tinygrad_llm.ops  # noqa: F401  (enters all ops into the registry)
 from tinygrad_llm.autograd.registry import Op, get_op
+from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.explain.op.call import live_check, worked_example
 from tinygrad_llm.explain.op.curve import curves, svg_plot, text_plot
 from tinygrad_llm.explain.op.list import OpList
-from tinygrad_llm.explain.op.source import backward_source, forward_source, kernel_files
+from tinygrad_llm.explain.op.source import (
+    backward_source,
+    composed_source,
+    forward_source,
+    kernel_files,
+)
 
-WIDTH = 92  # letters in a line of text
+WIDTH = 80  # letters in a line of text
 _DERIVATIONS = Path(__file__).resolve().parents[3] / "docs" / "derivations"
 
 
@@ -43,11 +49,15 @@ class Explanation:
     Attributes:
         op: the registry's entry.
         sections: the pieces, in order.
+        with_kernel: whether the source of its Triton kernel is printed, too.
     """
 
-    def __init__(self, op: Op) -> None:
+    def __init__(self, op: Op, sample: int | None = None, with_kernel: bool = False) -> None:
         self.op = op
-        self.sections = _sections(op)
+        self.with_kernel = with_kernel
+        self.sections = _sections(op, sample)
+        if with_kernel and not any(s.folded for s in self.sections):
+            raise ConfigError(f"{op.name} has no Triton kernel: on a GPU CuPy runs its array code.")
 
     def __str__(self) -> str:
         head = f"{self.op.name}   ({self.op.family})"
@@ -74,22 +84,30 @@ class Explanation:
         return "".join(parts)
 
     def _shown(self) -> list[Section]:
-        return [s for s in self.sections if not s.folded]
+        return [s for s in self.sections if self.with_kernel or not s.folded]
 
 
-def explain(name: str | None = None) -> Explanation | OpList:
-    """Explain the op called ``name``; without a name, list all ops by family.
+def explain(
+    name: str | None = None, sample: int | None = None, kernel: bool = False
+) -> Explanation | OpList:
+    """Explain an op; without a name, list all ops by family.
+
+    Args:
+        name: of the op.
+        sample: which of its samples is the example, from 1; by default one that is easy to read.
+        kernel: whether the source of its Triton kernel is printed, too.
 
     Returns:
         an object that prints well and that Jupyter renders.
 
     Raises:
-        ConfigError: there is no such op; the message lists the nearest names.
+        ConfigError: there is no such op, and the message lists the nearest names; or it has no such
+            sample, or no kernel.
     """
-    return OpList() if name is None else Explanation(get_op(name))
+    return OpList() if name is None else Explanation(get_op(name), sample, kernel)
 
 
-def _sections(op: Op) -> list[Section]:
+def _sections(op: Op, sample: int | None) -> list[Section]:
     formula, derivation, shapes, source = split_docstring(op.doc)
     sections = [Section("Formula", formula), Section("Derivation", derivation)]
     sections += [Section("Shapes", textwrap.fill(shapes, WIDTH))] if shapes else []
@@ -97,9 +115,10 @@ def _sections(op: Op) -> list[Section]:
         pair = curves(op)
         sections.append(Section("Plot", text_plot(pair), svg=svg_plot(pair)))
     sections += [
+        Section("In simple ops, each with a derivative of its own", composed_source(op), code=True),
         Section("Forward", forward_source(op), code=True),
         Section("Backward", backward_source(op, below_forward=True), code=True),
-        Section("Example", worked_example(op)),
+        Section("Example", worked_example(op, sample)),
         Section("Gradient check, run just now", live_check(op)),
     ]
     kernels = kernel_files(op)
@@ -135,7 +154,7 @@ def _further(op: Op, source: str, kernels: list[str]) -> str:
     if module.startswith("tinygrad_llm."):  # not an op of the reader's own
         lines.append(f"Code: {module.replace('.', '/')}.py")
     if kernels:
-        lines.append(f"Triton kernel: {', '.join(kernels)}")
+        lines.append(f"Triton kernel: {', '.join(kernels)} (shown with --kernel)")
     if (_DERIVATIONS / f"{op.name}.md").is_file():
         lines.append(f"Longer derivation: docs/derivations/{op.name}.md")
     return "\n".join(lines)

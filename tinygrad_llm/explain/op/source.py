@@ -13,6 +13,14 @@ from tinygrad_llm.autograd import Function
 from tinygrad_llm.autograd.registry import Op
 
 
+def composed_source(op: Op) -> str:
+    """Source of the op's composed form: the formula, where ``forward`` is written for speed."""
+    composed = op.composed
+    if not isinstance(composed, FunctionType) or composed.__name__ == "<lambda>":
+        return ""
+    return textwrap.dedent(inspect.getsource(composed)).rstrip()
+
+
 def forward_source(op: Op) -> str:
     """Source of ``forward`` and of what it calls within the op modules."""
     return _joined(_with_helpers(op.function, "forward"))
