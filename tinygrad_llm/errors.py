@@ -73,6 +73,10 @@ class GenerationError(TinygradLLMError, ValueError):
     """Sampling settings or prompts that cannot be used."""
 
 
+class CacheIgnoredError(GenerationError):
+    """A model was given a cache of keys and values, and a part of it does not use that."""
+
+
 class KernelError(TinygradLLMError, RuntimeError):
     """A Triton kernel was demanded and cannot run; the message says why."""
 

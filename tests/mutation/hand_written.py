@@ -142,7 +142,7 @@ HAND_WRITTEN = [
     ),
     ("generation/sampling.py", 'side="right")  # the first sum', 'side="left")  # the first sum'),
     ("generation/sampling.py", "wanted = top_p * p.sum()", "wanted = top_p"),
-    ("generation/generate.py", "[:, -1])  # (n, V)", "[:, 0])  # (n, V)"),
+    ("generation/next_scores.py", "[:, -1])  # (B, V)", "[:, 0])  # (B, V)"),
     ("generation/generate.py", "row * _STREAM_DISTANCE", "0 * _STREAM_DISTANCE"),
     ("generation/beam_search.py", "total / n_new**penalty", "total / n_new"),
     ("generation/scoring.py", "start = max(0, end - context)", "start = max(0, end - context + 1)"),

@@ -24,11 +24,17 @@ import numpy as np
 from tinygrad_llm.autograd import no_grad
 from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.backend import to_numpy
-from tinygrad_llm.errors import GenerationError
+from tinygrad_llm.errors import CacheIgnoredError, GenerationError
 from tinygrad_llm.generation.finite_scores import check_scores, first_cause
+from tinygrad_llm.generation.next_scores import (
+    context_of,
+    last_scores,
+    new_cache,
+    say_that_cache_is_ignored,
+)
 from tinygrad_llm.generation.prompts import as_prompts
 from tinygrad_llm.generation.sampling import largest, log_softmax
-from tinygrad_llm.nn import GPT
+from tinygrad_llm.nn import KVCache, Module
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Beam:
 
 
 def beam_search(
-    model: GPT,
+    model: Module,
     ids: TensorLike,
     max_new_tokens: int,
     n_beams: int = 4,
@@ -57,7 +63,7 @@ def beam_search(
     """The best continuations of one prompt, the best first.
 
     Args:
-        model: a GPT; it is put into evaluation mode meanwhile.
+        model: as for `generate`; it is put into evaluation mode meanwhile.
         ids: one prompt, integers (T,) or (1, T).
         max_new_tokens: length at most.
         n_beams: how many texts are followed; 1 is greedy.
@@ -79,7 +85,7 @@ def beam_search(
             f"got {len(prompts.rows)} prompts, n_beams={n_beams}, max_new_tokens={max_new_tokens}."
         )
     prompt = prompts.rows[0]
-    longest, limit = len(prompt) + max_new_tokens, model.config.context_length
+    longest, limit = len(prompt) + max_new_tokens, context_of(model)
     if longest > limit:
         raise GenerationError(
             f"beam_search: {len(prompt)} tokens and {max_new_tokens} new ones exceed the model's "
@@ -92,20 +98,18 @@ def beam_search(
 
 
 def _search(
-    model: GPT,
+    model: Module,
     prompt: list[int],
     max_new_tokens: int,
     n_beams: int,
     penalty: float,
     stop_ids: set[int],
 ) -> list[Beam]:
-    cache = model.new_cache(1, len(prompt) + max_new_tokens)
+    cache = new_cache(model, 1, len(prompt) + max_new_tokens)
     texts, sums = [prompt], np.zeros(1)  # of the beams that go on
-    newest = np.array([prompt])
     done: list[Beam] = []
     for n_new in range(1, max_new_tokens + 1):
-        hidden = model.hidden(newest, cache=cache)  # (n, T, C)
-        logits = to_numpy(model.logits(hidden[:, -1]).data)  # (n, V)
+        logits, cache = _scores(model, texts, cache)  # (n, V)
         check_scores("beam_search", logits, partial(first_cause, model, texts[0]))
         totals = (sums[:, None] + log_softmax(logits)).ravel()  # (n V,)
         best = largest(totals, n_beams * (len(stop_ids) + 1))  # enough of them do not stop
@@ -123,9 +127,21 @@ def _search(
         rows = [row for row, _, _ in going_on]
         texts = [[*texts[row], token] for row, token, _ in going_on]
         sums = np.array([total for _, _, total in going_on])
-        cache = cache.select_rows(rows)
-        newest = np.array([[text[-1]] for text in texts])  # (n, 1)
+        cache = None if cache is None else cache.select_rows(rows)
     return done
+
+
+def _scores(
+    model: Module, texts: list[list[int]], cache: KVCache | None
+) -> tuple[np.ndarray, KVCache | None]:
+    """Scores (n, V) after texts of one length, and the cache, None where the model ignores it."""
+    if cache is not None:
+        newest = np.array(texts)[:, cache.length :]  # (n, 1), at first (1, T)
+        try:
+            return to_numpy(last_scores(model, newest, cache).data), cache
+        except CacheIgnoredError as error:
+            say_that_cache_is_ignored(error)
+    return to_numpy(last_scores(model, texts).data), None
 
 
 def _decided(

@@ -10,7 +10,8 @@ from tinygrad_llm.autograd import no_grad
 from tinygrad_llm.autograd.anomaly import detect_anomaly
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.errors import NumericsError
-from tinygrad_llm.nn import GPT
+from tinygrad_llm.generation.next_scores import context_of
+from tinygrad_llm.nn import Module
 
 Cause = Callable[[], str]
 
@@ -39,7 +40,7 @@ def check_scores(owner: str, logits: np.ndarray, cause: Cause | None = None) -> 
     )
 
 
-def first_cause(model: GPT, ids: Iterable[int]) -> str:
+def first_cause(model: Module, ids: Iterable[int]) -> str:
     """Where the first number that is not finite stands: in a weight, or behind an op.
 
     Args:
@@ -54,7 +55,7 @@ def first_cause(model: GPT, ids: Iterable[int]) -> str:
                 f"{int(np.isnan(values).sum())} NaN and {int(np.isinf(values).sum())} infinite of "
                 f"{values.size} elements."
             )
-    window = list(ids)[-model.config.context_length :]
+    window = list(ids)[-context_of(model) :]
     try:
         with model.evaluating(), no_grad(), detect_anomaly():
             model([window])

@@ -18,15 +18,21 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd import Tensor, no_grad
+from tinygrad_llm.autograd import no_grad
 from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.backend.random import Generator, default_generator
-from tinygrad_llm.errors import GenerationError
+from tinygrad_llm.errors import CacheIgnoredError, GenerationError
 from tinygrad_llm.generation.finite_scores import first_cause
+from tinygrad_llm.generation.next_scores import (
+    context_of,
+    last_scores,
+    new_cache,
+    say_that_cache_is_ignored,
+)
 from tinygrad_llm.generation.prompts import Prompts, as_prompts
 from tinygrad_llm.generation.sampling import Sampling, choose, log_softmax
-from tinygrad_llm.nn import GPT, KVCache, left_pad
+from tinygrad_llm.nn import KVCache, Module, left_pad
 
 PREFILL_ROWS = 256  # positions of all prompts read at a time: bounds the memory beside the cache
 _STREAM_DISTANCE = 0x9E3779B97F4A7C15  # odd, so that rows' seeds differ; row 0 has the seed itself
@@ -52,7 +58,7 @@ class Step:
 
 
 def generate(
-    model: GPT,
+    model: Module,
     ids: TensorLike,
     max_new_tokens: int,
     temperature: float = 1.0,
@@ -70,7 +76,8 @@ def generate(
     """Continue prompts.
 
     Args:
-        model: a GPT; it is put into evaluation mode meanwhile.
+        model: a GPT, or one of your own with ``config.context_length``, which takes ids (B, T) and
+            returns logits (B, T, V); it is put into evaluation mode meanwhile.
         ids: integers (B, T), or (T,) for one prompt: array, nested list or Tensor; or a list of
             prompts of different lengths.
         max_new_tokens: how many tokens to add at most.
@@ -110,7 +117,7 @@ def generate(
 
 
 def stream(
-    model: GPT,
+    model: Module,
     ids: TensorLike,
     max_new_tokens: int,
     sampling: Sampling | None = None,
@@ -137,7 +144,7 @@ def stream(
             f"{max_new_tokens} and {slide}."
         )
     prompts: Prompts = as_prompts(ids)
-    slide = min(slide, model.config.context_length)
+    slide = min(slide, context_of(model))
     texts = [list(row) for row in prompts.rows]
     random = row_generators(len(texts), seed)
     return _steps(
@@ -175,14 +182,20 @@ class _Reader:
     """Computes the scores of the next token of each row, from a cache where that is possible."""
 
     def __init__(
-        self, model: GPT, texts: list[list[int]], max_new_tokens: int, use_cache: bool, slide: int
+        self,
+        model: Module,
+        texts: list[list[int]],
+        max_new_tokens: int,
+        use_cache: bool,
+        slide: int,
     ) -> None:
         self.model, self.texts, self.slide = model, texts, slide
         self._evaluating = model.evaluating()
-        self._context = model.config.context_length
+        self._context = context_of(model)
         longest = max(len(text) for text in texts) + max_new_tokens - 1
         self._room = min(self._context, max(longest, 1))
         self._use_cache = use_cache
+        self._takes_cache = True  # until the model says that it does not
         self._cache: KVCache | None = None
         self._rows = np.arange(0)  # of the cache
 
@@ -191,11 +204,8 @@ class _Reader:
         with self._evaluating, no_grad():
             if self._keep(rows):
                 newest = np.array([[self.texts[r][-1]] for r in rows])  # (n, 1)
-                hidden = self.model.hidden(newest, cache=self._cache)  # (n, 1, C)
-            else:
-                hidden = self._read_all(rows)  # (n, T, C)
-            logits = self.model.logits(hidden[:, -1])  # (n, V)
-        return to_numpy(logits.data)
+                return to_numpy(last_scores(self.model, newest, self._cache).data)
+            return self._read_all(rows)
 
     def _keep(self, rows: np.ndarray) -> bool:
         """Cut the cache down to the given rows; False if there is no room for another column.
@@ -211,21 +221,33 @@ class _Reader:
             self._rows = rows
         return True
 
-    def _read_all(self, rows: np.ndarray) -> Tensor:
-        """Read the window of each row from its beginning."""
+    def _read_all(self, rows: np.ndarray) -> np.ndarray:
+        """Read the window of each row from its beginning; scores (n, V)."""
         texts = [self.texts[r] for r in rows]
         starts = [window_start(len(text), self._context, self.slide) for text in texts]
         windows = [text[start:] for text, start in zip(texts, starts, strict=True)]
         ids, padding = left_pad(windows)
-        cache = self.model.new_cache(len(rows), self._room, padding if padding.any() else None)
-        if self._use_cache:
-            self._cache, self._rows = cache, rows
-        elif not padding.any():
-            return self.model.hidden(ids)
+        cache = None
+        if self._takes_cache and (self._use_cache or padding.any()):  # which hides the padding
+            cache = new_cache(self.model, len(rows), self._room, padding if padding.any() else None)
+        if cache is not None:
+            try:
+                return self._fill(cache, ids, rows)
+            except CacheIgnoredError as error:
+                self._takes_cache = False
+                if self._use_cache:
+                    say_that_cache_is_ignored(error)
+        batches = [[window] for window in windows] if padding.any() else [windows]
+        return np.concatenate([to_numpy(last_scores(self.model, b).data) for b in batches])
+
+    def _fill(self, cache: KVCache, ids: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Read the windows into an empty cache, some columns at a time; scores (n, V)."""
         step = max(1, PREFILL_ROWS // len(rows))
         for start in range(0, ids.shape[1], step):
-            hidden = self.model.hidden(ids[:, start : start + step], cache=cache)  # (n, step, C)
-        return hidden
+            logits = last_scores(self.model, ids[:, start : start + step], cache)  # (n, V)
+        if self._use_cache:
+            self._cache, self._rows = cache, rows
+        return to_numpy(logits.data)
 
 
 def window_start(length: int, context: int, slide: int) -> int:

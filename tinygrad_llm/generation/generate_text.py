@@ -8,12 +8,12 @@ from typing import Any
 from tinygrad_llm.errors import GenerationError
 from tinygrad_llm.generation.generate import Step, stream
 from tinygrad_llm.generation.sampling import Sampling
-from tinygrad_llm.nn import GPT
+from tinygrad_llm.nn import Module
 from tinygrad_llm.tokenizers import StreamDecoder, Tokenizer
 
 
 def stream_text(
-    model: GPT,
+    model: Module,
     tokenizer: Tokenizer,
     prompt: str | Sequence[int],
     max_new_tokens: int,
@@ -47,7 +47,7 @@ def stream_text(
 
 
 def stream_steps(
-    model: GPT,
+    model: Module,
     tokenizer: Tokenizer,
     prompt: str | Sequence[int],
     max_new_tokens: int,
@@ -71,7 +71,7 @@ def _decoded(
 
 
 def generate_text(
-    model: GPT,
+    model: Module,
     tokenizer: Tokenizer,
     prompts: Sequence[str],
     max_new_tokens: int,

@@ -6,20 +6,26 @@ Nothing is generated here. `Evaluation` of a training run is in evaluate.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from tinygrad_llm.autograd import Tensor, no_grad
+from tinygrad_llm.autograd import no_grad
 from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.backend import to_numpy
 from tinygrad_llm.errors import DataError
-from tinygrad_llm.generation.finite_scores import Cause, check_scores, first_cause
+from tinygrad_llm.generation.finite_scores import check_scores, first_cause
+from tinygrad_llm.generation.next_scores import (
+    all_scores,
+    context_of,
+    is_read_in_halves,
+    last_scores,
+)
 from tinygrad_llm.generation.prompts import as_prompts
 from tinygrad_llm.generation.sampling import largest, log_softmax
-from tinygrad_llm.nn import GPT
+from tinygrad_llm.nn import GPT, Module
 from tinygrad_llm.tokenizers import Tokenizer
 
 _ROWS = 64  # rows of logits (each V numbers) held at a time
@@ -51,7 +57,7 @@ def shown_perplexity(value: float) -> str:
     return f"{value:.2f}" if value < 1e6 else f"{value:.2e}"
 
 
-def token_logprobs(model: GPT, ids: TensorLike, stride: int | None = None) -> np.ndarray:
+def token_logprobs(model: Module, ids: TensorLike, stride: int | None = None) -> np.ndarray:
     """The log-probability of each token of a text, given those before it.
 
     A window of ``context_length`` tokens slides over the text by ``stride``; each token is scored
@@ -59,7 +65,7 @@ def token_logprobs(model: GPT, ids: TensorLike, stride: int | None = None) -> np
     it (at the text's beginning: all there are).
 
     Args:
-        model: a GPT; it is put into evaluation mode meanwhile.
+        model: as for `generate`; it is put into evaluation mode meanwhile.
         ids: integers (T,), of any length from 2.
         stride: how far the window moves, by default half the context. Smaller is more exact, and
             slower.
@@ -72,7 +78,7 @@ def token_logprobs(model: GPT, ids: TensorLike, stride: int | None = None) -> np
         NumericsError: the model's scores are NaN or infinite; says where that begins.
     """
     text = np.array(as_prompts(ids).rows[0])
-    context = model.config.context_length
+    context = context_of(model)
     stride = max(1, context // 2) if stride is None else stride
     if len(text) < 2 or not 1 <= stride <= context:
         raise DataError(
@@ -85,26 +91,34 @@ def token_logprobs(model: GPT, ids: TensorLike, stride: int | None = None) -> np
         while scored < len(out):
             end = min(scored + (context if scored == 0 else stride), len(out))
             start = max(0, end - context)
-            hidden = model.hidden(text[None, start:end])[0, scored - start :]  # (n, C)
-            cause = partial(first_cause, model, text[start:end])
-            out[scored:end] = _logprobs_of(model, hidden, text[scored + 1 : end + 1], cause)
+            window, targets = text[start:end], text[scored + 1 : end + 1]
+            out[scored:end] = _logprobs_of(model, window, targets, scored - start)
             scored = end
     return out
 
 
-def _logprobs_of(model: GPT, hidden: Tensor, targets: np.ndarray, cause: Cause) -> np.ndarray:
-    """Log-probabilities (n,) of targets (n,) after hidden (n, C), some rows at a time."""
+def _logprobs_of(model: Module, window: np.ndarray, targets: np.ndarray, first: int) -> np.ndarray:
+    """Log-probabilities (n,) of the targets (n,) of a window (T,), from position ``first`` on."""
     parts = []
-    for i in range(0, len(targets), _ROWS):
-        logits = to_numpy(model.logits(hidden[i : i + _ROWS]).data)  # (rows, V)
-        check_scores("token_logprobs", logits, cause)
-        wanted = targets[i : i + _ROWS, None]
+    for i, logits in _some_scores(model, window, first):
+        check_scores("token_logprobs", logits, partial(first_cause, model, window))
+        wanted = targets[i : i + len(logits), None]
         parts.append(np.take_along_axis(log_softmax(logits), wanted, axis=-1)[:, 0])
     return np.concatenate(parts)
 
 
+def _some_scores(model: Module, window: np.ndarray, first: int) -> Iterator[tuple[int, np.ndarray]]:
+    """The scores (rows, V) from a position on, some rows at a time, each with its first row."""
+    if isinstance(model, GPT) and is_read_in_halves(model):
+        hidden = model.hidden(window[None])[0, first:]  # (n, C)
+        for i in range(0, len(hidden), _ROWS):
+            yield i, to_numpy(model.logits(hidden[i : i + _ROWS]).data)
+    else:
+        yield 0, to_numpy(all_scores(model, window[None])[0, first:].data)
+
+
 def perplexity(
-    model: GPT, ids: TensorLike, stride: int | None = None, n_bytes: int | None = None
+    model: Module, ids: TensorLike, stride: int | None = None, n_bytes: int | None = None
 ) -> Perplexity:
     """Perplexity of a text of any length; arguments as for `token_logprobs`.
 
@@ -134,12 +148,11 @@ def top_candidates(logits: np.ndarray, tokenizer: Tokenizer, k: int = 10) -> lis
     ]
 
 
-def next_tokens(model: GPT, tokenizer: Tokenizer, prompt: str, k: int = 10) -> list[Candidate]:
+def next_tokens(model: Module, tokenizer: Tokenizer, prompt: str, k: int = 10) -> list[Candidate]:
     """The k most probable tokens after a prompt; of a long one only the end counts."""
-    ids = tokenizer.encode(prompt, allowed_special="all")[-model.config.context_length :]
+    ids = tokenizer.encode(prompt, allowed_special="all")[-context_of(model) :]
     with model.evaluating(), no_grad():
-        hidden = model.hidden([ids])  # (1, T, C)
-        logits = to_numpy(model.logits(hidden[:, -1]).data)[0]  # (V,)
+        logits = to_numpy(last_scores(model, [ids]).data)[0]  # (V,)
         check_scores("next_tokens", logits, lambda: first_cause(model, ids))
     return top_candidates(logits, tokenizer, k)
 
@@ -160,7 +173,7 @@ def few_shot_prompt(
 
 
 def choose_answer(
-    model: GPT, tokenizer: Tokenizer, prompt: str, answers: Sequence[str]
+    model: Module, tokenizer: Tokenizer, prompt: str, answers: Sequence[str]
 ) -> list[tuple[str, float]]:
     """The given answers from the most to the least probable after a prompt.
 
@@ -197,7 +210,9 @@ class ModelComparison:
     differences: np.ndarray
 
 
-def compare(first: GPT, second: GPT, ids: TensorLike, stride: int | None = None) -> ModelComparison:
+def compare(
+    first: Module, second: Module, ids: TensorLike, stride: int | None = None
+) -> ModelComparison:
     """How two checkpoints of one tokenizer predict the same text, token by token."""
     a, b = token_logprobs(first, ids, stride), token_logprobs(second, ids, stride)
     return ModelComparison(

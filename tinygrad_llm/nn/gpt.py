@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor, no_grad
 from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.autograd.checkpoint import checkpoint
 from tinygrad_llm.autograd.modes import current
-from tinygrad_llm.backend import Array, array_module, module_for, parse_device, to_device
+from tinygrad_llm.backend import Array, parse_device, to_device
 from tinygrad_llm.backend.dtypes import DTypeLike
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.errors import ConfigError, ShapeError
 from tinygrad_llm.gpt_config import GPTConfig
 from tinygrad_llm.nn import init
-from tinygrad_llm.nn._ids import batch_of_ids, check_positions
+from tinygrad_llm.nn._ids import as_mask, batch_of_ids, positions_of
 from tinygrad_llm.nn.block import TransformerBlock
 from tinygrad_llm.nn.containers import ModuleList
 from tinygrad_llm.nn.dropout import Dropout
@@ -26,6 +27,7 @@ from tinygrad_llm.nn.kv_cache import KVCache
 from tinygrad_llm.nn.layer_norm import LayerNorm
 from tinygrad_llm.nn.linear import Linear, is_plain
 from tinygrad_llm.nn.module import Module
+from tinygrad_llm.nn.own_parts import call, check_growth, check_logits, check_stream, tied_weight
 from tinygrad_llm.pretrained import read_model, write_model
 
 
@@ -115,6 +117,8 @@ class GPT(Module):
             raise ShapeError(
                 f"GPT.loss: targets must have the shape of ids, {ids.shape}, got {targets.shape}."
             )
+        if type(self).forward is not GPT.forward:  # one's own, whose scores may be others
+            return F.cross_entropy(self(ids), targets, ignore_index)
         return self.loss_of_hidden(self.hidden(ids), targets, ignore_index)
 
     def loss_of_hidden(self, hidden: Tensor, targets: Array, ignore_index: int = -100) -> Tensor:
@@ -124,7 +128,7 @@ class GPT(Module):
         (a LoRALinear, one's own, one with hooks) is called, and has all its logits.
         """
         if self.head is None:
-            weight, bias = self.token_embedding.weight, None
+            weight, bias = tied_weight(self.token_embedding), None
         elif is_plain(self.head):
             weight, bias = self.head.weight, self.head.bias
         else:
@@ -165,8 +169,10 @@ class GPT(Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """The output layer: hidden (..., C) -> logits (..., V)."""
         if self.head is not None:
-            return self.head(hidden)
-        return F.linear(hidden, self.token_embedding.weight)
+            logits = self.head(hidden)
+            check_logits(self.head, logits, hidden)
+            return logits
+        return F.linear(hidden, tied_weight(self.token_embedding))
 
     def _run_blocks(
         self,
@@ -176,38 +182,29 @@ class GPT(Module):
         mask: TensorLike | None,
     ) -> Tensor:
         n_new = ids.shape[1]
-        positions = self._positions(n_new, cache, positions)  # (T,) or (B, T)
         if mask is None:
             mask = None if cache is None else cache.mask(n_new)
         else:
-            mask = _as_mask(mask, self.device)
-        x = self.token_embedding(ids) + self.position_embedding(positions)  # (B, T, C)
+            mask = as_mask(mask, self.device)
+        x = self.token_embedding(ids)  # (B, T, C)
+        check_stream(x, ids.shape, self.config.n_embd)
+        # (T,) or (B, T)
+        positions = positions_of(x, cache, positions, self.config.context_length)
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(positions)
+            check_stream(x, ids.shape, self.config.n_embd)
         x = self.dropout(x)
         recompute = self.checkpoint_blocks and cache is None and current.grad_enabled
         for i, block in enumerate(self.blocks):
-            if recompute:
-                x = checkpoint(block, x, mask)
+            if cache is not None:
+                layer, before = cache.layers[i], cache.layers[i].length
+                x = call(block, x, mask=mask, cache=layer)
+                check_growth(f"blocks.{i}", block, layer, before, n_new)
+            elif recompute:
+                x = checkpoint(partial(call, block, mask=mask), x)
             else:
-                x = block(x, mask, None if cache is None else cache.layers[i])
-        return self.final_norm(x)
-
-    def _positions(self, n_new: int, cache: KVCache | None, given: TensorLike | None) -> Array:
-        xp = array_module(self.token_embedding.weight.data)
-        limit = self.config.context_length
-        if given is not None:
-            given = given.data if isinstance(given, Tensor) else given
-            positions = xp.asarray(given)
-            check_positions(positions, limit)
-            return positions
-        end = n_new + (0 if cache is None else cache.length)
-        shift = 0 if cache is None or cache.padding is None else int(cache.padding.min())
-        if end - shift > limit:
-            raise ShapeError(
-                f"GPT: {end - shift} positions are more than context_length={limit}. Give the "
-                f"last {limit} tokens only (ids[:, -{limit}:]), or build a model with a longer "
-                "context."
-            )
-        return xp.arange(n_new) if cache is None else cache.positions(n_new)
+                x = call(block, x, mask=mask)
+        return call(self.final_norm, x)
 
     def set_dropout(self, p: float) -> None:
         """Change the probability of dropout everywhere, as for fine-tuning on a small set.
@@ -288,11 +285,3 @@ class GPT(Module):
         """
         arrays = {name: p.data for name, p in self.named_parameters()}
         write_model(folder, self.config, arrays, extra_config)
-
-
-def _as_mask(mask: TensorLike, device: str) -> Array:
-    """The mask as an array that broadcasts to (B, H, T, S)."""
-    array = module_for(device).asarray(mask.data if isinstance(mask, Tensor) else mask)
-    if array.ndim not in (2, 4):
-        raise ShapeError(f"GPT: mask must have shape (B, S) or (B, H, T, S), got {array.shape}.")
-    return array[:, None, None, :] if array.ndim == 2 else array

@@ -17,17 +17,25 @@ that hides the padded keys.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
+from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.backend import Array, array_module, module_for, to_device
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype
 from tinygrad_llm.checks import check_size
-from tinygrad_llm.errors import ConfigError, ShapeError
+from tinygrad_llm.errors import ConfigError, GraphError, ShapeError
+
+T = TypeVar("T", Tensor, Array)
 
 
 class LayerCache:
-    """Keys and values (B, H, max_length, D) of one layer; ``length`` positions are filled."""
+    """Keys and values (B, H, max_length, D) of one layer; ``length`` positions are filled.
+
+    An attention of one's own may keep other heads than the model's configuration says (a few that
+    are shared, or wider ones): what is first put into an empty cache decides H and D.
+    """
 
     def __init__(self, shape: tuple[int, int, int, int], dtype: np.dtype, device: str) -> None:
         xp = module_for(device)
@@ -35,15 +43,25 @@ class LayerCache:
         self.values = to_device(xp.zeros(shape, dtype), device)
         self.length = 0
 
-    def append(self, k: Array, v: Array) -> tuple[Array, Array]:
-        """Add k, v (B, H, T, D) behind what is there.
+    def append(self, k: T, v: T) -> tuple[T, T]:
+        """Add k, v (B, H, T, D), arrays or Tensors, behind what is there.
 
         Returns:
-            views (B, H, S, D) of all keys and all values so far.
+            all keys and all values so far, (B, H, S, D), of the kind that was given: views.
 
         Raises:
             ShapeError: no room is left, or the shape does not fit.
+            GraphError: k or v require a gradient, which does not go through a cache.
         """
+        if isinstance(k, Tensor) and isinstance(v, Tensor):
+            if k.requires_grad or v.requires_grad:
+                raise GraphError(
+                    "KVCache: no gradient goes through a cache. Use it inside `with "
+                    "tg.no_grad():`, or train on whole sequences without one."
+                )
+            keys, values = self.append(k.data, v.data)
+            return Tensor(keys), Tensor(values)
+        self._fit(k)
         batch, n_head, room, size = self.keys.shape
         start, end = self.length, self.length + k.shape[2]
         if end > room:
@@ -51,15 +69,24 @@ class LayerCache:
                 f"KVCache: {end} positions do not fit into max_length={room}. Make the cache "
                 "larger, or drop the oldest tokens and fill a new one."
             )
-        if (k.shape[0], k.shape[1], k.shape[3]) != (batch, n_head, size):
+        if k.shape != v.shape or (k.shape[0], k.shape[1], k.shape[3]) != (batch, n_head, size):
             raise ShapeError(
-                f"KVCache: expected keys of shape ({batch}, {n_head}, T, {size}), got {k.shape}. "
-                "Make the cache with this model's new_cache(batch)."
+                f"KVCache: expected keys of shape ({batch}, {n_head}, T, {size}) and values alike, "
+                f"got {k.shape} and {v.shape}. Make the cache with this model's new_cache(batch)."
             )
         self.keys[:, :, start:end] = k
         self.values[:, :, start:end] = v
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def _fit(self, k: Array) -> None:
+        """Give an empty cache the heads of the first keys."""
+        batch, n_head, room, size = self.keys.shape
+        if self.length or k.ndim != 4 or (k.shape[1], k.shape[3]) == (n_head, size):
+            return
+        xp = array_module(self.keys)
+        shape = (batch, k.shape[1], room, k.shape[3])
+        self.keys, self.values = (xp.zeros(shape, self.keys.dtype) for _ in range(2))
 
 
 class KVCache:
