@@ -85,10 +85,10 @@ HAND_WRITTEN = [
     ("nn/layer_norm.py", "eps: float = 1e-5", "eps: float = 1e-6"),
     (
         "nn/block.py",
-        "ResidualSum(s, self.feed_forward(self.norm2(s)))",
-        "ResidualSum(x, self.feed_forward(self.norm2(s)))",
+        "ResidualSum(s, call(self.feed_forward, call(self.norm2, s)))",
+        "ResidualSum(x, call(self.feed_forward, call(self.norm2, s)))",
     ),
-    ("nn/block.py", "self.feed_forward(self.norm2(s))", "self.feed_forward(self.norm1(s))"),
+    ("nn/block.py", "call(self.norm2, s)", "call(self.norm1, s)"),
     ("nn/gpt.py", "self.final_norm = LayerNorm(c)", "self.final_norm = LayerNorm(c, bias=False)"),
     (
         "nn/attention.py",

@@ -45,6 +45,8 @@ from tinygrad_llm.nn.lora import (
 from tinygrad_llm.nn.losses import CrossEntropyLoss, MSELoss
 from tinygrad_llm.nn.module import Module
 from tinygrad_llm.nn.parameter import Parameter
+from tinygrad_llm.nn.registry import register_model
+from tinygrad_llm.nn.saved_model import load_model, save_model
 from tinygrad_llm.nn.vocabulary import extend_vocabulary
 
 __all__ = [
@@ -86,9 +88,12 @@ __all__ = [
     "init",
     "left_pad",
     "load_adapter_state_dict",
+    "load_model",
     "merge_lora",
     "num_parameters_of",
+    "register_model",
     "remove_lora",
+    "save_model",
     "unmerge_lora",
     "utils",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass, replace
+
 from tinygrad_llm import functional as F
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.backend.random import Generator, Key, default_generator
@@ -46,3 +48,18 @@ class Dropout(Module):
         if not self.active:
             return x
         return F.dropout(x, self.p, training=True, key=self.next_key())
+
+
+def set_dropout(model: Module, p: float) -> None:
+    """Change the probability of dropout everywhere in a model, and in its configuration.
+
+    Raises:
+        ConfigError: p is not a number of [0, 1).
+    """
+    p = check_dropout(type(model).__name__, "dropout", p)
+    config = getattr(model, "config", None)
+    if is_dataclass(config) and any(item.name == "dropout" for item in fields(config)):
+        model.config = replace(config, dropout=p)  # type: ignore[type-var]
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.p = p

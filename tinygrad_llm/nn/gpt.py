@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 from tinygrad_llm import functional as F
@@ -21,16 +20,19 @@ from tinygrad_llm.nn import init
 from tinygrad_llm.nn._ids import as_mask, batch_of_ids, positions_of
 from tinygrad_llm.nn.block import TransformerBlock
 from tinygrad_llm.nn.containers import ModuleList
-from tinygrad_llm.nn.dropout import Dropout
+from tinygrad_llm.nn.dropout import Dropout, set_dropout
 from tinygrad_llm.nn.embedding import Embedding
 from tinygrad_llm.nn.kv_cache import KVCache
 from tinygrad_llm.nn.layer_norm import LayerNorm
 from tinygrad_llm.nn.linear import Linear, is_plain
 from tinygrad_llm.nn.module import Module
 from tinygrad_llm.nn.own_parts import call, check_growth, check_logits, check_stream, tied_weight
+from tinygrad_llm.nn.registry import register_model
+from tinygrad_llm.nn.same_parts import check_plain
 from tinygrad_llm.pretrained import read_model, write_model
 
 
+@register_model("gpt")
 class GPT(Module):
     """A decoder-only transformer language model with GPT-2's architecture.
 
@@ -46,6 +48,11 @@ class GPT(Module):
         config: as given.
         checkpoint_blocks: set to True to keep only each block's input for the backward pass and
             compute the block again there: less memory, about a third more time.
+
+    Parts may be replaced by one's own, as in `TransformerBlock`: a block, ``final_norm``, an
+    embedding (integers (...) -> (..., C); ``position_embedding`` may be None), a ``head``
+    ((..., C) -> (..., V)). A subclass overrides `hidden` or `logits` rather than ``forward``, which
+    is then called for all positions. `save_model` saves them: docs/own_parts.md.
 
     Source: Radford et al., "Language models are unsupervised multitask learners", 2019.
     """
@@ -212,10 +219,7 @@ class GPT(Module):
         Raises:
             ConfigError: p is not a number of [0, 1).
         """
-        self.config = replace(self.config, dropout=p)
-        for module in self.modules():
-            if isinstance(module, Dropout):
-                module.p = self.config.dropout
+        set_dropout(self, p)
 
     # ---- generation, saving, loading ---------------------------------------------------------
 
@@ -259,13 +263,16 @@ class GPT(Module):
             device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
 
         Raises:
-            CheckpointError: there is no such model, or its files are damaged.
+            CheckpointError: there is no such model, its files are damaged, or the class is one
+                with parts of its own.
             DeviceError: the device is unknown or absent.
         """
         parse_device(device)
         config, arrays = read_model(folder_or_name, dtype, cache_dir)
         with init.no_init():
-            model = GPT(config)
+            model = cls(config)
+        if cls is not GPT:
+            model.check_plain()
         parameters = dict(model.named_parameters())
         for name, array in arrays:  # one at a time: they are large
             parameters[name].replace_data(to_device(array, device))
@@ -283,5 +290,11 @@ class GPT(Module):
         Raises:
             CheckpointError: a file cannot be written, or the model is no plain GPT.
         """
+        self.check_plain()
         arrays = {name: p.data for name, p in self.named_parameters()}
         write_model(folder, self.config, arrays, extra_config)
+
+    def check_plain(self) -> None:
+        """Raise a CheckpointError if `save_pretrained` would lose parts of one's own."""
+        with init.no_init():
+            check_plain(self, GPT(self.config))

@@ -34,8 +34,8 @@ _LEFT_OUT = {
     "TensorflowCheckpoint": "tinygrad_llm.pretrained.tf_checkpoint.TensorflowCheckpoint",
     "extend_vocabulary": "tg.nn.extend_vocabulary(model, vocab_size)",
     "from_pretrained": "tg.nn.GPT.from_pretrained(folder_or_name)",
-    "load_model": "tg.nn.GPT.from_pretrained(folder)",
-    "save_model": "model.save_pretrained(folder)",
+    "load_model": "tg.nn.load_model(folder)",
+    "save_model": "tg.nn.save_model(model, folder)",
 }
 
 

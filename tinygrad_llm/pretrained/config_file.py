@@ -12,6 +12,7 @@ from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.gpt_config import GPTConfig
 
 CONFIG_NAME, HPARAMS_NAME = "config.json", "hparams.json"
+OWN_NAME = "model.json"  # of a model of one's own: nn/saved_model.py
 _END_OF_TEXT_ID = 50256  # in GPT-2's vocabulary, and what transformers assumes by default
 
 # Settings of Hugging Face's GPT-2 that change what is computed, with the one value that the GPT
@@ -89,6 +90,10 @@ def read_config(folder: Path) -> GPTConfig:
                 raise CheckpointError(f"{path}: the entry {error} is missing.") from error
             except (ConfigError, TypeError) as error:
                 raise CheckpointError(f"{path}: {error}") from error
+    if (folder / OWN_NAME).is_file():
+        raise CheckpointError(
+            f"{folder}: holds a model that is no plain GPT. Open it with tg.nn.load_model(folder)."
+        )
     raise CheckpointError(
         f"{folder}: there is no {CONFIG_NAME} (Hugging Face, this project) and no {HPARAMS_NAME} "
         "(OpenAI), so the model's size is not known. Check the path."

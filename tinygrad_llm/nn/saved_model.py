@@ -1,0 +1,266 @@
+"""Saving and loading models of one's own: a name, a configuration and numbers; never code.
+
+    model.json          the registered name, the configuration, the class of each part, a checksum
+    model.safetensors   parameters and buffers by their names
+    tokenizer files     if one was given
+
+A plain GPT is written as transformers reads it (`GPT.save_pretrained`); both functions take both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from tinygrad_llm.backend import parse_device
+from tinygrad_llm.backend.download import sha256_of
+from tinygrad_llm.backend.dtypes import is_float
+from tinygrad_llm.backend.files import write_atomic
+from tinygrad_llm.backend.random import default_generator
+from tinygrad_llm.errors import CheckpointError, ConfigError
+from tinygrad_llm.gpt_config import GPTConfig
+from tinygrad_llm.nn.gpt import GPT
+from tinygrad_llm.nn.module import Module
+from tinygrad_llm.nn.registry import Kind, kind_named, kind_of
+from tinygrad_llm.nn.same_parts import differing_parts, listed, part_names
+from tinygrad_llm.pretrained.config_file import CONFIG_NAME, OWN_NAME, read_json
+from tinygrad_llm.pretrained.safetensors_file import SafetensorsFile, write_safetensors
+from tinygrad_llm.pretrained.sources import WEIGHTS_NAME
+
+FORMAT, VERSION = "tinygrad_llm model", 1
+
+
+class SavedTokenizer(Protocol):
+    """What is needed of a tokenizer here."""
+
+    @property
+    def end_of_text_id(self) -> int | None: ...
+
+    def save(self, folder: Path) -> object:
+        """Write its files."""
+
+
+def save_model(
+    model: Module, folder: str | os.PathLike[str], tokenizer: SavedTokenizer | None = None
+) -> None:
+    """Write a model, and its tokenizer, to a folder that `load_model` reads.
+
+    Args:
+        model: of a class with `register_model`, or a plain GPT.
+        folder: made if need be.
+        tokenizer: saved beside it, so that ``tinygrad-llm generate FOLDER`` can write.
+
+    Raises:
+        ConfigError: the class is not registered, or would not build this model again.
+        CheckpointError: a file cannot be written, or a GPT has parts of one's own and its class no
+            name.
+    """
+    folder = Path(folder)
+    kind = check_saveable(model)
+    if isinstance(model, GPT) and kind.model is GPT:
+        end = None if tokenizer is None else tokenizer.end_of_text_id
+        special = None if tokenizer is None else {"eos_token_id": end, "bos_token_id": end}
+        model.save_pretrained(folder, special)
+        (folder / OWN_NAME).unlink(missing_ok=True)  # of another model that was here before
+    else:
+        _write(model, kind, folder)
+    if tokenizer is not None:
+        tokenizer.save(folder)
+
+
+def check_saveable(model: Module) -> Kind:
+    """Whether the class, and its configuration, would build this very model again.
+
+    Returns:
+        what the model is saved as.
+
+    Raises:
+        ConfigError, CheckpointError: they would not; says which parts differ.
+    """
+    kind = kind_of(model) or (kind_of(GPT) if isinstance(model, GPT) else None)
+    name = type(model).__name__
+    if kind is None:
+        raise ConfigError(
+            f'save_model: {name} has no name to be saved by. Put @tg.nn.register_model("a-name", '
+            f"ItsConfig) above the class, which is then built by {name}(ItsConfig(...))."
+        )
+    if isinstance(model, GPT) and kind.model is GPT:
+        model.check_plain()
+        return kind
+    config = getattr(model, "config", None)
+    if not isinstance(config, kind.config):
+        raise ConfigError(
+            f"save_model: {name}.config must be a {kind.config.__name__}, got "
+            f"{type(config).__name__}. Set self.config = config in __init__."
+        )
+    _check_json(kind, config)
+    found = differing_parts(model, _build(kind, config))
+    if found:
+        raise ConfigError(
+            f"save_model: {name}(config) would not build this model again: {listed(found)}. Make "
+            f"these parts in the __init__ of {name}, from the configuration."
+        )
+    return kind
+
+
+def load_model(
+    folder: str | os.PathLike[str], model_class: type[Module] | None = None, device: str = "cpu"
+) -> Module:
+    """Read what `save_model` wrote; the model is in evaluation mode.
+
+    Nothing in the folder is run or imported: its name must be registered, or the class given.
+
+    Args:
+        folder: as saved; of a plain GPT too.
+        model_class: the class to build, in place of the one of the saved name.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+
+    Raises:
+        ConfigError: no class of the name is registered, or it does not take the configuration.
+        CheckpointError: files are missing or damaged, or of another model.
+        DeviceError: the device is unknown or absent.
+    """
+    parse_device(device)
+    path = Path(folder)
+    if not (path / OWN_NAME).is_file():
+        if model_class is not None and model_class is not GPT:
+            raise CheckpointError(
+                f"{path}: there is no {OWN_NAME}, so no {model_class.__name__} was saved here."
+            )
+        return GPT.from_pretrained(folder, device)
+    body = read_own(path)
+    kind = _kind_for(path, body, model_class)
+    model = _build(kind, kind.config_of(body["config"]))
+    _check_parts(path, body["parts"], part_names(model))
+    _fill(model, path)
+    return model.to(device).eval()
+
+
+def read_own(folder: Path) -> dict[str, Any]:
+    """The content of ``model.json``, after the checksum of the weights was compared.
+
+    Raises:
+        CheckpointError: it is missing or damaged, or the weights are.
+    """
+    path = folder / OWN_NAME
+    body = read_json(path)
+    kinds = {"model": str, "config": dict, "parts": dict, "weights": dict}
+    if body.get("format") != FORMAT or not all(
+        isinstance(body.get(key), kind) for key, kind in kinds.items()
+    ):
+        raise CheckpointError(f"{path}: is damaged, or no model of this package.")
+    if body.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path}: has version {body.get('version')}, this package reads {VERSION}. Update it."
+        )
+    weights = folder / WEIGHTS_NAME
+    if not weights.is_file():
+        raise CheckpointError(f"{weights}: is missing.")
+    if sha256_of(weights) != body["weights"].get("sha256"):
+        raise CheckpointError(
+            f"{weights}: is damaged, or of another model: its checksum (sha256) is another one."
+        )
+    return body
+
+
+def saved_settings(folder: Path) -> tuple[str, Mapping[str, Any]] | None:
+    """The registered name and the configuration of a model of one's own; None of a plain GPT.
+
+    Raises:
+        CheckpointError: as `read_own`.
+    """
+    if not (folder / OWN_NAME).is_file():
+        return None
+    body = read_own(folder)
+    return body["model"], body["config"]
+
+
+def _write(model: Module, kind: Kind, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = folder / WEIGHTS_NAME
+        write_safetensors(weights, {name: t.data for name, t in model.state_dict().items()})
+        body = {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": kind.name,
+            "class": f"{kind.model.__module__}.{kind.model.__qualname__}",
+            "config": asdict(model.config),  # type: ignore[attr-defined]
+            "parts": part_names(model),
+            "weights": {"bytes": weights.stat().st_size, "sha256": sha256_of(weights)},
+        }
+        write_atomic(folder / OWN_NAME, (json.dumps(body, indent=1) + "\n").encode("utf-8"))
+        (folder / CONFIG_NAME).unlink(missing_ok=True)  # of a plain GPT that was here before
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be written ({error.strerror}).") from error
+
+
+def _check_parts(folder: Path, saved: Mapping[str, str], built: Mapping[str, str]) -> None:
+    found = [
+        f"{path} ({built.get(path, 'none')}, saved was {saved.get(path, 'none')})"
+        for path in {**saved, **built}
+        if saved.get(path) != built.get(path)
+    ]
+    if found:
+        raise CheckpointError(
+            f"{folder}: the class has changed since it was saved: {listed(found)}. Use it as it "
+            "was, or load the numbers that still fit with load_state_dict(..., strict=False)."
+        )
+
+
+def _check_json(kind: Kind, config: Any) -> None:
+    try:
+        again = kind.config_of(json.loads(json.dumps(asdict(config))))
+    except TypeError as error:
+        again, why = None, f" ({error})"
+    else:
+        why = ""
+    if again != config:
+        raise ConfigError(
+            f"save_model: {kind.config.__name__} does not come back from JSON as it was{why}. Use "
+            "numbers, text, booleans, lists and None in its fields."
+        )
+
+
+def _kind_for(folder: Path, body: Mapping[str, Any], model_class: type[Module] | None) -> Kind:
+    if model_class is None:
+        try:
+            return kind_named(body["model"])
+        except ConfigError as error:
+            raise ConfigError(
+                f"{folder}: holds a {body['model']!r}, saved from {body.get('class')}; {error}"
+            ) from error
+    kind = kind_of(model_class)
+    if kind is None and issubclass(model_class, GPT):
+        kind = Kind(body["model"], model_class, GPTConfig)
+    if kind is None:
+        raise ConfigError(
+            f"load_model: which configuration does {model_class.__name__} take? Put "
+            f'@tg.nn.register_model("{body["model"]}", ItsConfig) above the class.'
+        )
+    return kind
+
+
+def _build(kind: Kind, config: Any) -> Module:
+    """A new model of the class; the numbers that follow from `tg.manual_seed` stay as they are."""
+    random = default_generator()
+    place = random.place()
+    try:
+        return kind.build(config)
+    finally:
+        random.go_to(place)
+
+
+def _fill(model: Module, folder: Path) -> None:
+    """Read the numbers, in the file's type; half precision becomes float32."""
+    file = SafetensorsFile(folder / WEIGHTS_NAME)
+    arrays = {name: file.read(name) for name in file}
+    wide = {a.dtype for a in arrays.values() if is_float(a.dtype) and a.dtype.itemsize > 2}
+    model.to(np.dtype("float64") if np.dtype("float64") in wide else np.dtype("float32"))
+    model.load_state_dict(arrays)
