@@ -21,6 +21,7 @@ from pathlib import Path
 SCRIPT = "tinygrad-llm"
 PACKAGE = "tinygrad_llm"
 ROOT = Path(__file__).resolve().parents[1]  # holds the package: a clone, or site-packages
+_ALWAYS: dict[tuple[str, str], None] = {}  # (flag, value), in the order in which they came
 
 
 def command(*words: object) -> str:
@@ -33,13 +34,19 @@ def command(*words: object) -> str:
         ``"tinygrad-llm generate 'runs/a b'"`` where that finds this installation, otherwise the
         path of the script, or of this Python with ``-m tinygrad_llm``.
     """
-    return " ".join([_caller(), *_quoted(words)])
+    flags = [word for pair in _ALWAYS for word in pair]
+    return " ".join([_caller(), *_quoted([*words, *flags])])
 
 
 def as_typed_here(text: str) -> str:
     """A help text whose examples, indented lines, begin as `command` does here."""
     caller = _caller()
     return re.sub(rf"(?m)^( .*?){SCRIPT} ", lambda line: f"{line[1]}{caller} ", text)
+
+
+def always(flag: str, value: str) -> None:
+    """Add a flag to every command that is named from now on, as ``--import my_models.py``."""
+    _ALWAYS[flag, value] = None
 
 
 def install(extra: str) -> str:

@@ -7,6 +7,7 @@ FOREIGN = frozenset(
     {
         # A reader's own files, written along the guides.
         *("rms_norm.py", "test_rms_norm.py", "resources.py", "script.py"),
+        *("my_models", "my_models.py", "folder/my_models.py"),
         # Pages of the site that are made of the chapters' scripts.
         "chapters/ch01_ideas.md",
         # Other projects' files and names.

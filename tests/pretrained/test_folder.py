@@ -223,9 +223,7 @@ def test_folders_without_what_is_needed(tmp_path):
 def test_only_a_plain_gpt_is_saved(tmp_path):
     model = nn.GPT(nn.GPTConfig(29, 6, 1, 2, 8))
     nn.apply_lora(model, 2)
-    with pytest.raises(
-        errors.CheckpointError, match=r"\(LoRALinear, not Linear\).*remove_lora"
-    ):
+    with pytest.raises(errors.CheckpointError, match=r"\(LoRALinear, not Linear\).*remove_lora"):
         model.save_pretrained(tmp_path)
     nn.remove_lora(model)
     model.save_pretrained(tmp_path)

@@ -25,6 +25,7 @@ from tinygrad_llm.data.templates import CHAT, TEMPLATES
 from tinygrad_llm.errors import CheckpointError, TinygradLLMError, did_you_mean
 from tinygrad_llm.finetuning.adapter import load_adapter
 from tinygrad_llm.finetuning.conversation import Conversation, load_assistant
+from tinygrad_llm.generation.next_scores import context_of
 from tinygrad_llm.generation.open_checkpoint import newest_run
 from tinygrad_llm.generation.sampling import Sampling
 from tinygrad_llm.pretrained import SIZES
@@ -81,7 +82,7 @@ def open_conversation(arguments: argparse.Namespace) -> Conversation:
         history = arguments.history
     elif history == 0:
         _note("Each question stands alone, as in the model's tuning; --history 3 shows it three.")
-    context = model.config.context_length
+    context = context_of(model)
     return Conversation(
         model,
         tokenizer,
@@ -222,7 +223,7 @@ def run(arguments: argparse.Namespace) -> int:
     conversation = open_conversation(arguments)
     model, template = conversation.model, conversation.template.name
     _say(
-        f"{model.num_parameters():,} parameters, context of {model.config.context_length} tokens, "
+        f"{model.num_parameters():,} parameters, context of {context_of(model)} tokens, "
         f"template {template}, seed {conversation.seed}. /help lists the commands."
     )
     edit_lines()

@@ -27,10 +27,11 @@ from tinygrad_llm.errors import DataError, TinygradLLMError
 from tinygrad_llm.generation.beam_search import beam_search
 from tinygrad_llm.generation.generate import Step
 from tinygrad_llm.generation.generate_text import check_stop_strings, stream_steps, until_stop
+from tinygrad_llm.generation.next_scores import context_of
 from tinygrad_llm.generation.open_checkpoint import newest_run, open_checkpoint
 from tinygrad_llm.generation.sampling import Sampling
 from tinygrad_llm.generation.scoring import compare, perplexity, shown_perplexity, top_candidates
-from tinygrad_llm.nn import GPT
+from tinygrad_llm.nn import Module
 from tinygrad_llm.terminal import print_as_it_comes
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.report.samples import start_id
@@ -141,13 +142,13 @@ def ids_of(tokenizer: Tokenizer, prompt: str) -> list[int]:
     return tokenizer.encode(prompt, allowed_special="all") or [start_id(tokenizer)]
 
 
-def slide_of(model: GPT, options: argparse.Namespace) -> int:
+def slide_of(model: Module, options: argparse.Namespace) -> int:
     """How many tokens to forget at once when the context is full."""
-    return options.slide or max(1, model.config.context_length // 4)
+    return options.slide or max(1, context_of(model) // 4)
 
 
 def steps_of(
-    model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace
+    model: Module, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace
 ) -> Iterator[tuple[Step | None, str]]:
     """The tokens that follow a prompt, each with its piece of text."""
     return stream_steps(
@@ -161,7 +162,7 @@ def steps_of(
     )
 
 
-def write(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace) -> None:
+def write(model: Module, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace) -> None:
     """Print the prompt and its continuation as it comes."""
     steps = steps_of(model, tokenizer, prompt, options)
     times = [time.perf_counter()]
@@ -180,7 +181,7 @@ def timed(steps: Iterator[tuple[Step | None, str]], times: list[float]) -> Itera
         yield piece
 
 
-def interact(model: GPT, tokenizer: Tokenizer, options: argparse.Namespace) -> int:
+def interact(model: Module, tokenizer: Tokenizer, options: argparse.Namespace) -> int:
     """Prompt after prompt; Ctrl-C ends a text, Ctrl-D the program."""
     while True:
         try:
@@ -196,7 +197,7 @@ def interact(model: GPT, tokenizer: Tokenizer, options: argparse.Namespace) -> i
             print(f"[{error}]")
 
 
-def explain(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace) -> int:
+def explain(model: Module, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace) -> int:
     """Show at each step what the model thought of, and what was drawn."""
     steps = steps_of(model, tokenizer, prompt, options)
     text = prompt
@@ -217,7 +218,9 @@ def explain(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.Nam
     return 0
 
 
-def show_beams(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace) -> int:
+def show_beams(
+    model: Module, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace
+) -> int:
     """Print the best texts of a beam search."""
     end = tokenizer.end_of_text_id
     found = beam_search(
@@ -232,7 +235,9 @@ def show_beams(model: GPT, tokenizer: Tokenizer, prompt: str, options: argparse.
     return 0
 
 
-def show_scores(model: GPT, tokenizer: Tokenizer, text: str, other: str | None, device: str) -> int:
+def show_scores(
+    model: Module, tokenizer: Tokenizer, text: str, other: str | None, device: str
+) -> int:
     """Print the perplexity of a text under one model, or under two."""
     ids = tokenizer.encode(text, allowed_special="all")
     if other is None:

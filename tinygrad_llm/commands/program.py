@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tinygrad_llm.backend import module_for
 from tinygrad_llm.commands.flags import Parser
+from tinygrad_llm.commands.own_code import add_import
 from tinygrad_llm.errors import ConfigError, TinygradLLMError, did_you_mean
 from tinygrad_llm.hints import as_typed_here
 
@@ -55,7 +56,9 @@ def without_comment(words: Sequence[str]) -> list[str]:
 
 def command_parser(name: str, description: str | None) -> Parser:
     """The parser of ``tinygrad-llm NAME``; lines of the description stay lines."""
-    return Parser(f"tinygrad-llm {name}", as_typed_here(description or ""))
+    parser = Parser(f"tinygrad-llm {name}", as_typed_here(description or ""))
+    add_import(parser)
+    return parser
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -25,7 +25,7 @@ from tinygrad_llm.commands.program import add_yes, ask_before_deleting, command_
 from tinygrad_llm.distributed import Communicator, join_world, run_together, with_gpus
 from tinygrad_llm.errors import ConfigError, MissingDependencyError, NumericsError, TinygradLLMError
 from tinygrad_llm.explain.pictures import attention_maps
-from tinygrad_llm.nn import GPT
+from tinygrad_llm.nn import GPT, Module
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.baselines import counting_baselines
 from tinygrad_llm.training.lr_finder import draw_search, find_learning_rate
@@ -100,8 +100,10 @@ def suggest_learning_rate(session: Session) -> int:
     return 0
 
 
-def draw_attention(model: GPT, tokenizer: Tokenizer, text: str, target: Path) -> None:
+def draw_attention(model: Module, tokenizer: Tokenizer, text: str, target: Path) -> None:
     """A picture of the attention weights of every head on one text."""
+    if not isinstance(model, GPT):
+        raise ConfigError(f"--attention-map: {type(model).__name__} is no GPT. Leave the flag out.")
     ids = tokenizer.encode(text)[: model.config.context_length]
     figure = attention_maps(model, ids, [tokenizer.decode([i]) for i in ids])
     figure.savefig(target, dpi=110)

@@ -20,6 +20,7 @@ from tinygrad_llm.data.sliding_window import encode_documents, split_ids
 from tinygrad_llm.errors import CheckpointError
 from tinygrad_llm.finetuning.loop import raise_if_signalled
 from tinygrad_llm.nn import GPT
+from tinygrad_llm.nn.saved_model import as_gpt, load_gpt
 from tinygrad_llm.pretrained import SIZES
 from tinygrad_llm.tokenizers import BPETokenizer, Tokenizer
 from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT
@@ -137,7 +138,7 @@ def open_base(folder_or_name: str, dropout: float = 0.1, device: str = "cpu") ->
         CheckpointError: there is no such model, or it has no tokenizer, or another one's.
         DeviceError: the device is unknown or absent.
     """
-    model = GPT.from_pretrained(folder_or_name, device=device)
+    model = load_gpt(folder_or_name, device)
     is_name = folder_or_name in SIZES and not Path(folder_or_name).is_dir()
     tokenizer = tokenizers.gpt2() if is_name else tokenizers.load(folder_or_name)
     if tokenizer.vocab_size > model.config.vocab_size:
@@ -174,7 +175,7 @@ def pretrain(
     train, validation = split_ids(ids, config.validation_fraction, config.context_length)
     described = f"{len(texts):,} texts, {len(ids):,} tokens"
     text = TokenText(name, tokenizer, train, validation, described, checksum(np.asarray(ids)))
-    model = make_model(config, tokenizer.vocab_size)
+    model = as_gpt(make_model(config, tokenizer.vocab_size))
     print(
         f"Pretraining {model.num_parameters():,} parameters on {name}: {described}, vocabulary "
         f"{tokenizer.vocab_size}, {config.steps} steps.",

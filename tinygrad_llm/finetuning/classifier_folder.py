@@ -28,7 +28,8 @@ from tinygrad_llm.finetuning.classification import (
     probabilities_of,
 )
 from tinygrad_llm.hints import command
-from tinygrad_llm.nn import GPT, init, remove_lora
+from tinygrad_llm.nn import init, remove_lora
+from tinygrad_llm.nn.saved_model import load_gpt, save_model
 from tinygrad_llm.pretrained import SafetensorsFile, write_safetensors
 from tinygrad_llm.tokenizers import Tokenizer
 
@@ -80,7 +81,7 @@ class Classifier:
         """
         folder = Path(folder)
         remove_lora(self.module.gpt)
-        self.module.gpt.save_pretrained(folder)
+        save_model(self.module.gpt, folder)
         self.tokenizer.save(folder)
         head = {f"head.{n}": p.data for n, p in self.module.head.named_parameters()}
         write_safetensors(folder / HEAD_NAME, head)
@@ -104,7 +105,7 @@ class Classifier:
         """
         folder = Path(folder)
         settings = _read_settings(folder / SETTINGS_NAME)
-        gpt = GPT.from_pretrained(folder, device=device)
+        gpt = load_gpt(folder, device)
         names = tuple(settings["class_names"])
         with init.no_init():
             module = TextClassifier(gpt, len(names), settings["pooling"])

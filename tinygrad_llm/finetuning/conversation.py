@@ -18,9 +18,11 @@ from tinygrad_llm.data.templates import ALPACA, TEMPLATES, Template, Turn
 from tinygrad_llm.errors import CheckpointError, DataError, GenerationError
 from tinygrad_llm.finetuning.instruction import with_system
 from tinygrad_llm.generation.generate import stream
+from tinygrad_llm.generation.next_scores import context_of
 from tinygrad_llm.generation.open_checkpoint import open_checkpoint
 from tinygrad_llm.generation.sampling import Sampling
-from tinygrad_llm.nn import GPT
+from tinygrad_llm.nn import Module
+from tinygrad_llm.nn.saved_model import save_model
 from tinygrad_llm.tokenizers import StreamDecoder, Tokenizer
 
 ASSISTANT_NAME = "assistant.json"
@@ -55,7 +57,7 @@ class Conversation:
 
     def __init__(
         self,
-        model: GPT,
+        model: Module,
         tokenizer: Tokenizer,
         template: Template = ALPACA,
         system: str | None = None,
@@ -64,12 +66,12 @@ class Conversation:
         seed: int = 0,
         history: int | None = None,
     ) -> None:
-        room = model.config.context_length - max_new_tokens
+        room = context_of(model) - max_new_tokens
         if max_new_tokens < 1 or room < 1:
             raise GenerationError(
                 f"conversation: max_new_tokens must be from 1 to "
-                f"{model.config.context_length - 1}, so that some of the context of "
-                f"{model.config.context_length} tokens is left for the question; got "
+                f"{context_of(model) - 1}, so that some of the context of "
+                f"{context_of(model)} tokens is left for the question; got "
                 f"{max_new_tokens}."
             )
         if history is not None and history < 0:
@@ -159,7 +161,7 @@ class Assistant(NamedTuple):
         history: earlier questions that it saw in training; None for as many as fit.
     """
 
-    model: GPT
+    model: Module
     tokenizer: Tokenizer
     template: Template | None
     history: int | None
@@ -167,7 +169,7 @@ class Assistant(NamedTuple):
 
 def save_assistant(
     folder: str | os.PathLike[str],
-    model: GPT,
+    model: Module,
     tokenizer: Tokenizer,
     template: Template,
     history: int | None = 0,
@@ -186,9 +188,7 @@ def save_assistant(
             `nn.remove_lora`).
     """
     folder = Path(folder)
-    end = tokenizer.end_of_text_id
-    model.save_pretrained(folder, extra_config={"eos_token_id": end, "bos_token_id": end})
-    tokenizer.save(folder)
+    save_model(model, folder, tokenizer)
     body = {"format": FORMAT, "template": template.name, "history": history}
     write_atomic(folder / ASSISTANT_NAME, (json.dumps(body) + "\n").encode("utf-8"))
     return folder

@@ -37,6 +37,20 @@ def context_of(model: Module) -> int:
     return length
 
 
+def vocab_size_of(model: Module) -> int:
+    """The number of tokens of a model.
+
+    Raises:
+        ConfigError: it does not say so.
+    """
+    size = getattr(getattr(model, "config", None), "vocab_size", None)
+    if not isinstance(size, int) or size < 1:
+        raise ConfigError(
+            f"{type(model).__name__}: expected a model with config.vocab_size, got {size!r}."
+        )
+    return size
+
+
 def all_scores(model: Module, ids: TensorLike, cache: KVCache | None = None) -> Tensor:
     """Logits (B, T, V) after each of the tokens ids (B, T); with a cache ids are the new ones.
 

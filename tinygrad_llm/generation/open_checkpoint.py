@@ -6,15 +6,18 @@ from pathlib import Path
 
 from tinygrad_llm import tokenizers
 from tinygrad_llm.errors import CheckpointError, TokenizerError
+from tinygrad_llm.generation.next_scores import vocab_size_of
 from tinygrad_llm.hints import command
-from tinygrad_llm.nn import GPT
+from tinygrad_llm.nn import GPT, Module, load_model
 from tinygrad_llm.pretrained import SIZES
+from tinygrad_llm.pretrained.config_file import CONFIG_NAME, HPARAMS_NAME, OWN_NAME
 from tinygrad_llm.tokenizers import Tokenizer
 
 _GPT2_VOCABULARY = 50257
+_CONFIGURATIONS = (CONFIG_NAME, HPARAMS_NAME, OWN_NAME)
 
 
-def open_checkpoint(source: str | Path, device: str = "cpu") -> tuple[GPT, Tokenizer]:
+def open_checkpoint(source: str | Path, device: str = "cpu") -> tuple[Module, Tokenizer]:
     """A model, in evaluation mode, and its tokenizer.
 
     Args:
@@ -30,17 +33,18 @@ def open_checkpoint(source: str | Path, device: str = "cpu") -> tuple[GPT, Token
     if str(source) in SIZES and not Path(source).is_dir():
         return GPT.from_pretrained(str(source), device), tokenizers.gpt2()
     folder = find_checkpoint(Path(source))
-    model = GPT.from_pretrained(folder, device)
+    model = load_model(folder, device=device)
+    vocab_size = vocab_size_of(model)
     try:
         tokenizer = tokenizers.load(folder)
     except TokenizerError:
-        if model.config.vocab_size < _GPT2_VOCABULARY or any(folder.glob("*token*")):
+        if vocab_size < _GPT2_VOCABULARY or any(folder.glob("*token*")):
             raise
         tokenizer = tokenizers.gpt2()  # weights alone, as GPT-2 is often passed around
-    if tokenizer.vocab_size > model.config.vocab_size:
+    if tokenizer.vocab_size > vocab_size:
         raise CheckpointError(
             f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model only "
-            f"{model.config.vocab_size}. They belong to different models."
+            f"{vocab_size}. They belong to different models."
         )
     return model, tokenizer
 
@@ -58,7 +62,7 @@ def find_checkpoint(folder: Path) -> Path:
         )
     steps = sorted(folder.glob("checkpoints/step-*"), reverse=True)
     for place in (folder, folder / "best", folder / "last", *steps):
-        if (place / "config.json").is_file() or (place / "hparams.json").is_file():
+        if any((place / name).is_file() for name in _CONFIGURATIONS):
             return place
     raise CheckpointError(
         f"{folder}: there is no checkpoint: neither config.json nor hparams.json is in this "

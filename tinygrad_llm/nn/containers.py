@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.nn.function_call import FunctionCall
 from tinygrad_llm.nn.module import Module
 from tinygrad_llm.nn.registration import check_name
 
 L = TypeVar("L", bound="ModuleList")
+Step = Module | Callable[[Any], Any]
 
 
 class _Container(Module):
@@ -103,16 +105,22 @@ class ModuleList(_Container):
 class Sequential(ModuleList):
     """Modules called one after the other, each on the result of the one before.
 
+        Sequential(Linear(2, 8), tg.nn.functional.gelu, Linear(8, 1))
+
     Args:
-        modules: in the order of their calls, or one dict of them by name.
+        modules: in the order of their calls, or one dict of them by name. A function of one
+            argument is kept as a `FunctionCall`.
     """
 
-    def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
+    def __init__(self, *modules: Step | Mapping[str, Step]) -> None:
         if len(modules) == 1 and isinstance(modules[0], Mapping):
             for name, module in modules[0].items():
                 self._put(name, module)
         else:
             super().__init__(modules)  # type: ignore[arg-type]
+
+    def _put(self, name: str, module: object) -> None:
+        super()._put(name, module if isinstance(module, Module) else FunctionCall(module))  # type: ignore[arg-type]
 
     def _set_label(self, label: str) -> None:
         Module._set_label(self, label)

@@ -67,3 +67,17 @@ class MSELoss(Module):
             ConfigError: the reduction is unknown.
         """
         return F.mse_loss(x, target, self.reduction)
+
+
+def loss_of(model: Module, ids: TensorLike, targets: TensorLike) -> Tensor:
+    """``model.loss(ids, targets)``; of a model without that, the cross-entropy of its logits.
+
+    Args:
+        model: takes ids (B, T) and returns logits (B, T, V).
+        ids, targets: integers (B, T).
+
+    Returns:
+        scalar
+    """
+    own = getattr(model, "loss", None)
+    return own(ids, targets) if own is not None else F.cross_entropy(model(ids), targets)

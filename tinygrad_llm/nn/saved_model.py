@@ -142,6 +142,29 @@ def load_model(
     return model.to(device).eval()
 
 
+def load_gpt(folder_or_name: str | os.PathLike[str], device: str = "cpu") -> GPT:
+    """`load_model` for what needs a GPT, of any subclass, such as fine-tuning; or one by name.
+
+    Raises:
+        ConfigError, CheckpointError, DeviceError: as `load_model`, and for a model that is no GPT.
+    """
+    return as_gpt(load_model(folder_or_name, device=device))
+
+
+def as_gpt(model: Module) -> GPT:
+    """The model, for what needs a GPT or a subclass.
+
+    Raises:
+        ConfigError: it is another one.
+    """
+    if not isinstance(model, GPT):
+        raise ConfigError(
+            f"{type(model).__name__}: this needs tg.nn.GPT or a subclass of it (hidden, logits); "
+            "fine-tune another model with a loop of your own."
+        )
+    return model
+
+
 def read_own(folder: Path) -> dict[str, Any]:
     """The content of ``model.json``, after the checksum of the weights was compared.
 

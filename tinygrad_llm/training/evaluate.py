@@ -12,7 +12,8 @@ import numpy as np
 from tinygrad_llm.autograd import no_grad
 from tinygrad_llm.data.sliding_window import TokenDataset, TokenSource
 from tinygrad_llm.distributed import Communicator
-from tinygrad_llm.nn import GPT
+from tinygrad_llm.nn import Module
+from tinygrad_llm.nn.losses import loss_of
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Evaluator:
         wanted = min(n, max(1, max_tokens // context_length)) if max_tokens else n
         self.windows = np.unique(np.linspace(0, n - 1, wanted).round().astype(np.int64))
 
-    def __call__(self, model: GPT) -> Evaluation:
+    def __call__(self, model: Module) -> Evaluation:
         """Loss, perplexity and bits per byte; the model is in evaluation mode meanwhile."""
         with model.evaluating(), no_grad():
             figures = self.measure(model)
@@ -104,15 +105,15 @@ class Evaluator:
         bits = nats / math.log(2) / n_bytes if n_bytes else math.nan
         return Evaluation(nats / tokens, int(tokens), bits)
 
-    def measure(self, model: GPT) -> list[tuple[float, int, int]]:
+    def measure(self, model: Module) -> list[tuple[float, int, int]]:
         """Nats, tokens and bytes of each batch; overridden where ranks share the batches out."""
         return [self.measure_batch(model, *batch) for batch in self.batches()]
 
     def measure_batch(
-        self, model: GPT, inputs: np.ndarray, targets: np.ndarray
+        self, model: Module, inputs: np.ndarray, targets: np.ndarray
     ) -> tuple[float, int, int]:
         """Nats, tokens and bytes of one batch."""
-        nats = float(model.loss(inputs, targets).item()) * targets.size
+        nats = float(loss_of(model, inputs, targets).item()) * targets.size
         n_bytes = 0 if self.token_bytes is None else int(self.token_bytes[targets].sum())
         return nats, targets.size, n_bytes
 
@@ -137,7 +138,7 @@ class SharedEvaluator(Evaluator):
         self.batch_size, self.token_bytes = whole.batch_size, whole.token_bytes
         self.world = world
 
-    def measure(self, model: GPT) -> list[tuple[float, int, int]]:
+    def measure(self, model: Module) -> list[tuple[float, int, int]]:
         """Nats, tokens and bytes of each batch, each measured on one rank."""
         batches = list(self.batches())
         table = np.zeros((len(batches), 3))  # each line is not 0 on one rank only: exact sums

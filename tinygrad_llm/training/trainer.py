@@ -23,6 +23,7 @@ from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.backend import is_array
 from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.nn import Module
+from tinygrad_llm.nn.losses import loss_of
 from tinygrad_llm.optim import Optimizer, Schedule
 from tinygrad_llm.training.evaluate import Evaluate, as_metrics
 from tinygrad_llm.training.loop_settings import (
@@ -113,8 +114,7 @@ class Trainer:
 
     def compute_loss(self, batch: Batch) -> Tensor:
         """The mean loss of one micro-batch, a scalar Tensor."""
-        inputs, targets = batch
-        return self.model.loss(inputs, targets)  # type: ignore[attr-defined]
+        return loss_of(self.model, *batch)
 
     def compute_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What is minimized, and the mean that is reported in its place: here the same."""

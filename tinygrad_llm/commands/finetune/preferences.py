@@ -37,6 +37,7 @@ from tinygrad_llm.finetuning.preference import (
 )
 from tinygrad_llm.finetuning.responses import respond
 from tinygrad_llm.nn import apply_lora, remove_lora
+from tinygrad_llm.nn.saved_model import as_gpt
 
 LEARNING_RATES = {"all": 1e-4, "lora": 1e-3}  # at width 128; DPO wants small steps
 
@@ -79,7 +80,8 @@ def draw(history: History, out: Path) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Learn both answers, then prefer one."""
-    model, tokenizer, tuned_in, _ = load_assistant(arguments.base, arguments.device)
+    base, tokenizer, tuned_in, _ = load_assistant(arguments.base, arguments.device)
+    model = as_gpt(base)
     model.set_dropout(0.0)
     template = TEMPLATES[arguments.template] if arguments.template else tuned_in
     template = template or TEMPLATES["chat"]

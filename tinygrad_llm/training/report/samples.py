@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tinygrad_llm.generation.generate import generate
-from tinygrad_llm.nn import GPT
+from tinygrad_llm.nn import Module
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT
 from tinygrad_llm.training.report.callback import Callback
@@ -18,7 +18,7 @@ END_MARK = "\n[end of text]\n"
 
 
 def sample_text(
-    model: GPT,
+    model: Module,
     tokenizer: Tokenizer,
     prompt: str,
     n_tokens: int,
@@ -78,10 +78,6 @@ class TextSamples(Callback):
         """Prints, when it is time."""
         if self.every and report.step % self.every == 0 and report.step < trainer.settings.steps:
             text = sample_text(
-                trainer.model,  # type: ignore[arg-type]  # a GPT, or what generates as one
-                self.tokenizer,
-                self.prompt,
-                self.n_tokens,
-                self.seed + report.step,
+                trainer.model, self.tokenizer, self.prompt, self.n_tokens, self.seed + report.step
             )
             self.bar.print(f"--- the model at step {report.step} writes ---\n{text}\n---")

@@ -11,7 +11,11 @@ from tinygrad_llm.data.loader import BatchLoader
 from tinygrad_llm.data.sliding_window import TokenDataset
 from tinygrad_llm.distributed.communicator import Communicator
 from tinygrad_llm.errors import ConfigError
-from tinygrad_llm.nn import GPT, GPTConfig
+from tinygrad_llm.generation.next_scores import context_of, vocab_size_of
+from tinygrad_llm.nn import GPT, Module, load_model, save_model
+from tinygrad_llm.nn.dropout import set_dropout
+from tinygrad_llm.nn.registry import kind_of, new_model
+from tinygrad_llm.nn.saved_model import check_saveable
 from tinygrad_llm.optim import (
     AdamW,
     ConstantSchedule,
@@ -41,57 +45,71 @@ from tinygrad_llm.training.steps.ranks import Ranks
 from tinygrad_llm.training.steps.world import OneProcess
 from tinygrad_llm.training.trainer import Trainer
 
+# Settings that a model's configuration may have; the vocabulary is the tokenizer's.
+SIZES_OF_A_MODEL = (
+    "context_length",
+    "n_layer",
+    "n_head",
+    "n_embd",
+    "dropout",
+    "qkv_bias",
+    "tie_weights",
+)
 
-def make_model(config: TrainConfig, vocab_size: int, saved: Path | None = None) -> GPT:
-    """The GPT of a run: new, from ``init_from``, or from the checkpoint that is resumed.
+
+def make_model(config: TrainConfig, vocab_size: int, saved: Path | None = None) -> Module:
+    """The model of a run: new, from ``init_from``, or from the checkpoint that is resumed.
 
     Raises:
-        ConfigError: the model to start from does not fit the tokenizer or the context length.
+        ConfigError: the model to start from does not fit the tokenizer or the context length, or
+            is not registered.
         CheckpointError: it cannot be loaded.
     """
     manual_seed(config.seed)
     start = saved or (start_of(config.init_from) if config.init_from else None)
     if start is not None:
         model = _load(start, config)
-        _check_fit(model.config, config, vocab_size)
+        _check_fit(model, config, vocab_size)
     else:
-        model = GPT(
-            GPTConfig(
-                vocab_size,
-                config.context_length,
-                config.n_layer,
-                config.n_head,
-                config.n_embd,
-                config.dropout,
-                config.qkv_bias,
-                config.tie_weights,
-            )
-        )
+        sizes = {name: getattr(config, name) for name in SIZES_OF_A_MODEL}
+        model = new_model(config.model, {**sizes, "vocab_size": vocab_size})
     model = model.to(config.device).to(config.dtype)
-    model.checkpoint_blocks = config.recompute
-    return model
-
-
-def _load(start: str | Path, config: TrainConfig) -> GPT:
-    model = GPT.from_pretrained(start, device=config.device)
-    model.set_dropout(config.dropout)
-    return model
-
-
-def _check_fit(have: GPTConfig, config: TrainConfig, vocab_size: int) -> None:
-    if have.vocab_size != vocab_size:
+    if config.recompute and not isinstance(model, GPT):
         raise ConfigError(
-            f"init_from {config.init_from!r}: the model has {have.vocab_size} tokens, the "
+            f"recompute: {type(model).__name__} is no subclass of GPT, which computes its blocks "
+            "again. Call tg.checkpoint in its forward instead, and leave --recompute out."
+        )
+    if isinstance(model, GPT):
+        model.checkpoint_blocks = config.recompute
+    return model
+
+
+def _load(start: str | Path, config: TrainConfig) -> Module:
+    model = load_model(start, device=config.device)
+    set_dropout(model, config.dropout)
+    return model
+
+
+def _check_fit(model: Module, config: TrainConfig, vocab_size: int) -> None:
+    kind = kind_of(model)
+    if kind is None or kind.name != config.model:
+        raise ConfigError(
+            f"model: {config.model!r} was asked for, and the saved model is a "
+            f"{kind.name if kind else type(model).__name__!r}. Leave --model out."
+        )
+    if vocab_size_of(model) != vocab_size:
+        raise ConfigError(
+            f"init_from {config.init_from!r}: the model has {vocab_size_of(model)} tokens, the "
             f"tokenizer {vocab_size}. Leave --tokenizer out: the model's own is used then."
         )
-    if config.context_length > have.context_length:
+    if config.context_length > context_of(model):
         raise ConfigError(
-            f"context_length: {config.context_length} is more than the {have.context_length} of "
+            f"context_length: {config.context_length} is more than the {context_of(model)} of "
             f"the model {config.init_from!r}. Lower it."
         )
 
 
-def make_optimizer(config: TrainConfig, model: GPT) -> Optimizer:
+def make_optimizer(config: TrainConfig, model: Module) -> Optimizer:
     """AdamW; matrices decay, biases and norms do not."""
     return AdamW(
         decay_groups(model, config.weight_decay),
@@ -158,14 +176,13 @@ def loop_settings(config: TrainConfig) -> LoopSettings:
     return LoopSettings(**{item.name: getattr(config, item.name) for item in fields(LoopSettings)})
 
 
-def make_save(config: TrainConfig, text: TokenText, model: GPT, run: RunFolder) -> Save:
+def make_save(config: TrainConfig, text: TokenText, model: Module, run: RunFolder) -> Save:
     """What writes checkpoints: the model with its tokenizer, the state, settings and versions."""
 
+    check_saveable(model)  # at the beginning, not when the first checkpoint is due
+
     def write_model(folder: Path) -> None:
-        end = text.tokenizer.end_of_text_id
-        special = {"eos_token_id": end, "bos_token_id": end}
-        model.save_pretrained(folder, extra_config=special)
-        text.tokenizer.save(folder)
+        save_model(model, folder, text.tokenizer)
 
     def save(step: int, state: TrainingState, best_step: int | None) -> Path:
         of_the_run = {"config": config.to_dict(), "text": text.fingerprint, "versions": versions()}
@@ -177,7 +194,7 @@ def make_save(config: TrainConfig, text: TokenText, model: GPT, run: RunFolder) 
 def make_trainer(
     config: TrainConfig,
     text: TokenText,
-    model: GPT,
+    model: Module,
     run: RunFolder | None = None,
     resumed: TrainingState | None = None,
     callbacks: Sequence[Callback] = (),
@@ -247,9 +264,9 @@ def make_world(config: TrainConfig, world: Communicator | None = None) -> OnePro
     return Ranks(world, config.shard_optimizer)
 
 
-def _utilization(config: TrainConfig, model: GPT) -> Callable[[float], float | None] | None:
-    """From tokens/s to the used part of a GPU's peak; None on a CPU."""
-    if not config.device.startswith("cuda"):
+def _utilization(config: TrainConfig, model: Module) -> Callable[[float], float | None] | None:
+    """From tokens/s to the used part of a GPU's peak; None on a CPU, and of another model."""
+    if not (config.device.startswith("cuda") and isinstance(model, GPT)):
         return None
     from tinygrad_llm.training.report import utilization as chips
 

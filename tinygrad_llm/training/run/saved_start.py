@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.generation.open_checkpoint import find_checkpoint
-from tinygrad_llm.gpt_config import GPTConfig
+from tinygrad_llm.nn.registry import kind_named
+from tinygrad_llm.nn.saved_model import saved_settings
 from tinygrad_llm.pretrained import SIZES, gpt2_config, read_config
 from tinygrad_llm.training.settings.config import TrainConfig
 
@@ -27,14 +29,20 @@ def start_of(init_from: str) -> str | Path:
     return init_from if is_name else find_checkpoint(Path(init_from))
 
 
-def saved_config(init_from: str) -> GPTConfig:
-    """The size of the model that is meant, without its weights.
+def saved_config(init_from: str) -> tuple[str, Any]:
+    """The registered name and the configuration of the model that is meant, without its weights.
 
     Raises:
         CheckpointError: there is none, or its configuration is damaged.
     """
     start = start_of(init_from)
-    return read_config(start) if isinstance(start, Path) else gpt2_config(start)
+    if not isinstance(start, Path):
+        return "gpt", gpt2_config(start)
+    own = saved_settings(start)
+    if own is None:
+        return "gpt", read_config(start)
+    name, values = own
+    return name, kind_named(name).config_of(values)
 
 
 def as_saved(chosen: Mapping[str, object]) -> dict[str, object]:
@@ -50,9 +58,10 @@ def as_saved(chosen: Mapping[str, object]) -> dict[str, object]:
     start = str(chosen.get("init_from") or "")
     if not start:
         return dict(chosen)
-    have = saved_config(start)
-    decided = {name: getattr(have, name) for name in _DECIDED}
-    other = [name for name in _DECIDED if chosen.get(name, decided[name]) != decided[name]]
+    kind, have = saved_config(start)
+    decided = {name: getattr(have, name) for name in _DECIDED if hasattr(have, name)}
+    decided["model"] = kind
+    other = [name for name in decided if chosen.get(name, decided[name]) != decided[name]]
     if other:
         listed = "; ".join(f"{name}: {decided[name]}, not {chosen[name]}" for name in other)
         raise ConfigError(

@@ -10,7 +10,7 @@ from tinygrad_llm import tokenizers
 from tinygrad_llm.backend import module_for
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.hints import command
-from tinygrad_llm.nn import GPT
+from tinygrad_llm.nn import Module
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.progress import TrainingState
 from tinygrad_llm.training.run.assemble import make_model
@@ -51,7 +51,7 @@ class Session:
         """The tokenized text; a resumed run keeps its tokenizer."""
         return load_text(self.config, self._saved_tokenizer())
 
-    def load_model(self, text: TokenText) -> GPT:
+    def load_model(self, text: TokenText) -> Module:
         """The model: new, or as it was."""
         return make_model(self.config, text.tokenizer.vocab_size, self.checkpoint)
 

@@ -49,6 +49,8 @@ class TrainConfig:
         "shuffle", "text", "shuffle (every window once per epoch) or crops (random places)",
         FIXED, choices=("shuffle", "crops"))
 
+    model: str = _setting(
+        "gpt", "model", "gpt, or the name of a model of yours that --import registers", FIXED)
     n_layer: int = _setting(4, "model", "number of transformer blocks", FIXED)
     n_head: int = _setting(4, "model", "attention heads per block", FIXED)
     n_embd: int = _setting(128, "model", "width of the residual stream (C)", FIXED)
