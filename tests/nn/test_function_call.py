@@ -41,7 +41,7 @@ def test_functions_with_a_name_are_pickled_and_put_in_later(rng):
     ("wrong", "says"),
     [
         (nn.ReLU, r"got the class ReLU\. Write ReLU\(\.\.\.\)"),
-        (nn.Linear(2, 2).forward, "parameters of Linear would not be found"),
+        (nn.Linear(2, 2).forward, "parameters of Linear are not found"),
         (3, "expected a Module or a function, got int"),
         (None, "expected a Module or a function, got NoneType"),
     ],
