@@ -109,7 +109,7 @@ def test_an_interrupted_text_is_shown_to_its_last_letter(screen, monkeypatch):
 
 def test_a_finished_text_is_fitted(screen):
     assert (
-        fitting("step 1: loss 3.2\n\n  two words", screen(10))
+        fitting("step 1:  loss 3.2\n\n  two words", screen(10))
         == "step 1:\nloss 3.2\n\n  two\n  words"
     )
 

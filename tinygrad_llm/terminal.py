@@ -85,9 +85,7 @@ def fitting(text: str, stream: TextIO) -> str:
     room = columns(stream)
     if not room:
         return text
-    wrapper = textwrap.TextWrapper(
-        room, drop_whitespace=False, replace_whitespace=False, break_on_hyphens=False
-    )
+    wrapper = textwrap.TextWrapper(room, replace_whitespace=False, break_on_hyphens=False)
     parts: list[str] = []
     for line in visible(text).split("\n"):
         indent = line[: len(line) - len(line.lstrip())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,7 @@ def explain(
 
 def _sections(op: Op, sample: int | None) -> list[Section]:
     formula, derivation, shapes, source = split_docstring(op.doc)
-    sections = [Section("Formula", formula), Section("Derivation", derivation)]
+    sections = [Section("Formula", formula), Section("Derivation", _filled(derivation))]
     sections += [Section("Shapes", textwrap.fill(shapes, WIDTH))] if shapes else []
     if op.one_variable:
         pair = curves(op)
@@ -128,6 +129,15 @@ def _sections(op: Op, sample: int | None) -> list[Section]:
         text = file.read_text(encoding="utf-8").rstrip()
         sections.append(Section(f"Triton kernel: {name}", text, code=True, folded=True))
     return [s for s in sections if s.text]
+
+
+def _filled(text: str) -> str:
+    """Sentences in lines of `WIDTH`; formulas, which are indented or in columns, as they are."""
+    blocks = text.split("\n\n")
+    return "\n\n".join(
+        block if re.search(r"^[ *-]|   ", block, re.M) else textwrap.fill(block, WIDTH)
+        for block in blocks
+    )
 
 
 def split_docstring(doc: str) -> tuple[str, str, str, str]:
