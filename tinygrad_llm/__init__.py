@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinygrad_llm import errors, functional, names
 from tinygrad_llm.autograd import (
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from tinygrad_llm.explain.explorer.page import explore
     from tinygrad_llm.explain.graph.svg import graph
     from tinygrad_llm.generation.generate import generate
+    from tinygrad_llm.names import *  # noqa: F403
 
 __version__ = "0.2.0"
 
@@ -154,19 +155,23 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _SUBPACKAGES:
-        return importlib.import_module(f"tinygrad_llm.{name}")
-    if name in _LAZY:
-        module, attribute = _LAZY[name]
-        value = getattr(importlib.import_module(module), attribute)
-        globals()[name] = value
-        return value
-    if name not in {*names.ALL, *names.LEFT_OUT} and not name.startswith("_"):
-        for package in ("functional", "nn", "optim"):
-            if name in _public(importlib.import_module(f"tinygrad_llm.{package}")):
-                raise AttributeError(f"tg has no attribute {name!r}: it is tg.{package}.{name}.")
-    return names.lookup(name)
+if not TYPE_CHECKING:  # a type checker goes on finding misspelt names
+
+    def __getattr__(name):
+        if name in _SUBPACKAGES:
+            return importlib.import_module(f"tinygrad_llm.{name}")
+        if name in _LAZY:
+            module, attribute = _LAZY[name]
+            value = getattr(importlib.import_module(module), attribute)
+            globals()[name] = value
+            return value
+        if name not in {*names.ALL, *names.LEFT_OUT} and not name.startswith("_"):
+            for package in ("functional", "nn", "optim"):
+                if name in _public(importlib.import_module(f"tinygrad_llm.{package}")):
+                    raise AttributeError(
+                        f"tg has no attribute {name!r}: it is tg.{package}.{name}."
+                    )
+        return names.lookup(name)
 
 
 def _public(module: ModuleType) -> Iterable[str]:

@@ -33,8 +33,19 @@ RESULTS = (
     "tg.functional.gelu(x)",
     "tg.functional.scaled_dot_product_attention(x, x, x)",
     "tg.functional.cross_entropy(x, [0])",
+    "tg.exp([1.0])",
+    "tg.cat([x, x])",
     "tg.zeros(2, 3)",
     "tg.tensor([[1.0, 2.0]])",
+)
+
+
+MISSPELT = (
+    "tg.exxp",
+    "tg.nn.Liner",
+    "tg.functional.soft_max",
+    "tg.optim.Adamw",
+    "tg.nn.init.zero_",
 )
 
 
@@ -43,6 +54,7 @@ def checked(tmp_path_factory):
     """Line -> what mypy says of it; line 1 imports, line 2 makes x."""
     lines = ["import tinygrad_llm as tg", "x = tg.ones(2, 2)", "x.sotfmax_typo()", "x = [1.0]"]
     lines += [f"reveal_type({code})" for code in RESULTS]
+    lines += MISSPELT
     script = tmp_path_factory.mktemp("types") / "script.py"
     script.write_text("\n".join(lines), encoding="utf-8")
     out, errors, _ = mypy.run([str(script), "--config-file", str(ROOT / "pyproject.toml")])
@@ -61,6 +73,13 @@ def test_a_method_that_does_not_exist_fails(checked):
 @pytest.mark.parametrize("place", range(len(RESULTS)), ids=RESULTS)
 def test_a_result_is_a_tensor(checked, place):
     assert checked[5 + place] == 'note: Revealed type is "tinygrad_llm.autograd.tensor.Tensor"'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", range(len(MISSPELT)), ids=MISSPELT)
+def test_a_name_of_a_module_that_does_not_exist_fails(checked, place):
+    name = MISSPELT[place].rpartition(".")[2]
+    assert f'Module has no attribute "{name}"' in checked[5 + len(RESULTS) + place]
 
 
 def test_at_run_time_the_nearest_name_is_suggested():

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.autograd.registry import REGISTRY
 from tinygrad_llm.autograd.tensor import Tensor, tensor_of
+
+P = ParamSpec("P")  # what the method takes besides the tensor
+R = TypeVar("R")
 
 
 def function_of(name: str) -> Callable[..., object]:
@@ -25,11 +29,18 @@ def function_of(name: str) -> Callable[..., object]:
     return function
 
 
-def as_function(method: Callable[..., object]) -> Callable[..., object]:
+def as_function(
+    method: Callable[Concatenate[Tensor, P], R],
+) -> Callable[Concatenate[TensorLike, P], R]:
     """``x.method(...)`` as ``function(x, ...)``, where x may be an array or numbers, too."""
 
     @wraps(method)
-    def function(x: TensorLike, *args: object, **kwargs: object) -> object:
+    def function(x: TensorLike, *args: P.args, **kwargs: P.kwargs) -> R:
         return method(tensor_of(x), *args, **kwargs)
 
     return function
+
+
+def is_tensor(x: object) -> bool:
+    """Whether x is a Tensor."""
+    return isinstance(x, Tensor)
