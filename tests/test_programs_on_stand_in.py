@@ -18,6 +18,7 @@ from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.data.templates import CHAT, CHAT_SPECIAL_TOKENS
 from tinygrad_llm.explain import pictures
 from tinygrad_llm.finetuning import classification
+from tinygrad_llm.finetuning.labelled_texts import encode_labelled
 from tinygrad_llm.finetuning.loop import FitSettings
 from tinygrad_llm.tokenizers import BPETokenizer
 
@@ -219,7 +220,7 @@ def test_fine_tuning(gpu):
 
     settings = FitSettings(epochs=1, batch_size=4, learning_rate=1e-3, graph=False)
     classifier = classification.TextClassifier(gpt("cuda"), 2, generator=Generator(1))
-    data = classification.encode_labelled(*toy_messages(12, 0), TOKENIZER, NAMES, 40)
+    data = encode_labelled(*toy_messages(12, 0), TOKENIZER, NAMES, 40)
     classification.fit_classifier(classifier, data, data, settings)
     model = gpt("cuda")
     answers = instruction.encode_instructions(INSTRUCTIONS, CHAT, TOKENIZER, 48)

@@ -25,13 +25,12 @@ import tinygrad_llm as tg
 from tinygrad_llm.finetuning.base_model import SMALL, pretrain
 from tinygrad_llm.finetuning.baselines import BagOfWordsBaseline, MajorityBaseline
 from tinygrad_llm.finetuning.classification import (
-    LabelledTexts,
     TextClassifier,
     choose_trainable,
-    encode_labelled,
     fit_classifier,
     logits_of,
 )
+from tinygrad_llm.finetuning.labelled_texts import LabelledTexts, encode_labelled
 from tinygrad_llm.finetuning.loop import FitSettings
 from tinygrad_llm.finetuning.metrics import confusion_matrix, format_confusion, score
 

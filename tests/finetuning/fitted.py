@@ -8,14 +8,10 @@ import numpy as np
 import tinygrad_llm as tg
 from tests.replayed_gpu import Replay, gpu_with_kernels
 from tinygrad_llm.backend.random import Generator
-from tinygrad_llm.finetuning.classification import (
-    LabelledTexts,
-    TextClassifier,
-    choose_trainable,
-    fit_classifier,
-)
+from tinygrad_llm.finetuning.classification import TextClassifier, choose_trainable, fit_classifier
 from tinygrad_llm.finetuning.collate import IGNORE
 from tinygrad_llm.finetuning.instruction import InstructionSet, fit_instructions
+from tinygrad_llm.finetuning.labelled_texts import LabelledTexts
 from tinygrad_llm.finetuning.loop import FitSettings
 from tinygrad_llm.finetuning.preference import PreferenceSet, fit_preferences, with_reference
 from tinygrad_llm.training.report import recorder

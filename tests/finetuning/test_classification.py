@@ -10,14 +10,13 @@ from tinygrad_llm.finetuning.classification import (
     TextClassifier,
     choose_trainable,
     class_weights,
-    encode_labelled,
-    encode_texts,
     fit_classifier,
     language_loss,
     logits_of,
 )
 from tinygrad_llm.finetuning.classifier_folder import Classifier
 from tinygrad_llm.finetuning.collate import pad
+from tinygrad_llm.finetuning.labelled_texts import encode_labelled, encode_texts
 from tinygrad_llm.finetuning.loop import FitSettings
 from tinygrad_llm.nn import merge_lora, unmerge_lora
 

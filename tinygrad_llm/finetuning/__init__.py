@@ -15,8 +15,9 @@ from tinygrad_llm.finetuning.base_model import BaseModel, open_base, pretrain
 from tinygrad_llm.finetuning.classification import TextClassifier, choose_trainable, fit_classifier
 from tinygrad_llm.finetuning.classifier_folder import Classifier
 from tinygrad_llm.finetuning.conversation import Conversation, load_assistant, save_assistant
+from tinygrad_llm.finetuning.history import History
 from tinygrad_llm.finetuning.instruction import encode_instructions, fit_instructions
-from tinygrad_llm.finetuning.loop import FitSettings, History, fit
+from tinygrad_llm.finetuning.loop import FitSettings, fit
 from tinygrad_llm.finetuning.preference import Preference, dpo_loss, fit_preferences
 
 __all__ = [

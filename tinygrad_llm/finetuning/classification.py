@@ -14,7 +14,6 @@ section 3.2; Raschka, "Build a large language model (from scratch)", 2024, chapt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,14 +24,17 @@ from tinygrad_llm.backend import Array, array_module, to_numpy
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.distributed import Communicator
 from tinygrad_llm.errors import ConfigError, DataError
-from tinygrad_llm.finetuning.collate import IGNORE, last_real, pad, room_for, truncate
-from tinygrad_llm.finetuning.loop import FitSettings, History, PrintLine, fit
+from tinygrad_llm.finetuning.collate import IGNORE, last_real, pad, room_for
+from tinygrad_llm.finetuning.history import History
+from tinygrad_llm.finetuning.labelled_texts import LabelledTexts
+from tinygrad_llm.finetuning.loop import FitSettings, fit
 from tinygrad_llm.finetuning.metrics import score
 from tinygrad_llm.generation.finite_scores import check_scores, first_cause
 from tinygrad_llm.nn import GPT, Dropout, Linear, Module
 from tinygrad_llm.nn.lora import apply_lora, freeze
-from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.loop_settings import Batch
+from tinygrad_llm.training.report.callback import Callback
+from tinygrad_llm.training.run.folder import PrintLine, RunFolder
 
 POOLINGS = ("last", "mean")
 TRAINABLE = ("all", "last-block", "head", "lora")
@@ -88,61 +90,6 @@ class TextClassifier(Module):
             weight = (real / lengths[:, None]).astype(np.float32)  # (B, T)
             pooled = (hidden * xp.asarray(weight[:, :, None], hidden.dtype)).sum(axis=1)  # (B, C)
         return self.head(self.dropout(pooled))
-
-
-@dataclass(frozen=True)
-class LabelledTexts:
-    """Messages and their class numbers, as token ids.
-
-    Attributes:
-        rows: a list of ids for each message, truncated.
-        labels: class numbers (N,).
-    """
-
-    rows: list[list[int]]
-    labels: np.ndarray
-
-    @property
-    def lengths(self) -> list[int]:
-        """Tokens of each message."""
-        return [len(row) for row in self.rows]
-
-
-def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, max_length: int) -> list[list[int]]:
-    """Token ids of each text, truncated to ``max_length``; special tokens are ordinary text.
-
-    An empty text becomes the end-of-text token (or token 0), so that there is one to read at.
-    """
-    empty = [tokenizer.end_of_text_id or 0]
-    return [truncate(tokenizer.encode_ordinary(t) or empty, max_length) for t in texts]
-
-
-def encode_labelled(
-    texts: Sequence[str],
-    labels: Sequence[str],
-    tokenizer: Tokenizer,
-    class_names: Sequence[str],
-    max_length: int,
-) -> LabelledTexts:
-    """Texts and the names of their classes as ids and class numbers.
-
-    Raises:
-        DataError: no texts, another number of labels, or a label that is no class.
-    """
-    if not len(texts) or len(texts) != len(labels):
-        raise DataError(
-            f"encode_labelled: expected as many labels as texts and at least one, got "
-            f"{len(texts)} texts and {len(labels)} labels."
-        )
-    number = {name: i for i, name in enumerate(class_names)}
-    unknown = sorted(set(labels) - set(number))
-    if unknown:
-        raise DataError(
-            f"encode_labelled: label {unknown[0]!r} is none of the classes "
-            f"{', '.join(class_names)}. Correct the file, or name all its classes."
-        )
-    classes = np.array([number[label] for label in labels], dtype=np.int64)
-    return LabelledTexts(encode_texts(texts, tokenizer, max_length), classes)
 
 
 def choose_trainable(
@@ -226,6 +173,8 @@ def fit_classifier(
     language_weight: float = 0.0,
     report: PrintLine | None = None,
     communicator: Communicator | None = None,
+    run: RunFolder | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> History:
     """Fine-tune the trainable parameters on labelled texts.
 
@@ -236,7 +185,8 @@ def fit_classifier(
     Args:
         balance: weight the classes so that each counts the same in the loss.
         language_weight: w.
-        communicator: processes that each learn from a part of every batch, see `loop.fit`.
+        report, communicator, run, callbacks: lines, processes, checkpoints and a progress bar, see
+            `loop.fit`.
 
     Raises:
         DataError: a class does not occur in the training set.
@@ -269,7 +219,7 @@ def fit_classifier(
         return evaluate_classifier(classifier, validation)
 
     parts = (train.lengths, batch_of, loss_of, evaluate)
-    return fit(classifier, *parts, settings, report, communicator)
+    return fit(classifier, *parts, settings, report, communicator, run, callbacks)
 
 
 def language_loss(gpt: GPT, hidden: Tensor, ids: Array, lengths: Array) -> Tensor:

@@ -21,12 +21,8 @@ import numpy as np
 from tinygrad_llm import tokenizers
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.errors import CheckpointError
-from tinygrad_llm.finetuning.classification import (
-    POOLINGS,
-    TextClassifier,
-    encode_texts,
-    probabilities_of,
-)
+from tinygrad_llm.finetuning.classification import POOLINGS, TextClassifier, probabilities_of
+from tinygrad_llm.finetuning.labelled_texts import encode_texts
 from tinygrad_llm.hints import command
 from tinygrad_llm.nn import init, remove_lora
 from tinygrad_llm.nn.saved_model import load_gpt, save_model

@@ -28,10 +28,13 @@ from tinygrad_llm.data.templates import Template, Turn
 from tinygrad_llm.distributed import Communicator
 from tinygrad_llm.errors import ConfigError, DataError
 from tinygrad_llm.finetuning.collate import IGNORE, Packed, buckets, pack, pad, room_for
-from tinygrad_llm.finetuning.loop import FitSettings, History, PrintLine, fit
+from tinygrad_llm.finetuning.history import History
+from tinygrad_llm.finetuning.loop import FitSettings, fit
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.loop_settings import Batch
+from tinygrad_llm.training.report.callback import Callback
+from tinygrad_llm.training.run.folder import PrintLine, RunFolder
 
 _EVAL_BATCH = 16
 
@@ -163,13 +166,16 @@ def fit_instructions(
     packing: bool = False,
     report: PrintLine | None = None,
     communicator: Communicator | None = None,
+    run: RunFolder | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> History:
     """Fine-tune on the answers; the weights with the lowest validation loss are kept.
 
     Args:
         packing: several examples in each row, up to the context length, instead of batches of
             examples of like length. Fewer, fuller rows; the attention needs a mask.
-        communicator: processes that each learn from a part of every batch, see `loop.fit`.
+        report, communicator, run, callbacks: lines, processes, checkpoints and a progress bar, see
+            `loop.fit`.
     """
 
     room = max(model.config.context_length // 2, train.longest)
@@ -192,4 +198,4 @@ def fit_instructions(
         return evaluate_instructions(model, validation)
 
     parts = (train.lengths, batch_of, loss_of, evaluate)
-    return fit(model, *parts, settings, report, communicator)
+    return fit(model, *parts, settings, report, communicator, run, callbacks)

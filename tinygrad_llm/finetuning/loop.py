@@ -4,7 +4,7 @@ Two things differ from pretraining. Examples have their own lengths, so batches 
 examples of like length. And a small set is learned by heart within a few epochs: the validation
 loss falls, then rises, while the training loss goes on falling. So the weights with the lowest
 validation loss are kept in memory and put back at the end, and with ``patience`` the run stops
-when the validation has not improved for a while.
+when the validation has not improved for a while. With ``run`` all of this is saved, too.
 
 The parts of a step are those of pretraining: on a GPU it is a CUDA graph, weights in float16 train
 with a scaled loss, and several processes share each batch out. A graph holds one shape, and
@@ -15,21 +15,24 @@ position, drops other elements. Everywhere else a batch is as long as its longes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from tinygrad_llm.autograd import Tensor, no_grad
+from tinygrad_llm.autograd import Tensor
+from tinygrad_llm.backend import Array
 from tinygrad_llm.distributed import Communicator
 from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.finetuning.checkpoints import FitCheckpoints, checksum_of
+from tinygrad_llm.finetuning.history import History, KeepsBest
 from tinygrad_llm.finetuning.loader import BucketLoader
 from tinygrad_llm.nn import Module
 from tinygrad_llm.optim import AdamW, CosineSchedule, decay_groups
-from tinygrad_llm.training.loop_settings import Batch, LoopSettings, StepReport, TrainingResult
-from tinygrad_llm.training.report.callback import Callback, Record
-from tinygrad_llm.training.run.folder import PrintLine
+from tinygrad_llm.training.loop_settings import Batch, LoopSettings
+from tinygrad_llm.training.report.callback import Callback
+from tinygrad_llm.training.run.folder import PrintLine, RunFolder
 from tinygrad_llm.training.steps.captured import CapturedStep, stepper_for
 from tinygrad_llm.training.steps.eager import EagerStep
 from tinygrad_llm.training.steps.precision import Precision, ScaledLoss
@@ -84,28 +87,6 @@ class FitSettings:
             raise ConfigError(f"warmup: expected from 0 up to 1, got {self.warmup}.")
 
 
-@dataclass
-class History:
-    """What happened.
-
-    Attributes:
-        losses: (step, training loss) of every step.
-        evaluations: one dict for each validation: "step", "epoch", and what was measured. The
-            first is of the model before training.
-        best: place in ``evaluations`` of the weights that were kept.
-        stopped_by: why it ended before the last epoch, or None.
-    """
-
-    losses: list[tuple[int, float]] = field(default_factory=list)
-    evaluations: list[dict[str, float]] = field(default_factory=list)
-    best: int = 0
-    stopped_by: str | None = None
-
-    def column(self, name: str) -> list[float]:
-        """One measure over all validations."""
-        return [e[name] for e in self.evaluations]
-
-
 def fit(
     model: Module,
     lengths: Sequence[int],
@@ -115,6 +96,8 @@ def fit(
     settings: FitSettings,
     report: PrintLine | None = None,
     communicator: Communicator | None = None,
+    run: RunFolder | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> History:
     """Train the parameters that require a gradient; end with the best weights seen.
 
@@ -132,13 +115,23 @@ def fit(
         report: called with a line after each validation.
         communicator: processes that each learn from a part of every batch; None for this one. Their
             losses are averaged by numbers of targets.
+        run: where a checkpoint is written at each validation, and where it goes on from the newest
+            one: a run that was interrupted ends with the bits of one that was not (on the CPU), and
+            one that is finished only gives back its weights. Make model and data as at the start.
+        callbacks: are told what happens, such as a progress bar.
 
     Raises:
-        ConfigError: nothing to train, or a batch with fewer examples than there are processes.
+        ConfigError: nothing to train, a batch with fewer examples than there are processes, or
+            ``run`` began with other settings.
+        CheckpointError: ``run`` began with another model or training set, all its checkpoints are
+            damaged, or one cannot be written.
         NumericsError: a loss or gradient is not finite.
         KernelError: a step cannot be recorded; ``settings.graph=False`` computes it op by op.
-        KeyboardInterrupt: Ctrl-C or SIGTERM came; the best weights so far are in the model.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came, which is its argument. The step is finished, its
+            checkpoint written, and the best weights so far are in the model.
     """
+    if run is not None and communicator is not None and communicator.size > 1:
+        raise ConfigError("fit: run= is for one process; several write no checkpoints here.")
     optimizer = AdamW(decay_groups(model, settings.weight_decay), lr=settings.learning_rate)
     rank, size = (0, 1) if communicator is None else (communicator.rank, communicator.size)
     stepper = stepper_of(model, settings.graph)
@@ -155,13 +148,23 @@ def fit(
     steps = len(loader) * settings.epochs
     warmup = min(round(settings.warmup * steps), steps - 1)
     schedule = CosineSchedule(optimizer, steps, warmup, settings.learning_rate / 10)
+    validate_every = max(1, round(len(loader) / settings.evaluations))
     loop = LoopSettings(
         steps,
         clip=settings.clip,
-        eval_every=max(1, round(len(loader) / settings.evaluations)),
+        eval_every=validate_every,
+        checkpoint_every=validate_every,
         patience=settings.patience,
     )
-    keeper = _KeepsBest(model, len(loader), report)
+    keeper = KeepsBest(model, len(loader), report)
+    checkpoints = run and FitCheckpoints(
+        run,
+        keeper,
+        asdict(settings),
+        start=checksum_of(p.data for p in model.parameters()),
+        examples=checksum_of(_integers(len(lengths), batch_of)),
+        report=report,
+    )
     tuner = FineTuner(
         loss_of,
         model,
@@ -170,21 +173,32 @@ def fit(
         loop,
         schedule,
         evaluate=lambda _: evaluate(),
-        callbacks=[keeper],
+        save=checkpoints and checkpoints.save,
+        callbacks=[*callbacks, keeper],
         stepper=stepper,
         precision=precision_for(model),
         world=None if communicator is None or size == 1 else Ranks(communicator),
     )
+    if checkpoints:
+        checkpoints.go_on(tuner)
     keeper.history.stopped_by = tuner.fit().stopped_by
     model.eval()
     raise_if_signalled(keeper.history.stopped_by)
     return keeper.history
 
 
+def _integers(n_examples: int, batch_of: BatchOf) -> Iterator[Array]:
+    """Ids and targets of each example; what is not integer follows from them or from a model."""
+    for i in range(n_examples):
+        for array in batch_of(np.array([i]), False):
+            if np.issubdtype(array.dtype, np.integer):
+                yield array
+
+
 def raise_if_signalled(stopped_by: str | None) -> None:
-    """Fine-tuning writes no checkpoints to go on from, so a signal ends the program."""
+    """A signal ends the program, not this fit alone: what follows it would take its time, too."""
     if stopped_by in ("Ctrl-C", "SIGTERM"):
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(stopped_by)
 
 
 def stepper_of(model: Module, graph: bool) -> EagerStep:
@@ -219,41 +233,3 @@ class FineTuner(Trainer):
     def compute_loss(self, batch: Batch) -> Tensor:
         """What is minimized."""
         return self.compute_losses(batch)[0]
-
-
-class _KeepsBest(Callback):
-    """Writes the history, keeps the best weights, and puts them back at the end."""
-
-    def __init__(self, model: Module, per_epoch: int, report: PrintLine | None) -> None:
-        self.history = History()
-        self._per_epoch, self._report = per_epoch, report
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
-        if not self._parameters:
-            raise ConfigError("fit: no parameter requires a gradient; unfreeze some layer.")
-        self._best = [p.data.copy() for p in self._parameters]
-
-    def on_step(self, trainer: Trainer, report: StepReport) -> None:
-        self.history.losses.append((report.step, report.loss))
-
-    def on_evaluation(self, trainer: Trainer, record: Record) -> None:
-        measured = {k.removeprefix("validation_"): v for k, v in record.items()}
-        measured["epoch"] = measured["step"] / self._per_epoch
-        self.history.evaluations.append(measured)
-        best = trainer.progress.best_step == record["step"]
-        if best:
-            self.history.best = len(self.history.evaluations) - 1
-            for kept, parameter in zip(self._best, self._parameters, strict=True):
-                kept[...] = parameter.data
-        if self._report:
-            self._report(self._line(measured) + (" *" if best else ""))
-
-    def on_end(self, trainer: Trainer, result: TrainingResult) -> None:
-        with no_grad():
-            for kept, parameter in zip(self._best, self._parameters, strict=True):
-                parameter.copy_(kept)
-
-    def _line(self, measured: Mapping[str, float]) -> str:
-        figures = [f"{k} {v:.4f}" for k, v in measured.items() if k not in ("step", "epoch")]
-        recent = [loss for _, loss in self.history.losses[-self._per_epoch :]]
-        trained = f"training {np.mean(recent):.4f}  " if recent else " " * 17
-        return f"epoch {measured['epoch']:5.2f}  {trained}validation: {'  '.join(figures)}"

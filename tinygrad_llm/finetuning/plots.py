@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_llm.figure import new_figure, save_figure
-from tinygrad_llm.finetuning.loop import History
+from tinygrad_llm.finetuning.history import History
 from tinygrad_llm.finetuning.metrics import ThresholdCurve
 
 

@@ -30,11 +30,14 @@ from tinygrad_llm.data.templates import Template
 from tinygrad_llm.distributed import Communicator
 from tinygrad_llm.errors import ConfigError, DataError
 from tinygrad_llm.finetuning.collate import IGNORE, buckets, pad, room_for
+from tinygrad_llm.finetuning.history import History
 from tinygrad_llm.finetuning.instruction import shift
-from tinygrad_llm.finetuning.loop import FitSettings, History, PrintLine, fit
+from tinygrad_llm.finetuning.loop import FitSettings, fit
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.loop_settings import Batch
+from tinygrad_llm.training.report.callback import Callback
+from tinygrad_llm.training.run.folder import PrintLine, RunFolder
 
 _EVAL_BATCH = 32
 Answers = tuple[Array, Array, Array]  # row, column (N,) where a token is predicted; the tokens (N,)
@@ -178,11 +181,14 @@ def fit_preferences(
     beta: float = 0.1,
     report: PrintLine | None = None,
     communicator: Communicator | None = None,
+    run: RunFolder | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> History:
     """DPO. Dropout is off, so that the policy starts out equal to the reference.
 
     Args:
-        communicator: processes that each learn from a part of every batch, see `loop.fit`.
+        report, communicator, run, callbacks: lines, processes, checkpoints and a progress bar, see
+            `loop.fit`.
 
     Raises:
         ConfigError: a set has no reference (see `with_reference`), or beta is not positive.
@@ -205,7 +211,7 @@ def fit_preferences(
         return evaluate_preferences(model, validation, beta)
 
     parts = (train.lengths, batch_of, loss_of, evaluate)
-    return fit(model, *parts, settings, report, communicator)
+    return fit(model, *parts, settings, report, communicator, run, callbacks)
 
 
 def _log_probabilities(model: GPT, data: PreferenceSet) -> np.ndarray:

@@ -95,6 +95,13 @@ class Progress:
             self.best_loss, self.best_step = loss, step
         return better
 
+    def out_of_patience(self, patience: int) -> str | None:
+        """Why to stop, after ``patience`` evaluations without a new best; 0 never ends."""
+        waited = self.evaluations_without_best
+        if not patience or waited < patience:
+            return None
+        return f"early stopping: no better validation loss in {waited} evaluations"
+
     def to_dict(self) -> dict[str, object]:
         """All of it, in JSON's types."""
         return asdict(self)

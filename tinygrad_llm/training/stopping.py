@@ -1,4 +1,4 @@
-"""Why a run ends before its last step: a signal, or a validation loss that no longer falls.
+"""Signals that end a run before its last step.
 
 Ctrl-C and SIGTERM finish the step, save, and end, instead of dying in the middle of it.
 """
@@ -38,10 +38,3 @@ class StopSignals:
         if self.reason is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.reason = _NAMES[signal.Signals(number)]
-
-
-def out_of_patience(patience: int, waited: int) -> str | None:
-    """Why to stop, after ``waited`` evaluations without a new best; a patience of 0 never ends."""
-    if not patience or waited < patience:
-        return None
-    return f"early stopping: no better validation loss in {waited} evaluations"

@@ -42,7 +42,7 @@ from tinygrad_llm.training.report.recorder import Recorder
 from tinygrad_llm.training.steps.eager import EagerStep
 from tinygrad_llm.training.steps.precision import Precision
 from tinygrad_llm.training.steps.world import OneProcess
-from tinygrad_llm.training.stopping import StopSignals, out_of_patience
+from tinygrad_llm.training.stopping import StopSignals
 
 # Methods that a step is made of, besides the loss: one that is recorded does not call them.
 _PARTS_OF_A_STEP = ("count_targets", "backward", "first_gradient", "clip")
@@ -213,12 +213,12 @@ class Trainer:
     def _run(self, result: TrainingResult, signals: StopSignals) -> None:
         if self.step == 0 and self._due(self.settings.eval_every):
             self._evaluate()
+        result.stopped_by = self.progress.out_of_patience(self.settings.patience)
         while self.step < self.settings.steps and not result.stopped_by:
             started = time.perf_counter()
             report = self.train_step()
             self._after_step(report, time.perf_counter() - started)
-            waited = self.progress.evaluations_without_best
-            reason = signals.reason or out_of_patience(self.settings.patience, waited)
+            reason = signals.reason or self.progress.out_of_patience(self.settings.patience)
             result.stopped_by = self.world.agree_to_stop(reason)
         result.finish(self.step, self.progress, self.recorder)
         if self._saved_step != self.step:

@@ -31,6 +31,7 @@ from tinygrad_llm.finetuning import plots
 from tinygrad_llm.finetuning.adapter import save_adapter
 from tinygrad_llm.finetuning.base_model import BaseModel, add_base, base_of, rate_for_width
 from tinygrad_llm.finetuning.conversation import save_assistant
+from tinygrad_llm.finetuning.history import History
 from tinygrad_llm.finetuning.instruction import (
     InstructionSet,
     encode_instructions,
@@ -38,7 +39,7 @@ from tinygrad_llm.finetuning.instruction import (
     fit_instructions,
 )
 from tinygrad_llm.finetuning.judge import Judge, mean_mark
-from tinygrad_llm.finetuning.loop import FitSettings, History
+from tinygrad_llm.finetuning.loop import FitSettings
 from tinygrad_llm.finetuning.responses import (
     Response,
     read_responses,

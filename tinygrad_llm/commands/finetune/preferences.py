@@ -27,8 +27,9 @@ from tinygrad_llm.finetuning import plots
 from tinygrad_llm.finetuning.base_model import rate_for_width
 from tinygrad_llm.finetuning.constructed import polite_preferences
 from tinygrad_llm.finetuning.conversation import load_assistant, save_assistant
+from tinygrad_llm.finetuning.history import History
 from tinygrad_llm.finetuning.instruction import encode_instructions, fit_instructions
-from tinygrad_llm.finetuning.loop import FitSettings, History
+from tinygrad_llm.finetuning.loop import FitSettings
 from tinygrad_llm.finetuning.preference import (
     Preference,
     encode_preferences,

@@ -33,15 +33,15 @@ from tinygrad_llm.finetuning.baselines import BagOfWordsBaseline, MajorityBaseli
 from tinygrad_llm.finetuning.classification import (
     POOLINGS,
     TRAINABLE,
-    LabelledTexts,
     TextClassifier,
     choose_trainable,
-    encode_labelled,
     fit_classifier,
     probabilities_of,
 )
 from tinygrad_llm.finetuning.classifier_folder import Classifier
-from tinygrad_llm.finetuning.loop import FitSettings, History
+from tinygrad_llm.finetuning.history import History
+from tinygrad_llm.finetuning.labelled_texts import LabelledTexts, encode_labelled
+from tinygrad_llm.finetuning.loop import FitSettings
 from tinygrad_llm.finetuning.metrics import (
     Scores,
     confusion_matrix,
