@@ -46,9 +46,9 @@ def test_finetune_spam_reports_both_sets_draws_and_predicts(base, capsys):
     assert " wrong:" in said
     assert main(["--predict", "Win a prize", "home " * 200]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2
-    assert "p(spam)" in lines[0]
-    assert "only its first 64 tokens" in lines[1]
+    assert lines[0].startswith("Filter: runs/spam/full, spam from a probability of ")
+    assert [line.index("p(spam)") for line in lines[1:]] == [6, 6], "in columns"
+    assert "only its first 64 tokens" in lines[2]
 
 
 def test_finetune_spam_reads_other_files_and_names_what_is_wrong(base, capsys, tmp_path):

@@ -7,7 +7,7 @@ fewer labelled examples than one that starts from random weights.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,15 +19,18 @@ from tinygrad_llm.data import corpora
 from tinygrad_llm.data.sliding_window import encode_documents, split_ids
 from tinygrad_llm.errors import CheckpointError
 from tinygrad_llm.finetuning.loop import raise_if_signalled
+from tinygrad_llm.generation.open_checkpoint import find_checkpoint, open_checkpoint
 from tinygrad_llm.nn import GPT
-from tinygrad_llm.nn.saved_model import as_gpt, load_gpt
+from tinygrad_llm.nn.saved_model import as_gpt
 from tinygrad_llm.pretrained import SIZES
 from tinygrad_llm.tokenizers import BPETokenizer, Tokenizer
 from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT
 from tinygrad_llm.training.report.progress_bar import ProgressBar
 from tinygrad_llm.training.run.assemble import make_model, make_trainer
+from tinygrad_llm.training.run.folder import RunFolder
 from tinygrad_llm.training.run.text import TokenText, checksum
 from tinygrad_llm.training.settings.config import TrainConfig
+from tinygrad_llm.training.settings.flags import differences
 
 # Two cores, a few minutes. Dropout, since the texts are read several times.
 SMALL = TrainConfig(
@@ -49,7 +52,7 @@ SMALL = TrainConfig(
 )
 
 
-TRAINED = Path("runs/pydoc-bpe/best")  # what examples/train_gpt.py leaves
+TRAINED = Path("runs/pydoc-bpe")  # what `tinygrad-llm train` leaves
 REFERENCE_WIDTH = 128  # what `rate_for_width` scales from: SMALL's
 
 
@@ -67,13 +70,13 @@ class BaseModel:
 
 
 def add_base(parser: argparse.ArgumentParser) -> None:
-    """Add ``--base`` and ``--pretrain-steps``; `base_of` reads them."""
+    """Add ``--base`` and ``--pretrain-steps``; `name_base` and `new_base` read them."""
     group = parser.add_argument_group("base model")
     group.add_argument(
         "--base",
         metavar="FOLDER",
         default="auto",
-        help="a checkpoint's folder, gpt2, or new for one that is pretrained first "
+        help="a run's folder or a checkpoint's, gpt2, or new for one that is pretrained first "
         f"(default: {TRAINED} if it exists, else new)",
     )
     steps = SMALL.steps
@@ -85,31 +88,38 @@ def add_base(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def base_of(
+def name_base(wanted: str) -> str:
+    """What ``--base`` means: ``"new"``, a name such as "gpt2", or the folder of a checkpoint.
+
+    Raises:
+        CheckpointError: there is no such folder, or no checkpoint in it.
+    """
+    if wanted == "auto":
+        try:
+            return str(find_checkpoint(TRAINED))
+        except CheckpointError:
+            return "new"
+    is_name = wanted == "new" or (wanted in SIZES and not Path(wanted).is_dir())
+    return wanted if is_name else str(find_checkpoint(Path(wanted)))
+
+
+def new_base(
     arguments: argparse.Namespace,
-    texts: Callable[[], Sequence[str]],
+    texts: Sequence[str],
     name: str,
     special_tokens: Sequence[str] = (),
-    dropout: float = 0.1,
+    run: RunFolder | None = None,
 ) -> BaseModel:
-    """The model that ``--base`` names, or a new one, pretrained on texts and the Python manual.
+    """A small model, pretrained on texts and the Python manual.
 
     Args:
         arguments: with those of `add_base`, and ``seed``, ``device`` and ``graph``.
-        texts: called only for a new model.
+        texts, special_tokens, run: as for `pretrain`.
         name: of the texts, for people.
-        special_tokens: for the tokenizer of a new model.
-        dropout: put into an opened model.
 
     Raises:
-        CheckpointError: as `open_base`.
         KeyboardInterrupt: as `pretrain`.
     """
-    wanted = arguments.base
-    if wanted == "auto":
-        wanted = str(TRAINED) if (TRAINED / "config.json").exists() else "new"
-    if wanted != "new":
-        return open_base(wanted, dropout, arguments.device)
     prose = [document.text for document in corpora.load("pydoc")]
     config = replace(
         SMALL,
@@ -118,8 +128,9 @@ def base_of(
         device=arguments.device,
         graph=arguments.graph,
     )
-    name = f"{name} and the Python manual"
-    return pretrain([*texts(), *prose], config, special_tokens, name)
+    return pretrain(
+        [*texts, *prose], config, special_tokens, f"{name} and the Python manual", run=run
+    )
 
 
 def rate_for_width(rate: float, n_embd: int) -> float:
@@ -128,24 +139,20 @@ def rate_for_width(rate: float, n_embd: int) -> float:
 
 
 def open_base(folder_or_name: str, dropout: float = 0.1, device: str = "cpu") -> BaseModel:
-    """A pretrained model with its tokenizer: a checkpoint's folder, or a name such as "gpt2".
+    """A pretrained model with its tokenizer: the folder of a checkpoint or a run, or "gpt2".
 
     Args:
         dropout: put into the model; fine-tuning on a small set wants some.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
 
     Raises:
-        CheckpointError: there is no such model, or it has no tokenizer, or another one's.
+        CheckpointError: there is no such model, or its tokenizer is another model's.
+        ConfigError: the model is no GPT.
+        TokenizerError: it has no tokenizer.
         DeviceError: the device is unknown or absent.
     """
-    model = load_gpt(folder_or_name, device)
-    is_name = folder_or_name in SIZES and not Path(folder_or_name).is_dir()
-    tokenizer = tokenizers.gpt2() if is_name else tokenizers.load(folder_or_name)
-    if tokenizer.vocab_size > model.config.vocab_size:
-        raise CheckpointError(
-            f"{folder_or_name}: the tokenizer has {tokenizer.vocab_size} tokens, the model only "
-            f"{model.config.vocab_size}. They do not belong together."
-        )
+    opened, tokenizer = open_checkpoint(folder_or_name, device)
+    model = as_gpt(opened)
     model.set_dropout(dropout)
     return BaseModel(model, tokenizer, str(folder_or_name))
 
@@ -155,6 +162,7 @@ def pretrain(
     config: TrainConfig = SMALL,
     special_tokens: Sequence[str] = (),
     name: str = "texts",
+    run: RunFolder | None = None,
 ) -> BaseModel:
     """Learn a tokenizer and a small GPT from texts, from nothing; prints how it goes.
 
@@ -164,23 +172,35 @@ def pretrain(
         config: sizes, steps and device; what concerns text sources and checkpoints is not used.
         special_tokens: for the tokenizer, besides ``<|endoftext|>``.
         name: of the texts, for people.
+        run: where checkpoints are written, and where it goes on from the newest.
 
     Raises:
         DataError: too little text.
-        KeyboardInterrupt: Ctrl-C or SIGTERM came.
+        ConfigError, CheckpointError: ``run`` began with other sizes or texts, or is damaged.
+        KeyboardInterrupt: Ctrl-C or SIGTERM came, which is its argument.
     """
+    checkpoint, state = (run and run.load_newest(print)) or (None, None)
+    if state is not None:
+        differences(TrainConfig.from_dict(state["config"]), config.to_dict())
+    config = replace(config, checkpoint_every=config.eval_every if run else 0)
     shuffled = [texts[i] for i in Generator(config.seed).permutation(len(texts))]
-    tokenizer = BPETokenizer.train(shuffled, config.vocab_size, (END_OF_TEXT, *special_tokens))
+    if checkpoint is None:
+        special = (END_OF_TEXT, *special_tokens)
+        tokenizer: Tokenizer = BPETokenizer.train(shuffled, config.vocab_size, special)
+    else:
+        tokenizer = tokenizers.load(checkpoint)
     ids = encode_documents(shuffled, tokenizer)
     train, validation = split_ids(ids, config.validation_fraction, config.context_length)
     described = f"{len(texts):,} texts, {len(ids):,} tokens"
     text = TokenText(name, tokenizer, train, validation, described, checksum(np.asarray(ids)))
-    model = as_gpt(make_model(config, tokenizer.vocab_size))
+    model = as_gpt(make_model(config, tokenizer.vocab_size, checkpoint))
     print(
         f"Pretraining {model.num_parameters():,} parameters on {name}: {described}, vocabulary "
         f"{tokenizer.vocab_size}, {config.steps} steps.",
         flush=True,
     )
-    result = make_trainer(config, text, model, callbacks=[ProgressBar()]).fit()
+    if state is not None:
+        print(f"Going on after step {state['step']} of {config.steps} ({checkpoint}).", flush=True)
+    result = make_trainer(config, text, model, run, state, [ProgressBar()]).fit()
     raise_if_signalled(result.stopped_by)
     return BaseModel(model.eval(), tokenizer, f"pretrained on {name} ({described})")

@@ -29,6 +29,7 @@ from tinygrad_llm.finetuning.history import History
 from tinygrad_llm.finetuning.labelled_texts import LabelledTexts
 from tinygrad_llm.finetuning.loop import FitSettings, fit
 from tinygrad_llm.finetuning.metrics import score
+from tinygrad_llm.finetuning.progress import counted
 from tinygrad_llm.generation.finite_scores import check_scores, first_cause
 from tinygrad_llm.nn import GPT, Dropout, Linear, Module
 from tinygrad_llm.nn.lora import apply_lora, freeze
@@ -146,7 +147,7 @@ def logits_of(classifier: TextClassifier, rows: Sequence[Sequence[int]]) -> np.n
     order = np.argsort([len(row) for row in rows], kind="stable")
     out = np.empty((len(rows), classifier.n_classes), np.float32)
     with classifier.evaluating(), no_grad():
-        for i in range(0, len(rows), _EVAL_BATCH):
+        for i in counted(range(0, len(rows), _EVAL_BATCH), "reading"):
             batch = order[i : i + _EVAL_BATCH]
             ids, lengths = pad([rows[j] for j in batch], 0)  # (B, T)
             out[batch] = to_numpy(classifier(ids, lengths).data)

@@ -30,6 +30,7 @@ from tinygrad_llm.errors import ConfigError, DataError
 from tinygrad_llm.finetuning.collate import IGNORE, Packed, buckets, pack, pad, room_for
 from tinygrad_llm.finetuning.history import History
 from tinygrad_llm.finetuning.loop import FitSettings, fit
+from tinygrad_llm.finetuning.progress import counted
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.loop_settings import Batch
@@ -150,7 +151,7 @@ def evaluate_instructions(model: GPT, data: InstructionSet) -> dict[str, float]:
     """Loss per answer token, every token of the set counting the same, and its perplexity."""
     nats, tokens = 0.0, 0
     with model.evaluating(), no_grad():
-        for numbers in buckets(data.lengths, _EVAL_BATCH):
+        for numbers in counted(buckets(data.lengths, _EVAL_BATCH), "reading"):
             inputs, targets = collate(data, numbers.tolist())
             n = int((targets != IGNORE).sum())
             nats += float(masked_loss(model, inputs, targets).item()) * n

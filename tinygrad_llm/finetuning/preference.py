@@ -33,6 +33,7 @@ from tinygrad_llm.finetuning.collate import IGNORE, buckets, pad, room_for
 from tinygrad_llm.finetuning.history import History
 from tinygrad_llm.finetuning.instruction import shift
 from tinygrad_llm.finetuning.loop import FitSettings, fit
+from tinygrad_llm.finetuning.progress import counted
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.loop_settings import Batch
@@ -157,7 +158,9 @@ def with_reference(data: PreferenceSet, model: GPT) -> PreferenceSet:
 
 
 def evaluate_preferences(model: GPT, data: PreferenceSet, beta: float) -> dict[str, float]:
-    """Loss, mean implicit rewards, their margin, and how often the chosen answer wins.
+    """Loss, mean implicit rewards, their margin, and how often the chosen answer wins (accuracy).
+
+    A tie counts half: before training all rewards are 0, and the accuracy is that of a coin.
 
     Raises:
         ConfigError: the set has no reference yet.
@@ -169,7 +172,7 @@ def evaluate_preferences(model: GPT, data: PreferenceSet, beta: float) -> dict[s
         "chosen_reward": float(chosen.mean()),
         "rejected_reward": float(rejected.mean()),
         "margin": float((chosen - rejected).mean()),
-        "accuracy": float((chosen > rejected).mean()),
+        "accuracy": float((chosen > rejected).mean() + (chosen == rejected).mean() / 2),
     }
 
 
@@ -218,7 +221,7 @@ def _log_probabilities(model: GPT, data: PreferenceSet) -> np.ndarray:
     """log p(answer | prompt) of every row (2 N,), in evaluation mode."""
     out = np.empty(len(data.inputs), np.float32)
     with model.evaluating(), no_grad():
-        for numbers in buckets(data.lengths, _EVAL_BATCH):
+        for numbers in counted(buckets(data.lengths, _EVAL_BATCH), "reading"):
             rows = _rows_of(numbers)
             out[rows] = to_numpy(answer_log_probabilities(model, *_collate(data, rows)).data)
     return out

@@ -13,6 +13,7 @@ from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import Template
 from tinygrad_llm.errors import DataError
 from tinygrad_llm.finetuning.instruction import with_system
+from tinygrad_llm.finetuning.progress import counted
 from tinygrad_llm.finetuning.text_metrics import TextScores, score_answers
 from tinygrad_llm.generation.generate import generate
 from tinygrad_llm.nn import GPT
@@ -57,7 +58,7 @@ def respond(
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     answers: dict[int, tuple[str, bool]] = {}
     stops = () if end is None else (end,)
-    for first in range(0, len(order), _BATCH):
+    for first in counted(range(0, len(order), _BATCH), "answering"):
         batch = order[first : first + _BATCH]
         rows = generate(
             model,

@@ -4,6 +4,7 @@
     tinygrad-llm finetune instructions --data instruction-data.json   # the book's 1,100
     tinygrad-llm finetune instructions --data instruction-data        # the same, downloaded
     tinygrad-llm finetune instructions --base gpt2 --trainable lora   # a real GPT-2, LoRA
+    tinygrad-llm finetune instructions --resume                       # go on after Ctrl-C
     tinygrad-llm finetune instructions --score runs/assistant/responses.json
     tinygrad-llm chat runs/assistant                                  # talk to the result
 
@@ -17,19 +18,26 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from tinygrad_llm.backend.random import manual_seed
+from tinygrad_llm.commands.finetune.session import ASSISTANT_FILES, add_run, open_folder, run_tuning
 from tinygrad_llm.commands.flags import Parser
-from tinygrad_llm.commands.program import add_machine, command_parser, run_program
+from tinygrad_llm.commands.program import add_machine, command_parser
 from tinygrad_llm.data import instructions
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import CHAT_SPECIAL_TOKENS, TEMPLATES, Template
 from tinygrad_llm.errors import MissingDependencyError
 from tinygrad_llm.finetuning import plots
 from tinygrad_llm.finetuning.adapter import save_adapter
-from tinygrad_llm.finetuning.base_model import BaseModel, add_base, base_of, rate_for_width
+from tinygrad_llm.finetuning.base_model import (
+    BaseModel,
+    add_base,
+    name_base,
+    new_base,
+    open_base,
+    rate_for_width,
+)
 from tinygrad_llm.finetuning.conversation import save_assistant
 from tinygrad_llm.finetuning.history import History
 from tinygrad_llm.finetuning.instruction import (
@@ -40,6 +48,7 @@ from tinygrad_llm.finetuning.instruction import (
 )
 from tinygrad_llm.finetuning.judge import Judge, mean_mark
 from tinygrad_llm.finetuning.loop import FitSettings
+from tinygrad_llm.finetuning.progress import TuningBar
 from tinygrad_llm.finetuning.responses import (
     Response,
     read_responses,
@@ -49,12 +58,14 @@ from tinygrad_llm.finetuning.responses import (
     write_responses,
 )
 from tinygrad_llm.finetuning.text_metrics import TextScores
+from tinygrad_llm.finetuning.tuning_folder import TuningFolder, checksum_of_examples
 from tinygrad_llm.hints import command
 from tinygrad_llm.nn import apply_lora, remove_lora
+from tinygrad_llm.training.run.folder import RunFolder
 
 LORA_TARGETS = ("attention.qkv", "attention.projection", "expand", "project")
 LEARNING_RATES = {"all": 1e-3, "lora": 4e-3}  # at width 128
-ADAPTER = "adapter.safetensors"
+ADAPTER, PICTURE = "adapter.safetensors", "training.png"
 SHOWN = 10
 
 
@@ -77,7 +88,7 @@ def build_parser() -> Parser:
     add("--judge", metavar="URL", help=f"{text} http://localhost:11434/v1/chat/completions")
     add("--judge-model", default="llama3", help="the judge's model (default: llama3)")
     add("--score", metavar="FILE", help="only score the responses in a file")
-    add("--out", metavar="FOLDER", default="runs/assistant", help="default: runs/assistant")
+    add_run(parser, "runs/assistant")
     add_machine(parser)
     return parser
 
@@ -99,15 +110,13 @@ def add_tuning(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=123, help="seed of split and order (default: 123)")
 
 
-def make_base(arguments: argparse.Namespace, train: Sequence[Instruction]) -> BaseModel:
-    """The model to start from; a new one reads the training part and the Python manual."""
-    return base_of(
-        arguments,
-        lambda: [f"{e.instruction}\n{e.input}\n{e.output}" for e in train],
-        "the instructions",
-        CHAT_SPECIAL_TOKENS,
-        arguments.dropout,
-    )
+def make_base(
+    arguments: argparse.Namespace, train: Sequence[Instruction], folder: TuningFolder
+) -> BaseModel:
+    """A new model; it reads the training part and the Python manual."""
+    texts = [f"{e.instruction}\n{e.input}\n{e.output}" for e in train]
+    run = folder.stage("base")
+    return new_base(arguments, texts, "the instructions", CHAT_SPECIAL_TOKENS, run)
 
 
 def tune(
@@ -115,6 +124,7 @@ def tune(
     base: BaseModel,
     train: InstructionSet,
     validation: InstructionSet,
+    run: RunFolder,
 ) -> History:
     """Fine-tune the base model itself; LoRA's changes end up in the weights."""
     which = arguments.trainable
@@ -131,14 +141,22 @@ def tune(
         seed=arguments.seed,
         graph=arguments.graph,
     )
-    report = partial(print, flush=True)
-    history = fit_instructions(base.model, train, validation, settings, arguments.packing, report)
+    bar = TuningBar()
+    history = fit_instructions(
+        base.model,
+        train,
+        validation,
+        settings,
+        arguments.packing,
+        report=bar.print,
+        run=run,
+        callbacks=[bar],
+    )
     print(
         f"({history.stopped_by or 'all epochs done'}; the weights of epoch "
         f"{history.column('epoch')[history.best]:.0f} are kept)"
     )
     if which == "lora":
-        Path(arguments.out).mkdir(parents=True, exist_ok=True)
         print(f"Adapter alone: {save_adapter(base.model, Path(arguments.out) / ADAPTER)}")
         remove_lora(base.model)
     return history
@@ -150,6 +168,7 @@ def answer(
     """The model's answers to test questions."""
     room = min(arguments.max_new_tokens, base.model.config.context_length // 2)
     chosen = test[: arguments.answers]
+    print(f"Answering {len(chosen)} questions of the test set.", flush=True)
     return respond(base.model, base.tokenizer, template, chosen, room, system=arguments.system)
 
 
@@ -188,7 +207,7 @@ def draw(history: History, out: Path) -> None:
     """The training curve, if matplotlib is there."""
     try:
         title = "Instruction tuning: loss per answer token"
-        print(f"Curve: {plots.draw_history(history, out / 'training.png', title)}")
+        print(f"Curve: {plots.draw_history(history, out / PICTURE, title)}")
     except MissingDependencyError as error:
         print(f"(no picture: {error})")
 
@@ -224,28 +243,44 @@ def score_file(arguments: argparse.Namespace, template: Template) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Pretrain or open, fine-tune, answer, score."""
-    template = TEMPLATES[arguments.template]
+    """Score a file, or tune in the folder of ``--out``."""
     if arguments.score:
-        return score_file(arguments, template)
-    started, out = time.perf_counter(), Path(arguments.out)
+        return score_file(arguments, TEMPLATES[arguments.template])
+    arguments.base = name_base(arguments.base)
+    with open_folder(arguments, [*ASSISTANT_FILES, ADAPTER, PICTURE]) as folder:
+        if folder.finished:
+            print(f"{folder.path}: this fine-tuning is finished.")
+        else:
+            run_in(folder, arguments)
+    print(f"All answers: {folder.path / 'responses.json'}. Talk to it:")
+    print(f"  {command('chat', folder.path)}")
+    return 0
+
+
+def run_in(folder: TuningFolder, arguments: argparse.Namespace) -> None:
+    """Pretrain or open, fine-tune, answer, score."""
+    started, template = time.perf_counter(), TEMPLATES[arguments.template]
     manual_seed(arguments.seed)
     parts = instructions.split(instructions.load(arguments.data), seed=arguments.seed)
-    base = make_base(arguments, parts[0])
+    is_new = arguments.base == "new"
+    opened = None if is_new else open_base(arguments.base, arguments.dropout, arguments.device)
+    folder.begin(checksum_of_examples(example for part in parts for example in part))
+    base = opened or make_base(arguments, parts[0], folder)
     print(f"Base model: {base.origin}, {base.model.num_parameters():,} parameters.")
     train, validation, test = encode(arguments, base, template, parts)
 
     rows = []
     for name in ("before", "after"):
         if name == "after":
-            history = tune(arguments, base, train, validation)
+            history = tune(arguments, base, train, validation, folder.stage("answers"))
         loss = evaluate_instructions(base.model, test)["loss"]
         responses = answer(arguments, base, template, parts[2])
         rows.append((name, loss, score_responses(responses, template)))
-    folder = save_assistant(out, base.model, base.tokenizer, template)
+    save_assistant(folder.path, base.model, base.tokenizer, template)
     about = {"model": base.origin, "template": template.name, "test_loss": loss}
-    write_responses(out / "responses.json", responses, about)
-    draw(history, out)
+    write_responses(folder.path / "responses.json", responses, about)
+    draw(history, folder.path)
+    folder.finish()
 
     shown = responses[:SHOWN]
     print(f"\n{len(shown)} answers to questions from the test set:\n{show(shown)}\n")
@@ -255,11 +290,9 @@ def run(arguments: argparse.Namespace) -> int:
     judge(arguments, responses)
     print(f"\n{what_to_expect(base.model.num_parameters())}")
     seconds = time.perf_counter() - started
-    print(f"{seconds:.0f} s in all. All answers: {out / 'responses.json'}. Talk to it:")
-    print(f"  {command('chat', folder)}")
-    return 0
+    print(f"{seconds:.0f} s in all. The model is in {folder.path}.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the flags and run; an error becomes one sentence and status 2."""
-    return run_program(run, build_parser(), argv)
+    return run_tuning(run, build_parser(), argv)

@@ -2,29 +2,32 @@
 
     tinygrad-llm finetune preferences                    # after finetune instructions
     tinygrad-llm finetune preferences --base FOLDER --beta 0.5 --trainable lora
+    tinygrad-llm finetune preferences --resume           # go on after Ctrl-C
     tinygrad-llm chat runs/preferences --temperature 0   # ask: Say hello to Grace.
 
 The set is constructed, so its right answer is known: the polite answer is wanted, the rude one is
 not, and the test is about people that training never mentions. First the model learns to give
 either answer, as often polite as rude; this model is the frozen reference. Then DPO. Printed are
-the implicit rewards, their margin, and how often the model prefers the polite answer.
+the implicit rewards, their margin, how often the model prefers the polite answer (accuracy, where a
+tie counts half, as all are before DPO), and what it writes before and after.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 from tinygrad_llm.backend.random import manual_seed
+from tinygrad_llm.commands.finetune.session import ASSISTANT_FILES, add_run, open_folder, run_tuning
 from tinygrad_llm.commands.flags import Parser
-from tinygrad_llm.commands.program import add_machine, command_parser, run_program
+from tinygrad_llm.commands.program import add_machine, command_parser
 from tinygrad_llm.data.instructions import Instruction
-from tinygrad_llm.data.templates import TEMPLATES
-from tinygrad_llm.errors import MissingDependencyError
+from tinygrad_llm.data.templates import TEMPLATES, Template
+from tinygrad_llm.errors import CheckpointError, MissingDependencyError
 from tinygrad_llm.finetuning import plots
-from tinygrad_llm.finetuning.base_model import rate_for_width
+from tinygrad_llm.finetuning.base_model import name_base, rate_for_width
 from tinygrad_llm.finetuning.constructed import polite_preferences
 from tinygrad_llm.finetuning.conversation import load_assistant, save_assistant
 from tinygrad_llm.finetuning.history import History
@@ -36,18 +39,37 @@ from tinygrad_llm.finetuning.preference import (
     fit_preferences,
     with_reference,
 )
-from tinygrad_llm.finetuning.responses import respond
-from tinygrad_llm.nn import apply_lora, remove_lora
+from tinygrad_llm.finetuning.progress import TuningBar
+from tinygrad_llm.finetuning.responses import Response, respond
+from tinygrad_llm.finetuning.tuning_folder import TuningFolder, checksum_of_examples
+from tinygrad_llm.hints import command
+from tinygrad_llm.nn import GPT, apply_lora, remove_lora
 from tinygrad_llm.nn.saved_model import as_gpt
+from tinygrad_llm.tokenizers import Tokenizer
+from tinygrad_llm.training.run.folder import RunFolder
 
+ASSISTANT, PICTURE = "runs/assistant", "training.png"
+SHOWN = 5
 LEARNING_RATES = {"all": 1e-4, "lora": 1e-3}  # at width 128; DPO wants small steps
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is tuned, and on what."""
+
+    model: GPT
+    tokenizer: Tokenizer
+    template: Template
+    train: list[Preference]
+    test: list[Preference]
 
 
 def build_parser() -> Parser:
     """All flags."""
     parser = command_parser("finetune preferences", __doc__)
     add = parser.add_argument
-    add("--base", metavar="FOLDER", default="runs/assistant", help="default: runs/assistant")
+    text = f"a tuned model, a run's folder or gpt2 (default: {ASSISTANT})"
+    add("--base", metavar="FOLDER", default=ASSISTANT, help=text)
     add("--template", choices=sorted(TEMPLATES), help="prompt format (default: the model's own)")
     add("--trainable", choices=sorted(LEARNING_RATES), default="all", help="default: all")
     add(
@@ -60,7 +82,7 @@ def build_parser() -> Parser:
     add("--epochs", type=int, default=4, help="epochs of DPO (default: 4)")
     add("--learning-rate", type=float, help="rate of DPO (default: 1e-4 for width 128)")
     add("--seed", type=int, default=0, help="seed of split and order (default: 0)")
-    add("--out", metavar="FOLDER", default="runs/preferences", help="default: runs/preferences")
+    add_run(parser, "runs/preferences")
     add_machine(parser)
     return parser
 
@@ -74,54 +96,123 @@ def draw(history: History, out: Path) -> None:
     """The curves, if matplotlib is there."""
     try:
         measures = ("loss", "chosen_reward", "rejected_reward", "margin", "accuracy")
-        print(f"Curves: {plots.draw_history(history, out / 'training.png', 'DPO', measures)}")
+        print(f"Curves: {plots.draw_history(history, out / PICTURE, 'DPO', measures)}")
     except MissingDependencyError as error:
         print(f"(no picture: {error})")
 
 
+def tuned_base(wanted: str) -> str:
+    """The checkpoint that ``--base`` means.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if wanted == ASSISTANT and not Path(wanted).is_dir():
+        raise CheckpointError(
+            f"{wanted}: there is no tuned model yet. Make one first, or name another with --base:\n"
+            f"  {command('finetune', 'instructions')}"
+        )
+    return name_base(wanted)
+
+
 def run(arguments: argparse.Namespace) -> int:
+    """Tune in the folder of ``--out``."""
+    arguments.base = tuned_base(arguments.base)
+    with open_folder(arguments, [*ASSISTANT_FILES, PICTURE]) as folder:
+        if folder.finished:
+            print(f"{folder.path}: this fine-tuning is finished.")
+        else:
+            run_in(folder, arguments)
+    print("Talk to it, for example: Say hello to Grace.")
+    print(f"  {command('chat', folder.path, '--temperature', 0)}")
+    return 0
+
+
+def run_in(folder: TuningFolder, arguments: argparse.Namespace) -> None:
     """Learn both answers, then prefer one."""
     base, tokenizer, tuned_in, _ = load_assistant(arguments.base, arguments.device)
     model = as_gpt(base)
     model.set_dropout(0.0)
     template = TEMPLATES[arguments.template] if arguments.template else tuned_in
-    template = template or TEMPLATES["chat"]
     train, test = polite_preferences(arguments.seed)
+    task = Task(model, tokenizer, template or TEMPLATES["chat"], train, test)
+    folder.begin(checksum_of_examples([*train, *test]))
     manual_seed(arguments.seed)
-    longest = model.config.context_length
-    report = partial(print, flush=True)
 
-    print(f"Learning both answers of {len(train)} prompts ({arguments.base}).")
-    parts = [
-        encode_instructions(both_answers(p), template, tokenizer, longest) for p in (train, test)
-    ]
-    scale = rate_for_width(1.0, model.config.n_embd)
-    both = {"seed": arguments.seed, "graph": arguments.graph}
-    first = FitSettings(arguments.first_epochs, 16, 1e-3 * scale, **both)
-    fit_instructions(model, parts[0], parts[1], first, report=report)
+    learn_both(arguments, task, folder.stage("both-answers"))
+    before = answers(task)
+    history = prefer(arguments, task, folder.stage("dpo"))
+    after = answers(task)
+    save_assistant(folder.path, model, tokenizer, task.template)
+    draw(history, folder.path)
+    folder.finish()
 
-    print(f"\nDPO against this model as the reference, beta {arguments.beta}.")
+    print("\nGreedy answers about a person who does not occur in training:")
+    for old, new in zip(before, after, strict=True):
+        print(f"  {old.instruction}")
+        print(f"    before DPO  {old.answer}\n    after DPO   {new.answer}")
+    print(f"\n{what_to_expect(history, model.num_parameters())}\nWritten to {folder.path}")
+
+
+def answers(task: Task) -> list[Response]:
+    """What the model writes about the first person of the test part."""
+    asked = [Instruction(p.instruction, "", p.chosen) for p in task.test[:SHOWN]]
+    room = min(32, task.model.config.context_length // 2)
+    return respond(task.model, task.tokenizer, task.template, asked, room)
+
+
+def learn_both(arguments: argparse.Namespace, task: Task, run: RunFolder) -> None:
+    """The first part: either answer becomes likely."""
+    print(f"Learning both answers of {len(task.train)} prompts ({arguments.base}).", flush=True)
+    longest, bar = task.model.config.context_length, TuningBar()
+    train, test = (
+        encode_instructions(both_answers(pairs), task.template, task.tokenizer, longest)
+        for pairs in (task.train, task.test)
+    )
+    rate = rate_for_width(1e-3, task.model.config.n_embd)
+    seed, graph = arguments.seed, arguments.graph
+    settings = FitSettings(arguments.first_epochs, 16, rate, seed=seed, graph=graph)
+    fit_instructions(task.model, train, test, settings, report=bar.print, run=run, callbacks=[bar])
+
+
+def prefer(arguments: argparse.Namespace, task: Task, run: RunFolder) -> History:
+    """The second part: DPO against the model as it is, on all weights or by LoRA."""
+    print(f"\nDPO against this model as the reference, beta {arguments.beta}.", flush=True)
+    model, bar = task.model, TuningBar()
     if arguments.trainable == "lora":
         apply_lora(model, targets=("attention.qkv", "attention.projection", "expand", "project"))
-    pairs = [
-        with_reference(encode_preferences(p, template, tokenizer, longest), model)
-        for p in (train, test)
-    ]
-    rate = arguments.learning_rate or LEARNING_RATES[arguments.trainable] * scale
-    settings = FitSettings(arguments.epochs, 8, rate, evaluations=2, **both)
-    history = fit_preferences(model, pairs[0], pairs[1], settings, arguments.beta, report)
+    longest = model.config.context_length
+    train, test = (
+        with_reference(encode_preferences(pairs, task.template, task.tokenizer, longest), model)
+        for pairs in (task.train, task.test)
+    )
+    settings = FitSettings(
+        arguments.epochs,
+        8,
+        arguments.learning_rate
+        or rate_for_width(LEARNING_RATES[arguments.trainable], model.config.n_embd),
+        evaluations=2,
+        seed=arguments.seed,
+        graph=arguments.graph,
+    )
+    history = fit_preferences(
+        model, train, test, settings, arguments.beta, bar.print, run=run, callbacks=[bar]
+    )
     remove_lora(model)
+    return history
 
-    out = save_assistant(arguments.out, model, tokenizer, template)
-    draw(history, out)
-    asked = [Instruction(p.instruction, "", p.chosen) for p in test[:5]]
-    print("\nGreedy answers about a person who does not occur in training:")
-    for r in respond(model, tokenizer, template, asked, min(32, longest // 2)):
-        print(f"  {r.instruction}  ->  {r.answer}")
-    print(f"Written to {out}")
-    return 0
+
+def what_to_expect(history: History, n_parameters: int) -> str:
+    """What the figures say, and what they do not."""
+    last = history.evaluations[history.best]
+    return (
+        f"The model gives the polite answer a higher reward than the rude one in "
+        f"{last['accuracy']:.0%} of the test pairs. That is all that DPO teaches: which of two "
+        f"answers is more likely. With {n_parameters:,} parameters the names and words in them are "
+        "often wrong, before and after; a larger --base, such as gpt2, spells better."
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the flags and run; an error becomes one sentence and status 2."""
-    return run_program(run, build_parser(), argv)
+    return run_tuning(run, build_parser(), argv)

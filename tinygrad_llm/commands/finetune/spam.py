@@ -4,6 +4,7 @@
     tinygrad-llm finetune spam --data SMSSpamCollection.tsv  # the real set, from a file
     tinygrad-llm finetune spam --data sms-spam               # the real set, downloaded
     tinygrad-llm finetune spam --trainable all lora head     # compare what is trained
+    tinygrad-llm finetune spam --resume                      # go on after Ctrl-C
     tinygrad-llm finetune spam --predict "WINNER! Call now"  # ask the finished filter
 
 Starts from the model of tinygrad-llm train if there is one, otherwise from a small model that is
@@ -17,19 +18,24 @@ import argparse
 import copy
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from tinygrad_llm.backend.random import manual_seed
+from tinygrad_llm.commands.finetune.session import add_run, open_folder, run_tuning
+from tinygrad_llm.commands.finetune.spam_report import Parts, baseline_rows, draw, wrong_messages
 from tinygrad_llm.commands.flags import Parser
-from tinygrad_llm.commands.program import add_machine, command_parser, run_program
+from tinygrad_llm.commands.program import add_machine, command_parser
 from tinygrad_llm.data import spam
-from tinygrad_llm.errors import MissingDependencyError
-from tinygrad_llm.finetuning import plots
-from tinygrad_llm.finetuning.base_model import BaseModel, add_base, base_of, rate_for_width
-from tinygrad_llm.finetuning.baselines import BagOfWordsBaseline, MajorityBaseline
+from tinygrad_llm.finetuning.base_model import (
+    BaseModel,
+    add_base,
+    name_base,
+    new_base,
+    open_base,
+    rate_for_width,
+)
 from tinygrad_llm.finetuning.classification import (
     POOLINGS,
     TRAINABLE,
@@ -38,44 +44,45 @@ from tinygrad_llm.finetuning.classification import (
     fit_classifier,
     probabilities_of,
 )
-from tinygrad_llm.finetuning.classifier_folder import Classifier
+from tinygrad_llm.finetuning.classifier_folder import SETTINGS_NAME, Classifier
 from tinygrad_llm.finetuning.history import History
 from tinygrad_llm.finetuning.labelled_texts import LabelledTexts, encode_labelled
 from tinygrad_llm.finetuning.loop import FitSettings
 from tinygrad_llm.finetuning.metrics import (
-    Scores,
     confusion_matrix,
     format_confusion,
     score,
     score_table,
     threshold_curve,
 )
+from tinygrad_llm.finetuning.progress import TuningBar
+from tinygrad_llm.finetuning.tuning_folder import TuningFolder, checksum_of_examples
 from tinygrad_llm.hints import command
+from tinygrad_llm.training.run.folder import RunFolder
 
 # The fewer parameters are trained, the larger the steps they can take, and the more they need.
 LEARNING_RATES = {"all": 1e-3, "last-block": 2e-3, "head": 1e-2, "lora": 6e-3}  # at width 128
 EPOCHS = {"all": 3, "last-block": 3, "head": 4, "lora": 4}
 MIN_STEPS = 400  # a small set needs more epochs
-MAX_WRONG = 15
-Parts = tuple[list[spam.Message], list[spam.Message], list[spam.Message]]
+SETS = ("full", "balanced")  # the filter of the first one that is there answers --predict
 
 
 def build_parser() -> Parser:
     """All flags."""
     parser = command_parser("finetune spam", __doc__)
-    both = ["balanced", "full"]
     add = parser.add_argument_group("data").add_argument
     text = 'a .tsv or .csv file with label and text, or "sms-spam" to download the real set'
     add("--data", metavar="FILE", help=f"{text} (default: 200 made-up messages)")
     text = "balanced: as many ham as spam messages; full: all (default: both)"
-    add("--sets", nargs="+", choices=both, default=both, help=text)
+    add("--sets", nargs="+", choices=sorted(SETS), default=sorted(SETS), help=text)
     add("--unique", action="store_true", help="drop messages that occur twice, before splitting")
     add("--max-length", type=int, default=120, help="tokens read of each message (default: 120)")
     add_base(parser)
     add_tuning(parser)
-    add = parser.add_argument_group("output").add_argument
-    add("--out", metavar="FOLDER", default="runs/spam", help="default: runs/spam")
-    add("--predict", nargs="+", metavar="TEXT", help="classify texts with the filter in --out")
+    add_run(parser, "runs/spam")
+    parser.add_argument(
+        "--predict", nargs="+", metavar="TEXT", help="classify texts with the filter in --out"
+    )
     add_machine(parser)
     return parser
 
@@ -109,14 +116,13 @@ def load_parts(arguments: argparse.Namespace) -> dict[str, Parts]:
     return {name: spam.split(kinds[name], seed=arguments.seed) for name in arguments.sets}
 
 
-def make_base(arguments: argparse.Namespace, sets: dict[str, Parts]) -> BaseModel:
-    """The model to start from; a new one never sees a validation or test message of any set."""
-
-    def training_messages() -> list[str]:
-        held_out = {m.text for _, *rest in sets.values() for part in rest for m in part}
-        return sorted({m.text for train, *_ in sets.values() for m in train} - held_out)
-
-    return base_of(arguments, training_messages, "the messages")
+def make_base(
+    arguments: argparse.Namespace, sets: dict[str, Parts], folder: TuningFolder
+) -> BaseModel:
+    """A new model; it never sees a validation or test message of any set."""
+    held_out = {m.text for _, *rest in sets.values() for part in rest for m in part}
+    texts = sorted({m.text for train, *_ in sets.values() for m in train} - held_out)
+    return new_base(arguments, texts, "the messages", run=folder.stage("base"))
 
 
 def encode(messages: Sequence[spam.Message], base: BaseModel, max_length: int) -> LabelledTexts:
@@ -126,7 +132,11 @@ def encode(messages: Sequence[spam.Message], base: BaseModel, max_length: int) -
 
 
 def tune(
-    arguments: argparse.Namespace, base: BaseModel, parts: list[LabelledTexts], which: str
+    arguments: argparse.Namespace,
+    base: BaseModel,
+    parts: list[LabelledTexts],
+    which: str,
+    run: RunFolder,
 ) -> tuple[TextClassifier, History]:
     """A classifier, fine-tuned from a copy of the base model."""
     manual_seed(arguments.seed)  # of the head, LoRA and dropout
@@ -145,6 +155,7 @@ def tune(
         seed=arguments.seed,
         graph=arguments.graph,
     )
+    bar = TuningBar()
     history = fit_classifier(
         module,
         parts[0],
@@ -152,59 +163,18 @@ def tune(
         settings,
         arguments.class_weights,
         arguments.language_weight,
-        partial(print, flush=True),
+        report=bar.print,
+        run=run,
+        callbacks=[bar],
     )
     if history.stopped_by:
         print(f"({history.stopped_by})")
     return module, history
 
 
-def baseline_rows(parts: Parts) -> list[tuple[str, Scores]]:
-    """The scores of always answering the same, and of counting words."""
-    train, _, test = parts
-    labels = spam.class_ids(test)
-    rows = []
-    models = (("majority", MajorityBaseline()), ("bag of words", BagOfWordsBaseline()))
-    for name, model in models:
-        model.fit([m.text for m in train], spam.class_ids(train).tolist())
-        rows.append((name, score(labels, model.predict([m.text for m in test]))))
-    return rows
-
-
-def draw(
-    folder: Path,
-    name: str,
-    counts: np.ndarray,
-    classifier: Classifier,
-    history: History,
-    labels: np.ndarray,
-    p_spam: np.ndarray,
-) -> None:
-    """The three pictures, if matplotlib is there."""
-    try:
-        plots.draw_confusion(counts, spam.LABELS, folder / "confusion.png", f"{name}, test set")
-        plots.draw_history(history, folder / "training.png", name, ("loss", "f1", "accuracy"))
-        curve = threshold_curve(labels, p_spam)
-        title = f"{name}, validation set"
-        plots.draw_thresholds(curve, classifier.threshold, folder / "thresholds.png", title)
-    except MissingDependencyError as error:
-        print(f"(no pictures: {error})")
-
-
-def wrong_messages(test: Sequence[spam.Message], p_spam: np.ndarray, called: np.ndarray) -> str:
-    """The messages that were classified wrongly, the most confident mistakes first."""
-    wrong = np.flatnonzero(called != spam.class_ids(test))
-    wrong = wrong[np.argsort(-np.abs(p_spam[wrong] - 0.5))]
-    lines = [
-        f"  is {test[i].label:4}  p(spam) {p_spam[i]:.3f}  {test[i].text[:110]}"
-        for i in wrong[:MAX_WRONG]
-    ]
-    if len(wrong) > MAX_WRONG:
-        lines.append(f"  ... and {len(wrong) - MAX_WRONG} more")
-    return "\n".join([f"{len(wrong)} wrong:", *lines])
-
-
-def run_set(arguments: argparse.Namespace, base: BaseModel, name: str, parts: Parts) -> str:
+def run_set(
+    arguments: argparse.Namespace, base: BaseModel, name: str, parts: Parts, folder: TuningFolder
+) -> str:
     """Fine-tune on one set and report; returns the score table."""
     train, validation, test = parts
     known = {m.text for m in train}
@@ -213,12 +183,13 @@ def run_set(arguments: argparse.Namespace, base: BaseModel, name: str, parts: Pa
         f"\n=== {name} set: {len(train)} training, {len(validation)} validation, {len(test)} "
         f"test messages; {repeated} of these also occur in training ==="
     )
-    encoded = [encode(part, base, arguments.max_length) for part in parts]
+    length = min(arguments.max_length, base.model.config.context_length)
+    encoded = [encode(part, base, length) for part in parts]
     labels = spam.class_ids(test)
     rows = baseline_rows(parts)
     for number, which in enumerate(arguments.trainable):
-        module, history = tune(arguments, base, encoded, which)
-        classifier = Classifier(module, base.tokenizer, spam.LABELS, arguments.max_length)
+        module, history = tune(arguments, base, encoded, which, folder.stage(f"{name}-{which}"))
+        classifier = Classifier(module, base.tokenizer, spam.LABELS, length)
         p_validation = probabilities_of(module, encoded[1].rows)[:, 1]
         p_test = probabilities_of(module, encoded[2].rows)
         rows.append((f"GPT, {which}", score(labels, classifier.decide(p_test))))
@@ -228,11 +199,11 @@ def run_set(arguments: argparse.Namespace, base: BaseModel, name: str, parts: Pa
         rows.append((f"  threshold {classifier.threshold:.2f}", score(labels, called)))
         if number == 0:
             counts = confusion_matrix(labels, called, len(spam.LABELS))
-            folder = classifier.save(Path(arguments.out) / name)
-            draw(folder, name, counts, classifier, history, encoded[1].labels, p_validation)
+            written = classifier.save(folder.path / name)
+            draw(written, name, counts, classifier, history, encoded[1].labels, p_validation)
             print(f"\n{format_confusion(counts, spam.LABELS)}")
             print(wrong_messages(test, p_test[:, 1], called))
-            print(f"Written to {folder}")
+            print(f"Written to {written}")
     title = f"{name} set, {len(test)} test messages" + (
         "" if arguments.data else " (made up: the scores say nothing about real spam)"
     )
@@ -242,35 +213,52 @@ def run_set(arguments: argparse.Namespace, base: BaseModel, name: str, parts: Pa
 def predict(arguments: argparse.Namespace) -> int:
     """Classify the texts of ``--predict``."""
     out = Path(arguments.out)
-    folders = [out / name for name in ("full", "balanced") if (out / name).is_dir()] or [out]
-    classifier = Classifier.load(folders[0], arguments.device)
+    places = [out / name / SETTINGS_NAME for name in SETS] + [out / SETTINGS_NAME]
+    folder = next((place.parent for place in places if place.is_file()), out)
+    classifier = Classifier.load(folder, arguments.device)
+    print(
+        f"Filter: {folder}, {classifier.class_names[1]} from a probability of "
+        f"{classifier.threshold:.2f} on"
+    )
+    width = max(map(len, classifier.class_names))
     for text, p in zip(
         arguments.predict, classifier.probabilities(arguments.predict)[:, 1], strict=True
     ):
         label = classifier.class_names[int(p >= classifier.threshold)]
         cut = f" (only its first {classifier.max_length} tokens)" if classifier.is_cut(text) else ""
-        print(f"{label}  p(spam) {p:.3f}  {text}{cut}")
+        print(f"{label:{width}}  p(spam) {p:.3f}  {text}{cut}")
     return 0
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Pretrain or open, fine-tune, report."""
+    """Classify texts, or tune in the folder of ``--out``."""
     if arguments.predict:
         return predict(arguments)
+    arguments.base = name_base(arguments.base)
+    with open_folder(arguments, SETS) as folder:
+        if folder.finished:
+            print(f"{folder.path}: this fine-tuning is finished.")
+        else:
+            run_in(folder, arguments)
+    words = ("finetune", "spam", "--out", folder.path, "--predict", "your message")
+    print(f"Ask the filter:\n  {command(*words)}")
+    return 0
+
+
+def run_in(folder: TuningFolder, arguments: argparse.Namespace) -> None:
+    """Pretrain or open, fine-tune, report."""
     started = time.perf_counter()
     sets = load_parts(arguments)
-    base = make_base(arguments, sets)
+    opened = None if arguments.base == "new" else open_base(arguments.base, 0.1, arguments.device)
+    folder.begin(checksum_of_examples(m for parts in sets.values() for p in parts for m in p))
+    base = opened or make_base(arguments, sets, folder)
     print(f"Base model: {base.origin}, {base.model.num_parameters():,} parameters.")
-    arguments.max_length = min(arguments.max_length, base.model.config.context_length)
-    tables = [run_set(arguments, base, name, parts) for name, parts in sets.items()]
+    tables = [run_set(arguments, base, name, parts, folder) for name, parts in sets.items()]
+    folder.finish()
     print("\n" + "\n\n".join(tables))
-    print(
-        f"\n{time.perf_counter() - started:.0f} s in all. Ask the filter:\n"
-        f"  {command('finetune', 'spam', '--out', arguments.out, '--predict', 'your message')}"
-    )
-    return 0
+    print(f"\n{time.perf_counter() - started:.0f} s in all. Written to {folder.path}.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the flags and run; an error becomes one sentence and status 2."""
-    return run_program(run, build_parser(), argv)
+    return run_tuning(run, build_parser(), argv)

@@ -1,0 +1,234 @@
+"""The folder of a fine-tuning that has several stages: its settings, a lock, their checkpoints.
+
+runs/spam/
+  finetuning.json                 settings and data: what --resume goes on with
+  checkpoints/balanced-all/       a `RunFolder` for each stage, until all are done
+  balanced/  full/                the results
+
+A stage that is finished keeps its last checkpoint until the whole is done, so that nothing is
+trained twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tinygrad_llm.backend.files import write_atomic
+from tinygrad_llm.errors import CheckpointError, ConfigError
+from tinygrad_llm.training.run.folder import PrintLine, RunFolder
+from tinygrad_llm.training.run.versions import changed_versions, versions
+
+FILE_NAME = "finetuning.json"
+FORMAT, VERSION = "tinygrad_llm fine-tuning", 1
+# What another value of a setting means for a run that is resumed; any other cannot change.
+HARMLESS = frozenset(("answers", "max_new_tokens", "judge", "judge_model"))
+BITS = frozenset(("device", "graph"))
+
+
+class TuningFolder:
+    """A fine-tuning on the disk; a context manager that lets go of the folder at the end.
+
+    A folder in which nothing came of it is removed again.
+
+    Args:
+        path: the folder; it is made.
+        settings: how is tuned, in JSON's types.
+        results: names of the files and folders that a finished one leaves here.
+        resume: go on with what is there; begin where there is nothing.
+        overwrite: `begin` removes what is there.
+        report: called with each sentence that the user should read.
+        before_deleting: called with a sentence that says what ``overwrite`` would remove; raises to
+            keep it. None: the sentence is reported.
+
+    Attributes:
+        finished: whether it was done before.
+
+    Raises:
+        ConfigError: the folder holds a fine-tuning and neither flag is given, or a training run; or
+            another process is using it; or settings differ that cannot change.
+        CheckpointError: its description is damaged.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        settings: Mapping[str, object],
+        results: Sequence[str],
+        resume: bool = False,
+        overwrite: bool = False,
+        report: PrintLine = print,
+        before_deleting: PrintLine | None = None,
+    ) -> None:
+        self.path, self._settings, self._results = Path(path), dict(settings), tuple(results)
+        self._report, self._overwrite = report, overwrite
+        self._ask = before_deleting or report
+        self._stages: list[RunFolder] = []
+        self._run = RunFolder(self.path)
+        try:
+            self._begun = self._look() if resume else None
+            self._refuse_to_replace()
+        except BaseException:
+            self._run.close()
+            raise
+        self.finished = bool(self._begun and self._begun["finished"])
+
+    def __enter__(self) -> TuningFolder:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for stage in self._stages:
+            stage.close()
+        if not self.finished and not self.saved():
+            (self.path / FILE_NAME).unlink(missing_ok=True)
+        self._run.close()
+        if self.finished and self._run.checkpoints.is_dir():
+            self._run.checkpoints.rmdir()
+
+    def _look(self) -> dict[str, Any] | None:
+        """What was begun here, if its settings fit."""
+        begun = read_begun(self.path)
+        if begun is None:
+            self._report(f"{self.path}: no checkpoint yet; a new run begins.")
+            return None
+        for sentence in differences(begun["settings"], self._settings):
+            self._report(f"  changed: {sentence}")
+        for sentence in changed_versions(begun["versions"]):
+            self._report(f"  changed: {sentence}")
+        return begun
+
+    def _refuse_to_replace(self) -> None:
+        if self._run.steps():
+            raise ConfigError(
+                f"{self.path}: holds a training run. Choose another folder with --out FOLDER."
+            )
+        there = self.describe()
+        if there and self._overwrite:
+            self._ask(f"{self.path}: --overwrite deletes the run there: {there}.")
+        elif there and not self._begun:
+            raise ConfigError(
+                f"{self.path}: holds a run already: {there}. Go on with it (--resume), choose "
+                "another folder (--out FOLDER), or replace it (--overwrite)."
+            )
+
+    def describe(self) -> str:
+        """What is here, for people; "" where there is nothing."""
+        saved = [f"checkpoints of {', '.join(self.saved())}"] if self.saved() else []
+        return " and ".join(saved + [", ".join(self._present())] * bool(self._present()))
+
+    def saved(self) -> list[str]:
+        """The stages with a checkpoint, see `saved_stages`."""
+        return saved_stages(self.path)
+
+    def _present(self) -> list[str]:
+        return [name for name in self._results if (self.path / name).exists()]
+
+    def begin(self, data: str) -> None:
+        """Write down what begins, when everything that it needs is there and fits.
+
+        Args:
+            data: checksum of the data set, see `checksum_of_examples`.
+
+        Raises:
+            CheckpointError: what is resumed began with other data.
+            ConfigError: what is to be replaced cannot be removed.
+        """
+        if self._begun is not None and self._begun["data"] != data:
+            raise CheckpointError(
+                "--resume: the data set is not the one this run began with. Restore its file, or "
+                "begin a new run in another folder with --out."
+            )
+        if self._overwrite:
+            self._clear()
+        self._write(data, finished=False)
+
+    def _clear(self) -> None:
+        try:
+            for path in [*self._run.checkpoints.iterdir(), *map(self.path.joinpath, self._results)]:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{self.path}: cannot be cleared ({error.strerror}).") from error
+
+    def _write(self, data: str, finished: bool) -> None:
+        self._begun = {
+            "format": FORMAT,
+            "version": VERSION,
+            "settings": self._settings,
+            "data": data,
+            "versions": versions(),
+            "finished": finished,
+        }
+        text = json.dumps(self._begun, indent=1, ensure_ascii=False) + "\n"
+        write_atomic(self.path / FILE_NAME, text.encode("utf-8"))
+
+    def stage(self, name: str) -> RunFolder:
+        """The folder of a stage's checkpoints, for ``fit(..., run=...)``."""
+        self._stages.append(RunFolder(self._run.checkpoints / name))
+        return self._stages[-1]
+
+    def finish(self) -> None:
+        """Note that the results are complete, and remove the checkpoints."""
+        if self._begun is None:
+            raise ConfigError(f"{self.path}: call begin() before finish().")
+        self._write(self._begun["data"], finished=True)
+        self.finished = True
+        for stage in self._stages:
+            stage.close()
+            shutil.rmtree(stage.path, ignore_errors=True)
+        self._stages = []
+
+
+def read_begun(path: Path) -> dict[str, Any] | None:
+    """What a fine-tuning in this folder began with; None where there is none.
+
+    Raises:
+        CheckpointError: the file is damaged, or of another version.
+    """
+    file = path / FILE_NAME
+    try:
+        begun = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: is damaged ({error}). Begin anew: --overwrite.") from error
+    if not isinstance(begun, dict) or (begun.get("format"), begun.get("version")) != (
+        FORMAT,
+        VERSION,
+    ):
+        raise CheckpointError(
+            f"{file}: is damaged, or of another version: expected format {FORMAT!r}, version "
+            f"{VERSION}. Begin anew with --overwrite."
+        )
+    return begun
+
+
+def saved_stages(path: Path) -> list[str]:
+    """The stages with a checkpoint, such as ``"balanced-all (step 34)"``."""
+    steps = sorted(path.glob("checkpoints/*/checkpoints/step-*"))
+    newest = {step.parents[1].name: step.name for step in steps}
+    return [f"{name} (step {int(step[5:])})" for name, step in newest.items()]
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Sentences about settings that differ from those of the run that is resumed.
+
+    Raises:
+        ConfigError: a setting differs that cannot be changed within a run.
+    """
+    changed = [k for k, v in now.items() if k not in HARMLESS and before.get(k) != v]
+    listed = [f"{name}: {before.get(name)!r} -> {now[name]!r}" for name in changed]
+    if not BITS.issuperset(changed):
+        raise ConfigError(
+            f"--resume: these settings cannot change within a run ({'; '.join(listed)}). Leave "
+            "them out, or begin a new run in another folder with --out."
+        )
+    return [f"{what} (the weights will differ from those of an undisturbed run)" for what in listed]
+
+
+def checksum_of_examples(examples: Iterable[object]) -> str:
+    """SHA-256 of data classes, such as messages or instructions, in their order."""
+    return hashlib.sha256("\n".join(map(repr, examples)).encode("utf-8")).hexdigest()
