@@ -148,43 +148,54 @@ def fit(
     steps = len(loader) * settings.epochs
     warmup = min(round(settings.warmup * steps), steps - 1)
     schedule = CosineSchedule(optimizer, steps, warmup, settings.learning_rate / 10)
-    validate_every = max(1, round(len(loader) / settings.evaluations))
-    loop = LoopSettings(
-        steps,
-        clip=settings.clip,
-        eval_every=validate_every,
-        checkpoint_every=validate_every,
-        patience=settings.patience,
-    )
     keeper = KeepsBest(model, len(loader), report)
-    checkpoints = run and FitCheckpoints(
-        run,
-        keeper,
-        asdict(settings),
-        start=checksum_of(p.data for p in model.parameters()),
-        examples=checksum_of(_integers(len(lengths), batch_of)),
-        report=report,
-    )
+    saved = run and _checkpoints(run, model, keeper, settings, len(lengths), batch_of, report)
     tuner = FineTuner(
         loss_of,
         model,
         optimizer,
         loader,
-        loop,
+        _when(settings, len(loader)),
         schedule,
         evaluate=lambda _: evaluate(),
-        save=checkpoints and checkpoints.save,
+        save=saved and saved.save,
         callbacks=[*callbacks, keeper],
         stepper=stepper,
         precision=precision_for(model),
         world=None if communicator is None or size == 1 else Ranks(communicator),
     )
-    if checkpoints:
-        checkpoints.go_on(tuner)
+    if saved:
+        saved.go_on(tuner)
     keeper.history.stopped_by = tuner.fit().stopped_by
     model.eval()
     raise_if_signalled(keeper.history.stopped_by)
     return keeper.history
+
+
+def _when(settings: FitSettings, per_epoch: int) -> LoopSettings:
+    """How many steps, and after which of them validations and checkpoints come."""
+    every = max(1, round(per_epoch / settings.evaluations))
+    return LoopSettings(
+        per_epoch * settings.epochs,
+        clip=settings.clip,
+        eval_every=every,
+        checkpoint_every=every,
+        patience=settings.patience,
+    )
+
+
+def _checkpoints(
+    run: RunFolder,
+    model: Module,
+    keeper: KeepsBest,
+    settings: FitSettings,
+    n_examples: int,
+    batch_of: BatchOf,
+    report: PrintLine | None,
+) -> FitCheckpoints:
+    start = checksum_of(p.data for p in model.parameters())
+    examples = checksum_of(_integers(n_examples, batch_of))
+    return FitCheckpoints(run, keeper, asdict(settings), start, examples, report)
 
 
 def _integers(n_examples: int, batch_of: BatchOf) -> Iterator[Array]:

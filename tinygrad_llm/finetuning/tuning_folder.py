@@ -75,7 +75,7 @@ class TuningFolder:
         except BaseException:
             self._run.close()
             raise
-        self.finished = bool(self._begun and self._begun["finished"])
+        self.finished = bool(self._begun and self._begun["finished"] and self._present())
 
     def __enter__(self) -> TuningFolder:
         return self
@@ -110,9 +110,11 @@ class TuningFolder:
         if there and self._overwrite:
             self._ask(f"{self.path}: --overwrite deletes the run there: {there}.")
         elif there and not self._begun:
+            known = (self.path / FILE_NAME).exists()
             raise ConfigError(
-                f"{self.path}: holds a run already: {there}. Go on with it (--resume), choose "
-                "another folder (--out FOLDER), or replace it (--overwrite)."
+                f"{self.path}: holds a run already: {there}. "
+                f"{'Go on with it (--resume), choose' if known else 'Choose'} another folder "
+                "(--out FOLDER), or replace it (--overwrite)."
             )
 
     def describe(self) -> str:

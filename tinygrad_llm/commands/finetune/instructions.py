@@ -21,7 +21,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinygrad_llm.backend.random import manual_seed
-from tinygrad_llm.commands.finetune.session import ASSISTANT_FILES, add_run, open_folder, run_tuning
+from tinygrad_llm.commands.finetune.session import (
+    ASSISTANT_FILES,
+    add_run,
+    run_tuning,
+    tune_in_folder,
+)
 from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.program import add_machine, command_parser
 from tinygrad_llm.data import instructions
@@ -247,13 +252,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.score:
         return score_file(arguments, TEMPLATES[arguments.template])
     arguments.base = name_base(arguments.base)
-    with open_folder(arguments, [*ASSISTANT_FILES, ADAPTER, PICTURE]) as folder:
-        if folder.finished:
-            print(f"{folder.path}: this fine-tuning is finished.")
-        else:
-            run_in(folder, arguments)
-    print(f"All answers: {folder.path / 'responses.json'}. Talk to it:")
-    print(f"  {command('chat', folder.path)}")
+    folder = tune_in_folder(arguments, [*ASSISTANT_FILES, ADAPTER, PICTURE], run_in)
+    print(f"All answers: {folder / 'responses.json'}. Talk to it:")
+    print(f"  {command('chat', folder)}")
     return 0
 
 

@@ -20,7 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinygrad_llm.backend.random import manual_seed
-from tinygrad_llm.commands.finetune.session import ASSISTANT_FILES, add_run, open_folder, run_tuning
+from tinygrad_llm.commands.finetune.session import (
+    ASSISTANT_FILES,
+    add_run,
+    run_tuning,
+    tune_in_folder,
+)
 from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.program import add_machine, command_parser
 from tinygrad_llm.data.instructions import Instruction
@@ -49,7 +54,7 @@ from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.run.folder import RunFolder
 
 ASSISTANT, PICTURE = "runs/assistant", "training.png"
-SHOWN = 5
+SHOWN, SMALL = 5, 50_000_000
 LEARNING_RATES = {"all": 1e-4, "lora": 1e-3}  # at width 128; DPO wants small steps
 
 
@@ -118,13 +123,9 @@ def tuned_base(wanted: str) -> str:
 def run(arguments: argparse.Namespace) -> int:
     """Tune in the folder of ``--out``."""
     arguments.base = tuned_base(arguments.base)
-    with open_folder(arguments, [*ASSISTANT_FILES, PICTURE]) as folder:
-        if folder.finished:
-            print(f"{folder.path}: this fine-tuning is finished.")
-        else:
-            run_in(folder, arguments)
+    folder = tune_in_folder(arguments, [*ASSISTANT_FILES, PICTURE], run_in)
     print("Talk to it, for example: Say hello to Grace.")
-    print(f"  {command('chat', folder.path, '--temperature', 0)}")
+    print(f"  {command('chat', folder, '--temperature', 0)}")
     return 0
 
 
@@ -205,11 +206,16 @@ def prefer(arguments: argparse.Namespace, task: Task, run: RunFolder) -> History
 def what_to_expect(history: History, n_parameters: int) -> str:
     """What the figures say, and what they do not."""
     last = history.evaluations[history.best]
+    text = (
+        "The model gives the polite answer a higher reward than the rude one in "
+        f"{last['accuracy']:.0%} of the test pairs. DPO teaches no more than that: which of two "
+        "answers is more likely."
+    )
+    if n_parameters > SMALL:
+        return text
     return (
-        f"The model gives the polite answer a higher reward than the rude one in "
-        f"{last['accuracy']:.0%} of the test pairs. That is all that DPO teaches: which of two "
-        f"answers is more likely. With {n_parameters:,} parameters the names and words in them are "
-        "often wrong, before and after; a larger --base, such as gpt2, spells better."
+        f"{text} With {n_parameters:,} parameters, names and words are often wrong, before and "
+        "after. For text without such mistakes start from a larger --base."
     )
 
 

@@ -67,6 +67,20 @@ def open_folder(arguments: argparse.Namespace, results: Sequence[str]) -> Tuning
     )
 
 
+def tune_in_folder(
+    arguments: argparse.Namespace,
+    results: Sequence[str],
+    tune: Callable[[TuningFolder, argparse.Namespace], None],
+) -> Path:
+    """Tune in the folder of ``--out``, if that is not done yet; returns the folder's path."""
+    with open_folder(arguments, results) as folder:
+        if folder.finished:
+            print(f"{folder.path}: this fine-tuning is finished.")
+        else:
+            tune(folder, arguments)
+    return folder.path
+
+
 def run_tuning(
     run: Callable[[argparse.Namespace], int], parser: Parser, argv: Sequence[str] | None
 ) -> int:

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_llm.backend.random import manual_seed
-from tinygrad_llm.commands.finetune.session import add_run, open_folder, run_tuning
+from tinygrad_llm.commands.finetune.session import add_run, run_tuning, tune_in_folder
 from tinygrad_llm.commands.finetune.spam_report import Parts, baseline_rows, draw, wrong_messages
 from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.program import add_machine, command_parser
@@ -235,12 +235,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.predict:
         return predict(arguments)
     arguments.base = name_base(arguments.base)
-    with open_folder(arguments, SETS) as folder:
-        if folder.finished:
-            print(f"{folder.path}: this fine-tuning is finished.")
-        else:
-            run_in(folder, arguments)
-    words = ("finetune", "spam", "--out", folder.path, "--predict", "your message")
+    folder = tune_in_folder(arguments, SETS, run_in)
+    words = ("finetune", "spam", "--out", folder, "--predict", "your message")
     print(f"Ask the filter:\n  {command(*words)}")
     return 0
 
