@@ -75,18 +75,23 @@ class ProgressBar(Callback):
 
     def on_evaluation(self, trainer: Trainer, record: Record) -> None:
         """Prints the validation loss on a line of its own."""
-        extra = record.get("validation_bits_per_byte")
-        bits = f", {extra:.3f} bits per byte" if extra is not None else ""
-        beside = "".join(f", {name} {value:.3f}" for name, value in self.levels.items())
-        mark = "  (best so far)" if trainer.progress.best_step == record["step"] else ""
-        self.print(
-            f"step {record['step']}: validation loss {record['validation_loss']:.4f}, perplexity "
-            f"{shown_perplexity(record['validation_perplexity'])}{bits}{beside}{mark}"
-        )
+        if text := self.describe(trainer, record):
+            self.print(text)
         if self._shown is not None:
             self._shown.after_validation()
         if trainer.step == self._first_step:  # the time before the first step is no step's
             self._start_clock(trainer)
+
+    def describe(self, trainer: Trainer, record: Record) -> str:
+        """The line about a validation; "" for none."""
+        extra = record.get("validation_bits_per_byte")
+        bits = f", {extra:.3f} bits per byte" if extra is not None else ""
+        beside = "".join(f", {name} {value:.3f}" for name, value in self.levels.items())
+        mark = "  (best so far)" if trainer.progress.best_step == record["step"] else ""
+        return (
+            f"step {record['step']}: validation loss {record['validation_loss']:.4f}, perplexity "
+            f"{shown_perplexity(record['validation_perplexity'])}{bits}{beside}{mark}"
+        )
 
     def on_end(self, trainer: Trainer, result: TrainingResult) -> None:
         """Takes the bar away."""
