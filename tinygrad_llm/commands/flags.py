@@ -82,7 +82,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """argparse calls this with what is wrong."""
-        sentence = message.removeprefix("argument ").rstrip(".")
+        sentence = message.replace("argument -", "-").rstrip(".")
         sentence = re.sub(r"invalid choice: (.*?) \(choose from (.*)\)", _choices, sentence)
         sentence = re.sub(r"ignored explicit argument (.*)", r"takes no value, got \1", sentence)
         raise ConfigError(f"{sentence}. `--help` lists all.")

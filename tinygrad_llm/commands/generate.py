@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import secrets
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,8 @@ from pathlib import Path
 
 from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.program import add_device, command_parser, run_program
-from tinygrad_llm.errors import DataError, TinygradLLMError
+from tinygrad_llm.data.documents import read_text
+from tinygrad_llm.errors import ConfigError, DataError, TinygradLLMError
 from tinygrad_llm.generation.beam_search import beam_search
 from tinygrad_llm.generation.generate import Step
 from tinygrad_llm.generation.generate_text import check_stop_strings, stream_steps, until_stop
@@ -43,7 +45,8 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("model", nargs="?", help="a folder, or a name like gpt2 (default: the newest run in runs/)")
     add_device(parser)
-    task = parser.add_argument_group("what to do, instead of continuing a prompt")
+    group = parser.add_argument_group("what to do, instead of continuing a prompt")
+    task = group.add_mutually_exclusive_group()
     task.add_argument("--interactive", action="store_true", help="ask for prompts until Ctrl-D")
     task.add_argument(
         "--explain", action="store_true", help="show the ten most probable tokens at each step"
@@ -56,14 +59,16 @@ def build_parser() -> Parser:
     )
     task.add_argument("--compare", metavar="MODEL", help="perplexity of this and of another model")
     add_text_flags(parser)
+    exclude_what_has_no_effect(parser)
     return parser
 
 
 def add_text_flags(parser: Parser) -> None:
     """Where the text comes from, and how it goes on."""
     text = parser.add_argument_group("text")
-    text.add_argument("--prompt", default="", help="the text to continue")
-    text.add_argument("--text", metavar="FILE", help="take the prompt from a UTF-8 file")
+    prompt = text.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt", default="", help="the text to continue")
+    prompt.add_argument("--text", metavar="FILE", help="take the prompt from a UTF-8 file")
     text.add_argument(
         "--tokens", type=int, default=200, help="write at most this many (default: 200)"
     )
@@ -88,7 +93,12 @@ def add_text_flags(parser: Parser) -> None:
         metavar="X",
         help="above 1: avoid tokens that occurred already (default: 1)",
     )
-    choice.add_argument("--seed", type=int, help="the same seed gives the same text")
+    choice.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="the same seed gives the same text (default: a random one, which is printed)",
+    )
     choice.add_argument(
         "--slide",
         type=int,
@@ -96,6 +106,17 @@ def add_text_flags(parser: Parser) -> None:
         metavar="N",
         help="tokens to forget at once when the context is full (default: a quarter of it)",
     )
+
+
+def exclude_what_has_no_effect(parser: Parser) -> None:
+    """Refuse flags that the chosen task would ignore."""
+    choice = "--temperature --top-k --top-p --min-p --repetition-penalty --seed --stop --slide"
+    for flag in ("--perplexity", "--compare"):
+        why = "it measures a given text and writes none"
+        parser.exclude(flag, ["--tokens", *choice.split()], why)
+    parser.exclude("--beams", choice.split(), "a beam search draws nothing at random")
+    parser.exclude("--interactive", ["--prompt", "--text"], "it asks for the prompts")
+    parser.exclude("--explain", ["--stop"], "it shows every step up to the last token")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,28 +127,40 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Open the model and do what was asked."""
+    check_numbers(options)
+    prompt = read_text(Path(options.text)) if options.text else options.prompt
+    if (options.compare or options.perplexity) and not prompt:
+        raise ConfigError("there is no text to measure. Give one: --text FILE or --prompt TEXT.")
     source = options.model or newest_run(Path("runs"))
     model, tokenizer = open_checkpoint(source, options.device)
     print(f"{source}: {model.num_parameters():,} parameters", file=sys.stderr)
-    prompt = read_text(options.text) if options.text else options.prompt
+    say_what_is_unknown(tokenizer, prompt)
     if options.compare or options.perplexity:
         return show_scores(model, tokenizer, prompt, options.compare, options.device)
-    if options.interactive:
-        return interact(model, tokenizer, options)
     if options.beams:
         return show_beams(model, tokenizer, prompt, options)
+    options.seed = secrets.randbelow(2**31) if options.seed is None else options.seed
+    if options.interactive:
+        return interact(model, tokenizer, options)
     if options.explain:
         return explain(model, tokenizer, prompt, options)
     write(model, tokenizer, prompt, options)
     return 0
 
 
-def read_text(file: str) -> str:
-    """The content of a text file."""
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: cannot be read as UTF-8 text ({error}).") from error
+def check_numbers(options: argparse.Namespace) -> None:
+    """Refuse counts of which there must be at least one."""
+    for name in ("tokens", "beams", "slide", "top_k"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{name.replace('_', '-')}: expected at least 1, got {value}.")
+
+
+def say_what_is_unknown(tokenizer: Tokenizer, prompt: str) -> None:
+    """Warn of words that the model sees as one and the same unknown token."""
+    unknown = list(dict.fromkeys(tokenizer.unknown_words(prompt)))
+    if unknown:
+        print(f"not in the vocabulary, so read as <|unk|>: {', '.join(unknown)}", file=sys.stderr)
 
 
 def sampling_of(options: argparse.Namespace) -> Sampling:
@@ -170,7 +203,9 @@ def write(model: Module, tokenizer: Tokenizer, prompt: str, options: argparse.Na
     print_as_it_comes(chain([prompt], pieces))
     print()
     seconds = times[-1] - times[0]
-    print(f"[{len(times) - 1} tokens, {(len(times) - 1) / seconds:.1f}/s]", file=sys.stderr)
+    speed = f"{(len(times) - 1) / seconds:.1f}/s" if seconds else "at once"
+    again = f"; the same again: --seed {options.seed}" if options.temperature else ""
+    print(f"[{len(times) - 1} tokens, {speed}{again}]", file=sys.stderr)
 
 
 def timed(steps: Iterator[tuple[Step | None, str]], times: list[float]) -> Iterator[str]:
@@ -190,7 +225,9 @@ def interact(model: Module, tokenizer: Tokenizer, options: argparse.Namespace) -
             print()
             return 0
         try:
+            say_what_is_unknown(tokenizer, prompt)
             write(model, tokenizer, prompt, options)
+            options.seed += 1  # another text for the same prompt
         except KeyboardInterrupt:
             print("\n[stopped]")
         except TinygradLLMError as error:
@@ -215,6 +252,7 @@ def explain(model: Module, tokenizer: Tokenizer, prompt: str, options: argparse.
             taken = tokenizer.decode([chosen])
             print(f"  {taken!r:>16} {math.exp(step.logprobs()[0]):7.2%}  <- taken")
         text += piece
+    print(f"[seed {options.seed}]" if options.temperature else "[greedy]", file=sys.stderr)
     return 0
 
 

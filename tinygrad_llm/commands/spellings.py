@@ -98,7 +98,9 @@ INSTEAD: dict[str, tuple[str, ...]] = {
     "--optimizer": ("it is AdamW: --learning-rate, --beta1, --beta2, --weight-decay.",),
     "--bias": ("--qkv-bias concerns queries, keys and values; the other layers have biases.",),
     "--always-save-checkpoint": ("--checkpoint-every N saves at fixed steps.",),
-    "--eval-only": ("`generate RUN --perplexity --text FILE` measures a text.",),
+    "--eval-only": (
+        "`generate RUN --perplexity --text FILE` measures a text; a run does at --eval-every.",
+    ),
     "--resume-from": (_RESUME,),
     "--resume-from-checkpoint": (_RESUME,),
     "--model": (_SIZE, _MODEL),

@@ -24,6 +24,7 @@ Train on them with:
     tinygrad-llm train --data DIR
 """
 LEARN_FROM_CHARACTERS = 20_000_000
+VOCAB_SIZE = 8192
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,9 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--vocab-size",
         type=int,
-        default=8192,
         metavar="N",
-        help="tokens of a bpe tokenizer that is learned (default: 8192)",
+        help=f"tokens of a bpe tokenizer that is learned (default: {VOCAB_SIZE})",
     )
     parser.add_argument(
         "--workers", type=int, metavar="N", help="processes (default: one per usable core)"
@@ -56,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="about how many MB of text go into a shard (default: 16)",
     )
     a = parse(parser, argv)
-    tokenizer = _tokenizer(a.tokenizer, a.files, Path(a.out), a.vocab_size)
+    if a.vocab_size is not None and a.tokenizer != "bpe":
+        raise ConfigError(f"--vocab-size: the tokenizer {a.tokenizer} has a size of its own.")
+    tokenizer = _tokenizer(a.tokenizer, a.files, Path(a.out), a.vocab_size or VOCAB_SIZE)
     done = tokenize_files(a.files, a.out, tokenizer, a.workers, a.shard_mb << 20)
     print(
         f"{done.documents} documents, {done.tokens:,} tokens in {done.shards} shards "

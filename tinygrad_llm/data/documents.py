@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,20 +24,47 @@ def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
     """The text of a file; a byte order mark at its beginning is dropped.
 
     Raises:
-        DataError: it cannot be read, or its bytes are not of that encoding.
+        DataError: it cannot be read, is no text, or its bytes are not of that encoding.
     """
     try:
-        return path.read_bytes().decode(encoding).replace("\r\n", "\n")
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    try:
+        text = content.decode(encoding).replace("\r\n", "\n")
     except LookupError:
         raise DataError(f"{path}: unknown encoding {encoding!r}. Try 'utf-8'.") from None
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: byte 0x{error.object[error.start]:02x} at position {error.start} is not "
-            f"{encoding.removesuffix('-sig').upper()}. Convert the file first, for instance: "
-            f"iconv -f latin1 -t utf-8 {path.name} > {path.stem}-utf8{path.suffix}"
-        ) from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+        what = f"byte 0x{content[error.start]:02x} at position {error.start} is not "
+        what += encoding.removesuffix("-sig").upper()
+        raise DataError(f"{path}: {what}. {_advice(path, content)}") from None
+    if "\0" in text:
+        raise DataError(f"{path}: holds zero bytes, as no text does. {_advice(path, content)}")
+    return text
+
+
+def _advice(path: Path, content: bytes) -> str:
+    """How to make UTF-8 of a file that is something else."""
+    found = _other_encoding(content)
+    if found is None:
+        return "It looks like a binary file. Extract its text first."
+    target = path.with_name(f"{path.stem}-utf8{path.suffix}")
+    words = shlex.join(["iconv", "-f", found, "-t", "utf-8", str(path)])
+    return f"It looks like {found}. Convert it first: {words} > {shlex.quote(str(target))}"
+
+
+def _other_encoding(content: bytes) -> str | None:
+    """UTF-16 by its mark or its zero bytes, else Latin-1; None for what is no text."""
+    if content.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return "utf-32"
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    head = content[:4096]
+    for zeros, name in ((head[1::2], "utf-16le"), (head[::2], "utf-16be")):
+        if zeros.count(0) > 0.7 * len(zeros) and head.count(0) < 0.6 * len(head):
+            return name
+    control = sum(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head)
+    return None if control > 0.02 * len(head) else "latin1"
 
 
 def read_paths(paths: Sequence[str | Path]) -> list[Document]:

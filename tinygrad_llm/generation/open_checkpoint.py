@@ -71,15 +71,25 @@ def find_checkpoint(folder: Path) -> Path:
 
 
 def newest_run(runs: Path) -> Path:
-    """The run folder that was written to last.
+    """The training run whose newest checkpoint is the youngest.
+
+    What else may lie there is passed over: runs without a checkpoint yet, tuned classifiers.
 
     Raises:
         CheckpointError: there is none.
     """
-    found = [p for p in runs.glob("*") if (p / "checkpoints").is_dir() or (p / "last").is_dir()]
+    found = {p: time for p in runs.glob("*") if (time := _time_of_newest(p)) is not None}
     if not found:
         raise CheckpointError(
             f"{runs}: there is no training run. Name a checkpoint's folder or a model such as "
             f"gpt2, or train one: {command('train')}"
         )
-    return max(found, key=lambda p: p.stat().st_mtime)
+    return max(found, key=lambda p: found[p])
+
+
+def _time_of_newest(run: Path) -> float | None:
+    """When the newest checkpoint of a language model was written; None where there is none."""
+    steps = [p for p in run.glob("checkpoints/step-*") if (p / "config.json").is_file()]
+    if not steps or any((p / "classifier.json").is_file() for p in (run, *steps)):
+        return None
+    return max((p / "config.json").stat().st_mtime for p in steps)

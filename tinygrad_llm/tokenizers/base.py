@@ -104,6 +104,10 @@ class Tokenizer(ABC):
         pieces = [self.token_bytes(i, first=position == 0) for position, i in enumerate(checked)]
         return b"".join(pieces).decode("utf-8", errors="replace")
 
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of a text that become ``<|unk|>``; most tokenizers can express any text."""
+        return []
+
     def check_id(self, token_id: object) -> int:
         """``token_id`` as a Python integer within the vocabulary.
 

@@ -95,6 +95,9 @@ class WordTokenizer(Tokenizer):
             ids.append(token_id)
         return ids
 
+    def unknown_words(self, text: str) -> list[str]:
+        return [word for word in split_words(text) if word not in self._ids]
+
     def token_bytes(self, token_id: int, first: bool = False) -> bytes:
         token = self.tokens[token_id]
         space = "" if first or token[0] in NO_SPACE_BEFORE else " "

@@ -36,8 +36,8 @@ class Run:
     timing: list[Record]
 
 
-def read_run(folder: Path) -> Run:
-    """The logs in a run's folder.
+def read_run(folder: Path, name: str = "") -> Run:
+    """The logs in a run's folder; ``name`` stands for the folder's in the legend.
 
     Raises:
         DataError: there is no log, it is damaged, or it has no line yet.
@@ -47,7 +47,7 @@ def read_run(folder: Path) -> Run:
     if not lines:
         raise DataError(f"{folder / LOG_NAME}: holds no line yet; there is nothing to draw.")
     return Run(
-        folder.resolve().name,
+        name or folder.resolve().name,
         [line for line in lines if "loss" in line],
         [line for line in lines if "validation_loss" in line],
         timing,
@@ -97,7 +97,12 @@ def draw_runs(folders: Sequence[Path], target: Path) -> Path:
         DataError: see `read_run`, `save_figure`.
         MissingDependencyError: matplotlib is not installed.
     """
-    runs, figure = [read_run(folder) for folder in folders], new_figure(12, 8)
+    names = [folder.resolve().name for folder in folders]
+    runs = [
+        read_run(folder, name if names.count(name) == 1 else str(folder))
+        for folder, name in zip(folders, names, strict=True)
+    ]
+    figure = new_figure(12, 8)
     grid = figure.subplots(2, 2)
     panels = [
         ("steps", "loss", "loss (nats per token)"),
