@@ -142,7 +142,7 @@ def test_pictures(runs):
 
 def test_picture_of_nothing(runs, capsys):
     assert commands.main(["plot", str(runs.folder / "nowhere")]) == 2
-    assert "log.jsonl: cannot be read" in capsys.readouterr().err
+    assert "no log of a training run there" in capsys.readouterr().err
 
 
 def test_picture_cannot_be_written(runs):

@@ -89,7 +89,8 @@ def newest_run(runs: Path) -> Path:
 
 def _time_of_newest(run: Path) -> float | None:
     """When the newest checkpoint of a language model was written; None where there is none."""
-    steps = [p for p in run.glob("checkpoints/step-*") if (p / "config.json").is_file()]
-    if not steps or any((p / "classifier.json").is_file() for p in (run, *steps)):
+    places = [run / "best", run / "last", *run.glob("checkpoints/step-*")]
+    files = [p / name for p in places for name in _CONFIGURATIONS if (p / name).is_file()]
+    if not files or any((p / "classifier.json").is_file() for p in (run, *places)):
         return None
-    return max((p / "config.json").stat().st_mtime for p in steps)
+    return max(file.stat().st_mtime for file in files)

@@ -1,0 +1,71 @@
+"""The flags of ``generate`` that say how the text goes on, and which of them exclude others."""
+
+from __future__ import annotations
+
+import argparse
+
+from tinygrad_llm.commands.flags import Parser
+from tinygrad_llm.errors import ConfigError
+
+
+def add_text_flags(parser: Parser) -> None:
+    """Where the text comes from, and how it goes on."""
+    text = parser.add_argument_group("text")
+    prompt = text.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt", default="", help="the text to continue")
+    prompt.add_argument("--text", metavar="FILE", help="take the prompt from a UTF-8 file")
+    text.add_argument(
+        "--tokens", type=int, default=200, help="write at most this many (default: 200)"
+    )
+    text.add_argument(
+        "--stop",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="stop before this text; may be given several times",
+    )
+    choice = parser.add_argument_group("how the next token is chosen")
+    choice.add_argument("--temperature", type=float, default=0.8, help="0: greedy (default: 0.8)")
+    choice.add_argument("--top-k", type=int, metavar="K", help="choose among the K most probable")
+    top_p = "choose among the most probable, up to a total probability of P"
+    choice.add_argument("--top-p", type=float, metavar="P", help=top_p)
+    min_p = "choose among those at least P times as probable as the best"
+    choice.add_argument("--min-p", type=float, metavar="P", help=min_p)
+    choice.add_argument(
+        "--repetition-penalty",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="above 1: avoid tokens that occurred already (default: 1)",
+    )
+    choice.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="the same seed gives the same text (default: a random one, which is printed)",
+    )
+    choice.add_argument(
+        "--slide",
+        type=int,
+        metavar="N",
+        help="tokens to forget at once when the context is full (default: a quarter of it)",
+    )
+
+
+def exclude_what_has_no_effect(parser: Parser) -> None:
+    """Refuse flags that the chosen task would ignore."""
+    choice = "--temperature --top-k --top-p --min-p --repetition-penalty --seed --stop --slide"
+    for flag in ("--perplexity", "--compare"):
+        why = "it measures a given text and writes none"
+        parser.exclude(flag, ["--tokens", *choice.split()], why)
+    parser.exclude("--beams", choice.split(), "a beam search draws nothing at random")
+    parser.exclude("--interactive", ["--prompt", "--text"], "it asks for the prompts")
+    parser.exclude("--explain", ["--stop"], "it shows every step up to the last token")
+
+
+def check_numbers(options: argparse.Namespace) -> None:
+    """Refuse counts of which there must be at least one."""
+    for name in ("tokens", "beams", "slide", "top_k"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{name.replace('_', '-')}: expected at least 1, got {value}.")
