@@ -47,12 +47,15 @@ def test_attention_maps_show_them_and_leave_the_mode_alone(model):
     figure = pictures.attention_maps(model, IDS[0], labels=list("abcdef"))
     assert model.training, "dropout was off only for the picture"
     weights = pictures.attention_weights(model, IDS)
-    axes = figure.axes
+    *axes, bar = figure.axes
     assert len(axes) == 4
+    assert "weight" in bar.get_ylabel()
     shown = axes[3].images[0].get_array()
-    np.testing.assert_allclose(shown, weights[1][0, 1])
+    np.testing.assert_allclose(shown.data, weights[1][0, 1])
+    np.testing.assert_array_equal(shown.mask, np.triu(np.ones((6, 6), bool), 1))
+    assert axes[3].get_facecolor() != (1.0, 1.0, 1.0, 1.0), "masked is no small weight"
     assert [t.get_text() for t in axes[0].get_xticklabels()] == list("abcdef")
-    assert len(pictures.attention_maps(model, IDS, layer=1).axes) == 2
+    assert len(pictures.attention_maps(model, IDS, layer=1).axes) == 2 + 1
 
 
 def test_attention_maps_errors(model):

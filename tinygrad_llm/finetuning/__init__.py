@@ -2,12 +2,13 @@
 
     base_model        a model to start from: opened, or pretrained on the spot
     loop, collate     the training loop over small sets; padding, buckets, packing
+    checkpoints       what a run saves, and goes on with; history, tuning_folder, progress
     classification    a head in place of the output layer; classifier_folder saves it
     instruction       loss on the answers only; responses writes and scores answers; judge
     preference        DPO against a frozen reference; constructed makes a set with known answers
     conversation      history, streaming, a full context
     adapter           LoRA matrices in a file of their own
-metrics, text_metrics, baselines, plots
+metrics, text_metrics, baselines, plots, labelled_texts
 """
 
 from tinygrad_llm.finetuning.adapter import load_adapter, save_adapter

@@ -40,7 +40,7 @@ def draw_history(
     losses.axvline(steps[history.best], color="gray", linestyle=":", label="weights kept")
     losses.set(xlabel="step", ylabel="loss", ylim=(0, None))
     for number, name in enumerate(others):
-        label = name.replace("_", " ")
+        label = name.replace("_", " ").replace("f1", "F1")
         grid[0, 1].plot(
             steps, history.column(name), color=f"C{number + 1}", marker="o", ms=4, label=label
         )
@@ -88,20 +88,28 @@ def draw_thresholds(curve: ThresholdCurve, chosen: float, target: Path, title: s
     """
     figure = new_figure(11, 4.3)
     left, right = figure.subplots(1, 2)
-    log_odds = _log_odds(curve.thresholds)
+    at = int(np.searchsorted(curve.thresholds, chosen))  # the scores from here on are positive
+    log_odds = _log_odds(np.concatenate([[0.0], curve.thresholds]))
     for name in ("precision", "recall", "f1"):
-        left.plot(log_odds, getattr(curve, name), label=name.replace("f1", "F1"))
+        values = getattr(curve, name)
+        # Between two scores a threshold calls the same examples: the value at the higher one.
+        values = np.concatenate([values[:1], values])
+        left.step(log_odds, values, where="pre", label=name.replace("f1", "F1"))
     left.axvline(_log_odds(np.array([chosen]))[0], color="gray", linestyle=":", label="chosen")
     ticks = np.array([0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999])
-    left.set(xlabel="threshold (on the scale of log-odds)", ylim=(0, 1.02))
+    left.set(xlabel="threshold (on the scale of log-odds)", ylim=(0, 1.05))
+    left.set_xlim(*_log_odds(np.clip(curve.thresholds[[0, -1]] + [-0.02, 0.02], 5e-4, 1 - 5e-4)))
     left.set_xticks(_log_odds(ticks), [f"{t:g}" for t in ticks])
-    right.plot(curve.recall, curve.precision)
-    at = int(np.searchsorted(curve.thresholds, chosen).clip(max=len(curve.thresholds) - 1))
-    right.plot(curve.recall[at], curve.precision[at], "o", color="gray", label="chosen")
-    right.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
+    right.step(curve.recall, curve.precision, where="post")
+    if at < len(curve.thresholds):  # otherwise nothing is called positive
+        left.plot(_log_odds(np.array([chosen])), curve.f1[at], "o", color="gray")
+        label = f"chosen: {chosen:.2f}, F1 {curve.f1[at]:.3f}"
+        right.plot(curve.recall[at], curve.precision[at], "o", color="gray", label=label)
+        right.legend(loc="lower left")
+    right.set(xlabel="recall", ylabel="precision", xlim=(0, 1.05), ylim=(0, 1.05))
+    left.legend(loc="lower left")
     for axes in (left, right):
         axes.grid(alpha=0.2)
-        axes.legend(loc="lower left")
     figure.suptitle(title)
     return save_figure(figure, target)
 

@@ -21,6 +21,7 @@ from tinygrad_llm.nn import GPT
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 _ATTENTION = ("attention_qkv", "scaled_dot_product_attention")
 
@@ -75,20 +76,27 @@ def attention_maps(
     if layer is not None and layer not in range(len(weights)):
         raise ConfigError(f"attention_maps: layer must be in 0 .. {len(weights) - 1}, got {layer}.")
     heads = weights[0].shape[1]
-    figure = new_figure(2.4 * heads + 0.8, 2.5 * len(chosen) + 0.4)
+    figure = new_figure(2.4 * heads + 1.6, 2.5 * len(chosen) + 0.9)
     axes = figure.subplots(len(chosen), heads, squeeze=False)
     for row, number in enumerate(chosen):
         for head in range(heads):
-            _draw(axes[row, head], weights[number][0, head], labels, f"layer {number} head {head}")
+            title = f"layer {number} head {head}"
+            image = _draw(axes[row, head], weights[number][0, head], labels, title)
+    figure.supxlabel("position that is looked at (grey: later ones, which are masked)", fontsize=9)
+    figure.supylabel("position that looks", fontsize=9)
+    figure.colorbar(image, ax=axes, label="attention weight; a row sums to 1", shrink=0.8)
     return figure
 
 
-def _draw(axis: Axes, weights: np.ndarray, labels: Sequence[str] | None, title: str) -> None:
-    axis.imshow(weights, vmin=0, vmax=1, cmap="Blues")
+def _draw(axis: Axes, weights: np.ndarray, labels: Sequence[str] | None, title: str) -> AxesImage:
+    later = np.triu(np.ones(weights.shape, bool), 1)  # (T, T), what a causal model masks
+    axis.set_facecolor("0.85")  # shows where there is no weight
+    image = axis.imshow(np.ma.array(weights, mask=later), vmin=0, vmax=1, cmap="Blues")
     axis.set_title(title, fontsize=9)
     if labels is None or len(labels) > MOST_LABELS:
         axis.tick_params(labelsize=7)
-        return
+        return image
     places, texts = range(len(labels)), printable(labels)
     axis.set_xticks(places, texts, fontsize=6, rotation=90)
     axis.set_yticks(places, texts, fontsize=6)
+    return image
