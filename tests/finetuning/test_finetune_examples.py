@@ -98,6 +98,9 @@ def test_finetune_preferences_raises_the_margin(base, capsys):
         float(line.split("margin")[1].split()[0]) for line in said.splitlines() if "margin" in line
     ]
     assert margins[-1] > margins[0]
+    assert said.count("    before DPO  ") == said.count("    after DPO   ") == 5
+    assert "DPO teaches no more than that" in said
+    assert "chat runs/preferences --temperature 0" in said
     assert Path("runs/preferences/model.safetensors").exists()
 
 

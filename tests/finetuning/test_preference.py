@@ -64,6 +64,7 @@ def test_the_policy_starts_as_the_reference(gpt, tokenizer):
     measured = evaluate_preferences(gpt, data, beta=0.1)
     assert measured["loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert measured["margin"] == pytest.approx(0, abs=1e-5)
+    assert measured["accuracy"] == 0.5, "ties count half"
 
 
 def test_dropout_is_off_while_the_policy_is_compared_with_the_reference(gpt, tokenizer):
