@@ -1,5 +1,9 @@
 """Flags: other programs' spellings, wrong values, and what excludes each other."""
 
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from tinygrad_llm.__main__ import main
@@ -106,3 +110,22 @@ def test_a_terminal_is_asked_before_something_is_deleted(answer, goes_on, monkey
 def test_without_a_terminal_the_sentence_is_printed(capsys):
     ask_before_deleting("runs/x: deletes.")
     assert capsys.readouterr().out.startswith("runs/x: deletes. There is no terminal")
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize(
+    ("given", "flags"),
+    [
+        ("", "--resume"),
+        ("--preset tiny", "--resume --preset tiny"),
+        ("--overwrite --yes", "--overwrite --yes"),
+        ("--find-lr", "--find-lr"),
+    ],
+)
+def test_make_train_resumes_unless_that_is_excluded(given, flags):
+    words = ["make", "-n", "train", f"ARGS={given}", "VENV=/no/environment", "PYTHON=python3"]
+    root = Path(__file__).parents[1]
+    shown = subprocess.run(words, cwd=root, capture_output=True, text=True, check=True).stdout
+    last = shown.splitlines()[-1].split()
+    assert last[1:] == ["examples/train_gpt.py", *flags.split()]
+    train.build_parser().parse(last[2:])

@@ -10,7 +10,7 @@ from tinygrad_llm import nn
 from tinygrad_llm.commands import few_shot, generate
 from tinygrad_llm.generation.generate_text import stream_text
 from tinygrad_llm.generation.sampling import Sampling
-from tinygrad_llm.tokenizers import CharTokenizer
+from tinygrad_llm.tokenizers import CharTokenizer, WordTokenizer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,!:\n"
 
@@ -95,3 +95,13 @@ def test_few_shot(run_folder, capsys):
     out = capsys.readouterr().out
     assert "Review: What a lovely day we had at the lake!\nOpinion: good" in out
     assert "of 4" in out
+
+
+def test_words_that_the_tokenizer_does_not_know_are_named(tmp_path, capsys):
+    tokenizer = WordTokenizer.train("the cat sat on the mat")
+    nn.GPT(nn.GPTConfig(tokenizer.vocab_size, 16, 1, 2, 16)).save_pretrained(tmp_path)
+    tokenizer.save(tmp_path)
+    assert generate.main([str(tmp_path), "--prompt", "the dog sat", "--tokens", "2"]) == 0
+    assert "read as <|unk|>: dog\n" in capsys.readouterr().err
+    assert generate.main([str(tmp_path), "--prompt", "the cat sat", "--tokens", "2"]) == 0
+    assert "<|unk|>:" not in capsys.readouterr().err
