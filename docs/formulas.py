@@ -19,8 +19,7 @@ from markdown import Extension
 from markdown.blockprocessors import BlockProcessor
 from markdown.inlinepatterns import InlineProcessor
 
-from tinygrad_llm.explain.typeset.blocks import typeset
-from tinygrad_llm.explain.typeset.mathml import mathml, name
+from tinygrad_llm.explain.typeset.blocks import INLINE, inline, typeset
 
 # A paragraph that is one formula, or one in each of several lines.
 ALONE = re.compile(
@@ -54,17 +53,9 @@ class InlineFormulas(InlineProcessor):
     """``x_j`` and ``e^x`` within a sentence."""
 
     def handleMatch(self, m: re.Match[str], data: str) -> tuple[Any, int, int]:
-        if name(re.split("['_^]", m[0])[0]) is None:  # top_k is no formula
-            return None, m.start(0), m.end(0)
-        try:
-            return self.md.htmlStash.store(mathml(m[0], display=False)), m.start(0), m.end(0)
-        except (ValueError, IndexError):
-            return None, m.start(0), m.end(0)
-
-
-INLINE = (
-    r"(?<![\w`/.])[A-Za-z]{1,6}\d?'?(?:[_^](?:-?[A-Za-z0-9]{1,2}|\([^()\n]{1,12}\))){1,2}(?![\w(])"
-)
+        html = inline(m[0])
+        found = html and self.md.htmlStash.store(html)
+        return found or None, m.start(0), m.end(0)
 
 
 class Formulas(Extension):

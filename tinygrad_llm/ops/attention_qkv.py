@@ -15,7 +15,7 @@ from tinygrad_llm.ops.attention import attention_backward, attention_composed, a
 
 @register("attention_qkv", family="attention", kernel="attention")
 class AttentionQKV(Function):
-    """y = the heads' scaled_dot_product_attention(q, k, v), side by side; [q k v] packed in one
+    """y = probs v,   probs = softmax(q k^T / sqrt D)   (in each head, of one packed [q k v])
 
     Head h owns columns h D .. (h+1) D - 1 of each of q, k and v. Splitting and joining move
     numbers and compute nothing, so the derivative is that of `ScaledDotProductAttention`, read

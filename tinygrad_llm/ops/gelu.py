@@ -26,10 +26,10 @@ class Gelu(Function):
 
         dx = dy slope,      slope = F(x) + x F'(x)
 
-    That is approximate="none". GPT-2 uses approximate="tanh", which is the default here, with
-    c0 = sqrt(2 / pi) and c1 = 0.044715:
+    With approximate="tanh", the default here and GPT-2's form (the one above is "none"):
 
-        u = c0 (x + c1 x^3)         h = (1 + tanh u) / 2            y = x h
+        y = x h,      h = (1 + tanh u) / 2,      u = c0 (x + c1 x^3)
+        c0 = sqrt(2 / pi),      c1 = 0.044715
 
     Since tanh' u = 1 - tanh^2 u = 4 h (1 - h), the product and chain rules give
 

@@ -48,10 +48,10 @@ N_INPUTS = 5
 
 @register("linear_cross_entropy", family="loss", kernel="linear_cross_entropy")
 class LinearCrossEntropy(Function):
-    """loss = cross_entropy(x W^T + b, targets), some rows at a time
+    """loss = mean over rows of -log p[t],   p = softmax(x W^T + b),   t = the target
 
-    With logits = x W^T + b, a row's share 1 / N of the mean (see `CrossEntropy`) and the rules of
-    `Linear`:
+    A row has the share 1 / N of the mean. With logits = x W^T + b, the derivatives of
+    `CrossEntropy` and `Linear` one after the other give
 
         dlogits = share (softmax(logits) - onehot)
         dx = dlogits W          dW = dlogits^T x          db = sum over rows of dlogits

@@ -8,6 +8,7 @@ import hashlib
 import numpy as np
 
 from tinygrad_llm.backend import ArrayLike
+from tinygrad_llm.explain.explorer.shape_rules import Axes
 
 Json = dict[str, object]  # what json.dumps writes
 _LIMITS = tuple(4**n for n in range(12, 2, -1))  # elements kept per array, tried in this order
@@ -16,31 +17,32 @@ _BYTES_PER_ARRAY = 200  # shape and statistics
 
 
 class ArrayStore:
-    """Collects arrays and hands out their numbers; equal arrays share one."""
+    """Collects arrays and hands out their numbers; equal arrays of equal axes share one."""
 
     def __init__(self) -> None:
-        self._arrays: list[np.ndarray] = []
+        self._arrays: list[tuple[np.ndarray, Axes]] = []
         self._known: dict[bytes, int] = {}
 
-    def add(self, x: ArrayLike | None) -> int | None:
-        """Number of ``x``; None for None."""
+    def add(self, x: ArrayLike | None, axes: Axes = ()) -> int | None:
+        """Number of ``x``, whose axes have these names; None for None."""
         if x is None:
             return None
         array = np.asarray(x)
-        head = f"{array.dtype}{array.shape}".encode()
+        axes = axes if any(axes) and len(axes) == array.ndim else ()
+        head = f"{array.dtype}{array.shape}{axes}".encode()
         key = hashlib.blake2b(head + np.ascontiguousarray(array).tobytes()).digest()
         if key not in self._known:
             self._known[key] = len(self._arrays)
-            self._arrays.append(array)
+            self._arrays.append((array, axes))
         return self._known[key]
 
     def encode(self, max_bytes: int) -> list[Json]:
         """All arrays, cut so that they stay near ``max_bytes`` together."""
         limit = next((n for n in _LIMITS if self._bytes(n) <= max_bytes), _LIMITS[-1])
-        return [_encode(array, limit) for array in self._arrays]
+        return [{**_encode(x, limit), "axes": list(axes)} for x, axes in self._arrays]
 
     def _bytes(self, limit: int) -> float:
-        kept = sum(min(a.size, limit) for a in self._arrays)
+        kept = sum(min(a.size, limit) for a, _ in self._arrays)
         return kept * _BYTES_PER_ELEMENT + len(self._arrays) * _BYTES_PER_ARRAY
 
 
@@ -57,6 +59,7 @@ def _encode(array: np.ndarray, limit: int) -> Json:
         "mean": float(finite.mean()) if finite.size else None,
         "norm": float(np.sqrt((finite * finite).sum())),
         "bad": int(array.size - finite.size),
+        "hidden": int(np.isneginf(numbers).sum()),
         "data": base64.b64encode(_float32(corner).tobytes()).decode("ascii"),
     }
 

@@ -3,23 +3,24 @@
     with tg.trace(values=True) as t:
         loss = model.loss(ids, targets)
         loss.backward()
-    tg.explore(t, "step.html", model=model)
+    tg.explore(t, "step.html", model=model, tokenizer=tokenizer)
 
 The page holds the graph folded by module, the arrays, the gradients that met at each node, and the
-order of events. The template, the style and the scripts stand in ``explain/assets``.
+order of events. The template, the style and the scripts stand in ``assets``.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.autograd.trace import Trace, trace_of
-from tinygrad_llm.errors import GraphError
+from tinygrad_llm.errors import DataError, GraphError
 from tinygrad_llm.explain.explorer.arrays import Json
 from tinygrad_llm.explain.explorer.data import page_data
+from tinygrad_llm.explain.explorer.escape import heading, script_json
+from tinygrad_llm.explain.explorer.text import Decodes
 from tinygrad_llm.nn import Module
 
 _ASSETS = Path(__file__).with_name("assets")
@@ -29,13 +30,20 @@ _SCRIPTS = (
     "graph",
     "lanes",
     "steps",
+    "labels",
     "heat_map",
+    "numbers",
+    "attention",
     "tree",
     "detail",
     "other_details",
+    "text",
+    "drawing",
+    "play",
     "keys",
     "main",
 )
+_STYLES = ("page", "pictures", "phone")  # the last rule wins
 MAX_BYTES = 8 << 20
 
 _HOW = (
@@ -53,6 +61,7 @@ def explore(
     model: Module | None = None,
     title: str = "Backpropagation, step by step",
     max_bytes: int = MAX_BYTES,
+    tokenizer: Decodes | None = None,
 ) -> Path:
     """Write a traced step as a self-contained HTML page.
 
@@ -64,12 +73,14 @@ def explore(
             the module and the argument that used them first.
         title: heading of the page.
         max_bytes: aim for a page no larger than this: of large arrays only a corner is kept.
+        tokenizer: what the ids were made with; without one, tokens are shown as their ids.
 
     Returns:
         the path.
 
     Raises:
         GraphError: nothing was recorded, or the trace does not hold values.
+        DataError: the file cannot be written.
     """
     recorded = source if isinstance(source, Trace) else _trace_of_loss(source)
     if not recorded.keeps_values:
@@ -78,10 +89,19 @@ def explore(
         raise GraphError(f"explore: no op ran inside the trace. {_HOW}")
     if model is not None:
         recorded.name_leaves(model)
-    page = render(page_data(recorded, title, max_bytes))
-    target = Path(path)
-    target.write_text(page, encoding="utf-8")
-    return target
+    page = render(page_data(recorded, title, max_bytes, tokenizer))
+    return _write(Path(path), page)
+
+
+def _write(path: Path, page: str) -> Path:
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written ({error.strerror}). Name a file in a folder that is there "
+            "and in which you may write."
+        ) from error
+    return path
 
 
 def _trace_of_loss(loss: Tensor) -> Trace:
@@ -102,12 +122,11 @@ def _trace_of_loss(loss: Tensor) -> Trace:
 def render(data: Json) -> str:
     """The page around the data: template, style and scripts put together."""
     scripts = "\n".join(_asset(f"{name}.js") for name in _SCRIPTS)
-    content = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     parts = {
-        "TITLE": str(data["title"]).replace("&", "&amp;").replace("<", "&lt;"),
-        "STYLE": _asset("page.css"),
+        "TITLE": heading(str(data["title"])),
+        "STYLE": "\n".join(_asset(f"{name}.css") for name in _STYLES),
         "SCRIPT": scripts,
-        "DATA": content,
+        "DATA": script_json(data),
     }
     page = _asset("page.html")
     for name, text in parts.items():

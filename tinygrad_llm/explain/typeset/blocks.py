@@ -13,6 +13,10 @@ from tinygrad_llm.explain.typeset.mathml import mathml, name
 
 NO_FORMULA = re.compile(r"[`\"#@%&\\$]|\w\.\w*[A-Za-z_]|_[A-Za-z]{3}|\(\)|\*\*|://|--")
 RELATION = re.compile(r"(?<![<>!+-])=|->|\+=")
+# Within a sentence: x_j, e^x.
+INLINE = (
+    r"(?<![\w`/.])[A-Za-z]{1,6}\d?'?(?:[_^](?:-?[A-Za-z0-9]{1,2}|\([^()\n]{1,12}\))){1,2}(?![\w(])"
+)
 
 
 def cells(line: str) -> list[str]:
@@ -58,3 +62,13 @@ def typeset(block: str) -> str | None:
     columns = max(map(len, rows))
     body = "".join(table_row(row, columns) for row in rows)
     return f'<table class="formulas">{body}</table>'
+
+
+def inline(text: str) -> str | None:
+    """MathML of a formula within a sentence, which `INLINE` finds; None of other words."""
+    if name(re.split("['_^]", text)[0]) is None:  # top_k is no formula
+        return None
+    try:
+        return mathml(text, display=False)
+    except (ValueError, IndexError):
+        return None

@@ -44,4 +44,13 @@ function sumOf(refs) {
 }
 
 const escapes = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
-const escapeText = text => String(text).replace(/[&<>"]/g, c => escapes[c]);
+
+/** Control, format and line characters written out: one that turns the direction would turn the rest. */
+const visible = text => String(text).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, c =>
+  `\\u${c.codePointAt(0).toString(16).padStart(4, "0")}`);
+
+/** Text as HTML. */
+const escapeText = text => visible(text).replace(/[&<>"]/g, c => escapes[c]);
+
+/** A path as HTML that may break after its dots, and nowhere else. */
+const breakable = text => escapeText(text).replace(/\./g, ".<wbr>");

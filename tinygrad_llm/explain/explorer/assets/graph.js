@@ -84,5 +84,13 @@ function nodeLabel(i) {
   return node.prefix ? `${node.prefix} · ${node.name}` : node.name;
 }
 
+const plainLetters = name => name.toLowerCase().replace(/[^a-z0-9]/g, "");
+
+/** What a textbook calls an op, where that is another name than the op's own; otherwise "". */
+function plainName(i) {
+  const { name } = NODES[i], { plain } = DATA.ops[name];
+  return plainLetters(plain) === plainLetters(name) ? "" : plain;
+}
+
 /** The full path: "blocks.0.norm1.layer_norm". */
 const nodePath = i => NODES[i].scope ? `${NODES[i].scope}.${NODES[i].name}` : NODES[i].name;

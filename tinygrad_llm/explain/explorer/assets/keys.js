@@ -30,6 +30,7 @@ function showFound() {
 function takeMatch(k) {
   if (!matches[k]) return;
   const [, kind, id] = matches[k];
+  taken();
   search.value = "";
   matches = [];
   showFound();
@@ -65,7 +66,7 @@ const KEYS = {
   ArrowDown: () => moveSelection(1), j: () => moveSelection(1),
   ArrowUp: () => moveSelection(-1), k: () => moveSelection(-1),
   ArrowRight: event => step(event.shiftKey ? "into" : "next"), ArrowLeft: () => step("back"),
-  Home: () => step("start"), End: () => step("end"),
+  p: () => togglePlay(), Home: () => step("start"), End: () => step("end"),
   Enter: () => selected.kind === "group" && toggle(GROUPS[selected.id]),
   " ": () => selected.kind === "group" && toggle(GROUPS[selected.id]),
   "/": () => search.focus(), e: () => foldAll(false), c: () => foldAll(true),
@@ -79,5 +80,6 @@ addEventListener("keydown", event => {
   const action = KEYS[event.key];
   if (!action) return;
   event.preventDefault();
+  if (action !== KEYS.p) taken();
   action(event);
 });

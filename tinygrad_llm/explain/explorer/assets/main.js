@@ -6,6 +6,7 @@ slider.max = EVENTS.length;
 function select(kind, id) {
   selected = { kind, id };
   drawTree();
+  drawDrawing();
   drawDetail();
   detail.scrollTop = 0;
   writeAddress();
@@ -13,6 +14,7 @@ function select(kind, id) {
 
 /** Selects something that may be inside folded modules, and scrolls to it. */
 function goTo(kind, id) {
+  isNew = false;
   const around = kind === "op" ? NODES[id].group : kind === "group" ? GROUPS[id].parent : null;
   if (reveal(around)) refold();
   select(kind, id);
@@ -31,10 +33,12 @@ function foldAll(fold) {
 function moveTo(at) {
   position = Math.max(0, Math.min(EVENTS.length, at));
   slider.value = position;
-  document.getElementById("event").textContent = eventText();
+  document.getElementById("event").innerHTML = eventText();
+  drawText();
 }
 
 function step(how) {
+  isNew = false;
   const next = EVENTS[position];
   if (how === "into" && next && reveal(NODES[next[1]].group)) refold();
   moveTo({
@@ -54,6 +58,7 @@ function followEvent() {
   } else {
     tree.scrollTop = 0;
     drawTree();
+    drawDrawing();
     drawDetail();
     writeAddress();
   }
@@ -81,7 +86,7 @@ function idOf(text, all) {
 /** Goes where the address says; returns whether it says anything. */
 function readAddress() {
   const wanted = new URLSearchParams(location.hash.slice(1));
-  if (wanted.has("step")) moveTo(Number(wanted.get("step")));
+  if (wanted.has("step")) moveTo(Number(wanted.get("step")) || 0);
   const targets = {
     node: ["op", NODES.map((node, i) => nodePath(i))], leaf: ["leaf", DATA.leaves.map(x => x.name)],
     module: ["group", GROUPS.map(g => g.path)],
@@ -91,23 +96,33 @@ function readAddress() {
     const id = idOf(wanted.get(key), names);
     if (id >= 0) { goTo(kind, id); return true; }
   }
-  return false;
+  if (wanted.has("step")) followEvent();
+  return wanted.has("step");
 }
 
 addEventListener("hashchange", readAddress);
 document.addEventListener("click", event => {
   const button = event.target.closest("[data-step]");
-  if (button) step(button.dataset.step);
+  if (button) { taken(); step(button.dataset.step); }
 });
-document.getElementById("title").addEventListener("click", () => select("", -1));
-slider.addEventListener("input", () => { moveTo(Number(slider.value)); followEvent(); });
+document.getElementById("title").addEventListener("click", () => { taken(); select("", -1); });
+slider.addEventListener("input", () => {
+  taken();
+  moveTo(Number(slider.value));
+  followEvent();
+});
 document.getElementById("fold-all").addEventListener("click", () => foldAll(true));
 document.getElementById("unfold-all").addEventListener("click", () => foldAll(false));
 document.getElementById("help-button").addEventListener("click", () => KEYS["?"]());
 
-moveTo(EVENTS.length);
+const share = EVENTS.filter(([kind]) => kind !== BACKWARD).length / EVENTS.length;
+document.getElementById("track").style.setProperty("--share", `${100 * share}%`);
+moveTo(EVENTS.length);  // for an address that names no step
 refold();
-if (!readAddress()) select("", -1);
+if (!readAddress()) {
+  moveTo(1);
+  followEvent();
+}
 // For the console, and for tests that compare the page's numbers with the engine's.
 window.explorer = { data: DATA, values, nodeState, step, goTo, rows: () => rows,
-                    position: () => position };
+                    position: () => position, isPlaying: () => playing !== 0 };

@@ -1,5 +1,21 @@
 // The right side for what is no op: the whole step, a parameter, a module.
 
+let isNew = true;  // nothing has been clicked yet
+
+/** What a newcomer reads first. */
+function introduction() {
+  const model = ROOT.children.some(child => child.group) ? "the model" : "the graph";
+  const text = TEXT ? "The text goes in at the top. " : "";
+  add(`<div class="intro"><h2>One training step, op by op, with its real numbers</h2>
+    <p>${text}<b class="forward">Forward</b>, each op computes its result from its inputs, up to the
+    loss. Then <b class="gradient">backward</b>, from the loss to the parameters: each op takes the
+    gradient that arrives and sends one to each of its inputs. The drawing and the list show
+    ${model} and where the step is; below is the op that ran last.</p>
+    <p><button data-play title="play the whole step (p)">▶ Play</button> the step, or go on with
+    <button data-step="next" title="one step on (→)">Step ▶</button> and the <kbd>→</kbd> key. Click
+    any box, row or name to look at it.</p></div>`);
+}
+
 const SLOWEST = 8;
 
 /** What is shown first: how to read the page, and where the time went. */
@@ -11,17 +27,23 @@ function overview() {
     <p>The list has the ops of the step, top to bottom in the order in which they ran; the lines
     show which result goes where. A bold name is a module: click it to unfold it. Click an op for
     its formula, its numbers, and the gradients that met there.</p>
-    <p>Press <button data-step="start">|◀</button> and then <button data-step="next">▶</button> or
-    the → key to run the step op by op: first forwards, in blue, then backwards from the loss, in
+    <p>Press <button data-step="start">|◀ Start</button> and then <button data-play>▶ Play</button> or
+    the <kbd>→</kbd> key to run the step op by op: first forwards, in blue, then backwards from the loss, in
     orange. A node whose result was used twice waits for two gradients: ◐ until both have arrived,
     and only then, ✓, does its own backward run.</p><dl>` +
-    (scalar ? `<dt>${escapeText(last.name)}</dt><dd>${short(values(loss)[0])}</dd>` : "") +
+    (scalar ? `<dt>${lossName(last)}</dt><dd>${short(values(loss)[0])}</dd>` : "") +
     `<dt>ops</dt><dd>${NODES.length}, in ${EVENTS.length} events</dd>
     <dt>parameters</dt><dd>${DATA.leaves.length} arrays</dd>
     <dt>time</dt><dd>forward ${(sum(n => n.us[0]) / 1e3).toFixed(2)} ms, ` +
     `backward ${(sum(n => n.us[1]) / 1e3).toFixed(2)} ms</dd>
     <dt>kept for backward</dt><dd>at most ${byteText(DATA.peak_saved_bytes)} at one time</dd></dl>
     <h3>The slowest ops</h3>${slowestTable()}`);
+}
+
+/** "loss (cross-entropy)", or the op that made the last number. */
+function lossName(node) {
+  const name = [node.name, ...scopeParts(node.scope)].find(part => DATA.losses.includes(part));
+  return name ? `loss (${escapeText(DATA.plain[name] || name)})` : escapeText(node.name);
 }
 
 function slowestTable() {
@@ -34,7 +56,7 @@ function slowestTable() {
 
 function leafDetail(i) {
   const leaf = DATA.leaves[i];
-  add(`<h2>${escapeText(leaf.name)}</h2><p class="path">a leaf: gradients end here, in .grad</p>`);
+  add(`<h2>${breakable(leaf.name)}</h2><p class="path">a leaf: gradients end here, in .grad</p>`);
   section("Value", [arrayCard(leaf.value, "")]);
   const here = leaf.arrived.filter(c => NODES[c.source].backwardAt < position);
   const items = contributionCards(leaf.arrived);
@@ -45,7 +67,7 @@ function leafDetail(i) {
 function groupDetail(group) {
   const inside = NODES.slice(group.first, group.last + 1);
   const sum = pick => inside.reduce((total, node) => total + pick(node), 0);
-  add(`<h2>${escapeText(group.path)}</h2><p class="path">a module: ${inside.length} ops</p><dl>` +
+  add(`<h2>${breakable(group.path)}</h2><p class="path">a module: ${inside.length} ops</p><dl>` +
       `<dt>time</dt><dd>forward ${sum(n => n.us[0]).toFixed(1)} µs, ` +
       `backward ${sum(n => n.us[1]).toFixed(1)} µs</dd>` +
       `<dt>kept for backward</dt><dd>${byteText(sum(n => n.saved_bytes))}</dd></dl>`);

@@ -7,7 +7,7 @@ for (const node of NODES) node.forwardAt = node.backwardAt = Infinity;
 EVENTS.forEach(([kind, i], at) => {
   NODES[i][kind === BACKWARD ? "backwardAt" : "forwardAt"] = at;
 });
-let position = EVENTS.length;
+let position = 0;
 
 /** How many of the gradients sent to a node or leaf have arrived. */
 function arrivedSoFar(target) {
@@ -16,6 +16,12 @@ function arrivedSoFar(target) {
 
 const SIGNS = {
   future: "·", forward: "○", partial: "◐", complete: "●", walked: "✓", none: "–",
+};
+
+const MEANINGS = {
+  future: "not computed yet", forward: "computed; no gradient has arrived",
+  partial: "some of its gradients have arrived", complete: "all its gradients have arrived: backward is next",
+  walked: "its backward has run", none: "needs no gradient",
 };
 
 /** State of one op: a key of SIGNS. */
@@ -48,14 +54,15 @@ function groupState(group) {
   return { state: touched ? "partial" : "forward", text: walked ? `${walked}/${all}` : "" };
 }
 
-/** "backward 12 of 28: blocks.1.gelu" */
+/** "backward 12 of 28: blocks.1.gelu", as HTML. */
 function eventText() {
   if (!position) return "nothing has run yet";
   const [kind, i] = EVENTS[position - 1];
   const name = kind === BACKWARD ? "backward" : "forward";
   const same = EVENTS.filter(event => event[0] === kind).length;
   const before = EVENTS.slice(0, position).filter(event => event[0] === kind).length;
-  return `${name} ${before} of ${same}: ${nodePath(i)}`;
+  const at = kind === BACKWARD ? "gradient" : "forward";
+  return `<b class="${at}">${name}</b> ${before} of ${same}: ${escapeText(nodePath(i))}`;
 }
 
 /** The position after one step that treats each visible row as one. */

@@ -84,20 +84,24 @@ function rowHtml(r) {
     ` style="top:${r * ROW}px;height:${ROW}px;padding-left:${textX() + row.depth * INDENT}px">` +
     `<span class="twist">${twist}</span>${row.group ? groupLabel(row.group) : opLabel(row.node)}` +
     `<span class="fill"></span>` +
-    (row.open ? "" : `<span class="sign ${state}">${text} ${SIGNS[state]}</span>`) + "</div>";
+    (row.open ? "" : `<span class="sign ${state}" title="${MEANINGS[state]}">${text} ${SIGNS[state]}</span>`) + "</div>";
 }
 
 function groupLabel(group) {
-  const n = group.last - group.first + 1;
-  return `<span class="label group"><b>${escapeText(group.label)}</b></span>` +
+  const n = group.last - group.first + 1, plain = DATA.plain[group.label];
+  const before = plain && plainLetters(plain) !== plainLetters(group.label)
+    ? `<span class="under">${escapeText(plain)} · </span>` : "";
+  return `<span class="label group">${before}<b>${escapeText(group.label)}</b></span>` +
     `<span class="shape">${n} ops</span>`;
 }
 
 function opLabel(i) {
   const node = NODES[i];
-  const prefix = node.prefix ? `<span class="under">${escapeText(node.prefix)} · </span>` : "";
+  const before = node.prefix || plainName(i);
+  const prefix = before ? `<span class="under">${escapeText(before)} · </span>` : "";
+  const hint = "a parameter: click for its value and gradient";
   const leaves = node.inputs.filter(input => input.leaf !== null).map(input =>
-    `<button class="chip" data-leaf="${input.leaf}" tabindex="-1">${escapeText(input.name)}</button>`);
+    `<button class="chip" data-leaf="${input.leaf}" tabindex="-1" title="${hint}">${escapeText(input.name)}</button>`);
   return `<span class="label">${prefix}${escapeText(node.name)}</span>` +
     `<span class="shape">${node.outputs.map(shapeOf).join(" ")}</span>${leaves.join("")}`;
 }
@@ -126,6 +130,7 @@ function toggle(group) {
 }
 
 tree.addEventListener("click", event => {
+  taken();
   const chip = event.target.closest("[data-leaf]");
   if (chip) return select("leaf", Number(chip.dataset.leaf));
   const element = event.target.closest(".row");
@@ -135,11 +140,11 @@ tree.addEventListener("click", event => {
   toggle(row.group);
   select("group", row.group.id);
 });
-let drawing = false;
+let willDraw = false;
 const drawSoon = () => {
-  if (drawing) return;
-  drawing = true;
-  requestAnimationFrame(() => { drawing = false; drawTree(); });
+  if (willDraw) return;
+  willDraw = true;
+  requestAnimationFrame(() => { willDraw = false; drawTree(); });
 };
 tree.addEventListener("scroll", drawSoon);
 addEventListener("resize", drawSoon);
