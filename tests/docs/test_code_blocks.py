@@ -5,6 +5,7 @@ A block that cannot run in the tests says so to the reader, in the line before i
 """
 
 import fnmatch
+import itertools
 import os
 import re
 import subprocess
@@ -125,15 +126,30 @@ def test_every_file_of_autograd_has_its_place():
     assert all(fnmatch.filter(files, pattern) for pattern in patterns)
 
 
-def commands(page):
-    """The commands of a page that run something of this repository, without comments."""
+OWN = re.compile(r"(?:\S*/)?tinygrad-llm(?= )")  # the console script, with or without its folder
+PROGRAM = rf"(?:[^`\n]* )?{OWN.pattern}|(?:\.venv/bin/)?python"
+
+
+def shown(page):
+    """The lines that begin with one of our commands: in code within a sentence, and in blocks."""
     text = page.read_text(encoding="utf-8")
-    shown = re.findall(r"`(python [^`]+)`", text) + re.findall(r"^    (python .+)$", text, re.M)
-    for command in shown:
-        # In lists of commands an explanation stands to the right, after some spaces.
-        command = re.split(r"\s{2,}|\s#", command)[0]
-        words = re.findall(r'"[^"]*"|\S+', command)
-        if len(words) > 1 and re.match(r"(examples|benchmarks|docs)/|-m$", words[1]):
+    in_text = re.findall(rf"(?<!`)`((?:{PROGRAM}) [^`\n]+)`(?!`)", text)
+    return in_text, re.findall(rf"^ {{4,}}(?:\$ )?((?:{PROGRAM}) .+)$", text, re.M)
+
+
+def commands(page):
+    """What a page tells to run of this repository: the words, as Python is to be given them.
+
+    `tinygrad-llm train --steps 5` is `-m tinygrad_llm train --steps 5`. What stands behind ``#``
+    is a comment, and what stands before the program (`mpiexec -n 2`) another program's affair.
+    """
+    for command in itertools.chain(*shown(page)):
+        command = re.sub(rf"^.*?{OWN.pattern}", "python -m tinygrad_llm", command.split(" #")[0])
+        words = re.findall(r'"[^"]*"|\S+', command)[1:]
+        if len(words) > 1 and words[:2] == ["-m", "tinygrad_llm"]:
+            if len(words) > 2 and words[2].islower():  # a command, and not a word in its place
+                yield words
+        elif words and re.match(r"(examples|benchmarks|docs)/", words[0]):
             yield words
 
 
@@ -143,7 +159,8 @@ def help_of():
     said = {}
 
     def ask(words):
-        program = tuple(words[:3] if words[0] == "-m" else words[:1])
+        length = (4 if words[2] == "finetune" else 3) if words[0] == "-m" else 1
+        program = tuple(words[:length])
         if program not in said:
             environment = {**os.environ, "PYTHONUTF8": "1"}
             done = subprocess.run(
@@ -164,21 +181,46 @@ def help_of():
 @EVERY
 def test_commands_and_their_flags_exist(page, help_of):
     for words in commands(page):
-        program, *rest = words[1:]
-        if program == "-m":
-            if rest[0] != "tinygrad_llm":
-                continue
-            if len(rest) == 1 or not rest[1].islower():
-                continue
-        elif program.startswith("examples/chapters/") and "argparse" not in (
+        program, *rest = words
+        if program.startswith("examples/chapters/") and "argparse" not in (
             ROOT / program
         ).read_text(encoding="utf-8"):
             assert not rest, f"{page.name}: {program} takes no arguments"
             continue
-        said = help_of(words[1:])
+        if program == "examples/nano.py":
+            assert rest in ([], ["[FILE]"]), f"{page.name}: {words}"
+            continue
+        said = help_of(words)
         for flag in [word for word in rest if word.startswith("--") and word != "--help"]:
             name = flag.partition("=")[0]
             assert re.search(rf"{re.escape(name)}\b", said), f"{page.name}: {' '.join(words)}"
+
+
+@EVERY
+def test_what_a_command_does_stands_behind_a_hash(page):
+    """So that a line can be pasted."""
+    for command in shown(page)[1]:
+        assert not re.search(r"\S {2,}(?!#)\S", command.split(" #")[0]), f"{page.name}: {command}"
+
+
+def test_commands_are_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "Type `tinygrad-llm explain gelu` or `tinygrad-llm finetune spam --data x`.\n\n"
+        "    mpiexec -n 2 .venv/bin/tinygrad-llm train --steps 5   # the same\n"
+        "    $ python examples/chat.py --help\n"
+        "    tinygrad-llm chat       and talk to it\n",
+        encoding="utf-8",
+    )
+    assert [" ".join(words) for words in commands(page)] == [
+        "-m tinygrad_llm explain gelu",
+        "-m tinygrad_llm finetune spam --data x",
+        "-m tinygrad_llm train --steps 5",
+        "examples/chat.py --help",
+        "-m tinygrad_llm chat and talk to it",
+    ]
+    with pytest.raises(AssertionError, match="and talk to it"):
+        test_what_a_command_does_stands_behind_a_hash(page)
 
 
 def test_the_package_knows_its_commands():
