@@ -187,7 +187,7 @@ def gradient_error() -> float:
 def main() -> None:
     file = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     if file and not file.is_file():
-        sys.exit(f"nano.py: there is no file {file}. Usage: python nano.py [FILE]")
+        sys.exit(f"nano.py: there is no file {file}. Name a text file, or none.")
     words = (word for word in " ".join(topics.values()).split() if word.strip("(.,:)").isalpha())
     text = file.read_text(encoding="utf-8", errors="replace") if file else " ".join(words)
     chars, ids = np.unique(list(text), return_inverse=True)

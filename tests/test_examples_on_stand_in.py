@@ -118,7 +118,7 @@ def test_tuning_programs_pretrain_on_the_device(gpu, base, monkeypatch, name, co
 
 
 TALKING = {
-    "chat": ["base", "--temperature", "0.5", "--max-new-tokens", "6"],
+    "chat": ["base", "--temperature", "0.5", "--max-new-tokens", "6", "--seed", "1"],
     "few_shot": ["base", "--shots", "1"],
     "generate": ["base", "--tokens", "5", "--seed", "2", "--prompt", "Hello"],
     "generate --explain": ["base", "--tokens", "2", "--explain", "--temperature", "0"],

@@ -72,15 +72,12 @@ def hinted(function):
             called = ast.unparse(node.func)
             if called == f"hints.{function}" or (called == function and function in imported):
                 words = [a.value for a in node.args if isinstance(a, ast.Constant)]
-                yield name, tuple(word for word in words if not word.startswith("-"))
+                yield name, tuple(word for word in map(str, words) if not word.startswith("-"))
 
 
 # Behind the command stand arguments of the user's, or names for them in capitals.
 COMMANDS = sorted(
-    {
-        tuple(word for word in words if re.fullmatch("[a-z-]+", word))
-        for _, words in hinted("command")
-    }
+    {words[: 2 if words[:1] == ("finetune",) else 1] for _, words in hinted("command")}
 )
 
 
@@ -131,6 +128,7 @@ def test_packages_of_no_extra_are_requirements():
 @pytest.fixture
 def no_installation(monkeypatch):
     monkeypatch.setattr(hints, "_installed", lambda package: None)
+    monkeypatch.setattr(hints.metadata, "distributions", lambda **search: [])
     monkeypatch.setenv("PATH", "")
 
 
@@ -176,6 +174,7 @@ def test_a_file_of_the_current_folder_is_called_with_its_folder(monkeypatch, tmp
 
 def test_an_environment_without_pip(monkeypatch):
     monkeypatch.setattr(hints, "_installed", lambda package: None)
+    monkeypatch.setattr(hints.metadata, "distributions", lambda **search: [])
     monkeypatch.setattr(hints.shutil, "which", lambda name: "/bin/uv" if name == "uv" else None)
     assert hints.install_package("a>=1").startswith("uv pip install --python ")
 

@@ -76,8 +76,9 @@ def requirements(extra: str) -> list[str]:
 
 def script() -> Path | None:
     """Where pip has put ``tinygrad-llm`` for this Python, or None where it has not."""
-    here = _installed(PACKAGE)
-    files = (here.files if here is not None else None) or []
+    # In a clone's folder the clone's own egg-info is found first, and it knows of no scripts.
+    found = metadata.distributions(name=PACKAGE)
+    files = [file for one in found for file in one.files or []]
     places = [Path(str(file.locate())).resolve() for file in files if file.stem == SCRIPT]
     return next(filter(Path.is_file, places), None)
 
