@@ -11,24 +11,10 @@ from mkdocs.structure.files import File
 
 CHAPTERS = Path(__file__).resolve().parents[1] / "examples" / "chapters"
 sys.path[:0] = [str(CHAPTERS), str(Path(__file__).parent)]
+from chapter_pages import page_of, pictures_of  # noqa: E402
 from formulas import Formulas  # noqa: E402
 from make_notebooks import notebook_of  # noqa: E402
 from run_all import chapter_files  # noqa: E402
-
-TOP = (
-    "Run it: `python examples/chapters/{name}.py`, or as a [notebook]({name}.ipynb). "
-    "What it printed: [numbers](../numbers.md#{name}py).\n\n"
-)
-
-
-def page_of(notebook: Any) -> str:
-    """Markdown: text as it is, code in blocks."""
-    cells = [
-        cell.source if cell.cell_type == "markdown" else f"```python\n{cell.source}\n```"
-        for cell in notebook.cells
-        if cell.source.strip()
-    ]
-    return "\n\n".join(cells) + "\n"
 
 
 def on_config(config: Any) -> Any:
@@ -47,13 +33,15 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Generate a page and a notebook for each chapter."""
+    """Generate a page and a notebook for each chapter, with the figures."""
     for script in chapter_files():
-        notebook = notebook_of(script)
-        heading, rest = page_of(notebook).split("\n", 1)
-        top = TOP.format(name=script.stem)
-        page = f"{heading}\n\n{top}{rest}"
-        contents = {f"{script.stem}.md": page, f"{script.stem}.ipynb": nbformat.writes(notebook)}
+        contents = {
+            f"{script.stem}.md": page_of(script),
+            f"{script.stem}.ipynb": nbformat.writes(notebook_of(script)),
+        }
         for name, content in contents.items():
             files.append(File.generated(config, f"chapters/{name}", content=content))
+        for picture in pictures_of(script):
+            source = str(picture)
+            files.append(File.generated(config, f"chapters/{picture.name}", abs_src_path=source))
     return files

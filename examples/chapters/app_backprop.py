@@ -92,6 +92,45 @@ print(f"-> measured slope {(ahead - behind) / (2 * h):.6f}")
 assert abs((ahead - behind) / (2 * h) - w.grad) < 1e-8
 
 # %% [markdown]
+# The graph of y, with the number in each node and the gradient that came back to it. And why h is
+# 1e-6: with a large h the curve bends between the two points, with a tiny one their difference
+# drowns in rounding.
+
+
+# %%
+def graph_and_steps(figure) -> None:
+    """The nodes and their gradients; the error of a measured slope for each h."""
+    nodes, errors = figure.subplots(1, 2, width_ratios=[3, 2])
+    product, inner, tanh = Value(w.data * x.data), y.parts[0][0].parts[0][0], y.parts[0][0]
+    product.grad = inner.grad  # a sum hands its gradient on as it is
+    places = {
+        "w": (w, 0, 2), "x": (x, 0, 1), "b": (b, 0, 0), "w x": (product, 1, 1.5),
+        "w x + b": (inner, 2, 0.8), "tanh": (tanh, 3, 1.2), "y": (y, 4, 2),
+    }  # fmt: skip
+    ways = "w>w x", "x>w x", "w x>w x + b", "b>w x + b", "w x + b>tanh", "tanh>y", "w>y"
+    for start, end in (way.split(">") for way in ways):
+        arrow = {"arrowstyle": "->", "color": "0.6", "shrinkA": 24, "shrinkB": 24}
+        nodes.annotate("", places[end][1:], places[start][1:], arrowprops=arrow)
+    for name, (value, column, row) in places.items():
+        text = f"{name}\n{value.data:.2f}\ngrad {value.grad:.2f}"
+        box = {"boxstyle": "round", "facecolor": "white", "edgecolor": "C0"}
+        nodes.text(column, row, text, ha="center", va="center", size=8, bbox=box)
+    nodes.set(xlim=(-0.6, 4.6), ylim=(-0.6, 2.6))
+    nodes.axis("off")
+    h = np.logspace(-12, 0, 49)
+    slopes = [np.tanh((-1.5 + e) * 0.5 + 0.25) * (-1.5 + e) for e in (h, -h)]
+    errors.loglog(h, np.abs((slopes[0] - slopes[1]) / (2 * h) - w.grad) + 1e-17)
+    errors.set(xlabel="h", ylabel="error of the measured slope")
+
+
+tg.explain.pictures.show(
+    graph_and_steps,
+    "A graph of seven nodes from w, x and b to y, each with its value and gradient. Beside it the "
+    "error of a measured slope: it falls with h, is least near 1e-5, and rises again.",
+    size=(9, 3.4),
+)
+
+# %% [markdown]
 # ## Arrays
 #
 # Millions of single numbers would take forever, so a node of the graph is an op on whole arrays.
@@ -197,3 +236,25 @@ def caught(function: Callable[..., tg.Tensor]) -> bool:
 print(f"-> the forgotten factor 2 is noticed: {caught(Careless.apply)}")
 assert caught(Careless.apply)
 assert not caught(lambda x: x * x)
+
+# %% [markdown]
+# ## Exercises
+#
+# Solutions: `examples/chapters/solutions/app_backprop.py`.
+#
+#
+# ### 1. Two more operations (easy)
+#
+# Give `Value` an `exp` and a division. Compute the gradients of e^a / b, compare them with
+# `tg.Tensor` and one of them with a measured slope. What has to be changed in `backward`?
+#
+# ### 2. The forgotten plus (medium)
+#
+# In `backward`, replace `+=` by `=`. For which expressions are the gradients still right, and what
+# is the gradient of x * x + x at x = 3? Predict the possible values, then run it. Where in a GPT
+# would this mistake strike?
+#
+# ### 3. The derivative of a derivative (hard)
+#
+# The gradient of log(sum over j of e^(x_j)) is softmax(x). Derive the matrix of its second
+# derivatives, and check it with an engine that has first derivatives only.

@@ -135,6 +135,50 @@ print(
 assert abs(whole - in_parts) < 1e-5
 
 # %% [markdown]
+# ## What limits a kernel
+#
+# The operations per byte that a kernel moves decide what it waits for. Below the ridge of this
+# "roofline" it is the memory, above it the arithmetic units. The roof is drawn from the data sheet
+# of an H100 (3.35 TB/s, 67 TFLOP/s in float32 without tensor cores); the kernels are placed by
+# counting, not by measuring.
+#
+# Source: Williams, Waterman & Patterson, "Roofline", 2009.
+
+# %%
+BYTES, FLOPS = 3.35e12, 67e12
+T, D = 1024, 64  # one head
+work = {  # operations, numbers moved
+    "softmax in steps": (5 * x.size, 8 * x.size),
+    "softmax fused": (5 * x.size, 2 * x.size),
+    "attention, weights written": (4 * T * T * D + 5 * T * T, 4 * T * D + 4 * T * T),
+    "attention fused": (4 * T * T * D + 5 * T * T, 4 * T * D),
+}
+intensity = {name: flops / (4 * numbers) for name, (flops, numbers) in work.items()}
+for name, per_byte in intensity.items():
+    limit = "memory" if per_byte < FLOPS / BYTES else "arithmetic"
+    print(f"-> {name}: {per_byte:.2f} operations per byte, limited by {limit}")
+assert intensity["softmax fused"] < FLOPS / BYTES < intensity["attention fused"]
+
+
+def roofline(figure) -> None:
+    """The roof, and where the kernels stand below it."""
+    axes = figure.subplots()
+    per_byte = np.logspace(-2, 3, 100)
+    axes.loglog(per_byte, np.minimum(BYTES * per_byte, FLOPS) / 1e12, "0.4")
+    for name, value in intensity.items():
+        top = min(BYTES * value, FLOPS) / 1e12
+        axes.plot([value, value], [0.02, top], "o-", markevery=[1], label=name)
+    axes.set(xlabel="operations per byte", ylabel="at most TFLOP/s", ylim=(0.02, 200))
+    axes.legend(loc="lower right")
+
+
+tg.explain.pictures.show(
+    roofline,
+    "A roof that rises with the operations per byte and is flat from 20 on: both softmaxes stand "
+    "far down the slope, the fused one higher; fused attention stands under the flat part.",
+)
+
+# %% [markdown]
 # ## Compiled for a chip that is not here
 #
 # Triton brings NVIDIA's assembler with it, so the machine code for an H100 can be made anywhere.
@@ -152,3 +196,26 @@ for kernel in compiled:
 
 # %% [markdown]
 # To write one yourself, from an empty file to a timed kernel: docs/write_your_own_kernel.md.
+
+# %% [markdown]
+# ## Exercises
+#
+# Solutions: `examples/chapters/solutions/app_kernels.py`.
+#
+#
+# ### 1. Two halves of a softmax (easy)
+#
+# Each of two programs has read one half of a row and knows its maximum and the sum of e^(x -
+# maximum). Derive both for the whole row. Does the order matter in which three parts are joined?
+# Can anything overflow? Check with numbers around 1000.
+#
+# ### 2. What fusing saves (medium)
+#
+# After the product x W^T of GPT-2's feed-forward network (8192 x 768 by 768 x 3072) come the bias
+# and GELU. Count the numbers that are read and written by three separate ops, with bias and GELU
+# fused, and with everything in one kernel. How many operations per byte are that?
+#
+# ### 3. A kernel of your own (hard)
+#
+# Write squared ReLU, y = max(x, 0)^2, as a Triton kernel with its backward, for a size that is no
+# multiple of the block, run both with `kernels.launch`, and compare them with ops.

@@ -120,6 +120,43 @@ gained = (start - lora) / (start - full)
 print(f"-> LoRA gains {gained:.0%} of what training everything gains")
 assert gained > 0.5
 
+
+# %% [markdown]
+# How many directions does the change that training everything makes really use? The singular values
+# of three changes: a few are large, and LoRA's rank of 4 holds it to four.
+
+
+# %%
+def singular_values(figure) -> None:
+    """Of the change of one matrix, by training everything and by LoRA."""
+    axes = figure.subplots()
+    names = ("blocks.0.attention.qkv", "blocks.1.expand")
+    found = (
+        dict(everything.named_modules()),
+        dict(base.named_modules()),
+        dict(model.named_modules()),
+    )
+    for color, name in enumerate(n for n in names if n in found[0]):
+        whole, start, lora = (modules[name] for modules in found)
+        changes = {
+            "everything": whole.weight.data - start.weight.data,
+            "LoRA": 4 * lora.lora_b.data @ lora.lora_a.data,  # alpha / rank = 4
+        }
+        for style, (kind, change) in zip("-:", changes.items(), strict=True):
+            values = np.linalg.svd(change, compute_uv=False)
+            axes.plot(range(1, 33), values[:32], f"C{color}{style}", label=f"{name}, {kind}")
+    axes.axvline(4.5, color="0.6", lw=0.8)
+    axes.set(xlabel="number of the singular value", ylabel="singular value", ylim=(0, None))
+    axes.legend()
+
+
+tg.explain.pictures.show(
+    singular_values,
+    "Singular values of the changes: those of training everything fall steeply and then slowly; "
+    "those of LoRA are zero from the fifth on.",
+)
+
+# %%
 untouched = base.blocks[0].attention.qkv.weight.data
 assert np.array_equal(model.blocks[0].attention.qkv.weight.data, untouched)
 
@@ -142,3 +179,25 @@ adapter = tg.nn.adapter_state_dict(model)
 print(f"-> the adapter alone: {sum(t.size for t in adapter.values()):,} numbers")
 tg.nn.remove_lora(model, keep_change=False)
 assert np.array_equal(model(ids).data, base(ids).data)
+
+# %% [markdown]
+# ## Exercises
+#
+# Solutions: `examples/chapters/solutions/app_lora.py`.
+#
+#
+# ### 1. Where it stops paying (easy)
+#
+# From which rank on does a LoRA adapter have as many numbers as the matrix beside which it stands?
+# Derive it for any matrix, and check it for GPT-2's qkv matrix, 768 to 2304. What share has rank 8?
+#
+# ### 2. Why B begins at zero and A does not (medium)
+#
+# Derive the gradients of A and B. Which of them is zero in the first step, and what happens when
+# both matrices begin at zero? Predict, then look at `lora_a.grad` and `lora_b.grad`.
+#
+# ### 3. The best change of rank r (hard)
+#
+# A matrix with singular values 5, 3, 1, 0.5, 0.2, 0.1 is to be approximated by B A of rank 2. What
+# is the smallest squared error? Let AdamW find A and B from random first values, and see whether it
+# gets there.

@@ -136,14 +136,39 @@ def train_through_a_bad_batch(limit: float) -> list[float]:
     return losses
 
 
+through = {}
 for limit in (math.inf, 1.0):
-    losses = train_through_a_bad_batch(limit)
+    with np.errstate(all="ignore"):  # without clipping numbers overflow
+        losses = through[limit] = train_through_a_bad_batch(limit)
     print(
         f"-> clipping at {limit}: loss {losses[60]:.2f} at the bad batch, "
         f"{np.mean(losses[61:71]):.2f} in the ten steps after it"
     )
     harmed = np.mean(losses[61:71]) > losses[60] + 1
     assert harmed == (limit == math.inf)
+
+
+# %%
+def rates_and_losses(figure) -> None:
+    """The schedule, and the two runs through the bad batch."""
+    schedule, runs = figure.subplots(1, 2)
+    schedule.plot(rates)
+    schedule.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
+    for limit, label in ((math.inf, "without clipping"), (1.0, "clipped at 1")):
+        runs.semilogy(through[limit], label=label)
+    runs.axvline(60, color="0.6", ls=":")
+    runs.annotate("bad batch", (60, 1.3), (4, 0), textcoords="offset points")
+    runs.set(xlabel="step", ylabel="loss", ylim=(1, 1e4))
+    runs.legend()
+
+
+tg.explain.pictures.show(
+    rates_and_losses,
+    "Left: the learning rate rises in a straight line for 30 steps and falls along a cosine. "
+    "Right: at the bad batch the loss jumps by powers of ten without clipping; "
+    "with it nothing is seen.",
+    size=(8, 3),
+)
 
 # %% [markdown]
 # ## All of it
@@ -215,3 +240,26 @@ assert sum(counts) == len(list(model.parameters()))
 # %%
 assert train() == losses
 print("-> two runs with the same seed: the same losses, bit for bit")
+
+# %% [markdown]
+# ## Exercises
+#
+# Solutions: `examples/chapters/solutions/app_training_loop.py`.
+#
+#
+# ### 1. The schedule as a formula (easy)
+#
+# Write the learning rate of step i as a function of peak, lowest rate, warm-up and number of steps,
+# and compare it with `CosineSchedule` at all 150 steps.
+#
+# ### 2. The size of AdamW's first step (medium)
+#
+# The gradients of three weights are 0.001, -0.5 and 40. Derive how far AdamW moves each in its
+# first step with learning rate 0.01 and no decay. What if the loss is multiplied by 1000? And with
+# SGD?
+#
+# ### 3. AdamW in eight lines (hard)
+#
+# Write AdamW in NumPy, with bias correction and weight decay, and let it walk beside
+# `tg.optim.AdamW` for 50 steps on a function whose gradient you can write down. The weights must
+# agree to twelve digits. Why does the decay not stand in the gradient?

@@ -28,6 +28,7 @@ import numpy as np
 
 import tinygrad_llm as tg
 
+pictures = tg.explain.pictures
 tg.manual_seed(0)
 
 # %% [markdown]
@@ -117,6 +118,34 @@ assert second < 0.2
 assert second_one > 1.5
 
 # %% [markdown]
+# Left: loss while training. Right: what a head of the second layer looks at, in a sequence with
+# period 16. From the first repetition on its weights lie on a diagonal: each position looks at what
+# came *after* its own symbol last time.
+
+
+# %%
+def induction(figure) -> None:
+    """The two curves, and the weights of the head with the clearest diagonal."""
+    curves, heads = figure.subplots(1, 2)
+    for curve, label in ((curve_one, "one layer"), (curve_two, "two layers")):
+        curves.plot(range(0, 20 * len(curve), 20), curve, label=label)
+    curves.axhline(math.log(SYMBOLS), color="0.6", ls=":", label="guessing")
+    curves.set(xlabel="step", ylabel="loss after the repetition", ylim=(0, None))
+    curves.legend(loc="lower left")
+    weights = pictures.attention_weights(two_layers, new[:1])[1][0]  # (H, T, T) of the second layer
+    best = max(weights, key=lambda head: np.trace(head[MOST:], offset=1))
+    image = heads.imshow(best, cmap="Blues", vmin=0, vmax=1)
+    heads.set(xlabel="position looked at", ylabel="position that looks")
+    figure.colorbar(image, ax=heads, label="weight")
+
+
+pictures.show(
+    induction,
+    "The loss after the repetition stays near that of guessing with one layer and drops to zero "
+    "with two; a head's weights form a diagonal in the lower left.",
+)
+
+# %% [markdown]
 # ## Few-shot and zero-shot
 #
 # Make a task of it: the prompt shows pairs "symbol, its partner"; then a symbol is given and its
@@ -145,3 +174,28 @@ assert shots[4] > 0.7
 
 # %% [markdown]
 # With a real GPT-2, the same with opinions of reviews: `python examples/few_shot.py gpt2`.
+
+# %% [markdown]
+# ## Exercises
+#
+# Solutions: `examples/chapters/solutions/ch01_ideas.py`.
+#
+#
+# ### 1. The best possible guess (easy)
+#
+# Before the repetition a model cannot know which symbol comes next, but it can know which do not:
+# those that were there already. Derive the smallest possible loss of the predictions of symbols 2
+# to 16 of 16, on average, when it is known that none comes twice. Is it log 32? Check it with a
+# guesser that gives probability 0 to what was seen.
+#
+# ### 2. Where an induction head looks (medium)
+#
+# In a sequence with period p, which position must be looked at from position t, so that copying
+# what stands there is right? Predict the place, then measure with `attention_weights` how much of
+# its weight each head of a trained model gives to it. Which layer can have such a head, and why
+# only that one?
+#
+# ### 3. One layer, helped (hard)
+#
+# A single layer fails here because its keys know only their own symbol. Change the model's *input*
+# so that one layer succeeds, train it, and get the loss after the repetition below 0.5.

@@ -148,5 +148,56 @@ print(f"-> three directions hold {share.sum():.1%} of the persons' variance")
 assert share.sum() > 0.7
 
 # %% [markdown]
-# Three yes-or-no properties: three of the eight directions hold most of what differs. To see
-# the map: `tg.explain.pictures.embedding_map(persons, names)` (needs matplotlib).
+# Three yes-or-no properties: three of the eight directions hold most of what differs. Below, two
+# of them: the arrows from male to female are nearly parallel.
+
+
+# %%
+def persons_on_a_plane(figure) -> None:
+    """Along the two largest components, with arrows from male to female."""
+    places, shares = pictures.principal_components(persons, 2)
+    axes = figure.subplots()
+    for name, (x, y) in zip(names, places, strict=True):
+        axes.scatter(x, y, color="C1" if PERSONS[name][0] else "C0")
+        axes.annotate(name, (x, y), (6, 4), textcoords="offset points")
+    for male, female in (
+        ("king", "queen"),
+        ("prince", "princess"),
+        ("man", "woman"),
+        ("boy", "girl"),
+    ):
+        start, end = places[place[male]], places[place[female]]
+        axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": "0.6"})
+    axes.set(xlabel=f"component 1: {shares[0]:.0%} of the variance")
+    axes.set(ylabel=f"component 2: {shares[1]:.0%} of the variance")
+    axes.margins(0.15)
+
+
+pictures.show(
+    persons_on_a_plane,
+    "Eight words for persons on a plane, royal ones orange: the arrows from king to queen, prince "
+    "to princess, man to woman and boy to girl are nearly parallel.",
+    size=(6, 4),
+)
+
+# %% [markdown]
+# ## Exercises
+#
+# Solutions: `examples/chapters/solutions/ch02_embeddings.py`.
+#
+#
+# ### 1. The gradient of a table (easy)
+#
+# The ids (1, 1, 4) and (1, 0, 4) are looked up in a table with 6 rows, and the loss is the sum of
+# all numbers found. Write down the gradient of the table before you let the engine compute it.
+#
+# ### 2. Order without positions (medium)
+#
+# Above, a model with one layer and no positions did not notice that two earlier words were swapped.
+# Will a model with two layers notice? Predict it, with a reason, then measure.
+#
+# ### 3. Positions as rotations (hard)
+#
+# The original Transformer has no table of positions but sines and cosines of several frequencies.
+# Show that "k places on" is one and the same matrix at every position, and that the dot product of
+# two positions depends on their distance only. Derive the matrix, then check both with numbers.

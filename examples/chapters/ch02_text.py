@@ -69,9 +69,30 @@ assert 0.28 < ratio < 0.4
 # 50,257 (`tg.tokenizers.gpt2()`, downloaded when first used).
 
 # %%
+per_character = {characters.vocab_size: 1.0, bpe.vocab_size: ratio}
 for size in (300, 500, 2000):
     n_tokens = len(tg.tokenizers.BPETokenizer.train(text, vocab_size=size).encode(text))
-    print(f"-> vocabulary {size:5}: {n_tokens / len(text):.3f} tokens per character")
+    per_character[size] = n_tokens / len(text)
+    print(f"-> vocabulary {size:5}: {per_character[size]:.3f} tokens per character")
+
+
+def vocabulary_and_frequency(figure) -> None:
+    """How rows shorten with the vocabulary, and how unequal tokens are."""
+    lengths, frequencies = figure.subplots(1, 2)
+    sizes = sorted(per_character)
+    lengths.plot(sizes, [per_character[size] for size in sizes], "o-")
+    lengths.set(xscale="log", xlabel="vocabulary", ylabel="tokens per character", ylim=(0, 1.05))
+    lengths.annotate("characters", (sizes[0], 1), (8, -3), textcoords="offset points")
+    counts = np.sort(np.unique(ids, return_counts=True)[1])[::-1]
+    frequencies.loglog(np.arange(1, len(counts) + 1), counts)
+    frequencies.set(xlabel="token, by frequency (rank)", ylabel="occurrences")
+
+
+tg.explain.pictures.show(
+    vocabulary_and_frequency,
+    "Tokens per character fall from 1 to about 0.3 as the vocabulary grows from 100 to 2,000; "
+    "the most frequent tokens occur thousands of times, most a few dozen times.",
+)
 
 # %% [markdown]
 # ## Special tokens
@@ -112,3 +133,27 @@ assert (inputs[:, 1:] == targets[:, :-1]).all()
 overlapping = tg.data.TokenDataset(stream, context_length=6, stride=1)
 assert len(overlapping) == len(stream) - 6
 print(f"-> stride 1: {len(overlapping):,} windows")
+
+# %% [markdown]
+# ## Exercises
+#
+# Solutions: `examples/chapters/solutions/ch02_text.py`.
+#
+#
+# ### 1. How many windows? (easy)
+#
+# A text has n tokens. Derive how many windows `TokenDataset` makes of it with context length T and
+# stride S. Do not forget the target of the last input. Check the formula for four cases, one of
+# which fits exactly.
+#
+# ### 2. Byte-pair encoding in a dozen lines (medium)
+#
+# Write the training of a byte-pair encoding for a single long word: count, join, repeat. Let it
+# learn 20 tokens and compare them, in order, with those of `BPETokenizer.train`. What has to be
+# decided when two pairs are equally frequent?
+#
+# ### 3. Which loss is better? (hard)
+#
+# Model A has a vocabulary of 400 and a loss of 4.9 per token, model B one of 1,600 and a loss of
+# 6.1. Which is better? Measure the unigram entropy of one text with four vocabularies, per token
+# and in bits per byte, and say in which unit models may be compared.

@@ -18,7 +18,7 @@ import numpy as np
 
 import tinygrad_llm as tg
 
-F = tg.functional
+F, pictures = tg.functional, tg.explain.pictures
 tg.manual_seed(123)
 words = "Your journey starts with one step".split()
 x = tg.tensor(
@@ -109,6 +109,33 @@ print(f"-> gradient at positions 0 to 5: {reached}")
 assert inputs.grad[:3].any()
 assert not inputs.grad[3:].any()  # ... does not depend on positions 3, 4, 5
 
+
+# %%
+def who_looks_at_whom(figure) -> None:
+    """The weights of V2 and those behind the mask; what is hidden is grey."""
+    axes = figure.subplots(1, 2)
+    titles = ("every word sees every word", "causal: the future is hidden")
+    for axis, title, layer in zip(axes, titles, (v2, causal), strict=True):
+        shown = layer.attention_weights(x).data
+        hidden = np.ma.masked_equal(shown, 0)
+        axis.set_facecolor("0.85")
+        image = axis.imshow(hidden, cmap="Blues", vmin=0, vmax=1)
+        axis.set_xticks(range(len(words)), words, rotation=45, ha="right")
+        axis.set_yticks(range(len(words)), words)
+        axis.set(title=title, xlabel="word looked at", ylabel="word that looks")
+        for i, j in np.argwhere(shown):
+            color = "white" if shown[i, j] > 0.5 else "black"
+            axis.text(j, i, f"{shown[i, j]:.2f}", ha="center", va="center", color=color, size=7)
+    figure.colorbar(image, ax=axes, label="weight")
+
+
+pictures.show(
+    who_looks_at_whom,
+    "Two tables of attention weights for six words: without a mask all weights are near one sixth; "
+    "with it everything above the diagonal is hidden, and each row sums to one below it.",
+    size=(8, 3.8),
+)
+
 # %% [markdown]
 # ## Several heads
 #
@@ -160,3 +187,27 @@ assert difference < 1e-5
 report = tg.gradcheck(together, [batch])
 print(f"-> gradient check of MultiHeadAttention: largest error {report.error:.1e}")
 assert report.error < 1e-6
+
+# %% [markdown]
+# ## Exercises
+#
+# Solutions: `examples/chapters/solutions/ch03_attention.py`.
+#
+#
+# ### 1. Without the division (easy)
+#
+# Queries and keys are random with variance 1 and width 256. Predict the standard deviation of the
+# scores when they are not divided by sqrt(D). What does that do to the largest weight of a row, and
+# to the gradient that reaches the scores? Measure all three, with and without the division.
+#
+# ### 2. A sliding window (medium)
+#
+# Change the mask so that each position sees itself and the two before it, and nothing else. Predict
+# from which positions the result at position 5 can depend, and check it with a gradient. How far
+# back can a model with L such layers see?
+#
+# ### 3. Backward by hand (hard)
+#
+# Derive dq, dk and dv of one head, y = softmax(q k^T / sqrt(D)) v, as products of matrices, and
+# compare them with the engine's. Where does the sum in the softmax's backward come from, and how
+# can it be had without the (T, T) matrix?

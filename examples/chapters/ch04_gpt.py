@@ -17,7 +17,7 @@ import numpy as np
 
 import tinygrad_llm as tg
 
-F = tg.functional
+F, pictures = tg.functional, tg.explain.pictures
 tg.manual_seed(123)
 
 # %% [markdown]
@@ -74,14 +74,14 @@ class Deep(tg.nn.Module):
         return x
 
 
-shares = {}
+shares, sizes = {}, {}
 for shortcut in (False, True):
     tg.manual_seed(1)
     deep = Deep(shortcut)
     out = deep(tg.Generator(3).normal((8, 16)))
     (out * out).mean().backward()
     norms = [float(np.abs(layer.weight.grad).mean()) for layer in deep.layers]
-    shares[shortcut] = norms[0] / norms[-1]
+    shares[shortcut], sizes[shortcut] = norms[0] / norms[-1], norms
     print("shortcuts" if shortcut else "none     ", " ".join(f"{n:.1e}" for n in norms))
 print(
     f"-> first layer's gradient / last layer's: {shares[False]:.1e} without shortcuts, "
@@ -89,6 +89,33 @@ print(
 )
 assert shares[False] < 0.01
 assert shares[True] > 0.1
+
+
+# %%
+def activations_and_gradients(figure) -> None:
+    """GELU, ReLU and their slopes; the gradient's size in each of the eight layers."""
+    curves, layers = figure.subplots(1, 2)
+    for name, color in (("relu", "C0"), ("gelu", "C1")):
+        at = tg.tensor(np.linspace(-3, 3, 301), requires_grad=True)
+        y = getattr(F, name)(at)
+        y.sum().backward()
+        curves.plot(at.data, y.data, color, label=name)
+        curves.plot(at.data, at.grad, color, ls="--", label=f"slope of {name}")
+    curves.set(xlabel="x", ylim=(-0.4, 2))
+    curves.legend()
+    for shortcut, label in ((True, "with shortcuts"), (False, "without")):
+        layers.semilogy(range(1, 9), sizes[shortcut], "o-", label=label)
+    layers.set(xlabel="layer", ylabel="mean size of the gradient", ylim=(1e-8, 1e1))
+    layers.legend()
+
+
+pictures.show(
+    activations_and_gradients,
+    "Left: GELU bends below zero where ReLU is flat, and its slope dips below zero and rises above "
+    "one. Right: without shortcuts the gradient shrinks by powers of ten towards the first layer; "
+    "with them it stays.",
+    size=(8, 3.2),
+)
 
 # %% [markdown]
 # ## The block and the model
@@ -149,3 +176,27 @@ assert (with_cache == without).all()
 
 # %% [markdown]
 # Nonsense, of course: it has read nothing yet. That is chapter 5.
+
+# %% [markdown]
+# ## Exercises
+#
+# Solutions: `examples/chapters/solutions/ch04_gpt.py`.
+#
+#
+# ### 1. Counting a block (easy)
+#
+# Derive the number of parameters of a `TransformerBlock` of width C with all biases, as a
+# polynomial in C. What changes when the number of heads is doubled, what when C is? Check with
+# `num_parameters`.
+#
+# ### 2. The loss at the start (medium)
+#
+# Why is the loss of an untrained GPT log V? Now let its logits be independent and normal with
+# deviation s: derive the loss, to second order in s, and check it for s = 0.5, 1 and 2. What would
+# you suspect if your own model began with a loss of 24, and what if it began with 2?
+#
+# ### 3. An op of your own: unit length (hard)
+#
+# Write y = x / |x| (by rows) as a `tg.Function` with its backward, and let `tg.gradcheck` judge it.
+# Then show that dx is at right angles to x, say why that must be so, and which two such directions
+# LayerNorm has.

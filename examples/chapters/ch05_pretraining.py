@@ -75,6 +75,7 @@ loader = tg.data.BatchLoader(tg.data.TokenDataset(train, CONTEXT), batch_size=16
 evaluate = Evaluator(validation, CONTEXT, batch_size=16, max_tokens=8192)
 
 start = evaluate(model).loss
+curve, held_out = [], {0: start}
 for step in range(1, STEPS + 1):
     inputs, targets = loader.next_batch()  # (B, T), (B, T)
     loss = model.loss(inputs, targets)
@@ -83,11 +84,10 @@ for step in range(1, STEPS + 1):
     tg.optim.clip_grad_norm(optimizer, 1.0)
     optimizer.step()
     schedule.step()
+    curve.append(loss.item())
     if step % 100 == 0:
-        print(
-            f"step {step}: training {loss.item():.3f}, held out {evaluate(model).loss:.3f}",
-            flush=True,
-        )
+        held_out[step] = evaluate(model).loss
+        print(f"step {step}: training {curve[-1]:.3f}, held out {held_out[step]:.3f}", flush=True)
 end = evaluate(model)
 print(
     f"-> held-out loss: {start:.3f} before, {end.loss:.3f} after training "
@@ -95,6 +95,28 @@ print(
 )
 assert abs(start - math.log(512)) < 0.1
 assert end.loss < counted.bigram
+
+
+# %%
+def loss_curve(figure) -> None:
+    """The loss of each batch, the held-out loss, and what counting achieves."""
+    axes = figure.subplots()
+    axes.plot(range(1, STEPS + 1), curve, lw=0.8, alpha=0.6, label="training, each batch")
+    axes.plot(list(held_out), list(held_out.values()), "o-", label="held out")
+    lines = {"log V": math.log(512), "unigram": counted.unigram, "bigram": counted.bigram}
+    for name, value in lines.items():
+        axes.axhline(value, color="0.6", ls=":")
+        axes.annotate(name, (STEPS, value), (0, 3), textcoords="offset points", ha="right")
+    axes.set(xlabel="step", ylabel="loss per token")
+    axes.legend(loc="upper center")
+
+
+pictures = tg.explain.pictures
+pictures.show(
+    loss_curve,
+    "The loss falls from log V = 6.24 past the unigram entropy within a few steps and reaches the "
+    "bigram entropy after about 300; the held-out loss ends a little above the training loss.",
+)
 
 # %% [markdown]
 # ## Writing
@@ -112,6 +134,28 @@ scores = np.array([2.0, 1.0, 0.0])
 for temperature in (0.5, 1.0, 2.0):
     shown = " ".join(f"{p:.2f}" for p in F.softmax(scores / temperature).data)
     print(f"temperature {temperature}: {shown}")
+
+
+# %%
+def temperatures(figure) -> None:
+    """The ten likeliest tokens after the prompt."""
+    with tg.no_grad():
+        last = model([prompt]).data[0, -1]  # (V,)
+    likeliest = np.argsort(-last)[:10]
+    axes = figure.subplots()
+    for n, temperature in enumerate((0.5, 1.0, 2.0)):
+        p = F.softmax(last / temperature).data[likeliest]
+        axes.bar(np.arange(10) + 0.27 * (n - 1), p, 0.27, label=f"temperature {temperature}")
+    axes.set_xticks(range(10), [repr(tokenizer.decode([i])) for i in likeliest])
+    axes.set(xlabel='token after "The statement"', ylabel="probability")
+    axes.legend()
+
+
+pictures.show(
+    temperatures,
+    "Probabilities of the ten likeliest next tokens: a low temperature gives nearly all to the "
+    "first, a high one makes them more alike.",
+)
 
 # %% [markdown]
 # ## Is it learned by heart?
@@ -136,3 +180,28 @@ with tempfile.TemporaryDirectory() as folder:
 difference = np.abs(again(inputs).data - model(inputs).data).max()
 print(f"-> saved and opened again, the logits differ by {difference:.1e}")
 assert difference == 0
+
+# %% [markdown]
+# ## Exercises
+#
+# Solutions: `examples/chapters/solutions/ch05_pretraining.py`.
+#
+#
+# ### 1. Temperature (easy)
+#
+# Let p be the probabilities at temperature 1. Derive those at temperature T as powers of p, without
+# logits. What becomes of them for T towards 0 and towards infinity, and what does their entropy do
+# in between? Check all three.
+#
+# ### 2. What is learned first (medium)
+#
+# A model whose logits are the same at every position has only a vector b to learn. Derive the
+# gradient of its loss with respect to b, find a b where it vanishes, and show that the loss there
+# is the unigram entropy. At which place of the curve above has the GPT learned just that?
+#
+# ### 3. The floor of a batch (hard)
+#
+# The first sanity check of a training loop is to overfit one batch. Take two windows that begin
+# with the same token and then differ, (7, 1, 5, ...) and (7, 2, 8, ...), with 8 targets each.
+# Derive the smallest loss that any model can reach on them, then train a small GPT until it is
+# there.

@@ -131,3 +131,54 @@ assert min(accuracies["GPT, head"], accuracies["GPT, last-block"]) >= 0.65
 print(format_confusion(confusion_matrix(labels, called["all"], 2), spam.LABELS))
 for i in np.flatnonzero(called["all"] != labels):
     print(f"is {test[i].label}: {test[i].text}")
+
+
+# %%
+def scores_and_mistakes(figure) -> None:
+    """How often each way is right, and the confusion matrix of the last."""
+    bars, matrix = figure.subplots(1, 2, width_ratios=[3, 2])
+    bars.barh(list(accuracies), list(accuracies.values()))
+    bars.invert_yaxis()
+    bars.axvline(0.5, color="0.5", ls=":")
+    bars.set(xlabel="share of the test messages right", xlim=(0, 1))
+    counts = confusion_matrix(labels, called["all"], 2)
+    image = matrix.imshow(counts, cmap="Blues", vmin=0)
+    for i, j in np.ndindex(2, 2):
+        color = "white" if counts[i, j] > counts.max() / 2 else "black"
+        matrix.text(j, i, str(counts[i, j]), ha="center", va="center", color=color)
+    matrix.set_xticks(range(2), spam.LABELS)
+    matrix.set_yticks(range(2), spam.LABELS)
+    matrix.set(xlabel="called", ylabel="is")
+    figure.colorbar(image, ax=matrix, label="messages")
+
+
+tg.explain.pictures.show(
+    scores_and_mistakes,
+    "Bars: always the same answer gets half right, counting words and the three fine-tuned models "
+    "four fifths or so. Table: most messages lie on the diagonal of the confusion matrix.",
+    size=(8, 3),
+)
+
+# %% [markdown]
+# ## Exercises
+#
+# Solutions: `examples/chapters/solutions/ch06_spam.py`.
+#
+#
+# ### 1. Four numbers, four scores (easy)
+#
+# A filter reads 100 messages, 20 of them spam. It finds 15 of these and calls 10 of the others
+# spam. Compute accuracy, precision, recall and F1 by hand, and compare them with those of a filter
+# that never says spam. Check with `score`.
+#
+# ### 2. A threshold from costs (medium)
+#
+# To lose a friend's message is ten times as bad as to read an advertisement. From which probability
+# of spam on should a message be hidden? Derive it, then find the cheapest threshold by counting, on
+# made-up messages whose probabilities are honest.
+#
+# ### 3. A mean without the padding (hard)
+#
+# The classifier averages the hidden states of a message's real tokens. Write that as a
+# `tg.Function` with its backward, check it with `tg.gradcheck`, and show that padding gets no
+# gradient and does not change the classifier's answer. What would go wrong with a division by T?

@@ -122,6 +122,26 @@ assert scores_before.well_formed < 0.3
 assert scores.well_formed >= 0.5
 assert scores.token_f1 > scores_before.token_f1
 
+
+# %%
+def mask_and_curves(figure) -> None:
+    """Which tokens of an example are learned, and the loss of the answers."""
+    tokens, curves = figure.subplots(2, 1, height_ratios=[1, 4])
+    tokens.imshow([is_answer], cmap="Blues", vmin=0, vmax=1.4, aspect="auto")
+    tokens.set(xlabel="token of the first example; blue: counted in the loss", yticks=[])
+    curves.plot(history.column("train loss"), "o-", label="training")
+    curves.plot(history.column("loss"), "o-", label="validation")
+    curves.set(xlabel="epoch", ylabel="loss per answer token")
+    curves.legend()
+
+
+tg.explain.pictures.show(
+    mask_and_curves,
+    "A strip of tokens, of which only the answer at its end is coloured; below, the training loss "
+    "keeps falling while the validation loss soon stays where it is.",
+    size=(7, 4),
+)
+
 # %% [markdown]
 # ## Preferences
 #
@@ -157,3 +177,28 @@ print(
     f"{len(unseen)} unseen prompts (margin {preferred['margin']:.2f})"
 )
 assert preferred["accuracy"] >= 0.9
+
+# %% [markdown]
+# ## Exercises
+#
+# Solutions: `examples/chapters/solutions/ch07_instructions.py`.
+#
+#
+# ### 1. The gradient behind the mask (easy)
+#
+# Five positions, of which the first two are the user's and do not count. Write down the gradient of
+# the logits, row by row, before you compute it. By what are the rows divided? And is everything
+# lost that the user says?
+#
+# ### 2. The slope of DPO (medium)
+#
+# Derive the slope of the DPO loss with respect to the margin m between the better and the worse
+# answer. What are loss and slope before the first step, and which pairs drive the training later?
+# Check the slope at margins of -30, 0 and 30 with beta = 0.1.
+#
+# ### 3. Accumulating batches of different length (hard)
+#
+# A batch of four answers is computed in two pieces, as in the appendix on the training loop, with
+# each piece's mean loss halved. The answers of the first piece have one token each, the others
+# eight. Show that the gradient is not that of the whole batch, derive the right weights, and check
+# them.

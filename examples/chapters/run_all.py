@@ -2,7 +2,9 @@
 
     python examples/chapters/run_all.py                              # run, with times
     python examples/chapters/run_all.py --numbers docs/numbers.md    # and write them down there
-    python examples/chapters/run_all.py ch03 ch04                    # only some
+    python examples/chapters/run_all.py ch03 lora                    # only some, by parts of names
+    python examples/chapters/run_all.py --figures DIR                # figures there, not figures/
+    python examples/chapters/run_all.py --solutions                  # those of the exercises, too
 
 A chapter asserts its numbers within bounds and prints each in a line that begins with "->".
 """
@@ -18,6 +20,8 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from tinygrad_llm.errors import ConfigError, did_you_mean
 
 HERE = Path(__file__).parent
 ORDER = (  # of the book
@@ -38,19 +42,45 @@ ORDER = (  # of the book
 BEGIN, END = "<!-- chapters: begin -->\n", "<!-- chapters: end -->\n"
 
 
-def chapter_files(beginnings: Sequence[str] = ()) -> list[Path]:
-    """The chapters' scripts, in the order of the book; only those that begin like one of these."""
-    names = [n for n in ORDER if not beginnings or n.startswith(tuple(beginnings))]
+def chapter_files(parts: Sequence[str] = ()) -> list[Path]:
+    """The chapters' scripts, in the order of the book; only those whose names have such a part.
+
+    Raises:
+        ConfigError: no chapter has such a name.
+    """
+    for part in parts:
+        if not any(_stem(part) in name for name in ORDER):
+            known = [*ORDER, *(word for name in ORDER for word in name.split("_"))]
+            hint = did_you_mean(_stem(part), known)
+            raise ConfigError(f"there is no chapter {part!r}.{hint} There are: {', '.join(ORDER)}.")
+    names = [n for n in ORDER if not parts or any(_stem(part) in n for part in parts)]
     return [HERE / f"{name}.py" for name in names]
 
 
-def run(script: Path, folder: Path | None = None) -> tuple[str, float]:
+def _stem(part: str) -> str:
+    """Of a path, too: the shell completes ``examples/chapters/ch03_attention.py``."""
+    return Path(part).name.removesuffix(".py").lower()
+
+
+def solutions_of(script: Path) -> Path:
+    """The solutions of a chapter's exercises."""
+    return script.parent / "solutions" / script.name
+
+
+def run(script: Path, folder: Path | None = None, figures: Path | None = None) -> tuple[str, float]:
     """What a chapter prints, and how many seconds of processor time it takes, on one core.
+
+    Args:
+        script: a chapter, or its solutions.
+        folder: where it runs, by default here.
+        figures: where its figures go, by default into ``figures`` below that folder.
 
     Raises:
         subprocess.CalledProcessError: it failed; ``stderr`` says where.
     """
     environment = {**os.environ, "PYTHONUTF8": "1", "OPENBLAS_NUM_THREADS": "1"}
+    if figures is not None:
+        environment["TINYGRAD_LLM_FIGURES"] = str(figures.absolute())
     before = os.times()
     done = subprocess.run(
         [sys.executable, str(script)],
@@ -97,30 +127,44 @@ def write_down(text: str, path: Path) -> None:
     path.write_text(new, encoding="utf-8")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run; returns 1 if a chapter failed."""
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python examples/chapters/run_all.py",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("chapters", nargs="*", help="beginnings of names, such as ch03")
+    parser.add_argument("chapters", nargs="*", help="parts of names, such as ch03 or lora")
     parser.add_argument("--numbers", type=Path, metavar="FILE", help="Markdown file to write into")
-    arguments = parser.parse_args(argv)
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="folder of the figures")
+    parser.add_argument("--solutions", action="store_true", help="run the solutions, too")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run; returns 1 if a chapter failed, 2 if there is no such chapter."""
+    arguments = parser().parse_args(argv)
+    try:
+        scripts = chapter_files(arguments.chapters)
+    except ConfigError as error:
+        print(f"run_all.py: {error}", file=sys.stderr)
+        return 2
     results = []
-    for script in chapter_files(arguments.chapters):
-        started = time.perf_counter()
-        try:
-            output, seconds = run(script)
-        except subprocess.CalledProcessError as error:
-            print(f"{script.name} failed:\n{error.stderr}", file=sys.stderr)
-            return 1
-        results.append((script, output, seconds))
-        print(
-            f"{script.name:24} {seconds:6.1f} s of processor time, "
-            f"{time.perf_counter() - started:6.1f} s in all",
-            flush=True,
-        )
+    for script in scripts:
+        for part in [script, solutions_of(script)] if arguments.solutions else [script]:
+            started = time.perf_counter()
+            try:
+                output, seconds = run(part, figures=arguments.figures)
+            except subprocess.CalledProcessError as error:
+                print(f"{part.relative_to(HERE)} failed:\n{error.stderr}", file=sys.stderr)
+                return 1
+            if part is script:
+                results.append((script, output, seconds))
+            print(
+                f"{part.relative_to(HERE)!s:34} {seconds:6.1f} s of processor time, "
+                f"{time.perf_counter() - started:6.1f} s in all",
+                flush=True,
+            )
     if arguments.numbers:
         write_down(section(results), arguments.numbers)
     return 0

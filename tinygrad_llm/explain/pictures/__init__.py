@@ -5,6 +5,7 @@
     pictures.gradient_flow(model)                      gradients per layer, after backward()
     pictures.loss_landscape(model, ids, targets)       the loss around the parameters
     pictures.embedding_map(model, labels)              the embeddings in two dimensions
+    pictures.show(draw, alt)                           one of your own, in a notebook or a file
 
 Needs matplotlib: pip install 'tinygrad_llm[plot]'. The numbers behind each picture can be had
 without it: `attention_weights`, `gradient_norms`, `measure_landscape`, `principal_components`.
@@ -19,6 +20,7 @@ from tinygrad_llm.explain.pictures.embeddings import (
 )
 from tinygrad_llm.explain.pictures.gradients import gradient_flow, gradient_norms
 from tinygrad_llm.explain.pictures.landscape import Landscape, loss_landscape, measure_landscape
+from tinygrad_llm.explain.pictures.show import show
 
 __all__ = [
     "Landscape",
@@ -32,4 +34,5 @@ __all__ = [
     "measure_landscape",
     "neighbours",
     "principal_components",
+    "show",
 ]
