@@ -129,9 +129,9 @@ def mask_and_curves(figure) -> None:
     tokens, curves = figure.subplots(2, 1, height_ratios=[1, 4])
     tokens.imshow([is_answer], cmap="Blues", vmin=0, vmax=1.4, aspect="auto")
     tokens.set(xlabel="token of the first example; blue: counted in the loss", yticks=[])
-    curves.plot(history.column("train loss"), "o-", label="training")
-    curves.plot(history.column("loss"), "o-", label="validation")
-    curves.set(xlabel="epoch", ylabel="loss per answer token")
+    curves.plot(*zip(*history.losses, strict=True), alpha=0.4, label="training, each step")
+    curves.plot(history.column("step"), history.column("loss"), "o-", label="validation")
+    curves.set(xlabel="step", ylabel="loss per answer token")
     curves.legend()
 
 
