@@ -33,8 +33,8 @@ tg.manual_seed(0)
 # ## Two languages
 #
 # `data/translation.py` draws sentences and translates them. In the second language adjectives
-# follow the noun and agree with it, the article comes last, the object stands before the subject,
-# and the verb at the end agrees with the subject. None of this can be done word by word.
+# follow the noun and agree with it, the article comes last, the object before the subject, and the
+# verb at the end agrees with the subject. None of this can be done word by word.
 
 # %%
 train, held_out = translation.load()
@@ -44,8 +44,7 @@ print(*(f"{source}  ->  {target}" for source, target in held_out[:3]), sep="\n")
 # %% [markdown]
 # ## Word by word
 #
-# What has to be beaten: each word replaced by the right one of the dictionary, with the right
-# ending even, and nothing put into another order.
+# To be beaten: each word replaced by the right one, even its ending, in the order of the source.
 
 # %%
 one_by_one = [[translation.DICTIONARY[word] for word in s.split()] for s, _ in held_out]
@@ -54,9 +53,7 @@ print(f"-> word by word, endings forgiven: {np.mean(by_word):.1%} of the sentenc
 assert np.mean(by_word) < 0.02
 
 # %% [markdown]
-# ## Tokens
-#
-# One vocabulary for both languages and three marks: padding, "now translate", and the end.
+# ## Tokens: one vocabulary for both languages; padding, "now translate", and the end
 
 # %%
 PAD, START, END = 0, 1, 2
@@ -83,8 +80,7 @@ def padded(rows: list[list[int]]) -> np.ndarray:
 # %% [markdown]
 # ## The encoder-decoder
 #
-# As in the paper: sine waves as positions, ReLU, and the norm *after* each sum (GPT-2 moved it
-# before). `nn.MultiHeadAttention` does cross-attention when it is given a `context`.
+# As in the paper: sine waves, ReLU, the norm *after* each sum; a `context` makes cross-attention.
 
 
 # %%
@@ -263,9 +259,8 @@ for word, row in zip([*target.split(), "<end>"], cross_weights(source, target), 
 # %% [markdown]
 # ## The same with a GPT
 #
-# One stack, one kind of attention, one sequence: source, mark, translation. Only the words of the
-# translation count in the loss. It needs no second half: what cross-attention did, ordinary causal
-# attention does by looking back over the mark.
+# One stack, one sequence: source, mark, translation, whose words alone count in the loss. What
+# cross-attention did, ordinary causal attention does by looking back over the mark.
 
 # %%
 gpt = tg.nn.GPT(tg.nn.GPTConfig(len(vocabulary), context_length=32, n_layer=4, n_head=4, n_embd=64))
@@ -288,13 +283,18 @@ continued = [decode(row[len(p) :].tolist()) for row, p in zip(answers, prompts, 
 count_right("GPT", gpt, continued)
 
 # %% [markdown]
-# ## The difference, once more
+# An encoder reads both ways but needs pairs; a GPT learns from any text, and a task begins one.
 #
-# | | encoder-decoder | GPT |
-# |---|---|---|
-# | the source is seen | both ways | from left to right |
-# | the source enters by | cross-attention in every decoder layer | being the beginning |
-# | needs | pairs (source, target) | text of any kind |
+# ## Exercises (solutions: `examples/chapters/solutions/app_translation.py`)
 #
-# The last line is why GPT won: with text of any kind there is no end of training data, and a task
-# becomes a way to begin a text (chapter 1).
+# ### 1. What the second half costs (easy)
+#
+# Derive the parameters of an encoder and a decoder layer as polynomials in the width C, and check.
+#
+# ### 2. Targets that are not moved (medium)
+#
+# Let the decoder predict the token that it is given. What does the loss do, and what is written?
+#
+# ### 3. A GPT that reads both ways (hard)
+#
+# Write the mask with which a GPT sees all of the source, but not its own future. What is lost?
