@@ -114,6 +114,7 @@ setup(
         "plot": ["matplotlib>=3.8"],
         "tensorboard": ["tensorboard>=2.17"],
         "bfloat16": ["ml_dtypes>=0.5"],
+        "fast": ["numkong>=7.8,<8", "ml_dtypes>=0.5"],
         "yaml": ["pyyaml>=6"],
         "hub": ["huggingface_hub>=0.30"],
         "distributed": ["mpi4py>=4", "mpich>=4; sys_platform != 'win32'"],
@@ -129,6 +130,7 @@ setup(
         "dev": [
             *DEV,
             "ml_dtypes>=0.5",
+            "numkong>=7.8,<8",
             "matplotlib>=3.8",
             "triton>=3.6; sys_platform == 'linux' and platform_machine == 'x86_64'",
             "mpi4py>=4; sys_platform == 'linux' and platform_machine == 'x86_64'",

@@ -33,6 +33,11 @@ from tinygrad_llm.autograd import (
 from tinygrad_llm.autograd.anomaly import detect_anomaly
 from tinygrad_llm.autograd.checkpoint import checkpoint
 from tinygrad_llm.autograd.gradcheck import gradcheck
+from tinygrad_llm.backend.precision import (
+    float32_matmul_precision,
+    get_float32_matmul_precision,
+    set_float32_matmul_precision,
+)
 from tinygrad_llm.backend.random import Generator, default_generator, manual_seed
 from tinygrad_llm.creation import (
     arange,
@@ -118,12 +123,14 @@ __all__ = [
     "explore",
     "eye",
     "finetuning",
+    "float32_matmul_precision",
     "from_numpy",
     "full",
     "full_like",
     "functional",
     "generate",
     "generation",
+    "get_float32_matmul_precision",
     "gradcheck",
     "graph",
     "is_grad_enabled",
@@ -145,6 +152,7 @@ __all__ = [
     "randperm",
     "register",
     "sample",
+    "set_float32_matmul_precision",
     "tensor",
     "tokenizers",
     "trace",
