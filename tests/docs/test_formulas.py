@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
 from formulas import Formulas  # noqa: E402
 
-from tinygrad_llm.explain.typeset.blocks import typeset  # noqa: E402
+from tinygrad_llm.explain.typeset.blocks import inline, typeset  # noqa: E402
 from tinygrad_llm.explain.typeset.mathml import mathml  # noqa: E402
 
 PAGES = [*sorted((ROOT / "docs" / "derivations").glob("*.md")), ROOT / "docs/write_your_own_op.md"]
@@ -141,3 +141,19 @@ def test_a_paragraph_that_is_one_formula_is_set_like_a_block():
 def test_a_short_row_does_not_widen_the_columns_of_others():
     html = typeset("a = b        c = d        e = f\ng = h + i + j + k")
     assert 'colspan="3"' in html
+
+
+def test_a_power_stands_behind_bars():
+    assert count("|C - B A|^2", "msup") == 1
+    assert "^" not in text_of("l2/2 |w|^2")
+
+
+def test_a_hyphen_between_words_is_no_minus():
+    assert text_of("log-ratio of a") == "log-ratioofa"
+    assert text_of("a-b") == "a−b"
+
+
+def test_names_of_arguments_are_no_formulas():
+    assert [name for name in ("min_lr", "BLOCK_M", "d_in", "top_k") if inline(name)] == []
+    assert inline("logits_j")
+    assert inline("W_o")

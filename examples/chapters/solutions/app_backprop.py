@@ -104,7 +104,7 @@ Value.overwrite = False
 #
 # The gradient of f = log(sum over j of e^(x_j)) is p = softmax(x). Its own derivative is
 #
-#     d p_i / d x_j = p_i (delta_ij - p_j)
+#     dp_i/dx_j = p_i (delta_ij - p_j)
 #
 # the matrix diag(p) - p p^T. Its rows sum to 0, since adding a constant to x changes nothing. No
 # second-order engine is needed to check it: measure how the *gradient* changes when one x_j does.

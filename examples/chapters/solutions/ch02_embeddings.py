@@ -59,8 +59,8 @@ assert one < 1e-3 * two
 # With sines and cosines of frequency w, a position is the point (cos wt, sin wt) on a circle. Going
 # k places on turns it by the angle wk:
 #
-#     cos(w(t + k)) = cos(wt) cos(wk) - sin(wt) sin(wk)
-#     sin(w(t + k)) = sin(wt) cos(wk) + cos(wt) sin(wk)
+#     cos(w (t + k)) = cos(w t) cos(w k) - sin(w t) sin(w k)
+#     sin(w (t + k)) = sin(w t) cos(w k) + cos(w t) sin(w k)
 #
 # The matrix has cos(wk) and sin(wk) in it, and no t: "k places on" is the same linear map
 # everywhere, and so one matrix of weights can learn it. The dot product of two positions is the sum

@@ -18,7 +18,8 @@ import tinygrad_llm as tg
 #
 #     floor((n - T - 1) / S) + 1
 #
-# windows. With S = T each token but the first is a target once; with S = 1, up to T times.
+# windows. With S = T no token is a target twice, and up to T - 1 at the end are none; with S = 1 a
+# token is a target up to T times.
 
 # %%
 for n, length, stride in ((100, 6, 6), (100, 6, 1), (103, 10, 4), (11, 10, 3)):
@@ -70,7 +71,9 @@ assert mine == theirs
 # The unigram entropy per token, H = - sum over i of p_i log p_i, grows with the vocabulary: there
 # is more to choose from. But each token also says more. Per character, H times tokens / characters,
 # it falls. So losses of models with different tokenizers must not be compared per token; divided by
-# log 2 and by the number of bytes they become bits per byte, and then they may.
+# log 2 and by the number of bytes they become bits per byte, and then they may. A and B have about
+# the entropies that are measured here for their vocabularies: 3.7 bits per byte and 2.3. B is
+# better, by far.
 
 # %%
 text = "\n".join(d.text for d in tg.data.corpora.load("pydoc"))[:100_000]

@@ -17,6 +17,7 @@ RELATION = re.compile(r"(?<![<>!+-])=|->|\+=")
 INLINE = (
     r"(?<![\w`/.])[A-Za-z]{1,6}\d?'?(?:[_^](?:-?[A-Za-z0-9]{1,2}|\([^()\n]{1,12}\))){1,2}(?![\w(])"
 )
+CODE = re.compile(r"(?:min|max|[A-Z]{2,})_|d_in$")  # min_lr, BLOCK_M: names of arguments
 
 
 def cells(line: str) -> list[str]:
@@ -66,7 +67,7 @@ def typeset(block: str) -> str | None:
 
 def inline(text: str) -> str | None:
     """MathML of a formula within a sentence, which `INLINE` finds; None of other words."""
-    if name(re.split("['_^]", text)[0]) is None:  # top_k is no formula
+    if CODE.match(text) or name(re.split("['_^]", text)[0]) is None:  # top_k is no formula
         return None
     try:
         return mathml(text, display=False)

@@ -2,7 +2,7 @@
 
 What a line may hold: names (`xhat`, `dx`, `W`), indices (`x_ij`, `x_(i+1)`, `A[i, k]`), powers
 (`e^-x`), fractions (`a / b`), `sqrt(...)`, `sum over i of`, `mean over k of`, `sum_i`, relations,
-brackets, and words.
+brackets, and words, which may have a hyphen (`log-ratio`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from html import escape
 
 TOKEN = re.compile(
-    r"(?P<number>\d+(?:\.\d+)?(?:e-?\d+)?)|(?P<name>[A-Za-z]+\d*)|(?P<prime>')"
+    r"(?P<number>\d+(?:\.\d+)?(?:e-?\d+)?)|(?P<name>[a-z]{3,}-[a-z]{3,}|[A-Za-z]+\d*)|(?P<prime>')"
     r"|(?P<sign>->|<=|>=|!=|\+=|-=|\.\.\.|[-+*/=<>^_()\[\]{},;:|])"
 )
 GREEK = {"pi": "π", "eps": "ε", "delta": "δ", "beta": "β", "theta": "θ", "sigma": "σ", "inf": "∞"}
@@ -98,6 +98,9 @@ class Formula:
             if text == "/" and product and not self.flat:
                 self.next()
                 product = self.quotient(product, self.below())
+            elif text == "^" and parts and not product:  # behind a bar: |x|^2
+                self.next()
+                parts[-1] = f"<msup>{parts[-1]}{self.exponent()}</msup>"
             elif kind == "sign" and text not in CLOSING:
                 self.next()
                 stretchy = ' stretchy="false"' if text in ")]|" else ""
