@@ -26,7 +26,11 @@ FAST = {
     "smebf16": "SME (matrix units)",
     "turin": "AVX512-BF16 (vectors of 512 bits, Zen 5)",
 }
-SLOW = {"genoa": "AVX512-BF16", "svebfdot": "SVE's dot products", "neonbfdot": "NEON's dot products"}
+SLOW = {
+    "genoa": "AVX512-BF16",
+    "svebfdot": "SVE's dot products",
+    "neonbfdot": "NEON's dot products",
+}
 
 
 class MatrixUnits(NamedTuple):
