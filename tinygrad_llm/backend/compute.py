@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
 
-from tinygrad_llm.backend import Array, ArrayModule, pool, threads
+from tinygrad_llm.backend import Array, ArrayModule, bf16_products, pool, rounding, threads
 from tinygrad_llm.backend.dtypes import DTypeLike, accumulate_dtype, is_float
 from tinygrad_llm.backend.kernels import gpu_product
 from tinygrad_llm.backend.products import Finish, Product, compute_all
@@ -53,19 +54,49 @@ def matmul_all(
     beside: Sequence[Callable[[], object]] = (),
 ) -> None:
     """out = a b for each (a, b, out), and the tasks ``beside`` them; on the CPU on all threads."""
-    if xp is np and all(a.dtype.itemsize > 2 for a, _, _ in products):
-        compute_all([Product(*product, finish) for product in products], beside)
+    if xp is np:
+        _on_the_cpu([Product(*product, finish) for product in products], beside)
         return
     everything = slice(None)
     for a, b, out in products:
-        if xp is np:  # NumPy has no fast half-precision product
-            out[...] = np.matmul(a.astype(np.float32), b.astype(np.float32))
-        else:
-            gpu_product(xp, a, b, out)
+        gpu_product(xp, a, b, out)
         if finish is not None:
             finish(everything, everything)
     for task in beside:
         task()
+
+
+def _on_the_cpu(products: Sequence[Product], beside: Sequence[Callable[[], object]]) -> None:
+    """From bfloat16 operands, by BLAS, or by BLAS on wider copies."""
+    if all(bf16_products.takes(p.a, p.b) for p in products):
+        bf16_products.compute_all(products, beside)
+    elif all(min(p.a.itemsize, p.b.itemsize) > 2 for p in products):
+        compute_all(products, beside)
+    elif len(products) > 1 or beside:  # not all of one kind
+        for product in products:
+            _on_the_cpu([product], ())
+        for task in beside:
+            task()
+    else:  # NumPy has no fast product of 16-bit numbers
+        a, b, out, finish, _ = products[0]
+        out[...] = np.matmul(a.astype(np.float32), b.astype(np.float32))
+        if finish is not None:
+            finish(slice(None), slice(None))
+
+
+def operand(xp: ArrayModule, x: Array) -> Array:
+    """x (N, C) as products read it: itself, or rounded once for the forward and backward pass.
+
+    What an op keeps for its backward pass then takes half the memory; see `precision`.
+    """
+    if xp is np and x.dtype == np.float32 and bf16_products.takes(x, x.T):
+        return rounding.rounded(x)
+    return x
+
+
+def fixed(xp: ArrayModule, *weights: Array) -> AbstractContextManager[None]:
+    """A scope in which nobody writes into ``weights``, so that each is rounded only once."""
+    return bf16_products.fixed(*weights) if xp is np else nullcontext()
 
 
 def matmul_of_block(xp: ArrayModule, a: Array, b: Array, out: Array | None = None) -> Array:

@@ -15,7 +15,7 @@ from tinygrad_llm.autograd import (
     true_gradient,
 )
 from tinygrad_llm.backend import Array
-from tinygrad_llm.backend.compute import as_rows, empty_like, parallel_ufunc, rowwise
+from tinygrad_llm.backend.compute import as_rows, empty_like, operand, parallel_ufunc, rowwise
 from tinygrad_llm.backend.promotion import require_float
 from tinygrad_llm.errors import ShapeError
 from tinygrad_llm.ops.gelu import gelu_composed, gelu_tanh_forward
@@ -50,18 +50,20 @@ class FeedForward(Function):
     def forward(ctx, x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> Array:
         check_feed_forward_shapes(x, w1, b1, w2, b2)
         require_float("feed_forward", x, w1, b1, w2, b2)
-        rows = as_rows(x)  # (N, C)
+        rows = operand(ctx.xp, as_rows(x))  # (N, C), in the precision of products
         z = linear_forward(ctx.xp, rows, w1, b1)  # (N, H)
         a, slope = empty_like(ctx.xp, z), empty_like(ctx.xp, z)
         rowwise(ctx.xp, gelu_tanh_forward, (z,), (), (a, slope))
+        a = operand(ctx.xp, a)  # (N, H)
         y = linear_forward(ctx.xp, a, w2, b2)  # (N, O)
         if ctx.requires_grad:
-            ctx.keep(x, w1, a, w2, slope)
+            ctx.x_shape = x.shape
+            ctx.keep(rows, w1, a, w2, slope)
         return y.reshape(*x.shape[:-1], len(w2))
 
     def backward(ctx, dy: Array) -> Gradients:
-        x, w1, a, w2, slope = ctx.saved
-        rows, to = None if x is None else as_rows(x), [ctx.empty_target(i) for i in range(1, 5)]
+        rows, w1, a, w2, slope = ctx.saved
+        to = [ctx.empty_target(i) for i in range(1, 5)]
         # dW2 = dy^T a,   db2 = sum dy,   da = dy W2
         da, dw2, db2 = linear_backward(ctx.xp, as_rows(dy), a, w2, ctx.needs[4], *to[2:])
         if da is None:
@@ -72,12 +74,11 @@ class FeedForward(Function):
         dx, dw1, db1 = linear_backward(ctx.xp, dz, rows, w1, ctx.needs[2], *to[:2])
         return None if dx is None else dx.reshape(ctx.x_shape), dw1, db1, dw2, db2
 
-    def keep(ctx, x: Array, w1: Array, a: Array, w2: Array, slope: Array) -> None:
+    def keep(ctx, rows: Array, w1: Array, a: Array, w2: Array, slope: Array) -> None:
         """Save what the wanted gradients contain: see the formulas above."""
-        ctx.x_shape = x.shape
         x_needs, w1_needs, b1_needs, w2_needs, _ = ctx.needs
         inner = x_needs or w1_needs or b1_needs  # the gradient passes through the outer layer
-        kept = (x, w1_needs), (w1, x_needs), (a, w2_needs), (w2, inner), (slope, inner)
+        kept = (rows, w1_needs), (w1, x_needs), (a, w2_needs), (w2, inner), (slope, inner)
         ctx.save(*(array if wanted else None for array, wanted in kept))
 
 

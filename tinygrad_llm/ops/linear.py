@@ -15,7 +15,7 @@ from tinygrad_llm.autograd import (
     true_gradient,
 )
 from tinygrad_llm.backend import Array, ArrayModule
-from tinygrad_llm.backend.compute import as_rows, empty, matmul, matmul_all, sum_rows
+from tinygrad_llm.backend.compute import as_rows, empty, matmul, matmul_all, operand, sum_rows
 from tinygrad_llm.backend.promotion import cast_back, of_one_dtype
 from tinygrad_llm.errors import ShapeError
 
@@ -46,15 +46,15 @@ class Linear(Function):
         ctx.dtypes = [None if a is None else a.dtype for a in (x, weight, bias)]
         if x.dtype is not weight.dtype:
             x, weight = of_one_dtype((x, weight))
+        rows = operand(ctx.xp, as_rows(x))  # (N, in), in the precision of products
         if ctx.requires_grad:
-            ctx.save(x if ctx.needs[1] else None, weight if ctx.needs[0] else None)
-        y = linear_forward(ctx.xp, as_rows(x), weight, bias)
+            ctx.save(rows if ctx.needs[1] else None, weight if ctx.needs[0] else None)
+        y = linear_forward(ctx.xp, rows, weight, bias)
         return y.reshape(*x.shape[:-1], weight.shape[0])
 
     def backward(ctx, dy: Array) -> Gradients:
-        x, weight = ctx.saved
+        rows, weight = ctx.saved
         places = ctx.empty_target(1), ctx.empty_target(2)  # an optimizer's, for dW and db
-        rows = None if x is None else as_rows(x)  # (N, in)
         bias_needs = True in ctx.needs[2:]
         dx, dw, db = linear_backward(ctx.xp, as_rows(dy), rows, weight, bias_needs, *places)
         dx = None if dx is None else dx.reshape(ctx.x_shape)

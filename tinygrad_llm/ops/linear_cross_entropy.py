@@ -23,10 +23,10 @@ from tinygrad_llm.autograd import (
 )
 from tinygrad_llm.autograd.arrays import TensorLike
 from tinygrad_llm.backend import Array, ArrayModule
-from tinygrad_llm.backend.compute import as_rows, each, empty, matmul_of_block, rowwise, sum_rows
+from tinygrad_llm.backend.compute import as_rows, empty, fixed, operand, rowwise, sum_rows
 from tinygrad_llm.backend.dtypes import accumulate_dtype
+from tinygrad_llm.backend.long_products import long_result, long_sum
 from tinygrad_llm.backend.promotion import require_float
-from tinygrad_llm.backend.threads import even_parts
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.ops.cross_entropy import (
     cross_entropy_composed,
@@ -37,8 +37,6 @@ from tinygrad_llm.ops.cross_entropy import (
 from tinygrad_llm.ops.linear import check_linear_shapes, linear_forward
 
 LOGITS_AT_ONCE = 256 * 50257  # elements: 51 MB in float32
-VOCABULARY_SLICE = 2048  # rows of the weight's gradient that are added up at a time, in the cache
-LONG_SLICE = 16384  # elements of a long sum that one task adds up
 
 
 # x (N, C), weight (V, C), bias (V,), targets (N,), share (N,): what the gradients are made of
@@ -88,7 +86,7 @@ class LinearCrossEntropy(Function):
         ctx.dweight = ctx.early_target(1, work) if at_once else None
         rows, w = as_rows(x).astype(work, copy=False), weight.astype(work, copy=False)
         b = None if bias is None else bias.astype(work, copy=False)
-        return ctx.compute((rows, w, b, ids, row_shares(ctx.xp, counted, work)))
+        return ctx.compute((operand(ctx.xp, rows), w, b, ids, row_shares(ctx.xp, counted, work)))
 
     def backward(ctx, dy: Array) -> Gradients:
         inputs = ctx.saved[:N_INPUTS]
@@ -103,9 +101,11 @@ class LinearCrossEntropy(Function):
     def compute(ctx, inputs: Inputs) -> Array:
         """The loss; saves the gradients, and the inputs to compute them again."""
         dweight, ctx.dweight = ctx.dweight, None  # a second walk gets an array of its own
-        loss, *gradients = linear_cross_entropy_forward(
-            ctx.xp, *inputs, ctx.chunk_rows, ctx.wanted, dweight
-        )
+        again = len(inputs[0]) > ctx.chunk_rows  # each chunk multiplies by the same weight
+        with fixed(ctx.xp, *inputs[1:2] if again else ()):
+            loss, *gradients = linear_cross_entropy_forward(
+                ctx.xp, *inputs, ctx.chunk_rows, ctx.wanted, dweight
+            )
         if ctx.requires_grad:
             ctx.save(*inputs, *gradients)
         return loss
@@ -134,13 +134,13 @@ def linear_cross_entropy_forward(
     dlogits = share (softmax(logits) - onehot(targets))
     dx = dlogits W              dW += dlogits^T x           db += sum over rows of dlogits
     """
-    n, v = len(x), len(weight)
-    dx = empty(xp, x.shape, x.dtype) if needs[0] else None  # (N, C)
+    n, v, dtype = len(x), len(weight), weight.dtype
+    dx = empty(xp, x.shape, dtype) if needs[0] else None  # (N, C)
     if needs[1] and dweight is None:
-        dweight = empty(xp, weight.shape, x.dtype)  # (V, C)
-    dbias = xp.zeros(v, x.dtype) if needs[2] else None  # (V,)
-    losses = empty(xp, (n,), x.dtype)
-    chunk = empty(xp, (min(chunk_rows, n), v), x.dtype)  # the only logits
+        dweight = empty(xp, weight.shape, dtype)  # (V, C)
+    dbias = xp.zeros(v, dtype) if needs[2] else None  # (V,)
+    losses = empty(xp, (n,), dtype)
+    chunk = empty(xp, (min(chunk_rows, n), v), dtype)  # the only logits
     for start in range(0, max(n, 1), chunk_rows):
         rows = slice(start, min(start + chunk_rows, n))
         logits = linear_forward(xp, x[rows], weight, bias, out=chunk[: rows.stop - start])
@@ -148,40 +148,12 @@ def linear_cross_entropy_forward(
         ins, dlogits = (logits, targets[rows], share[rows]), logits  # (n, V)
         rowwise(xp, cross_entropy_rows, ins, (0.0,), (losses[rows], dlogits))
         if dx is not None:
-            dx[rows] = _times_weight(xp, dlogits, weight)
+            long_sum(xp, dlogits, weight, dx[rows])
         if dweight is not None:
-            _add_product(xp, dlogits, x[rows], dweight, first=start == 0)
+            long_result(xp, dlogits.T, x[rows], dweight, add=start > 0)
         if dbias is not None:
             dbias += sum_rows(xp, dlogits)
     return losses.sum(), dx, dweight, dbias
-
-
-def _times_weight(xp: ArrayModule, dlogits: Array, weight: Array) -> Array:
-    """dlogits W: the sum over the vocabulary is long, so slices of it are shared out and added."""
-    slices = even_parts(len(weight), LONG_SLICE)
-    parts = empty(xp, (len(slices), len(dlogits), weight.shape[1]), dlogits.dtype)
-    each(
-        xp,
-        lambda i: matmul_of_block(xp, dlogits[:, slices[i]], weight[slices[i]], out=parts[i]),
-        len(slices),
-    )
-    for part in parts[1:]:
-        parts[0] += part
-    return parts[0]
-
-
-def _add_product(xp: ArrayModule, dlogits: Array, x: Array, dweight: Array, first: bool) -> None:
-    """dweight = or += dlogits^T x, a slice of the vocabulary at a time."""
-    slices = even_parts(len(dweight), VOCABULARY_SLICE)
-
-    def add(i: int) -> None:
-        if first:
-            matmul_of_block(xp, dlogits[:, slices[i]].T, x, out=dweight[slices[i]])
-        else:
-            part = empty(xp, dweight[slices[i]].shape, dweight.dtype)
-            dweight[slices[i]] += matmul_of_block(xp, dlogits[:, slices[i]].T, x, out=part)
-
-    each(xp, add, len(slices))
 
 
 def times(xp: ArrayModule, x: Array, factor: Array, y: Array) -> None:

@@ -29,13 +29,14 @@ class FeedForwardKernel(KernelVersion, FeedForward):
 
     def forward(ctx, x: Array, w1: Array, b1: Array, w2: Array, b2: Array) -> Array:
         check_feed_forward_shapes(x, w1, b1, w2, b2)
-        z, a = kernels().linear_gelu.unchecked(as_rows(x), w1, b1)  # (N, H)
+        rows, ctx.x_shape = as_rows(x), x.shape  # (N, C)
+        z, a = kernels().linear_gelu.unchecked(rows, w1, b1)  # (N, H)
         if ctx.requires_grad:
-            ctx.keep(x, w1, a, w2, z)
+            ctx.keep(rows, w1, a, w2, z)
         return kernels().linear.unchecked(a, w2, b2).reshape(*x.shape[:-1], len(w2))
 
     def backward(ctx, dy: Array) -> tuple[Array | None, ...]:
-        x, w1, a, w2, z = ctx.saved
+        rows, w1, a, w2, z = ctx.saved
         x_needs, w1_needs, b1_needs = ctx.needs[:3]
         dy = ctx.xp.ascontiguousarray(as_rows(dy))  # (N, O)
         dw2, db2 = layer_gradients(ctx, dy, a, 3)
@@ -46,7 +47,6 @@ class FeedForwardKernel(KernelVersion, FeedForward):
         dw1 = dx = None
         if w1_needs:
             out, accumulate = ctx.gradient_target(1)
-            rows = as_rows(x)  # (N, C)
             dw1 = kernels().matmul.unchecked(dz, rows, out, transpose_a=True, accumulate=accumulate)
         if x_needs:
             dx = kernels().matmul.unchecked(dz, w1).reshape(ctx.x_shape)

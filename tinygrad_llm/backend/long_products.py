@@ -1,0 +1,50 @@
+"""Products along a vocabulary: tens of thousands of terms in a sum, or as many rows in a result.
+
+Both are cut along the vocabulary, so that a slice of the weight is read once and what is added up
+stays in the cache.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinygrad_llm.backend import Array, ArrayModule, bf16_products
+from tinygrad_llm.backend.compute import each, empty, matmul_of_block
+from tinygrad_llm.backend.products import Product
+from tinygrad_llm.backend.threads import even_parts
+
+LONG_SLICE = 16384  # terms of a long sum that one task adds up
+ROWS_SLICE = 2048  # rows of a long result that are added to at a time, in the cache
+
+
+def long_sum(xp: ArrayModule, a: Array, b: Array, out: Array) -> None:
+    """out (n, C) = a (n, V) b (V, C): slices of the sum over V are shared out and added."""
+    if xp is np and bf16_products.takes(a, b):
+        bf16_products.compute_all([Product(a, b, out)])
+        return
+    slices = even_parts(len(b), LONG_SLICE)
+    parts = empty(xp, (len(slices), len(a), b.shape[1]), a.dtype)
+    each(
+        xp, lambda i: matmul_of_block(xp, a[:, slices[i]], b[slices[i]], out=parts[i]), len(slices)
+    )
+    for part in parts[1:]:
+        parts[0] += part
+    out[...] = parts[0]
+
+
+def long_result(xp: ArrayModule, a: Array, b: Array, out: Array, add: bool) -> None:
+    """out (V, C) = a (V, n) b (n, C), or out += a b: a slice of rows at a time."""
+    if xp is np and bf16_products.takes(a, b):
+        bf16_products.compute_all([Product(a, b, out, add=add)])
+        return
+    slices = even_parts(len(out), ROWS_SLICE)
+
+    def compute(i: int) -> None:
+        rows = slices[i]
+        if add:
+            part = empty(xp, out[rows].shape, out.dtype)
+            out[rows] += matmul_of_block(xp, a[rows], b, out=part)
+        else:
+            matmul_of_block(xp, a[rows], b, out=out[rows])
+
+    each(xp, compute, len(slices))
