@@ -157,7 +157,7 @@ class _ByRows(_Plan):
         for start in range(part.start, part.stop, BLOCK_ROWS):
             rows = slice(start, min(start + BLOCK_ROWS, part.stop))
             out = self.product.out[rows]
-            direct = out.flags.c_contiguous and not self.product.add
+            direct = out.dtype == FLOAT32 and out.flags.c_contiguous and not self.product.add
             values = _times(_rounded(self.left[rows]), self.packed, out if direct else None)
             if not direct:
                 self.write(values, rows, columns)

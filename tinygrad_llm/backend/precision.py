@@ -6,7 +6,8 @@
 
 "medium" is mixed precision: weights, gradients, optimizer, norms, softmax and the residual stream
 stay float32. It is taken where the processor has units for it (`matrix_units`), and has no effect
-elsewhere.
+elsewhere. It is also what the ``dtype`` of a run means on a CPU if it is bfloat16 (`computing_in`);
+on a GPU the weights themselves are in bfloat16.
 
 Source: Micikevicius et al., "Mixed precision training", 2017, section 3.3 (products of 16-bit
 numbers, summed in float32); Kalamkar et al., "A study of bfloat16 for deep learning training",
@@ -15,14 +16,16 @@ numbers, summed in float32); Kalamkar et al., "A study of bfloat16 for deep lear
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from tinygrad_llm.backend import matrix_units
+from tinygrad_llm.backend import matrix_units, parse_device
 from tinygrad_llm.errors import ConfigError
 
 NAMES = ("highest", "high", "medium")
 _precision = "highest"
+_told = False  # whether somebody has been told which instructions "medium" uses
 
 
 def get_float32_matmul_precision() -> str:
@@ -37,32 +40,91 @@ def set_float32_matmul_precision(precision: str) -> None:
         precision: ``"highest"`` or ``"high"`` (float32), or ``"medium"`` (operands in bfloat16,
             sums in float32; without effect where `tinygrad_llm.backend.matrix_units` finds none).
 
+    Warns:
+        UserWarning: ``"medium"`` has no effect here; why, once in a process.
+
     Raises:
         ConfigError: another name.
     """
-    global _precision
-    if precision not in NAMES:
-        raise ConfigError(
-            f"set_float32_matmul_precision: expected one of {', '.join(NAMES)}, got {precision!r}."
-        )
-    _precision = precision
+    _choose(precision, stacklevel=3)
 
 
 @contextmanager
 def float32_matmul_precision(precision: str) -> Iterator[None]:
     """`set_float32_matmul_precision` for a while: ``with float32_matmul_precision("medium"):``.
 
+    Warns:
+        UserWarning: as there.
+
     Raises:
         ConfigError: another name.
     """
     before = _precision
-    set_float32_matmul_precision(precision)
+    _choose(precision, stacklevel=4)  # above this function stands that of contextlib
     try:
         yield
     finally:
-        set_float32_matmul_precision(before)
+        _choose(before)
 
 
 def rounds_operands() -> bool:
     """Whether products of float32 matrices on the CPU are computed from bfloat16 numbers."""
     return _precision == "medium" and matrix_units.found().instructions is not None
+
+
+def is_mixed(dtype: str | None, device: str) -> bool:
+    """Whether a run in this type is mixed precision: in bfloat16 on a CPU.
+
+    Args:
+        dtype: that was asked for; None for none.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+
+    Raises:
+        DeviceError: the device is unknown.
+    """
+    return dtype == "bfloat16" and parse_device(device)[0] == "cpu"
+
+
+def weights_type(dtype: str, device: str) -> str:
+    """The type of weights and activations where ``dtype`` was asked for; see `is_mixed`."""
+    return "float32" if is_mixed(dtype, device) else dtype
+
+
+def computing_in(dtype: str | None, device: str) -> AbstractContextManager[None]:
+    """``with computing_in("bfloat16", "cpu"):`` products are computed as `is_mixed` says.
+
+    With any other type, and on a GPU, the precision stays what it is.
+    """
+    return float32_matmul_precision("medium") if is_mixed(dtype, device) else nullcontext()
+
+
+def how_computed(dtype: str | None, device: str) -> str:
+    """A sentence: which instructions multiply bfloat16, or why none do; "" where it is not mixed.
+
+    Nothing warns of the same afterwards.
+    """
+    global _told
+    if not is_mixed(dtype, device):
+        return ""
+    _told = True
+    instructions, why_not = matrix_units.found()
+    if instructions is None:
+        return f"bfloat16 has no effect on this CPU. {why_not}"
+    return (
+        f"bfloat16 on the CPU: products by {instructions}, their operands rounded; weights and "
+        "sums stay float32."
+    )
+
+
+def _choose(precision: str, stacklevel: int = 1) -> None:
+    """Set it; ``stacklevel`` leads from here to who asked for it, as for `warnings.warn`."""
+    global _precision, _told
+    if precision not in NAMES:
+        raise ConfigError(
+            f"set_float32_matmul_precision: expected one of {', '.join(NAMES)}, got {precision!r}."
+        )
+    if precision == "medium" and not _told and matrix_units.found().instructions is None:
+        _told = True
+        text = 'the precision "medium" of float32 products has no effect here.'
+        warnings.warn(f"{text} {matrix_units.found().why_not}", stacklevel=stacklevel)
+    _precision = precision

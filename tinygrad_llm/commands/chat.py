@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tinygrad_llm import hints
 from tinygrad_llm.commands.flags import Parser
-from tinygrad_llm.commands.program import add_device, command_parser, run_program
+from tinygrad_llm.commands.program import add_device, add_dtype, command_parser, run_program
 from tinygrad_llm.data.templates import CHAT, TEMPLATES
 from tinygrad_llm.errors import CheckpointError, TinygradLLMError, did_you_mean
 from tinygrad_llm.finetuning.adapter import load_adapter
@@ -60,6 +60,7 @@ def build_parser() -> Parser:
     seed = "the same seed and questions give the same answers (default: another each time)"
     add("--seed", type=int, help=seed)
     add_device(parser)
+    add_dtype(parser)
     return parser
 
 
@@ -72,7 +73,7 @@ def open_conversation(arguments: argparse.Namespace) -> Conversation:
     folder = arguments.folder
     if not Path(folder).exists() and folder not in SIZES:
         raise CheckpointError(_what_to_run_first(folder))
-    model, tokenizer, tuned_in, history = load_assistant(folder, arguments.device)
+    model, tokenizer, tuned_in, history = load_assistant(folder, arguments.device, arguments.dtype)
     if arguments.adapter:
         load_adapter(model, arguments.adapter)
     elif tuned_in is None:

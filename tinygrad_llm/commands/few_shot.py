@@ -15,7 +15,7 @@ import argparse
 from collections.abc import Sequence
 
 from tinygrad_llm.commands.flags import Parser
-from tinygrad_llm.commands.program import add_device, command_parser, run_program
+from tinygrad_llm.commands.program import add_device, add_dtype, command_parser, run_program
 from tinygrad_llm.generation.open_checkpoint import open_checkpoint
 from tinygrad_llm.generation.scoring import choose_answer, few_shot_prompt
 
@@ -42,12 +42,13 @@ def build_parser() -> Parser:
     parser.add_argument("--question", help="a text to judge, instead of the built-in ones")
     parser.add_argument("--shots", type=int, default=4, help="examples shown, 0 to 4 (default: 4)")
     add_device(parser)
+    add_dtype(parser)
     return parser
 
 
 def ask(options: argparse.Namespace) -> int:
     """Print the prompt of the first question, and the answers to all."""
-    model, tokenizer = open_checkpoint(options.model, options.device)
+    model, tokenizer = open_checkpoint(options.model, options.device, options.dtype)
     questions = [(options.question, None)] if options.question else OPEN
     right = 0
     for number, (question, expected) in enumerate(questions):

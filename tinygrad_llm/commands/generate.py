@@ -28,7 +28,7 @@ from tinygrad_llm.commands.generate_flags import (
     check_numbers,
     exclude_what_has_no_effect,
 )
-from tinygrad_llm.commands.program import add_device, command_parser, run_program
+from tinygrad_llm.commands.program import add_device, add_dtype, command_parser, run_program
 from tinygrad_llm.data.documents import read_text
 from tinygrad_llm.errors import ConfigError, DataError, TinygradLLMError
 from tinygrad_llm.generation.beam_search import beam_search
@@ -50,6 +50,7 @@ def build_parser() -> Parser:
     add = parser.add_argument
     add("model", nargs="?", help="a folder, or a name like gpt2 (default: the newest run in runs/)")
     add_device(parser)
+    add_dtype(parser)
     group = parser.add_argument_group("what to do, instead of continuing a prompt")
     task = group.add_mutually_exclusive_group()
     task.add_argument("--interactive", action="store_true", help="ask for prompts until Ctrl-D")
@@ -81,11 +82,11 @@ def run(options: argparse.Namespace) -> int:
     if (options.compare or options.perplexity) and not prompt:
         raise ConfigError("there is no text to measure. Give one: --text FILE or --prompt TEXT.")
     source = options.model or newest_run(Path("runs"))
-    model, tokenizer = open_checkpoint(source, options.device)
+    model, tokenizer = open_checkpoint(source, options.device, options.dtype)
     print(f"{source}: {model.num_parameters():,} parameters", file=sys.stderr)
     say_what_is_unknown(tokenizer, prompt)
     if options.compare or options.perplexity:
-        return show_scores(model, tokenizer, prompt, options.compare, options.device)
+        return show_scores(model, tokenizer, prompt, options)
     if options.beams:
         return show_beams(model, tokenizer, prompt, options)
     options.seed = secrets.randbelow(2**31) if options.seed is None else options.seed
@@ -214,11 +215,10 @@ def show_beams(
     return 0
 
 
-def show_scores(
-    model: Module, tokenizer: Tokenizer, text: str, other: str | None, device: str
-) -> int:
+def show_scores(model: Module, tokenizer: Tokenizer, text: str, options: argparse.Namespace) -> int:
     """Print the perplexity of a text under one model, or under two."""
     ids = tokenizer.encode(text, allowed_special="all")
+    other = options.compare
     if other is None:
         score = perplexity(model, ids, n_bytes=len(text.encode("utf-8")))
         print(
@@ -226,7 +226,7 @@ def show_scores(
             f"{shown_perplexity(score.value)}, {score.bits_per_byte:.3f} bits per byte"
         )
         return 0
-    second, its_tokenizer = open_checkpoint(other, device)
+    second, its_tokenizer = open_checkpoint(other, options.device, options.dtype)
     if its_tokenizer.encode(text, allowed_special="all") != ids:
         raise DataError(
             f"{other}: its tokenizer cuts the text differently, so the tokens cannot be compared "

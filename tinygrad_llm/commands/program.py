@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import TextIO
 
 from tinygrad_llm.backend import module_for
+from tinygrad_llm.backend.precision import computing_in, how_computed
 from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.own_code import add_import
 from tinygrad_llm.errors import ConfigError, TinygradLLMError, did_you_mean
 from tinygrad_llm.hints import as_typed_here
+from tinygrad_llm.training.settings.config import TrainConfig
 
 # command -> (module with main(argv) -> exit status, what it does)
 Commands = Mapping[str, tuple[str, str]]
@@ -66,9 +71,17 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help='"cpu", "cuda" or "cuda:N" (default: cpu)')
 
 
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dtype``, as ``train`` has it; None where it is not given."""
+    item = next(item for item in fields(TrainConfig) if item.name == "dtype")
+    text = f"{item.metadata['help']} (default: as saved; 16 bits are opened as float32)"
+    parser.add_argument("--dtype", choices=item.metadata["choices"], help=text)
+
+
 def add_machine(parser: argparse.ArgumentParser) -> None:
-    """Add ``--device`` and ``--no-graph`` (``arguments.graph``), for programs that train."""
+    """Add ``--device``, ``--dtype`` and ``--no-graph`` (``arguments.graph``), for training."""
     add_device(parser)
+    add_dtype(parser)
     text = "on a GPU, run each step op by op: record no CUDA graphs"
     parser.add_argument("--no-graph", dest="graph", action="store_false", help=text)
 
@@ -116,7 +129,30 @@ def run_program(
     run: Callable[[argparse.Namespace], int], parser: Parser, argv: Sequence[str] | None
 ) -> int:
     """Parse the flags and run, in one sentence where that fails; returns the exit status."""
-    return in_one_sentence(parser.prog, lambda: run(parse(parser, argv)))
+
+    def whole() -> int:
+        arguments = parse(parser, argv)
+        dtype, device = (getattr(arguments, name, None) for name in ("dtype", "device"))
+        with computing_as_said(dtype, device or "cpu", sys.stderr):
+            return run(arguments)
+
+    return in_one_sentence(parser.prog, whole)
+
+
+@contextmanager
+def computing_as_said(dtype: str | None, device: str, file: TextIO | None = None) -> Iterator[None]:
+    """A scope that computes in the wanted type; bfloat16 on a CPU is explained in a line.
+
+    Args:
+        dtype: of ``--dtype``, or None.
+        device: of ``--device``.
+        file: where the line is written; None for standard output.
+    """
+    sentence = how_computed(dtype, device)
+    if sentence:
+        print(sentence, file=file)
+    with computing_in(dtype, device):
+        yield
 
 
 def in_one_sentence(name: str, task: Callable[[], int]) -> int:

@@ -21,7 +21,13 @@ from functools import partial
 from pathlib import Path
 
 from tinygrad_llm.commands.flags import Parser
-from tinygrad_llm.commands.program import add_yes, ask_before_deleting, command_parser, parse
+from tinygrad_llm.commands.program import (
+    add_yes,
+    ask_before_deleting,
+    command_parser,
+    computing_as_said,
+    parse,
+)
 from tinygrad_llm.distributed import Communicator, join_world, run_together, with_gpus
 from tinygrad_llm.errors import ConfigError, MissingDependencyError, NumericsError, TinygradLLMError
 from tinygrad_llm.explain.pictures import attention_maps
@@ -171,12 +177,15 @@ def run(world: Communicator, argv: Sequence[str] | None) -> int:
     if arguments.find_lr:
         if world.size > 1:
             raise ConfigError("--find-lr: runs on one process. Start it without mpiexec.")
-        return suggest_learning_rate(without_folder(chosen))
+        session = without_folder(chosen)
+        with computing_as_said(session.config.dtype, session.config.device):
+            return suggest_learning_rate(session)
     ask = partial(ask_before_deleting, yes=arguments.yes or world.size > 1)
     with open_together(world, chosen, arguments.resume, arguments.overwrite, ask) as session:
         try:
             world = with_gpus(world, session.config.device)
-            return train(session, world, arguments.attention_map)
+            with computing_as_said(session.config.dtype, session.config.device):
+                return train(session, world, arguments.attention_map)
         except NumericsError as error:
             raise NumericsError(f"{error} {session.what_is_saved()}") from error
         except KeyboardInterrupt:

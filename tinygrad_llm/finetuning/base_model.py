@@ -113,7 +113,7 @@ def new_base(
     """A small model, pretrained on texts and the Python manual.
 
     Args:
-        arguments: with those of `add_base`, and ``seed``, ``device`` and ``graph``.
+        arguments: with those of `add_base`, and ``seed``, ``device``, ``dtype`` and ``graph``.
         texts, special_tokens, run: as for `pretrain`.
         name: of the texts, for people.
 
@@ -126,6 +126,7 @@ def new_base(
         steps=arguments.pretrain_steps,
         seed=arguments.seed,
         device=arguments.device,
+        dtype=arguments.dtype or SMALL.dtype,
         graph=arguments.graph,
     )
     return pretrain(
@@ -138,12 +139,15 @@ def rate_for_width(rate: float, n_embd: int) -> float:
     return rate * (REFERENCE_WIDTH / n_embd) ** 1.5
 
 
-def open_base(folder_or_name: str, dropout: float = 0.1, device: str = "cpu") -> BaseModel:
+def open_base(
+    folder_or_name: str, dropout: float = 0.1, device: str = "cpu", dtype: str | None = None
+) -> BaseModel:
     """A pretrained model with its tokenizer: the folder of a checkpoint or a run, or "gpt2".
 
     Args:
         dropout: put into the model; fine-tuning on a small set wants some.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        dtype: as for `open_checkpoint`.
 
     Raises:
         CheckpointError: there is no such model, or its tokenizer is another model's.
@@ -151,7 +155,7 @@ def open_base(folder_or_name: str, dropout: float = 0.1, device: str = "cpu") ->
         TokenizerError: it has no tokenizer.
         DeviceError: the device is unknown or absent.
     """
-    opened, tokenizer = open_checkpoint(folder_or_name, device)
+    opened, tokenizer = open_checkpoint(folder_or_name, device, dtype)
     model = as_gpt(opened)
     model.set_dropout(dropout)
     return BaseModel(model, tokenizer, str(folder_or_name))

@@ -25,6 +25,7 @@ from tinygrad_llm.training.trainer import Trainer
 
 WEIGHTS_NAME = "weights.safetensors"
 HARMLESS = ("graph", "patience")  # settings that another value of does not change the steps
+BITS = ("dtype",)  # settings that may change, after which the steps are others
 
 
 class FitCheckpoints:
@@ -91,16 +92,20 @@ class FitCheckpoints:
                 "folder."
             )
         changed = {k for k, v in self._settings.items() if v != before.get(k)} - {*HARMLESS}
-        if changed:
-            listed = "; ".join(
-                f"{name}: {before.get(name)!r} -> {self._settings[name]!r}"
-                for name in sorted(changed)
+        listed = "; ".join(
+            f"{name}: {before.get(name)!r} -> {self._settings[name]!r}" for name in sorted(changed)
+        )
+        if changed <= {*BITS} and changed:
+            self._report(
+                f"  changed: {listed} (the weights will differ from those of an undisturbed run)"
             )
+        elif changed:
             raise ConfigError(
                 f"{self._run.path}: these settings cannot change within a run ({listed}). Leave "
                 "them as they were, or begin in another folder."
             )
-        for name, what in (("examples", "training set"), ("start", "model to start from")):
+        start = "model to start from, or the type of its weights (dtype, device),"
+        for name, what in (("examples", "training set"), ("start", start)):
             if state[name] != self._sums[name]:
                 raise CheckpointError(
                     f"{self._run.path}: the {what} is not the one this run began with. Restore "

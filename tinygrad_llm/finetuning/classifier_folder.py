@@ -23,6 +23,7 @@ from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.errors import CheckpointError
 from tinygrad_llm.finetuning.classification import POOLINGS, TextClassifier, probabilities_of
 from tinygrad_llm.finetuning.labelled_texts import encode_texts
+from tinygrad_llm.generation.open_checkpoint import in_type
 from tinygrad_llm.hints import command
 from tinygrad_llm.nn import init, remove_lora
 from tinygrad_llm.nn.saved_model import load_gpt, save_model
@@ -93,15 +94,22 @@ class Classifier:
         return folder
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], device: str = "cpu") -> Classifier:
+    def load(
+        cls, folder: str | os.PathLike[str], device: str = "cpu", dtype: str | None = None
+    ) -> Classifier:
         """Open what `save` wrote.
+
+        Args:
+            folder: that it was written to.
+            device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+            dtype: as for `open_checkpoint`.
 
         Raises:
             CheckpointError: no such folder, a file missing or damaged, or a head of another size.
         """
         folder = Path(folder)
         settings = _read_settings(folder / SETTINGS_NAME)
-        gpt = load_gpt(folder, device)
+        gpt = in_type(load_gpt(folder, device), dtype)
         names = tuple(settings["class_names"])
         with init.no_init():
             module = TextClassifier(gpt, len(names), settings["pooling"])

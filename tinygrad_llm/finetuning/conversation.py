@@ -194,20 +194,21 @@ def save_assistant(
     return folder
 
 
-def load_assistant(source: str | Path, device: str = "cpu") -> Assistant:
+def load_assistant(source: str | Path, device: str = "cpu", dtype: str | None = None) -> Assistant:
     """A model, its tokenizer, and how it was tuned, if it was.
 
     Args:
         source: a folder of `save_assistant`, or what `open_checkpoint` takes: a run's folder, of
             which the best checkpoint is taken, or a name such as "gpt2".
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        dtype: as for `open_checkpoint`.
 
     Raises:
         CheckpointError: there is no such model, or the folder is damaged.
         TokenizerError: the tokenizer is missing or damaged.
         DeviceError: the device is unknown or absent.
     """
-    model, tokenizer = open_checkpoint(source, device)
+    model, tokenizer = open_checkpoint(source, device, dtype)
     path = Path(source) / ASSISTANT_NAME
     if not path.is_file():
         return Assistant(model, tokenizer, None, None)

@@ -28,6 +28,7 @@ from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.finetuning.checkpoints import FitCheckpoints, checksum_of
 from tinygrad_llm.finetuning.history import History, KeepsBest
 from tinygrad_llm.finetuning.loader import BucketLoader
+from tinygrad_llm.generation.open_checkpoint import in_type
 from tinygrad_llm.nn import Module
 from tinygrad_llm.optim import AdamW, CosineSchedule, decay_groups
 from tinygrad_llm.training.loop_settings import Batch, LoopSettings
@@ -60,6 +61,8 @@ class FitSettings:
         pool: batches whose examples are sorted by length together, see `collate.buckets`.
         seed: of the order of the batches.
         graph: on a GPU, record each step as a CUDA graph and replay it.
+        dtype: in which the model learns and is left; None for the type that it has. As in training
+            bfloat16 on a CPU concerns operands of products alone (`backend.precision.is_mixed`).
 
     Raises:
         ConfigError: a value that makes no sense.
@@ -76,6 +79,7 @@ class FitSettings:
     pool: int = 4
     seed: int = 0
     graph: bool = True
+    dtype: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "evaluations"):
@@ -132,7 +136,7 @@ def fit(
     """
     if run is not None and communicator is not None and communicator.size > 1:
         raise ConfigError("fit: run= is for one process; several write no checkpoints here.")
-    optimizer = AdamW(decay_groups(model, settings.weight_decay), lr=settings.learning_rate)
+    optimizer = _optimizer(in_type(model, settings.dtype), settings)
     rank, size = (0, 1) if communicator is None else (communicator.rank, communicator.size)
     stepper = stepper_of(model, settings.graph)
     few_shapes = isinstance(stepper, CapturedStep)
@@ -161,7 +165,7 @@ def fit(
         save=saved and saved.save,
         callbacks=[*callbacks, keeper],
         stepper=stepper,
-        precision=precision_for(model),
+        precision=precision_for(model, settings.dtype),
         world=None if communicator is None or size == 1 else Ranks(communicator),
     )
     if saved:
@@ -170,6 +174,10 @@ def fit(
     model.eval()
     raise_if_signalled(keeper.history.stopped_by)
     return keeper.history
+
+
+def _optimizer(model: Module, settings: FitSettings) -> AdamW:
+    return AdamW(decay_groups(model, settings.weight_decay), lr=settings.learning_rate)
 
 
 def _when(settings: FitSettings, per_epoch: int) -> LoopSettings:
@@ -218,10 +226,10 @@ def stepper_of(model: Module, graph: bool) -> EagerStep:
     return stepper_for(parameter.device, parameter.dtype.name, graph)
 
 
-def precision_for(model: Module) -> Precision:
-    """A scaled loss where parameters are in float16."""
+def precision_for(model: Module, dtype: str | None = None) -> Precision:
+    """A scaled loss where parameters are in float16, otherwise that of the wanted type."""
     types = {p.data.dtype for p in model.parameters() if p.requires_grad}
-    return ScaledLoss() if np.dtype(np.float16) in types else Precision()
+    return ScaledLoss() if np.dtype(np.float16) in types else Precision(dtype, model.device)
 
 
 class FineTuner(Trainer):

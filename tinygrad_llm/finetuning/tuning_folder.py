@@ -27,7 +27,7 @@ FILE_NAME = "finetuning.json"
 FORMAT, VERSION = "tinygrad_llm fine-tuning", 1
 # What another value of a setting means for a run that is resumed; any other cannot change.
 HARMLESS = frozenset(("answers", "max_new_tokens", "judge", "judge_model"))
-BITS = frozenset(("device", "graph"))
+BITS = frozenset(("device", "dtype", "graph"))
 
 
 class TuningFolder:

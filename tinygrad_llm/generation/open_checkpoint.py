@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 from tinygrad_llm import tokenizers
+from tinygrad_llm.backend.precision import weights_type
 from tinygrad_llm.errors import CheckpointError, TokenizerError
 from tinygrad_llm.generation.next_scores import vocab_size_of
 from tinygrad_llm.hints import command
@@ -13,17 +15,23 @@ from tinygrad_llm.pretrained import SIZES
 from tinygrad_llm.pretrained.config_file import CONFIG_NAME, HPARAMS_NAME, OWN_NAME
 from tinygrad_llm.tokenizers import Tokenizer
 
+M = TypeVar("M", bound=Module)
 _GPT2_VOCABULARY = 50257
 _CONFIGURATIONS = (CONFIG_NAME, HPARAMS_NAME, OWN_NAME)
 
 
-def open_checkpoint(source: str | Path, device: str = "cpu") -> tuple[Module, Tokenizer]:
+def open_checkpoint(
+    source: str | Path, device: str = "cpu", dtype: str | None = None
+) -> tuple[Module, Tokenizer]:
     """A model, in evaluation mode, and its tokenizer.
 
     Args:
         source: a checkpoint's folder; a training run's folder, of which the best checkpoint is
             taken; a folder of Hugging Face or OpenAI; or a name such as "gpt2".
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        dtype: of weights and activations; None for that of the files, float32 for half precision.
+            ``"bfloat16"`` on a CPU leaves them float32 (`backend.precision.is_mixed`): compute
+            under ``tg.float32_matmul_precision("medium")`` there.
 
     Raises:
         CheckpointError: there is no such model, its files are damaged, or the tokenizer is another
@@ -31,9 +39,9 @@ def open_checkpoint(source: str | Path, device: str = "cpu") -> tuple[Module, To
         TokenizerError: the tokenizer is missing or damaged.
     """
     if str(source) in SIZES and not Path(source).is_dir():
-        return GPT.from_pretrained(str(source), device), tokenizers.gpt2()
+        return in_type(GPT.from_pretrained(str(source), device), dtype), tokenizers.gpt2()
     folder = find_checkpoint(Path(source))
-    model = load_model(folder, device=device)
+    model = in_type(load_model(folder, device=device), dtype)
     vocab_size = vocab_size_of(model)
     try:
         tokenizer = tokenizers.load(folder)
@@ -47,6 +55,11 @@ def open_checkpoint(source: str | Path, device: str = "cpu") -> tuple[Module, To
             f"{vocab_size}. They belong to different models."
         )
     return model, tokenizer
+
+
+def in_type(model: M, dtype: str | None) -> M:
+    """The model with weights of a type, as `open_checkpoint` takes it."""
+    return model if dtype is None else model.to(weights_type(dtype, model.device))
 
 
 def find_checkpoint(folder: Path) -> Path:

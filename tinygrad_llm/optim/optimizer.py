@@ -169,8 +169,28 @@ class Optimizer:
                     found[f"{kind}.{slot.name}"] = buffer.view(array, slot)
         return found
 
+    def _targets(self, given: Mapping[str, object]) -> dict[str, Array]:
+        """Where the arrays of a state go.
+
+        The parameters may have had another type when it was saved. Master weights go to those that
+        have none themselves, and are not expected in the state of parameters that had none.
+        """
+        own = self._arrays()
+        for buffer in self.buffers:
+            for slot in buffer.slots:
+                name = f"master.{slot.name}"
+                if name in given:
+                    own[name] = buffer.view(buffer.master, slot)
+                else:
+                    own.pop(name, None)
+        return own
+
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what `state_dict` returned; on any error nothing is changed.
+
+        The parameters may have another type than when the state was saved. Float32 values of
+        half-precision parameters (master weights) become those of float32 ones; where the state has
+        none, they begin at the parameters' own values.
 
         Raises:
             CheckpointError: made by another optimizer or for other parameters; lists them.
@@ -182,13 +202,15 @@ class Optimizer:
                 f"{owner}.load_state_dict: this state is of {settings.get('type')!r}. Make the "
                 "optimizer with which the checkpoint was written."
             )
-        own = self._arrays()
+        own = self._targets(arrays)
         _check_names(owner, own, arrays)
         steps = {slot.name: settings["steps"].get(slot.name) for slot in self._slots()}
         _check_steps(owner, steps)
         groups = _match_groups(owner, self.param_groups, settings["groups"])
         for group in groups:
             self.check_settings(group)
+        for buffer in self.buffers:
+            buffer.gather()  # master weights that the state has not are those of the weights here
         for name, target in own.items():
             target[...] = array_module(target).asarray(arrays[name])
         for group, values in zip(self.param_groups, groups, strict=True):

@@ -63,7 +63,7 @@ class Trainer:
         recorder: writes the log. None for none.
         callbacks: are told what happens.
         stepper: how a step is computed: `EagerStep` or `steps.captured.CapturedStep`.
-        precision: `Precision`, or `ScaledLoss` for weights in float16.
+        precision: `Precision`, of bfloat16 on a CPU too, or `ScaledLoss` for weights in float16.
         world: `OneProcess`, or `steps.ranks.Ranks` for several.
 
     Attributes:
@@ -137,7 +137,7 @@ class Trainer:
         counts = [self.count_targets(batch) for batch in batches]
         total = max(1, int(self.world.total(sum(counts))))
         mean = 0.0
-        with self.world.own_random_numbers():
+        with self.world.own_random_numbers(), self.precision.computing():
             for i, (batch, count) in enumerate(zip(batches, counts, strict=True)):
                 if i == len(batches) - 1:  # only now are the gradients complete, one by one
                     self.world.watch()
@@ -203,7 +203,7 @@ class Trainer:
         result = TrainingResult(first_step=self.step)
         self._tell("on_start")
         try:
-            with StopSignals() as signals:
+            with StopSignals() as signals, self.precision.computing():
                 self._run(result, signals)
         finally:
             self.recorder.close()

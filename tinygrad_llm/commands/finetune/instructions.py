@@ -24,6 +24,7 @@ from tinygrad_llm.backend.random import manual_seed
 from tinygrad_llm.commands.finetune.session import (
     ASSISTANT_FILES,
     add_run,
+    computed_as,
     run_tuning,
     tune_in_folder,
 )
@@ -143,8 +144,7 @@ def tune(
         patience=arguments.patience,
         learning_rate=arguments.learning_rate
         or rate_for_width(LEARNING_RATES[which], base.model.config.n_embd),
-        seed=arguments.seed,
-        graph=arguments.graph,
+        **computed_as(arguments),
     )
     bar = TuningBar()
     history = fit_instructions(
@@ -264,7 +264,8 @@ def run_in(folder: TuningFolder, arguments: argparse.Namespace) -> None:
     manual_seed(arguments.seed)
     parts = instructions.split(instructions.load(arguments.data), seed=arguments.seed)
     is_new = arguments.base == "new"
-    opened = None if is_new else open_base(arguments.base, arguments.dropout, arguments.device)
+    where = arguments.device, arguments.dtype
+    opened = None if is_new else open_base(arguments.base, arguments.dropout, *where)
     folder.begin(checksum_of_examples(example for part in parts for example in part))
     base = opened or make_base(arguments, parts[0], folder)
     print(f"Base model: {base.origin}, {base.model.num_parameters():,} parameters.")

@@ -23,6 +23,7 @@ from tinygrad_llm.backend.random import manual_seed
 from tinygrad_llm.commands.finetune.session import (
     ASSISTANT_FILES,
     add_run,
+    computed_as,
     run_tuning,
     tune_in_folder,
 )
@@ -131,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def run_in(folder: TuningFolder, arguments: argparse.Namespace) -> None:
     """Learn both answers, then prefer one."""
-    base, tokenizer, tuned_in, _ = load_assistant(arguments.base, arguments.device)
+    base, tokenizer, tuned_in, _ = load_assistant(arguments.base, arguments.device, arguments.dtype)
     model = as_gpt(base)
     model.set_dropout(0.0)
     template = TEMPLATES[arguments.template] if arguments.template else tuned_in
@@ -171,8 +172,7 @@ def learn_both(arguments: argparse.Namespace, task: Task, run: RunFolder) -> Non
         for pairs in (task.train, task.test)
     )
     rate = rate_for_width(1e-3, task.model.config.n_embd)
-    seed, graph = arguments.seed, arguments.graph
-    settings = FitSettings(arguments.first_epochs, 16, rate, seed=seed, graph=graph)
+    settings = FitSettings(arguments.first_epochs, 16, rate, **computed_as(arguments))
     fit_instructions(task.model, train, test, settings, report=bar.print, run=run, callbacks=[bar])
 
 
@@ -193,8 +193,7 @@ def prefer(arguments: argparse.Namespace, task: Task, run: RunFolder) -> History
         arguments.learning_rate
         or rate_for_width(LEARNING_RATES[arguments.trainable], model.config.n_embd),
         evaluations=2,
-        seed=arguments.seed,
-        graph=arguments.graph,
+        **computed_as(arguments),
     )
     history = fit_preferences(
         model, train, test, settings, arguments.beta, bar.print, run=run, callbacks=[bar]

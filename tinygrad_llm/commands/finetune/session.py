@@ -7,9 +7,16 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tinygrad_llm.commands.flags import Parser
-from tinygrad_llm.commands.program import add_yes, ask_before_deleting, in_one_sentence, parse
+from tinygrad_llm.commands.program import (
+    add_yes,
+    ask_before_deleting,
+    computing_as_said,
+    in_one_sentence,
+    parse,
+)
 from tinygrad_llm.commands.train import EXIT_CODES
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.finetuning.tuning_folder import TuningFolder, read_begun, saved_stages
@@ -81,6 +88,11 @@ def tune_in_folder(
     return folder.path
 
 
+def computed_as(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the flags say of a `FitSettings` in every task: seed, graph and type."""
+    return {name: getattr(arguments, name) for name in ("seed", "graph", "dtype")}
+
+
 def run_tuning(
     run: Callable[[argparse.Namespace], int], parser: Parser, argv: Sequence[str] | None
 ) -> int:
@@ -89,7 +101,8 @@ def run_tuning(
     def whole() -> int:
         arguments = parse_resumed(parser, argv)
         try:
-            return run(arguments)
+            with computing_as_said(arguments.dtype, arguments.device):
+                return run(arguments)
         except KeyboardInterrupt as stop:
             print(f"\n{how_to_go_on(parser.prog, arguments, str(stop))}", file=sys.stderr)
             return EXIT_CODES.get(str(stop), EXIT_CODES["Ctrl-C"])

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_llm.backend.random import manual_seed
-from tinygrad_llm.commands.finetune.session import add_run, run_tuning, tune_in_folder
+from tinygrad_llm.commands.finetune.session import add_run, computed_as, run_tuning, tune_in_folder
 from tinygrad_llm.commands.finetune.spam_report import Parts, baseline_rows, draw, wrong_messages
 from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.program import add_machine, command_parser
@@ -152,8 +152,7 @@ def tune(
         learning_rate=arguments.learning_rate
         or rate_for_width(LEARNING_RATES[which], base.model.config.n_embd),
         patience=arguments.patience,
-        seed=arguments.seed,
-        graph=arguments.graph,
+        **computed_as(arguments),
     )
     bar = TuningBar()
     history = fit_classifier(
@@ -215,7 +214,7 @@ def predict(arguments: argparse.Namespace) -> int:
     out = Path(arguments.out)
     places = [out / name / SETTINGS_NAME for name in SETS] + [out / SETTINGS_NAME]
     folder = next((place.parent for place in places if place.is_file()), out)
-    classifier = Classifier.load(folder, arguments.device)
+    classifier = Classifier.load(folder, arguments.device, arguments.dtype)
     print(
         f"Filter: {folder}, {classifier.class_names[1]} from a probability of "
         f"{classifier.threshold:.2f} on"
@@ -245,7 +244,8 @@ def run_in(folder: TuningFolder, arguments: argparse.Namespace) -> None:
     """Pretrain or open, fine-tune, report."""
     started = time.perf_counter()
     sets = load_parts(arguments)
-    opened = None if arguments.base == "new" else open_base(arguments.base, 0.1, arguments.device)
+    where = arguments.device, arguments.dtype
+    opened = None if arguments.base == "new" else open_base(arguments.base, 0.1, *where)
     folder.begin(checksum_of_examples(m for parts in sets.values() for p in parts for m in p))
     base = opened or make_base(arguments, sets, folder)
     print(f"Base model: {base.origin}, {base.model.num_parameters():,} parameters.")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from tinygrad_llm.backend.precision import weights_type
 from tinygrad_llm.backend.random import manual_seed
 from tinygrad_llm.data.loader import BatchLoader
 from tinygrad_llm.data.sliding_window import TokenDataset
@@ -73,7 +74,7 @@ def make_model(config: TrainConfig, vocab_size: int, saved: Path | None = None) 
     else:
         sizes = {name: getattr(config, name) for name in SIZES_OF_A_MODEL}
         model = new_model(config.model, {**sizes, "vocab_size": vocab_size})
-    model = model.to(config.device).to(config.dtype)
+    model = model.to(config.device).to(weights_type(config.dtype, config.device))
     if config.recompute and not isinstance(model, GPT):
         raise ConfigError(
             f"recompute: {type(model).__name__} is no subclass of GPT, which computes its blocks "
@@ -253,8 +254,10 @@ def make_stepper(config: TrainConfig) -> EagerStep:
 
 
 def make_precision(config: TrainConfig) -> Precision:
-    """A scaled loss for float16, whose range is small."""
-    return ScaledLoss() if config.dtype == "float16" else Precision()
+    """That of ``dtype``; float16 wants a scaled loss, for its range is small."""
+    if config.dtype == "float16":
+        return ScaledLoss()
+    return Precision(config.dtype, config.device)
 
 
 def make_world(config: TrainConfig, world: Communicator | None = None) -> OneProcess:

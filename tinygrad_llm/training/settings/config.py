@@ -90,7 +90,8 @@ class TrainConfig:
 
     device: str = _setting("cpu", "machine", "cpu, cuda, or cuda:N")
     dtype: str = _setting(
-        "float32", "machine", "type of weights and activations",
+        "float32", "machine", "type of weights and activations; bfloat16 on a CPU: of the operands "
+        "of matrix products, where the processor has units for it",
         choices=("float32", "bfloat16", "float16", "float64"))
     graph: bool = _setting(
         True, "machine", "on a GPU, record the step once as a CUDA graph and replay it", HARMLESS)

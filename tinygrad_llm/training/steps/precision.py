@@ -1,21 +1,38 @@
-"""Whether gradients carry a scale: not in float32 and bfloat16, but in float16."""
+"""In which precision a step is computed: that of products, and what its gradients carry.
+
+Gradients carry nothing in float32 and bfloat16, and a scale in float16. Products round their
+operands where bfloat16 is asked for on a CPU (`tinygrad_llm.backend.precision`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 
 from tinygrad_llm.backend import Array
+from tinygrad_llm.backend.precision import computing_in
 from tinygrad_llm.training.steps.loss_scale import LossScale, ScaleState
 
 
 class Precision:
     """Gradients are what they are.
 
+    Args:
+        dtype: in which the run computes; None for that of its model's weights.
+        device: where.
+
     Attributes:
         scaled: whether the loss is multiplied by something before the backward pass.
     """
 
     scaled = False
+
+    def __init__(self, dtype: str | None = None, device: str = "cpu") -> None:
+        self._dtype, self._device = dtype, device
+
+    def computing(self) -> AbstractContextManager[None]:
+        """A scope in which products are computed as the run wants them."""
+        return computing_in(self._dtype, self._device)
 
     @property
     def scale(self) -> float:
@@ -46,6 +63,7 @@ class ScaledLoss(Precision):
     scaled = True
 
     def __init__(self, loss_scale: LossScale | None = None) -> None:
+        super().__init__("float16")
         self.loss_scale = loss_scale or LossScale()
 
     @property
