@@ -32,6 +32,13 @@ def on_config(config: Any) -> Any:
     return config
 
 
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> None:
+    """Short answers come first in the search, and the reference, which has most words, last."""
+    name = page.file.src_uri
+    if name == "how_to.md" or name.startswith("api/"):
+        page.meta["search"] = {"boost": 2 if name == "how_to.md" else 0.4}
+
+
 def on_files(files: Any, config: Any) -> Any:
     """Generate a page and a notebook for each chapter, with the figures."""
     for script in chapter_files():

@@ -199,7 +199,8 @@ def test_commands_and_their_flags_exist(page, help_of):
 @EVERY
 def test_what_a_command_does_stands_behind_a_hash(page):
     """So that a line can be pasted."""
-    for command in shown(page)[1]:
+    installs = re.findall(r"^ {4,}(?:\$ )?(\S*pip install .+)$", page.read_text("utf-8"), re.M)
+    for command in [*shown(page)[1], *installs]:
         assert not re.search(r"\S {2,}(?!#)\S", command.split(" #")[0]), f"{page.name}: {command}"
 
 

@@ -1,6 +1,7 @@
 """The site builds without a warning; its navigation names every page and every module exists."""
 
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -52,4 +53,7 @@ def test_site_builds_strictly(tmp_path):
     for built in tmp_path.rglob("*.html"):
         text = built.read_text(encoding="utf-8")
         assert not re.search(r'(src|rel="stylesheet" href)="https?://', text), built
+    index = json.loads((tmp_path / "search/search_index.json").read_text(encoding="utf-8"))["docs"]
+    boosts = {entry["location"]: entry.get("boost", 1) for entry in index}
+    assert boosts["how_to.html"] > boosts["gpu_step.html"] > boosts["api/training.html"]
     assert "CosineSchedule" in (tmp_path / "api/optim.html").read_text(encoding="utf-8")
