@@ -88,12 +88,13 @@ def linear_backward(
     """dx (N, in), dW (out, in) and db (out,), or None in the place of one not wanted."""
     dx = None
     products = []
+    factor = operand(xp, dy)  # (N, out), in the precision of products
     if weight is not None:  # dx = dy W
         dx = empty(xp, (len(dy), weight.shape[1]), xp.result_type(dy, weight))  # (N, in)
-        products.append((dy, weight, dx))
+        products.append((factor, weight, dx))
     if x is not None:  # dW = dy^T x
         dw = empty(xp, (dy.shape[1], x.shape[1]), xp.result_type(dy, x)) if dw is None else dw
-        products.append((dy.T, x, dw))
+        products.append((factor.T, x, dw))
     sums = []
     if bias_needs:  # db = sum over n of dy
         db = empty(xp, dy.shape[1:], dy.dtype) if db is None else db

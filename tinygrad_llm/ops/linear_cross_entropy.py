@@ -147,10 +147,11 @@ def linear_cross_entropy_forward(
         # the losses, and dlogits in the place of the logits
         ins, dlogits = (logits, targets[rows], share[rows]), logits  # (n, V)
         rowwise(xp, cross_entropy_rows, ins, (0.0,), (losses[rows], dlogits))
+        factor = operand(xp, dlogits)  # in the precision of products
         if dx is not None:
-            long_sum(xp, dlogits, weight, dx[rows])
+            long_sum(xp, factor, weight, dx[rows])
         if dweight is not None:
-            long_result(xp, dlogits.T, x[rows], dweight, add=start > 0)
+            long_result(xp, factor.T, x[rows], dweight, add=start > 0)
         if dbias is not None:
             dbias += sum_rows(xp, dlogits)
     return losses.sum(), dx, dweight, dbias
