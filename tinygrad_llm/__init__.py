@@ -39,6 +39,8 @@ from tinygrad_llm.backend.precision import (
     set_float32_matmul_precision,
 )
 from tinygrad_llm.backend.random import Generator, default_generator, manual_seed
+from tinygrad_llm.backend.threads import num_threads as get_num_threads
+from tinygrad_llm.backend.threads import set_num_threads
 from tinygrad_llm.creation import (
     arange,
     as_tensor,
@@ -131,6 +133,7 @@ __all__ = [
     "generate",
     "generation",
     "get_float32_matmul_precision",
+    "get_num_threads",
     "gradcheck",
     "graph",
     "is_grad_enabled",
@@ -153,6 +156,7 @@ __all__ = [
     "register",
     "sample",
     "set_float32_matmul_precision",
+    "set_num_threads",
     "tensor",
     "tokenizers",
     "trace",

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+import tinygrad_llm as tg
 from tinygrad_llm.backend import threads
 from tinygrad_llm.errors import ConfigError
 
@@ -134,8 +135,15 @@ def test_the_environment_chooses_and_is_checked():
             env={**os.environ, "TINYGRAD_LLM_NUM_THREADS": text},
         )
         assert expected in done.stdout + done.stderr
-    with pytest.raises(ConfigError, match="positive integer, got 0"):
-        threads.set_num_threads(0)
+
+
+def test_the_number_is_set_and_read_by_pytorchs_names():
+    tg.set_num_threads(np.int64(3))
+    assert tg.get_num_threads() == threads.num_threads() == 3
+    for wrong in (0, 2.0, True, "2"):
+        with pytest.raises(ConfigError, match="set_num_threads: n must be a positive integer"):
+            tg.set_num_threads(wrong)
+    assert tg.get_num_threads() == 3
 
 
 def test_idle_threads_use_no_processor_time():

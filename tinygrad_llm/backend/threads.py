@@ -11,8 +11,15 @@ elementwise ops, norms and sums give the same bits with any number of threads. M
 cut by the number of threads; each element is still summed over the same numbers, but BLAS may order
 the sum differently for pieces of another size, so losses agree to rounding only.
 
-``TINYGRAD_LLM_NUM_THREADS`` sets the number of threads; the default is the number of usable cores.
-The first op that asks sets NumPy's BLAS to one thread for the whole process.
+``TINYGRAD_LLM_NUM_THREADS`` sets the number of threads; the default is the number of usable cores
+(`cores`). The first op that asks leaves NumPy's BLAS one thread, in the whole process. For
+products of your own, ``with threadpoolctl.threadpool_limits(4):`` gives it four meanwhile.
+(OpenBLAS's "local" limit is for builds with OpenMP; in NumPy's it holds for the whole process. A
+limit only while an op runs would cost less than a microsecond, but OpenBLAS's threads spin for a
+while after a product of the user's, and into our ops.)
+
+A BLAS that threadpoolctl does not know is not limited. On macOS that is Apple's Accelerate, which
+has threads of its own; ``VECLIB_MAXIMUM_THREADS=1``, set before Python starts, is said to limit it.
 """
 
 from __future__ import annotations
@@ -23,6 +30,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from tinygrad_llm.backend.cores import usable_cores
+from tinygrad_llm.checks import check_size
 from tinygrad_llm.errors import ConfigError
 
 T = TypeVar("T")
@@ -119,41 +128,36 @@ _chosen: int | None = None
 def num_threads() -> int:
     """The number of threads: from `set_num_threads`, the environment, or the usable cores.
 
+    It is ``tg.get_num_threads``, as in PyTorch.
+
     Raises:
         ConfigError: TINYGRAD_LLM_NUM_THREADS is not a positive integer.
     """
     global _chosen
     if _chosen is None:
         text = os.environ.get("TINYGRAD_LLM_NUM_THREADS", "")
-        if text and not (text.isdigit() and int(text) > 0):
+        if text and not (text.isdecimal() and int(text) > 0):
             raise ConfigError(
                 f"TINYGRAD_LLM_NUM_THREADS: expected a positive integer, got {text!r}."
             )
         _limit_blas()
-        _chosen = int(text) if text else _usable_cores()
+        _chosen = int(text) if text else usable_cores()
     return _chosen
 
 
 def set_num_threads(n: int) -> None:
-    """Use ``n`` threads from now on.
+    """Compute on ``n`` threads from now on, the calling one among them.
 
     Raises:
         ConfigError: n is not a positive integer.
     """
     global _chosen, _workers
-    if not isinstance(n, int) or n < 1:
-        raise ConfigError(f"set_num_threads: expected a positive integer, got {n!r}.")
+    n = check_size("set_num_threads", "n", n)
     with _busy:
         if _workers is not None:
             _workers.stop()
         _limit_blas()
         _workers, _chosen = None, n
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _limit_blas() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm import __version__, hints
+from tinygrad_llm.backend import cores
 from tinygrad_llm.backend.files import cache_folder
 from tinygrad_llm.backend.threads import num_threads
 from tinygrad_llm.commands.program import command_parser, parse
@@ -42,6 +43,7 @@ VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
     "OPENBLAS_CORETYPE",
     "CUDA_PATH",
     "CUDA_VISIBLE_DEVICES",
@@ -106,14 +108,19 @@ def _version(distribution: str) -> str | None:
 
 
 def _machine() -> dict[str, str]:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": _processor(),
-        "cores": f"{usable} usable of {os.cpu_count()}",
+        "cores": _cores(),
         "memory": _memory(),
-        "threads": f"{num_threads()} (set with TINYGRAD_LLM_NUM_THREADS)",
+        "threads": f"{num_threads()} (set by TINYGRAD_LLM_NUM_THREADS or tg.set_num_threads)",
     }
+
+
+def _cores() -> str:
+    quota = cores.cpu_quota()
+    limit = "" if quota is None else f"; a quota of {quota:g} cores' time (container)"
+    return f"{cores.allowed_cores()} usable of {os.cpu_count()}{limit}"
 
 
 def _processor() -> str:
@@ -143,7 +150,7 @@ def _blas() -> dict[str, str]:
         found["hint"] = (
             "OPENBLAS_CORETYPE chooses these kernels; training may be much faster without it"
         )
-    return found or {"BLAS": "not recognized (Accelerate on macOS is not listed)"}
+    return found or {"BLAS": "not recognized (as Accelerate on macOS): its threads are its own"}
 
 
 def _gpu() -> dict[str, str]:
