@@ -9,6 +9,7 @@ import pytest
 
 from tinygrad_llm.__main__ import main
 from tinygrad_llm.commands import generate, train
+from tinygrad_llm.commands.finetune import instructions
 from tinygrad_llm.commands.program import ask_before_deleting
 from tinygrad_llm.commands.spellings import INSTEAD, SAME, as_ours, named_flags
 from tinygrad_llm.errors import ConfigError
@@ -16,6 +17,7 @@ from tinygrad_llm.errors import ConfigError
 FLAGS = {
     "train": set(train.build_parser()._option_string_actions),
     "generate": set(generate.build_parser()._option_string_actions),
+    "finetune": set(instructions.build_parser()._option_string_actions),
 }
 
 
@@ -74,6 +76,9 @@ def test_flags_of_other_programs_are_read_as_ours(program, typed, meant):
         ("generate --beams 0", "--beams: expected at least 1, got 0"),
         ("generate --perplexity", "--text FILE or --prompt TEXT"),
         ("tokenize a --out b --vocab-size 9 --tokenizer char", "has a size of its own"),
+        ("train --vocab-size 500 --tokenizer char --no-progress", "has a size of its own"),
+        ("finetune instructions --model x", "--base"),
+        ("finetune spam --steps 3", "--epochs"),
         ("tokenize a --workers x --out b", "--workers: expected a whole number"),
         ("plot", "RUN"),
         ("env --jason", "Did you mean --json?"),
@@ -86,7 +91,7 @@ def test_a_mistake_is_answered_in_one_sentence(typed, sentence, capsys, monkeypa
     assert main(typed.split()) == 2
     shown = capsys.readouterr().err
     assert sentence in shown
-    assert shown.startswith(f"tinygrad-llm {typed.split()[0]}: ")
+    assert shown.startswith(f"tinygrad-llm {typed.split()[0]}")
     assert len(shown.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from tinygrad_llm.data.templates import CHAT
 from tinygrad_llm.errors import CheckpointError
 from tinygrad_llm.finetuning.adapter import load_adapter, save_adapter
 from tinygrad_llm.finetuning.conversation import save_assistant
+from tinygrad_llm.finetuning.tuning_folder import TuningFolder
 from tinygrad_llm.nn import apply_lora
 
 
@@ -99,3 +101,19 @@ def test_an_older_assistant_has_no_history(talk):
     del body["history"]
     file.write_text(json.dumps(body), encoding="utf-8")
     assert "stands alone" not in talk([])[1]
+
+
+def test_a_fine_tuning_that_was_stopped_is_finished_first(talk):
+    Path("runs/half").mkdir(parents=True)
+    with TuningFolder("runs/half", {}, ("assistant.json",)) as folder:
+        folder.begin("checksum")
+        status, _, error = talk([], "runs/half")
+    assert status == 2
+    assert "runs/half: its fine-tuning was stopped. Finish it first: " in error
+    assert error.rstrip().endswith("finetune instructions --out runs/half --resume")
+
+
+def test_an_answer_of_no_tokens_is_refused(talk):
+    status, _, error = talk([], "--max-new-tokens", "0")
+    assert status == 2
+    assert "max_new_tokens must be from 1" in error

@@ -6,14 +6,17 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 
 import pytest
 
+from tinygrad_llm.__main__ import main
 from tinygrad_llm.commands import generate, plot, train
 from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.generation.open_checkpoint import newest_run
 from tinygrad_llm.training.report.summary import summarize
 from tinygrad_llm.training.run.saved_start import as_saved, name_of
+from tinygrad_llm.training.run.text import short_name
 
 SENTENCE = "The quick brown fox jumps over the lazy dog."
 TINY = ["--preset", "tiny", "--no-plot"]
@@ -49,6 +52,69 @@ def test_a_short_text_keeps_its_order_when_it_is_resumed(runs, weights_of, page)
     shutil.rmtree(runs.folder / "cut/checkpoints/step-00000020")
     cut = runs.fit("cut", resume=True)
     assert weights_of(cut) == weights_of(whole)
+
+
+@pytest.mark.parametrize("sizes", [(4, 2), (2, 4), (1, 60)])
+def test_a_short_text_is_resumed_with_another_batch_size(runs, page, sizes):
+    text = page.with_name("short.txt")
+    text.write_text(page.read_text("utf-8")[:50], encoding="utf-8")
+    first, second = sizes
+    short = {"data": [str(text)], "validation_fraction": 0.0, "context_length": 16}
+    begun = runs.fit("run", steps=5, batch_size=first, **short)
+    went_on = runs.fit("run", steps=10, batch_size=second, resume=True)
+    assert went_on.step == 10
+    windows = [trainer.loader.state()["windows"] for trainer in (begun, went_on)]
+    assert windows[0] != windows[1]
+
+
+def test_shards_bring_a_tokenizer_of_a_size_of_its_own(here, capsys):
+    assert main(["tokenize", "sentence.txt", "--out", "shards", "--tokenizer", "char"]) == 0
+    assert train.main([*TINY, "--data", "shards", "--vocab-size", "500"]) == 2
+    assert "that of the shards in shards, has a size of its own" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [["--tokenizer", "char"], ["--vocab-size", "300"]])
+def test_shards_that_another_tokenizer_began_are_not_taken_for_those_asked_for(here, flags, capsys):
+    begin = ["tokenize", "sentence.txt", "--out", "shards", "--workers", "1"]
+    assert main([*begin, "--vocab-size", "290"]) == 0
+    capsys.readouterr()
+    assert main([*begin, *flags]) == 2
+    assert "was begun with another tokenizer, learned-bpe-290" in capsys.readouterr().err
+    assert [path.name for path in (here / "shards").glob("learned-*")] == ["learned-bpe-290"]
+
+
+@pytest.mark.parametrize("name", ["empty.txt", "folder", "", "gone.txt"])
+def test_nothing_to_tokenize_leaves_nothing(here, name, capsys):
+    (here / "empty.txt").touch()
+    (here / "folder").mkdir()
+    assert main(["tokenize", name, "--out", "shards"]) == 2
+    assert not (here / "shards").exists()
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_warning_is_a_sentence_without_a_line_of_code(here, monkeypatch, capsys):
+    monkeypatch.setattr("warnings.showwarning", lambda *what: sys.stderr.write(shown(*what)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["tokenize", "sentence.txt", "--out", "shards", "--workers", "1"]) == 0
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first.startswith("tinygrad-llm tokenize: BPETokenizer.train: no pair is left")
+
+
+def shown(message, category, file, line, *rest):
+    return warnings.formatwarning(message, category, file, line)
+
+
+@pytest.mark.parametrize("folder", [".", "..", "texts"])
+def test_a_folder_lends_its_name(here, folder, monkeypatch):
+    (here / "texts").mkdir()
+    monkeypatch.chdir(here if folder == "texts" else here / "texts")
+    assert short_name([folder]) == (here.name if folder == ".." else "texts")
+
+
+def test_an_empty_name_is_no_text(here, capsys):
+    assert train.main([*TINY, "--data", ""]) == 2
+    assert "none of them empty" in capsys.readouterr().err
 
 
 def test_too_short_a_text_names_flags_that_exist(here, capsys):

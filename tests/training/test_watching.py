@@ -212,7 +212,7 @@ def test_tokenize_then_train_on_the_shards(page, tmp_path, capsys, runs):
     assert commands.main(argv) == 0
     assert "3 documents" in capsys.readouterr().out
     assert commands.main(argv) == 0
-    assert "(1 were there already)" in capsys.readouterr().out
+    assert "(there already: 1)" in capsys.readouterr().out
     runs.text = out
     trainer = runs.fit(tokenizer="bpe")
     assert trainer.model.config.vocab_size == 300

@@ -24,7 +24,8 @@ from tinygrad_llm.commands.program import add_device, add_dtype, command_parser,
 from tinygrad_llm.data.templates import CHAT, TEMPLATES
 from tinygrad_llm.errors import CheckpointError, TinygradLLMError, did_you_mean
 from tinygrad_llm.finetuning.adapter import load_adapter
-from tinygrad_llm.finetuning.conversation import Conversation, load_assistant
+from tinygrad_llm.finetuning.conversation import ASSISTANT_NAME, Conversation, load_assistant
+from tinygrad_llm.finetuning.tuning_folder import read_begun
 from tinygrad_llm.generation.next_scores import context_of
 from tinygrad_llm.generation.open_checkpoint import newest_run
 from tinygrad_llm.generation.sampling import Sampling
@@ -73,6 +74,7 @@ def open_conversation(arguments: argparse.Namespace) -> Conversation:
     folder = arguments.folder
     if not Path(folder).exists() and folder not in SIZES:
         raise CheckpointError(_what_to_run_first(folder))
+    _refuse_unfinished(Path(folder))
     model, tokenizer, tuned_in, history = load_assistant(folder, arguments.device, arguments.dtype)
     if arguments.adapter:
         load_adapter(model, arguments.adapter)
@@ -83,13 +85,15 @@ def open_conversation(arguments: argparse.Namespace) -> Conversation:
         history = arguments.history
     elif history == 0:
         _note("Each question stands alone, as in the model's tuning; --history 3 shows it three.")
-    context = context_of(model)
+    longest = arguments.max_new_tokens
+    if longest is None:
+        longest = min(LONGEST_ANSWER, context_of(model) // 2)
     return Conversation(
         model,
         tokenizer,
         TEMPLATES[arguments.template] if arguments.template else tuned_in or CHAT,
         arguments.system,
-        arguments.max_new_tokens or min(LONGEST_ANSWER, context // 2),
+        longest,
         Sampling(arguments.temperature, top_k=arguments.top_k),
         secrets.randbelow(1_000_000) if arguments.seed is None else arguments.seed,
         history,
@@ -105,6 +109,14 @@ def _what_to_run_first(folder: str) -> str:
     except CheckpointError:
         return said
     return f"{said}\nOr talk to an untuned one: {hints.command('chat', run)}"
+
+
+def _refuse_unfinished(folder: Path) -> None:
+    """Say how to go on with a fine-tuning that was stopped before it wrote its model."""
+    begun = read_begun(folder)
+    if begun is not None and not (begun["finished"] or (folder / ASSISTANT_NAME).is_file()):
+        go_on = hints.command("finetune", "instructions", "--out", folder, "--resume")
+        raise CheckpointError(f"{folder}: its fine-tuning was stopped. Finish it first: {go_on}")
 
 
 def _say(text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -155,10 +156,34 @@ def computing_as_said(dtype: str | None, device: str, file: TextIO | None = None
         yield
 
 
+@contextmanager
+def warnings_in_one_sentence(name: str) -> Iterator[None]:
+    """Show a `UserWarning` without the line of code that gave it, which says nothing to a user."""
+    usual = warnings.formatwarning
+
+    def sentence(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
+        if issubclass(category, UserWarning):
+            return f"{name}: {message}\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = sentence
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
+
+
 def in_one_sentence(name: str, task: Callable[[], int]) -> int:
     """Run a task: an error becomes a sentence and status 2, Ctrl-C status 130."""
     try:
-        return task()
+        with warnings_in_one_sentence(name):
+            return task()
     except TinygradLLMError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2

@@ -63,11 +63,13 @@ _EPOCHS = (
     "training is counted in optimizer steps: --steps. An epoch has as many as the text's tokens "
     "divided by --batch-size times --accumulate times --context-length."
 )
+_PASSES = "fine-tuning is counted in passes over the training set: --epochs."
 _WATCH = "--tensorboard writes the figures for TensorBoard; log.jsonl has them as lines of text."
 _COMPILE = "nothing is compiled; on a GPU a step is recorded as a CUDA graph, unless --no-graph."
 _SEVERAL = "one text is written by a call, another by the next. --seed repeats one."
 _RESUME = "--resume goes on from the newest intact checkpoint in --out."
 _MODEL = "the model stands by itself, before --prompt: its folder, or a name such as gpt2."
+_BASE = "the model to start from is given by --base: its folder, or a name such as gpt2."
 _SIZE = "--preset names a size; --n-layer, --n-head and --n-embd set it; --init-from loads a model."
 
 # Several answers: the first whose flags the program has is given.
@@ -103,12 +105,19 @@ INSTEAD: dict[str, tuple[str, ...]] = {
     ),
     "--resume-from": (_RESUME,),
     "--resume-from-checkpoint": (_RESUME,),
-    "--model": (_SIZE, _MODEL),
+    "--model": (_SIZE, _MODEL, _BASE),
     "--model-type": (_SIZE, _MODEL),
     "--model-size": (_SIZE, _MODEL),
-    "--model-path": (_SIZE, _MODEL),
+    "--model-path": (_SIZE, _MODEL, _BASE),
+    "--model-name-or-path": (_MODEL, _BASE),
+    "--init-from": (_MODEL, _BASE),
+    "--pretrained": (_MODEL, _BASE),
+    "--from-pretrained": (_MODEL, _BASE),
     "--checkpoint": (_RESUME, _MODEL),
     "--ckpt": (_RESUME, _MODEL),
+    "--steps": (_PASSES,),
+    "--max-steps": (_PASSES,),
+    "--max-iters": (_PASSES,),
     "--fp16": ("--dtype float16.",),
     "--bf16": ("--dtype bfloat16.",),
     "--cuda": ("--device cuda.",),

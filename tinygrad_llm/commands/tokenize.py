@@ -61,24 +61,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     tokenizer = _tokenizer(a.tokenizer, a.files, Path(a.out), a.vocab_size or VOCAB_SIZE)
     done = tokenize_files(a.files, a.out, tokenizer, a.workers, a.shard_mb << 20)
     print(
-        f"{done.documents} documents, {done.tokens:,} tokens in {done.shards} shards "
-        f"({done.reused} were there already), written to {a.out}.\n"
+        f"{_counted(done.documents, 'document')}, {done.tokens:,} tokens in "
+        f"{_counted(done.shards, 'shard')} (there already: {done.reused}), written to {a.out}.\n"
         f"Next:\n  {command('train', '--data', a.out)}"
     )
     return 0
 
 
 def _tokenizer(name: str, files: Sequence[str], out: Path, vocab_size: int) -> Tokenizer:
-    """The tokenizer that is asked for; one learned by an earlier, stopped call is used again."""
-    kept = out / "learned_tokenizer"
+    """The tokenizer that is asked for; one learned by an earlier, stopped call is used again.
+
+    Raises:
+        ConfigError: no such tokenizer, or the earlier call asked for another one.
+        DataError: there is no text to learn one from.
+    """
     if name == "gpt2":
         return tokenizers.gpt2()
     if name not in ("bpe", "char"):
         if not Path(name).exists():
             raise ConfigError(f"--tokenizer: expected bpe, char, gpt2 or a folder, got {name!r}.")
         return tokenizers.load(name)
+    kept = out / ("learned-char" if name == "char" else f"learned-bpe-{vocab_size}")
     if kept.is_dir():
         return tokenizers.load(kept)
+    others = sorted(folder.name for folder in out.glob("learned-*"))
+    if others:
+        raise ConfigError(
+            f"{out}: was begun with another tokenizer, {others[0]}. Ask for the same one, delete "
+            "the folder, or choose another with --out."
+        )
     tokenizer: Tokenizer
     if name == "char":
         tokenizer = CharTokenizer.train(_texts(files, None), (END_OF_TEXT,))
@@ -92,9 +103,10 @@ def _tokenizer(name: str, files: Sequence[str], out: Path, vocab_size: int) -> T
 def _texts(files: Sequence[str], most: int | None) -> Iterator[str]:
     """The texts of all files, up to about ``most`` characters."""
     seen = 0
-    for given in map(Path, files):
-        if not given.exists():
-            raise DataError(f"{given}: no such file or folder.")
+    for name in files:
+        given = Path(name)
+        if not name or not given.exists():  # Path("") is the current folder
+            raise DataError(f"{name or repr(name)}: no such file or folder.")
         for path in text_files(given) if given.is_dir() else [given]:
             if given.is_dir() and not is_text(path):
                 continue
@@ -103,3 +115,9 @@ def _texts(files: Sequence[str], most: int | None) -> Iterator[str]:
             seen += len(text)
             if most is not None and seen >= most:
                 return
+    if not seen:
+        raise DataError(f"{', '.join(files)}: there is no text to tokenize.")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

@@ -115,8 +115,8 @@ class BatchLoader:
             if state.get(name) != mine[name]:
                 raise DataError(
                     f"data position: saved with {name} = {state.get(name)!r}, but this run has "
-                    f"{mine[name]!r}. Resume with the same text, context length and order (and, "
-                    "if the text is short, batch size), or begin a new run."
+                    f"{mine[name]!r}. Resume with the same text, context length and order, or "
+                    "begin a new run."
                 )
         numbers = {name: state.get(name) for name in ("seed", "epoch", "samples")}
         counts = [v for v in numbers.values() if type(v) is int and v >= 0]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from tinygrad_llm.backend.precision import weights_type
 from tinygrad_llm.backend.random import manual_seed
@@ -239,12 +240,26 @@ def make_trainer(
     )
     if resumed is not None:
         check_same_text(resumed["text"], text)
-        trainer.set_state(resumed)
+        place = _place(resumed, config, loader)
+        trainer.set_state({**resumed, "loader": place})
     if run is not None:
         run.begin(as_toml(config))
     if resumed is None:
         trainer.recorder.cut_after(-1)
     return trainer
+
+
+def _place(resumed: TrainingState, config: TrainConfig, loader: Loader) -> Mapping[str, Any]:
+    """Where in the text a resumed run goes on.
+
+    A batch size may turn a short text into a ring, or a ring into a text (`run.text`). It then has
+    other windows, which begin at the next epoch.
+    """
+    saved: Mapping[str, Any] = resumed["loader"]
+    windows = loader.state()["windows"]
+    if resumed["config"]["batch_size"] == config.batch_size or saved["windows"] == windows:
+        return saved
+    return {**saved, "windows": windows, "epoch": saved["epoch"] + 1, "samples": 0}
 
 
 def make_stepper(config: TrainConfig) -> EagerStep:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ def load_text(config: TrainConfig, tokenizer: Tokenizer | None = None) -> TokenT
     """
     folder = Path(config.data[0])
     if len(config.data) == 1 and folder.is_dir() and any(folder.glob(f"*{SUFFIX}")):
-        return _load_shards(config, folder)
+        return _load_shards(config, folder, is_new=tokenizer is None)
     documents = corpora.load(list(config.data))
     tokenizer = tokenizer or make_tokenizer(config, documents)
     ids = encode_documents(documents, tokenizer)
@@ -79,12 +80,17 @@ def load_text(config: TrainConfig, tokenizer: Tokenizer | None = None) -> TokenT
     )
 
 
-def _load_shards(config: TrainConfig, folder: Path) -> TokenText:
+def _load_shards(config: TrainConfig, folder: Path, is_new: bool) -> TokenText:
     """Shards stay on the disk: only the windows in use are read."""
+    if is_new:
+        _refuse_vocab_size(config, f"that of the shards in {folder}")
     shards = TokenShards(folder)
     tokenizer = tokenizers.load(folder)
     parts = _parts(shards, tokenizer, config)
-    described = f"{folder}: {len(shards.paths)} shards, {len(shards):,} tokens, {parts.note}"
+    described = (
+        f"{folder}: {len(shards.paths)} shards, {len(shards):,} tokens of the shards' own "
+        f"{type(tokenizer).__name__}, {parts.note}"
+    )
     digest = hashlib.sha256(b"".join(read_header(path).sha256 for path in shards.paths))
     return TokenText(
         folder.name,
@@ -143,12 +149,15 @@ def make_tokenizer(config: TrainConfig, documents: Sequence[Document]) -> Tokeni
     """The tokenizer that the settings name: learned from the documents, or loaded.
 
     Raises:
-        ConfigError: neither a kind of tokenizer nor a folder.
+        ConfigError: neither a kind of tokenizer nor a folder; or a vocabulary size was chosen for
+            a tokenizer that has one of its own.
         TokenizerError: it cannot be loaded or learned.
     """
     texts = [document.text for document in documents]
     has_ends = len(texts) > 1 or _is_short(sum(map(len, texts)), config)  # a token a character
     special = (END_OF_TEXT,) if has_ends else ()
+    if config.tokenizer != "bpe":
+        _refuse_vocab_size(config, config.tokenizer)
     if config.tokenizer == "char":
         return CharTokenizer.train(texts, special)
     if config.tokenizer == "word":
@@ -165,9 +174,18 @@ def make_tokenizer(config: TrainConfig, documents: Sequence[Document]) -> Tokeni
     )
 
 
+def _refuse_vocab_size(config: TrainConfig, tokenizer: str) -> None:
+    """Refuse a chosen size that changes nothing; ``init_from`` has compared it with the model's."""
+    if config.vocab_size != TrainConfig.vocab_size and not config.init_from:
+        raise ConfigError(
+            f"vocab_size: {config.vocab_size} was chosen, but the tokenizer, {tokenizer}, has a "
+            "size of its own. Leave it out, or learn a bpe tokenizer from text files."
+        )
+
+
 def short_name(data: Sequence[str]) -> str:
     """A name for files and titles: ``("texts/a.txt", "b.txt")`` -> ``"a-and-1-more"``."""
-    first = Path(data[0]).stem or "text"
+    first = Path(os.path.abspath(data[0])).stem or "text"  # of "." or "..": the folder's name
     return first if len(data) == 1 else f"{first}-and-{len(data) - 1}-more"
 
 

@@ -137,7 +137,8 @@ class TrainConfig:
             choices = item.metadata.get("choices")
             value = getattr(self, item.name)
             _require(not choices or value in choices, item.name, f"one of {choices}", value)
-        _require(bool(self.data), "data", "at least one name or path", self.data)
+        named = bool(self.data) and all(self.data)  # "" is what an unset shell variable leaves
+        _require(named, "data", "at least one name or path, none of them empty", self.data)
         _require(self.learning_rate > 0, "learning_rate", "more than 0", self.learning_rate)
         if self.patience and not (self.eval_every and self.validation_fraction):
             raise ConfigError(
@@ -152,7 +153,8 @@ class TrainConfig:
         if self.min_learning_rate > self.learning_rate:
             raise ConfigError(
                 f"min_learning_rate: {self.min_learning_rate} is above learning_rate, "
-                f"{self.learning_rate}. Lower it."
+                f"{self.learning_rate}, from which it falls. Give both; a tenth is usual: "
+                f"{self.learning_rate / 10:.1g}."
             )
 
     def to_dict(self) -> dict[str, object]:
