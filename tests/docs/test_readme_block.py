@@ -11,7 +11,7 @@ import pytest
 from tinygrad_llm.data.corpora import REMOTE
 
 ROOT = Path(__file__).parents[2]
-SIZES = "--n-layer 1 --n-head 2 --n-embd 16 --context-length 32 --vocab-size 270"
+SIZES = "--n-layer 1 --n-head 2 --n-embd 16 --context-length 32"
 SHORT = f"--steps 4 --warmup 1 --eval-tokens 400 {SIZES} --sample-tokens 4"
 TUNED = "--epochs 1 --base new --pretrain-steps 3"
 # What a command gets besides what README shows, so that it takes a second.
@@ -65,7 +65,7 @@ def test_the_block_can_be_pasted(clone):
     shown = lines()
     assert len(shown) > 10
     assert all(" # " in line for line in shown[1:]), "what a command does stands behind a #"
-    prepared = f"tinygrad-llm train {SHORT} --out runs/pydoc-bpe --no-progress"
+    prepared = f"tinygrad-llm train {SHORT} --vocab-size 270 --out runs/pydoc-bpe --no-progress"
     script = [shown[0], prepared, *map(smaller, shown[1:])]
     for number, line in enumerate(script[1:], 1):
         done = subprocess.run(
