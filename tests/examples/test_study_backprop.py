@@ -30,3 +30,15 @@ def test_a_text_that_is_too_short(tmp_path):
     done = run("--text", "hi", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("tinygrad-llm study: --text has 2 characters")
+
+
+def test_what_can_only_fail_is_refused_before_the_training(tmp_path):
+    for flags in (("--steps", "-1"), ("--out", "nosuch/page.html"), ("--out", ".")):
+        done = run(*flags, cwd=tmp_path)
+        assert done.returncode == 2
+        assert not done.stdout
+        assert flags[1] in done.stderr
+    (tmp_path / "runs").write_text("a file")
+    done = run(cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr

@@ -202,6 +202,40 @@ def test_deep_links(browser, step):
     assert "#node=" in page.current_url
 
 
+def test_keys_after_the_slider_and_after_a_speed(page):
+    slider = find(page, "#position")
+    before = script(page, "return explorer.position()")
+    slider.send_keys(Keys.ARROW_RIGHT)
+    assert script(page, "return explorer.position()") == before + 1, "one event, not two"
+    slider.send_keys("e")
+    assert script(page, "return explorer.rows().some(row => row.open)"), (
+        "letters are keys here, too"
+    )
+    speed = "const s = document.getElementById('speed'); s.focus();"
+    script(page, speed + "s.dispatchEvent(new PointerEvent('pointerdown'));")
+    script(page, "document.getElementById('speed').dispatchEvent(new Event('change'))")
+    assert script(page, "return document.activeElement.id") == "tree"
+
+
+def test_the_tree_names_its_chosen_row(page):
+    press(page, Keys.ARROW_DOWN)
+    chosen = find(page, "#tree").get_attribute("aria-activedescendant")
+    assert find(page, f"#{chosen}").get_attribute("aria-selected") == "true"
+
+
+def test_ignored_targets_are_neither_right_nor_wrong(browser, step, tmp_path):
+    targets = step.targets.copy()
+    targets[0, :2] = -100
+    with tg.trace(values=True) as t:
+        step.model.loss(step.ids, targets).backward()
+    page = open_page(browser, tg.explore(t, tmp_path / "ignored.html"))
+    rows = page.find_elements("css selector", "#text tr")
+    cells = [row.find_elements("css selector", "td") for row in rows]
+    assert [cell.text for cell in cells[2][:3]] == ["–", "–", str(targets[0, 2])]
+    assert [cell.get_attribute("class") for cell in cells[1][:2]] == ["", ""]
+    assert cells[1][2].get_attribute("class") in ("right", "wrong")
+
+
 def test_index_and_value_under_the_pointer(browser, step):
     page = open_page(browser, step.path, "#leaf=token_embedding.weight")
     box = "const c = document.querySelector('#detail canvas'), b = c.getBoundingClientRect();"

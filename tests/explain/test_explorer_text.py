@@ -1,5 +1,7 @@
 """The page's text, attention and names of axes are what the engine computed."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from test_explorer import data_of, numbers
@@ -151,3 +153,21 @@ def test_a_page_that_cannot_be_written(read, tmp_path):
         tg.explore(read.traces["default"], tmp_path / "absent" / "x.html")
     with pytest.raises(DataError, match="cannot be written"):
         tg.explore(read.traces["default"], tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["default", "small"])
+def test_ignored_targets_are_none(read, kind, tmp_path):
+    targets = read.targets.copy()
+    targets[0, :2] = -100
+    with small_ops() if kind == "small" else nullcontext(), tg.trace(values=True) as t:
+        read.model.loss(read.ids, targets).backward()
+    text = data_of(tg.explore(t, tmp_path / "page.html", tokenizer=read.tokenizer))["text"]
+    assert text["targets"] == [[None, None, "b", "e", ","], ["r", "⏎", "n", "o", "t"]]
+
+
+def test_of_two_steps_the_text_is_that_of_the_first(read, tmp_path):
+    with tg.trace(values=True) as t:
+        read.model.loss(read.ids, read.targets).backward()
+        read.model.loss(read.ids[::-1], read.targets[::-1]).backward()
+    text = data_of(tg.explore(t, tmp_path / "page.html", tokenizer=read.tokenizer))["text"]
+    assert text == read.pages["default"]["text"]

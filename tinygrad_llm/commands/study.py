@@ -53,6 +53,7 @@ def build_parser() -> Parser:
 
 def study(args: argparse.Namespace) -> int:
     """Train, record one step, write the page."""
+    check(args)
     tg.manual_seed(args.seed)
     tokenizer = tg.tokenizers.CharTokenizer.train(args.text)
     config = tg.nn.GPTConfig(
@@ -79,6 +80,18 @@ def study(args: argparse.Namespace) -> int:
     print(f"Wrote {page} ({page.stat().st_size / 1e6:.1f} MB). Open it in a browser.")
     print(next_steps(args.small_ops))
     return 0
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse before the training what could only fail after it."""
+    if args.steps < 0:
+        raise tg.errors.ConfigError(f"--steps must be 0 or more, got {args.steps}.")
+    page = args.out or PAGE
+    there = page.parent.is_dir() or (args.out is None and not page.parent.exists())
+    if page.is_dir() or not there:
+        raise tg.errors.DataError(
+            f"{page} cannot be written. Name a file in a folder that is there: --out step.html"
+        )
 
 
 def page_to_write(out: Path | None) -> Path:

@@ -34,7 +34,7 @@ class StepText:
 
     Attributes:
         ids: what went in (B, T).
-        targets: what should follow (B, T).
+        targets: what should follow (B, T); outside of 0 .. V - 1 where the loss counts nothing.
         probs: the model's probabilities for what follows (B, T, V).
         op: index of the op with which the prediction is there.
     """
@@ -55,7 +55,10 @@ class StepText:
         if tokenizer and size <= MOST_TOKENS:
             content["vocabulary"] = [_label(i, tokenizer) for i in range(size)]
         if self.targets is not None:
-            content["targets"] = texts(self.targets)
+            content["targets"] = [
+                [_label(int(i), tokenizer) if self._counts(i) else None for i in row]
+                for row in self.targets
+            ]
         if self.probs is not None:
             best = self.probs.argmax(axis=-1)
             content["predicted"] = texts(best)
@@ -64,6 +67,10 @@ class StepText:
                 right = np.clip(self.targets, 0, self.probs.shape[-1] - 1)  # ignored ones are below
                 content["target_chance"] = _rounded(_chosen(self.probs, right))
         return content
+
+    def _counts(self, target: int) -> bool:
+        """Whether the loss counts a target; ``ignore_index`` is none of the vocabulary."""
+        return self.probs is None or 0 <= target < self.probs.shape[-1]
 
 
 def _label(i: int, tokenizer: Decodes | None) -> str:
@@ -95,13 +102,14 @@ def find_text(trace: Trace, names: AxisNames) -> StepText | None:
             # The loss in small ops: minus the logarithms, times one row of ones and zeros each.
             text.op = op.index
             logits, one_hot = op.values.inputs
-            targets = abs(one_hot).argmax(axis=-1)
+            targets = np.where(one_hot.any(axis=-1), abs(one_hot).argmax(axis=-1), -1)
         else:
             continue
         if logits.size // logits.shape[-1] != found.size:
             continue
         text.probs = _softmax(logits).reshape(*found.shape, -1)
         text.targets = None if targets is None else targets.reshape(found.shape)
+        break  # a loss that follows is of another text
     return text
 
 

@@ -74,8 +74,9 @@ const KEYS = {
 };
 
 addEventListener("keydown", event => {
-  const typing = event.target.closest("input, select, textarea, dialog");
-  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  const typing = event.target.closest("input:not([type=range]), select, textarea, dialog");
+  const slides = event.target === slider && /^(Arrow|Home|End|Page)/.test(event.key);
+  if (typing || slides || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("button, summary, a") && ["Enter", " "].includes(event.key)) return;
   const action = KEYS[event.key];
   if (!action) return;

@@ -32,6 +32,16 @@ function taken() {
   pause();
 }
 
+
+// After a click on a speed the next arrow key is a step, not another speed.
+let clicked = false;
+speed.addEventListener("pointerdown", () => { clicked = true; });
+speed.addEventListener("keydown", () => { clicked = false; });
+speed.addEventListener("change", () => {
+  if (clicked) tree.focus();
+  clicked = false;
+});
+
 const togglePlay = () => playing ? pause() : play();
 document.addEventListener("click", event => {
   if (event.target.closest("[data-play]")) togglePlay();

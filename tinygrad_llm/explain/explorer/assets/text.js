@@ -22,22 +22,28 @@ function drawText() {
                     known ? "" : "later"));
   }
   if (TEXT.targets) {
-    lines.push(line("really next", "the target: the token that follows in the text", t =>
-      `<td><bdi>${escapeText(TEXT.targets[example][t])}</bdi></td>`));
+    lines.push(line("really next", "the target: the token that follows in the text", target));
   }
   const scrolled = strip.scrollLeft;
   strip.innerHTML = `${examples()}<table>${lines.join("")}</table>`;
   strip.scrollLeft = scrolled;
 }
 
+/** A cell with the target, or a stroke where the loss ignores the position. */
+function target(t) {
+  const token = TEXT.targets[example][t];
+  return token === null ? `<td title="position ${t} does not count in the loss">–</td>`
+    : `<td><bdi>${escapeText(token)}</bdi></td>`;
+}
+
 /** A cell with the predicted token, its probability, and whether it is right. */
 function guess(t) {
   const token = TEXT.predicted[example][t], chance = TEXT.chance[example][t];
-  const target = TEXT.targets?.[example][t], right = token === target;
-  const told = target === undefined ? "" : right ? "; that is right"
+  const target = TEXT.targets?.[example][t] ?? null, right = token === target;
+  const told = target === null ? "" : right ? "; that is right"
     : `; right is ‘${target}’, which has ${percent(TEXT.target_chance[example][t])}`;
   const title = `after position ${t}: ‘${token}’ with ${percent(chance)}${told}`;
-  const kind = target === undefined ? "" : right ? "right" : "wrong";
+  const kind = target === null ? "" : right ? "right" : "wrong";
   return `<td class="${kind}" title="${escapeText(title)}"><bdi>${escapeText(token)}</bdi>` +
     `<small>${percent(chance)}</small></td>`;
 }

@@ -24,6 +24,9 @@ function drawTree() {
   const parts = [boxes(first, last), lanesSvg(first, last)];
   for (let r = first; r < last; r++) parts.push(rowHtml(r));
   sheet.innerHTML = parts.join("");
+  const chosen = `row-${selected.kind}-${selected.id}`;  // for those who hear the page
+  if (document.getElementById(chosen)) tree.setAttribute("aria-activedescendant", chosen);
+  else tree.removeAttribute("aria-activedescendant");
 }
 
 /** Frames around the rows of unfolded modules. */
