@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 
 import numpy as np
+from train_instructions import of_ours
 from train_ours import make_step
-from train_sizes import SIZES
+from train_sizes import SIZES, Size
 
+import tinygrad_llm as tg
 from tinygrad_llm.autograd.engine import Arrived, Gradients, Node
 from tinygrad_llm.autograd.function import Function, Result
 from tinygrad_llm.autograd.modes import Observer
-from tinygrad_llm.backend import pool, products
+from tinygrad_llm.backend import compute, matrix_units, pool
 
 REPEATS = 5
 
@@ -39,27 +42,45 @@ class OpTimes(Observer):
 
 
 def gemm_rate(rows: int, c: int) -> float:
-    """The best rate in GFLOP/s of the model's own typical product, (rows, C) x (C, 4C)."""
+    """The best rate in GFLOP/s of the model's own typical product, (rows, C) x (C, 4C).
+
+    The operands are as an op hands them to a product: rounded to bfloat16 where products are
+    computed from that.
+    """
     rng = np.random.default_rng(0)
-    a = rng.normal(size=(rows, c)).astype(np.float32)
-    b = rng.normal(size=(4 * c, c)).astype(np.float32)
+    a = compute.operand(np, rng.normal(size=(rows, c)).astype(np.float32))
+    b = compute.operand(np, rng.normal(size=(4 * c, c)).astype(np.float32))
     out = np.empty((rows, 4 * c), np.float32)
     best = float("inf")
     for _ in range(20):
         start = time.perf_counter()
-        products.matmul(a, b.T, out)
+        compute.matmul(np, a, b.T, out)
         best = min(best, time.perf_counter() - start)
     return 8 * rows * c * c / best / 1e9
 
 
-def print_breakdown(name: str) -> None:
-    """The best of some steps, op by op."""
-    size = SIZES[name]
+@dataclass
+class Best:
+    """The fastest of some steps: seconds of the whole and of its parts, the rate of products."""
+
+    seconds: float
+    parts: dict[str, float]
+    gemm_rate: float  # GFLOP/s
+    peak_pool: int  # bytes of the pool that were in use at most
+    new_blocks: int
+    instructions: str
+
+
+def best_step(size: Size) -> Best:
+    """Take some steps and keep the fastest, in the precision that is set."""
+    pool.trim()
+    statistics = pool.statistics()
+    statistics.peak = statistics.in_use
     step, batches = make_step(size), size.batches(2)
     for batch in batches:
         step(*batch)
+    before = statistics.allocations
     best, parts = float("inf"), dict[str, float]()
-    before = pool.statistics().allocations
     for i in range(REPEATS):
         with OpTimes() as times:
             start = time.perf_counter()
@@ -68,14 +89,50 @@ def print_breakdown(name: str) -> None:
         if seconds < best:
             best, parts = seconds, dict(times.seconds)
     parts["clipping, AdamW, Python between ops"] = best - sum(parts.values())
-    print(f"\n({name}) {size.title}: {1000 * best:.1f} ms, the best of {REPEATS} steps")
-    for part, seconds in sorted(parts.items(), key=lambda p: -p[1]):
-        print(f"  {part:36}{1000 * seconds:9.2f} ms {100 * seconds / best:5.1f} %")
-    rate = gemm_rate(size.batch * size.context, size.n_embd)
-    share = size.gemm_flops() / rate / 1e9 / best
-    print(f"  matrix products at the machine's rate of {rate:.0f} GFLOP/s: {100 * share:.0f} %")
-    statistics = pool.statistics()
-    print(
-        f"  pool: {statistics.peak / 1e6:.0f} MB at most in use, "
-        f"{statistics.allocations - before} new blocks in {REPEATS} steps"
+    return Best(
+        best,
+        parts,
+        gemm_rate(size.batch * size.context, size.n_embd),
+        statistics.peak,
+        statistics.allocations - before,
+        of_ours(),
     )
+
+
+def print_breakdown(name: str, in_bf16: bool) -> None:
+    """The best of some steps, op by op: in float32, and beside it with products from bfloat16."""
+    size = SIZES[name]
+    print(f"\n({name}) {size.title}: ms and shares, the best of {REPEATS} steps")
+    found = {"float32": best_step(size)}
+    why_not = matrix_units.found().why_not
+    if in_bf16 and not why_not:
+        with tg.float32_matmul_precision("medium"):
+            found["bf16"] = best_step(size)
+    print(f"  {'':36}" + "".join(f"{dtype:>20}" for dtype in found))
+    ranked = sorted(found["float32"].parts.items(), key=lambda part: -part[1])
+    for part in [name for name, _ in ranked]:
+        cells = ((best.parts.get(part, 0.0), best.seconds) for best in found.values())
+        print(
+            f"  {part:36}"
+            + "".join(f"{1e3 * s:11.2f} {100 * s / all_:6.1f} %" for s, all_ in cells)
+        )
+    _print_sums(size, found)
+    if in_bf16 and why_not:
+        print(f"  {why_not}")
+
+
+def _print_sums(size: Size, found: dict[str, Best]) -> None:
+    flops = size.gemm_flops() / 1e9
+    print(
+        f"  {'whole step':36}" + "".join(f"{1e3 * b.seconds:11.2f}{'':9}" for b in found.values())
+    )
+    for dtype, best in found.items():
+        share = flops / best.gemm_rate / best.seconds
+        print(
+            f"  {dtype}: matrix products at the machine's rate of {best.gemm_rate:.0f} GFLOP/s: "
+            f"{100 * share:.0f} %; {best.instructions}"
+        )
+        print(
+            f"  {'':{len(dtype)}}  pool: {best.peak_pool / 1e6:.0f} MB at most in use, "
+            f"{best.new_blocks} new blocks in {REPEATS} steps"
+        )

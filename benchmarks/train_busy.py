@@ -13,10 +13,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from bench_train import Series
+from train_contenders import Series
 
 
 @contextmanager
@@ -41,7 +39,7 @@ def print_slowdown(
     print(f"\n({size}) median ms alone, beside {n_busy} busy process(es), slower by")
     rows = []
     for name, series in alone.items():
-        if series.problem or beside[name].problem:
+        if not (series and beside[name]):
             print(f"  {name:22}{series.problem or beside[name].problem}")
             continue
         before, after = series.median_ms, beside[name].median_ms
@@ -51,6 +49,7 @@ def print_slowdown(
                 "size": size,
                 "contender": name,
                 "busy_processes": n_busy,
+                "instructions": series.instructions,
                 "alone_ms": before,
                 "beside_ms": after,
                 "slowdown": after / before,

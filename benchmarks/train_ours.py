@@ -1,10 +1,11 @@
-"""One process of bench_train.py: this project's training step."""
+"""One process of bench_train.py: this project's training step, with --bf16 from bfloat16."""
 
 from __future__ import annotations
 
 import sys
 
 import numpy as np
+from train_instructions import of_ours
 from train_sizes import BETAS, LR, MAX_NORM, SIZES, WEIGHT_DECAY, Size, Step, time_steps
 
 import tinygrad_llm as tg
@@ -30,4 +31,6 @@ def make_step(size: Size) -> Step:
 
 if __name__ == "__main__":
     chosen = SIZES[sys.argv[1]]
-    time_steps(chosen, make_step(chosen), int(sys.argv[2]))
+    if "--bf16" in sys.argv:
+        tg.set_float32_matmul_precision("medium")
+    time_steps(chosen, make_step(chosen), int(sys.argv[2]), of_ours())

@@ -19,11 +19,12 @@ LR, BETAS, WEIGHT_DECAY, MAX_NORM = 1e-3, (0.9, 0.95), 0.1, 1.0
 
 
 class Report(TypedDict):
-    """What a process tells of its steps: seconds of each, its memory, and the losses."""
+    """What a process tells of its steps: seconds of each, its memory, losses, instructions."""
 
     times: list[float]
     peak_mb: float
     losses: list[float]
+    instructions: str
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,15 @@ def peak_megabytes() -> float:
     return peak / (1e6 if sys.platform == "darwin" else 1024)
 
 
-def time_steps(size: Size, step: Step, steps: int) -> None:
-    """Warm up, time each step, print one JSON line. (BENCH_PROCESSOR_TIME: see bench_train.py.)"""
+def time_steps(size: Size, step: Step, steps: int, instructions: str = "") -> None:
+    """Warm up, time each step, print one JSON line.
+
+    Args:
+        size, step, steps: what is timed, and how often.
+        instructions: what computes its products, as far as the process knows.
+
+    BENCH_PROCESSOR_TIME: see train_contenders.py.
+    """
     clock = time.process_time if "BENCH_PROCESSOR_TIME" in os.environ else time.perf_counter
     batches = size.batches(4)
     losses = [step(*batches[i % 4]) for i in range(2)]
@@ -99,8 +107,13 @@ def time_steps(size: Size, step: Step, steps: int) -> None:
         start = clock()
         losses.append(step(*batches[i % 4]))
         times.append(clock() - start)
-    report: Report = {"times": times, "peak_mb": peak_megabytes(), "losses": losses}
-    print(json.dumps(report))
+    report: Report = {
+        "times": times,
+        "peak_mb": peak_megabytes(),
+        "losses": losses,
+        "instructions": instructions,
+    }
+    print(json.dumps(report), flush=True)
 
 
 def python_file(name: str) -> str:

@@ -1,8 +1,12 @@
-"""One process of bench_train.py: the same step in PyTorch, written as nanoGPT writes it."""
+"""One process of bench_train.py: the same step in PyTorch, written as nanoGPT writes it.
+
+python benchmarks/train_torch.py SIZE STEPS [--compile] [--bf16 | --medium]
+"""
 
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 
 import numpy as np
 import torch
@@ -57,8 +61,8 @@ class GPT(nn.Module):
         return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.view(-1))
 
 
-def make_step(size: Size, compiled: bool) -> Step:
-    """A function (inputs, targets) -> loss that does one whole step."""
+def make_step(size: Size, compiled: bool, bf16: bool = False) -> Step:
+    """A function (inputs, targets) -> loss that does one whole step; bf16: under autocast."""
     torch.manual_seed(0)
     model = GPT(size)
     run = torch.compile(model) if compiled else model
@@ -66,7 +70,8 @@ def make_step(size: Size, compiled: bool) -> Step:
 
     def step(inputs: np.ndarray, targets: np.ndarray) -> float:
         optimizer.zero_grad(set_to_none=True)
-        loss = run(torch.from_numpy(inputs), torch.from_numpy(targets))
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            loss = run(torch.from_numpy(inputs), torch.from_numpy(targets))
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
         optimizer.step()
@@ -75,6 +80,23 @@ def make_step(size: Size, compiled: bool) -> Step:
     return step
 
 
+def name_the_products(size: Size, step: Step) -> None:
+    """One step in which oneDNN and MKL print each of their calls; see train_instructions.py."""
+    with ExitStack() as verbose:
+        for library in (torch.backends.mkldnn, torch.backends.mkl):
+            if library.is_available():
+                verbose.enter_context(library.verbose(library.VERBOSE_ON))
+        step(*size.batches(1)[0])
+
+
+def main(size: Size, steps: int, options: list[str]) -> None:
+    """Time the steps, then say what computed them."""
+    if "--medium" in options:
+        torch.set_float32_matmul_precision("medium")
+    step = make_step(size, "--compile" in options, "--bf16" in options)
+    time_steps(size, step, steps, f"ATen {torch.backends.cpu.get_cpu_capability()}")
+    name_the_products(size, step)
+
+
 if __name__ == "__main__":
-    chosen = SIZES[sys.argv[1]]
-    time_steps(chosen, make_step(chosen, "--compile" in sys.argv), int(sys.argv[2]))
+    main(SIZES[sys.argv[1]], int(sys.argv[2]), sys.argv[3:])
