@@ -44,6 +44,27 @@ def pytest_runtest_teardown(item):
         os._exit(13)
 
 
+@pytest.fixture
+def packages_missing(monkeypatch):
+    """As where the extra `fast` is not installed, and nobody has been told so yet."""
+    from tinygrad_llm.backend import matrix_units, precision
+
+    monkeypatch.setattr(matrix_units, "_capabilities", lambda: None)
+    monkeypatch.delenv(matrix_units.VARIABLE, raising=False)
+    monkeypatch.setattr(precision, "_told", False)
+    matrix_units._found.cache_clear()
+    yield
+    matrix_units._found.cache_clear()
+
+
+@pytest.fixture
+def matrix_units_on(monkeypatch):
+    """Products of bfloat16 wherever they can be computed, fast or not."""
+    pytest.importorskip("numkong")
+    pytest.importorskip("ml_dtypes")
+    monkeypatch.setenv("TINYGRAD_LLM_MATRIX_UNITS", "on")
+
+
 @pytest.fixture(scope="session")
 def declared():
     """The arguments of setup() in setup.py."""

@@ -10,16 +10,6 @@ from tinygrad_llm.backend import matrix_units, precision
 from tinygrad_llm.errors import ConfigError, DeviceError
 
 
-@pytest.fixture
-def packages_missing(monkeypatch):
-    monkeypatch.setattr(matrix_units, "_capabilities", lambda: None)
-    monkeypatch.delenv(matrix_units.VARIABLE, raising=False)
-    monkeypatch.setattr(precision, "_told", False)
-    matrix_units._found.cache_clear()
-    yield
-    matrix_units._found.cache_clear()
-
-
 @pytest.mark.parametrize(
     ("dtype", "device", "weights", "products"),
     [

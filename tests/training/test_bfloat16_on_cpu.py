@@ -7,7 +7,7 @@ import pytest
 
 import tinygrad_llm as tg
 from tests.training.test_resume import StopAt
-from tinygrad_llm.backend import matrix_units
+from tinygrad_llm.backend import precision
 from tinygrad_llm.training.lr_finder import find_learning_rate
 from tinygrad_llm.training.report.callback import Callback
 from tinygrad_llm.training.run import assemble
@@ -16,19 +16,11 @@ WIDE = {"n_embd": 32, "n_head": 2}  # shorter sums are not worth rounding
 
 
 @pytest.fixture
-def units(monkeypatch):
-    """Products of bfloat16, fast or not."""
-    pytest.importorskip("numkong")
-    pytest.importorskip("ml_dtypes")
-    monkeypatch.setenv(matrix_units.VARIABLE, "on")
-
-
-@pytest.fixture
 def as_on_gpu(monkeypatch):
     """While `on` is called with True the weights of a run are in its type, as on a GPU."""
 
     def on(there: bool) -> None:
-        of_cpu = tg.backend.precision.weights_type
+        of_cpu = precision.weights_type
         kind = (lambda dtype, device: dtype) if there else of_cpu
         monkeypatch.setattr(assemble, "weights_type", kind)
 
@@ -55,7 +47,7 @@ def last_loss(trainer):
     return trainer.result.evaluation["loss"]
 
 
-def test_weights_stay_float32_and_the_setting_ends_with_the_run(units, runs):
+def test_weights_stay_float32_and_the_setting_ends_with_the_run(matrix_units_on, runs):
     watch = Watch()
     trainer = runs.fit(dtype="bfloat16", callbacks=[watch], **WIDE)
     assert {p.data.dtype for p in trainer.model.parameters()} == {np.dtype("float32")}
@@ -66,7 +58,7 @@ def test_weights_stay_float32_and_the_setting_ends_with_the_run(units, runs):
     assert last_loss(trainer) == pytest.approx(last_loss(plain), rel=0.01)
 
 
-def test_steps_outside_of_fit_compute_alike(units, runs):
+def test_steps_outside_of_fit_compute_alike(matrix_units_on, runs):
     whole = runs.fit(dtype="bfloat16", steps=3, **WIDE)
     by_hand = runs.trainer("other", dtype="bfloat16", steps=3, **WIDE)
     by_hand.model.train()
@@ -78,7 +70,7 @@ def test_steps_outside_of_fit_compute_alike(units, runs):
     assert tg.get_float32_matmul_precision() == "highest"
 
 
-def test_a_resumed_run_ends_with_the_same_bits(units, runs, weights_of):
+def test_a_resumed_run_ends_with_the_same_bits(matrix_units_on, runs, weights_of):
     changes = {"dtype": "bfloat16", "accumulate": 2, **WIDE}
     whole = runs.fit("whole", **changes)
     runs.fit("cut", callbacks=[StopAt(7)], **changes)
@@ -87,7 +79,7 @@ def test_a_resumed_run_ends_with_the_same_bits(units, runs, weights_of):
     assert weights_of(cut) == weights_of(whole)
 
 
-def test_a_run_goes_from_one_type_to_the_other_and_back(units, runs):
+def test_a_run_goes_from_one_type_to_the_other_and_back(matrix_units_on, runs):
     runs.fit(dtype="bfloat16", steps=5, **WIDE)
     runs.fit(resume=True, dtype="float32", steps=10)
     last = runs.fit(resume=True, dtype="bfloat16", steps=15)
@@ -98,7 +90,7 @@ def test_a_run_goes_from_one_type_to_the_other_and_back(units, runs):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_a_checkpoint_of_a_gpu_loses_nothing_on_the_cpu(units, runs, as_on_gpu, dtype):
+def test_a_checkpoint_of_a_gpu_loses_nothing_on_the_cpu(matrix_units_on, runs, as_on_gpu, dtype):
     as_on_gpu(True)
     there = runs.fit(dtype="bfloat16", steps=5, **WIDE)
     masters = there.optimizer.state_dict()["arrays"]
@@ -111,7 +103,7 @@ def test_a_checkpoint_of_a_gpu_loses_nothing_on_the_cpu(units, runs, as_on_gpu, 
     assert here.step == 10
 
 
-def test_a_checkpoint_of_the_cpu_goes_on_on_a_gpu(units, runs, as_on_gpu):
+def test_a_checkpoint_of_the_cpu_goes_on_on_a_gpu(matrix_units_on, runs, as_on_gpu):
     here = runs.fit(dtype="bfloat16", steps=5, **WIDE)
     as_on_gpu(True)
     there = runs.trainer(resume=True, steps=10)
@@ -122,15 +114,8 @@ def test_a_checkpoint_of_the_cpu_goes_on_on_a_gpu(units, runs, as_on_gpu):
     assert there.step == 10
 
 
-def test_without_the_packages_the_run_is_that_of_float32(monkeypatch, runs, weights_of):
-    monkeypatch.setattr(matrix_units, "_capabilities", lambda: None)
-    monkeypatch.delenv(matrix_units.VARIABLE, raising=False)
-    matrix_units._found.cache_clear()
-    monkeypatch.setattr(tg.backend.precision, "_told", False)
-    try:
-        with pytest.warns(UserWarning, match="has no effect") as found:
-            mixed = runs.fit("mixed", dtype="bfloat16", steps=5, **WIDE)
-    finally:
-        matrix_units._found.cache_clear()
+def test_without_the_packages_the_run_is_that_of_float32(packages_missing, runs, weights_of):
+    with pytest.warns(UserWarning, match="has no effect") as found:
+        mixed = runs.fit("mixed", dtype="bfloat16", steps=5, **WIDE)
     assert len(found) == 1
     assert weights_of(mixed) == weights_of(runs.fit("plain", steps=5, **WIDE))

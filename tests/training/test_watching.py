@@ -192,10 +192,22 @@ def test_env_reports_what_a_bug_report_needs(capsys, monkeypatch):
     monkeypatch.setattr(
         cli_env.importlib.util, "find_spec", lambda name: None if name == "torch" else find(name)
     )
+    monkeypatch.setenv("TINYGRAD_LLM_MATRIX_UNITS", "off")
     assert commands.main(["env"]) == 0
     shown = capsys.readouterr().out
-    for word in ("python", "numpy", "cores", "threads", "Triton", "CuPy", "downloads"):
+    for word in (
+        "python",
+        "numpy",
+        "cores",
+        "threads",
+        "Triton",
+        "CuPy",
+        "downloads",
+        "MATRIX_UNITS",
+    ):
         assert word in shown
+    assert "products of bfloat16" in shown
+    assert "none. TINYGRAD_LLM_MATRIX_UNITS is off, so" in shown
     assert f"missing torch: {hints.install('bench')}" in shown
     assert commands.main(["env", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["features"]["bfloat16"]

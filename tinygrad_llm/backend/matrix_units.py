@@ -57,6 +57,12 @@ def found() -> MatrixUnits:
     return _found(wanted)
 
 
+def capabilities() -> list[str] | None:
+    """What the processor has for bfloat16, whether it is used or not; None if that is not known."""
+    here = _capabilities()
+    return here if here is None else [text for name, text in (FAST | SLOW).items() if name in here]
+
+
 @lru_cache(maxsize=4)
 def _found(wanted: str) -> MatrixUnits:
     if wanted == "off":

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm import __version__, hints
-from tinygrad_llm.backend import cores
+from tinygrad_llm.backend import cores, matrix_units
 from tinygrad_llm.backend.files import cache_folder
 from tinygrad_llm.backend.threads import num_threads
 from tinygrad_llm.commands.program import command_parser, parse
+from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.training.report.memory import readable
 
 # feature -> (modules, the extras that install them: any one of several)
@@ -28,6 +29,7 @@ FEATURES = {
     "CUDA": (("cupy",), ("cuda", "cuda12")),
     "Triton kernels": (("triton",), ("kernels",)),
     "bfloat16": (("ml_dtypes",), ("bfloat16",)),
+    "bfloat16 at speed on a CPU": (("numkong", "ml_dtypes"), ("fast",)),
     "several processes": (("mpi4py",), ("distributed",)),
     "YAML settings": (("yaml",), ("yaml",)),
 }
@@ -39,6 +41,7 @@ FEATURES_OF_A_CLONE = {
 NOTES = {"cuda": "CUDA 13", "cuda12": "CUDA 12"}
 VARIABLES = (
     "TINYGRAD_LLM_NUM_THREADS",
+    "TINYGRAD_LLM_MATRIX_UNITS",
     "TINYGRAD_LLM_CACHE",
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -69,7 +72,7 @@ def report() -> dict[str, dict[str, str]]:
     return {
         "versions": _versions(),
         "machine": _machine(),
-        "linear algebra": _blas(),
+        "linear algebra": {**_blas(), **_bfloat16()},
         "GPU": _gpu(),
         "caches": _caches(),
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
@@ -151,6 +154,24 @@ def _blas() -> dict[str, str]:
             "OPENBLAS_CORETYPE chooses these kernels; training may be much faster without it"
         )
     return found or {"BLAS": "not recognized (as Accelerate on macOS): its threads are its own"}
+
+
+def _bfloat16() -> dict[str, str]:
+    """Which instructions multiply bfloat16 on this processor, and which it has."""
+    try:
+        instructions, why_not = matrix_units.found()
+    except ConfigError as error:
+        instructions, why_not = None, str(error)
+    has = matrix_units.capabilities()
+    if has is None:
+        shown = f"not known without numkong: {hints.install('fast')}"
+    else:
+        shown = ", ".join(has) or "none"
+    used = f"{instructions}, by numkong {_version('numkong')}"
+    return {
+        "products of bfloat16": used if instructions else f"none. {why_not}",
+        "processor's bfloat16": shown,
+    }
 
 
 def _gpu() -> dict[str, str]:
