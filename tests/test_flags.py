@@ -79,6 +79,8 @@ def test_flags_of_other_programs_are_read_as_ours(program, typed, meant):
         ("train --vocab-size 500 --tokenizer char --no-progress", "has a size of its own"),
         ("finetune instructions --model x", "--base"),
         ("finetune spam --steps 3", "--epochs"),
+        ("finetune spam --epochs 0", "--epochs: expected at least 1, got 0"),
+        ("finetune instructions --answers 0", "--answers: expected at least 1, got 0"),
         ("tokenize a --workers x --out b", "--workers: expected a whole number"),
         ("plot", "RUN"),
         ("env --jason", "Did you mean --json?"),

@@ -38,3 +38,12 @@ def test_a_binary_file_is_called_one(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(DataError, match="binary file"):
         read_text(path)
+
+
+def test_a_text_with_a_zero_byte_is_given_no_command_that_would_keep_it(tmp_path):
+    path = tmp_path / "log.txt"
+    path.write_bytes(b"a line of a log\n" * 400 + b"\0\n")
+    with pytest.raises(DataError, match="zero bytes") as error:
+        read_text(path)
+    assert "iconv" not in str(error.value)
+    assert "binary file" in str(error.value)

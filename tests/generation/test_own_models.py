@@ -185,3 +185,11 @@ def test_what_is_missing_is_said(change, says):
             use(model, [1, 2], 3)
     with pytest.raises(ConfigError, match=says):
         token_logprobs(model, [1, 2, 3])
+
+
+def test_one_token_is_no_text_to_measure():
+    model = tg.nn.GPT(tg.nn.GPTConfig(5, 4, n_layer=1, n_head=1, n_embd=4))
+    with pytest.raises(tg.errors.DataError, match="the text has 1 token. Give 2 or more"):
+        token_logprobs(model, [1])
+    with pytest.raises(tg.errors.DataError, match="stride must be from 1 to 4, got 9"):
+        token_logprobs(model, [1, 2], stride=9)

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tinygrad_llm import hints
-from tinygrad_llm.commands.flags import Parser
+from tinygrad_llm.commands.flags import Parser, count
 from tinygrad_llm.commands.program import add_device, add_dtype, command_parser, run_program
 from tinygrad_llm.data.templates import CHAT, TEMPLATES
 from tinygrad_llm.errors import CheckpointError, TinygradLLMError, did_you_mean
@@ -54,10 +54,10 @@ def build_parser() -> Parser:
     history = "earlier questions the model sees (default: as in its tuning, or as many as fit)"
     add("--history", type=int, metavar="N", help=history)
     longest = f"longest answer, in tokens (default: {LONGEST_ANSWER}, or half the context)"
-    add("--max-new-tokens", type=int, metavar="N", help=longest)
+    add("--max-new-tokens", type=count, metavar="N", help=longest)
     add("--temperature", type=float, default=0.7, help="0: the most probable token (default: 0.7)")
     top_k = "choose among this many most probable tokens (default: 40)"
-    add("--top-k", type=int, default=40, help=top_k)
+    add("--top-k", type=count, default=40, help=top_k)
     seed = "the same seed and questions give the same answers (default: another each time)"
     add("--seed", type=int, help=seed)
     add_device(parser)
@@ -115,8 +115,10 @@ def _refuse_unfinished(folder: Path) -> None:
     """Say how to go on with a fine-tuning that was stopped before it wrote its model."""
     begun = read_begun(folder)
     if begun is not None and not (begun["finished"] or (folder / ASSISTANT_NAME).is_file()):
-        go_on = hints.command("finetune", "instructions", "--out", folder, "--resume")
-        raise CheckpointError(f"{folder}: its fine-tuning was stopped. Finish it first: {go_on}")
+        raise CheckpointError(
+            f"{folder}: its fine-tuning was stopped before it wrote a model. Go on with it first: "
+            "the command that began it, with --resume."
+        )
 
 
 def _say(text: str) -> None:

@@ -23,6 +23,14 @@ def whole_number(text: str) -> int:
     return int(value)
 
 
+def count(text: str) -> int:
+    """A whole number of at least 1."""
+    value = whole_number(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
+    return value
+
+
 def number(text: str, kind: str = "a number") -> float:
     """A finite number."""
     try:

@@ -22,12 +22,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from tinygrad_llm.commands.flags import Parser
-from tinygrad_llm.commands.generate_flags import (
-    add_text_flags,
-    check_numbers,
-    exclude_what_has_no_effect,
-)
+from tinygrad_llm.commands.flags import Parser, count
+from tinygrad_llm.commands.generate_flags import add_text_flags, exclude_what_has_no_effect
 from tinygrad_llm.commands.program import add_device, add_dtype, command_parser, run_program
 from tinygrad_llm.data.documents import read_text
 from tinygrad_llm.errors import ConfigError, DataError, TinygradLLMError
@@ -57,7 +53,7 @@ def build_parser() -> Parser:
     task.add_argument(
         "--explain", action="store_true", help="show the ten most probable tokens at each step"
     )
-    task.add_argument("--beams", type=int, metavar="N", help="beam search with N beams")
+    task.add_argument("--beams", type=count, metavar="N", help="beam search with N beams")
     task.add_argument(
         "--perplexity",
         action="store_true",
@@ -77,7 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Open the model and do what was asked."""
-    check_numbers(options)
     prompt = read_text(Path(options.text)) if options.text else options.prompt
     if (options.compare or options.perplexity) and not prompt:
         raise ConfigError("there is no text to measure. Give one: --text FILE or --prompt TEXT.")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-
-from tinygrad_llm.commands.flags import Parser
-from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.commands.flags import Parser, count
 
 
 def add_text_flags(parser: Parser) -> None:
@@ -15,7 +12,7 @@ def add_text_flags(parser: Parser) -> None:
     prompt.add_argument("--prompt", default="", help="the text to continue")
     prompt.add_argument("--text", metavar="FILE", help="take the prompt from a UTF-8 file")
     text.add_argument(
-        "--tokens", type=int, default=200, help="write at most this many (default: 200)"
+        "--tokens", type=count, default=200, help="write at most this many (default: 200)"
     )
     text.add_argument(
         "--stop",
@@ -26,7 +23,7 @@ def add_text_flags(parser: Parser) -> None:
     )
     choice = parser.add_argument_group("how the next token is chosen")
     choice.add_argument("--temperature", type=float, default=0.8, help="0: greedy (default: 0.8)")
-    choice.add_argument("--top-k", type=int, metavar="K", help="choose among the K most probable")
+    choice.add_argument("--top-k", type=count, metavar="K", help="choose among the K most probable")
     top_p = "choose among the most probable, up to a total probability of P"
     choice.add_argument("--top-p", type=float, metavar="P", help=top_p)
     min_p = "choose among those at least P times as probable as the best"
@@ -46,7 +43,7 @@ def add_text_flags(parser: Parser) -> None:
     )
     choice.add_argument(
         "--slide",
-        type=int,
+        type=count,
         metavar="N",
         help="tokens to forget at once when the context is full (default: a quarter of it)",
     )
@@ -61,11 +58,3 @@ def exclude_what_has_no_effect(parser: Parser) -> None:
     parser.exclude("--beams", choice.split(), "a beam search draws nothing at random")
     parser.exclude("--interactive", ["--prompt", "--text"], "it asks for the prompts")
     parser.exclude("--explain", ["--stop"], "it shows every step up to the last token")
-
-
-def check_numbers(options: argparse.Namespace) -> None:
-    """Refuse counts of which there must be at least one."""
-    for name in ("tokens", "beams", "slide", "top_k"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"--{name.replace('_', '-')}: expected at least 1, got {value}.")

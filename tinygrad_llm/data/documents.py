@@ -64,7 +64,7 @@ def _other_encoding(content: bytes) -> str | None:
         if zeros.count(0) > 0.7 * len(zeros) and head.count(0) < 0.6 * len(head):
             return name
     control = sum(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in head)
-    return None if control > 0.02 * len(head) else "latin1"
+    return None if b"\0" in content or control > 0.02 * len(head) else "latin1"
 
 
 def read_paths(paths: Sequence[str | Path]) -> list[Document]:

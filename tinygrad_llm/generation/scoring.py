@@ -80,11 +80,13 @@ def token_logprobs(model: Module, ids: TensorLike, stride: int | None = None) ->
     text = np.array(as_prompts(ids).rows[0])
     context = context_of(model)
     stride = max(1, context // 2) if stride is None else stride
-    if len(text) < 2 or not 1 <= stride <= context:
+    if len(text) < 2:
         raise DataError(
-            f"token_logprobs: expected at least 2 tokens and a stride from 1 to {context}, got "
-            f"{len(text)} tokens and stride={stride}."
+            f"token_logprobs: the text has {len(text)} token{'s' * (len(text) != 1)}. Give 2 or "
+            "more: each is predicted from those before it."
         )
+    if not 1 <= stride <= context:
+        raise DataError(f"token_logprobs: stride must be from 1 to {context}, got {stride}.")
     out = np.empty(len(text) - 1)
     scored = 0  # of the targets text[1:]
     with model.evaluating(), no_grad():

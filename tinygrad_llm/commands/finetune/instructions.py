@@ -28,7 +28,7 @@ from tinygrad_llm.commands.finetune.session import (
     run_tuning,
     tune_in_folder,
 )
-from tinygrad_llm.commands.flags import Parser
+from tinygrad_llm.commands.flags import Parser, count
 from tinygrad_llm.commands.program import add_machine, command_parser
 from tinygrad_llm.data import instructions
 from tinygrad_llm.data.instructions import Instruction
@@ -88,8 +88,8 @@ def build_parser() -> Parser:
     add_base(parser)
     add_tuning(parser)
     add = parser.add_argument_group("evaluation").add_argument
-    add("--answers", type=int, default=50, help="test questions to answer (default: 50)")
-    add("--max-new-tokens", type=int, default=64, help="longest answer, in tokens (default: 64)")
+    add("--answers", type=count, default=50, help="test questions to answer (default: 50)")
+    add("--max-new-tokens", type=count, default=64, help="longest answer, in tokens (default: 64)")
     text = "a chat-completions endpoint that marks the answers, such as"
     add("--judge", metavar="URL", help=f"{text} http://localhost:11434/v1/chat/completions")
     add("--judge-model", default="llama3", help="the judge's model (default: llama3)")
@@ -103,13 +103,11 @@ def add_tuning(parser: argparse.ArgumentParser) -> None:
     """The flags of fine-tuning."""
     add = parser.add_argument_group("fine-tuning").add_argument
     add("--trainable", choices=("all", "lora"), default="all", help="weights (default: all)")
-    add("--rank", type=int, default=8, help="rank of the LoRA matrices (default: 8)")
-    add(
-        "--epochs", type=int, default=20, help="passes over the training set, at most (default: 20)"
-    )
+    add("--rank", type=count, default=8, help="rank of the LoRA matrices (default: 8)")
+    add("--epochs", type=count, default=20, help="passes over the data, at most (default: 20)")
     text = "stop after so many epochs without a better validation loss; 0 never stops"
     add("--patience", type=int, default=3, help=f"{text} (default: 3)")
-    add("--batch-size", type=int, default=8, help="examples in a step (default: 8)")
+    add("--batch-size", type=count, default=8, help="examples in a step (default: 8)")
     add("--learning-rate", type=float, help="default: 1e-3 for a model 128 wide, less for wider")
     add("--dropout", type=float, default=0.1, help="dropout while training (default: 0.1)")
     add("--packing", action="store_true", help="fill rows with several examples, not padding")

@@ -25,7 +25,7 @@ import numpy as np
 from tinygrad_llm.backend.random import manual_seed
 from tinygrad_llm.commands.finetune.session import add_run, computed_as, run_tuning, tune_in_folder
 from tinygrad_llm.commands.finetune.spam_report import Parts, baseline_rows, draw, wrong_messages
-from tinygrad_llm.commands.flags import Parser
+from tinygrad_llm.commands.flags import Parser, count
 from tinygrad_llm.commands.program import add_machine, command_parser
 from tinygrad_llm.data import spam
 from tinygrad_llm.finetuning.base_model import (
@@ -76,7 +76,7 @@ def build_parser() -> Parser:
     text = "balanced: as many ham as spam messages; full: all (default: both)"
     add("--sets", nargs="+", choices=sorted(SETS), default=sorted(SETS), help=text)
     add("--unique", action="store_true", help="drop messages that occur twice, before splitting")
-    add("--max-length", type=int, default=120, help="tokens read of each message (default: 120)")
+    add("--max-length", type=count, default=120, help="tokens read of each message (default: 120)")
     add_base(parser)
     add_tuning(parser)
     add_run(parser, "runs/spam")
@@ -94,8 +94,8 @@ def add_tuning(parser: argparse.ArgumentParser) -> None:
     add("--trainable", nargs="+", choices=TRAINABLE, default=["all"], help=text)
     add("--pooling", choices=POOLINGS, default="mean", help="what the head reads (default: mean)")
     text = "passes over the training set (default: 3, more for small sets)"
-    add("--epochs", type=int, help=text)
-    add("--batch-size", type=int, default=16, help="messages in a step (default: 16)")
+    add("--epochs", type=count, help=text)
+    add("--batch-size", type=count, default=16, help="messages in a step (default: 16)")
     text = "default: 1e-3 for a model 128 wide, less for wider ones, more where less is trained"
     add("--learning-rate", type=float, help=text)
     text = "stop after so many validations without a new best (default: 8)"
@@ -103,7 +103,7 @@ def add_tuning(parser: argparse.ArgumentParser) -> None:
     add("--class-weights", action="store_true", help="give rare and frequent classes equal weight")
     text = "weight of the next-token loss beside that of the classes; 0 for none"
     add("--language-weight", type=float, default=0.5, help=f"{text} (default: 0.5)")
-    add("--rank", type=int, default=4, help="rank of the LoRA matrices (default: 4)")
+    add("--rank", type=count, default=4, help="rank of the LoRA matrices (default: 4)")
     add("--seed", type=int, default=123, help="seed of splits, order and head (default: 123)")
 
 
