@@ -41,6 +41,17 @@ def shown(output: Output) -> str:
     return "\n".join(['``` { .text .output title="Output" }', *output["text"], "```"])
 
 
+def joined(made: list[Output]) -> list[Output]:
+    """Texts that follow each other as one: a cell that trains prints them one by one."""
+    found: list[Output] = []
+    for output in made:
+        if found and "text" in output and "text" in found[-1]:
+            found[-1] = {"text": [*found[-1]["text"], *output["text"]]}
+        else:
+            found.append(output)
+    return found
+
+
 def cells_of(script: Path) -> list[str]:
     """Markdown of each cell, with its outputs."""
     notebook = notebook_of(script)
@@ -49,7 +60,7 @@ def cells_of(script: Path) -> list[str]:
         text = cell.source
         if cell.cell_type == "code":
             text = f"```python\n{text}\n```"
-        cells.append("\n\n".join([text, *map(shown, made)]))
+        cells.append("\n\n".join([text, *map(shown, joined(made))]))
     return [cell for cell in cells if cell.strip()]
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "examples" / "chapters")]
 import markdown  # noqa: E402
 import yaml  # noqa: E402
-from chapter_pages import page_of  # noqa: E402
+from chapter_pages import joined, page_of  # noqa: E402
 from formulas import Formulas  # noqa: E402
 from outputs import recorded  # noqa: E402
 from run_all import chapter_files, solutions_of  # noqa: E402
@@ -49,3 +49,9 @@ def test_exercises_have_folded_solutions(script):
         assert "<pre" in box, "a solution has code"
         assert "-&gt; " in box, "and prints what came out"
     assert not LEFT_OVER.search(words(page))
+
+
+def test_what_a_cell_prints_step_by_step_is_one_box():
+    a, b, picture = {"text": ["a"]}, {"text": ["b", "c"]}, {"picture": "p.png", "alt": "p"}
+    assert joined([a, b, picture, b]) == [{"text": ["a", "b", "c"]}, picture, b]
+    assert a == {"text": ["a"]}
