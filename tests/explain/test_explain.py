@@ -132,7 +132,14 @@ def test_command(capsys, tmp_path):
     assert main(["explain", "ex"]) == 2
     assert "Did you mean exp" in capsys.readouterr().err
     assert main(["explain", "exp", "--html", str(tmp_path / "exp.html")]) == 0
-    assert "<svg" in (tmp_path / "exp.html").read_text(encoding="utf-8")
+    page = (tmp_path / "exp.html").read_text(encoding="utf-8")
+    assert "<svg" in page
+    assert "<title>exp</title>" in page
+    assert 'name="viewport"' in page, "readable on a phone"
+    assert page.count("<math") >= 2, "formula and derivation are typeset"
+    assert main(["explain", "--html", str(tmp_path / "ops.html")]) == 0
+    listed = (tmp_path / "ops.html").read_text(encoding="utf-8")
+    assert "x &gt; 0" in listed
 
 
 def test_explain_is_a_package_and_a_function():

@@ -6,12 +6,25 @@ import pydoc
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from html import escape
 from pathlib import Path
 
 from tinygrad_llm.commands.program import command_parser, parse
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.explain.op.page import explain
 from tinygrad_llm.terminal import fitting, styled
+
+_HEAD = (
+    '<!doctype html><html lang="en"><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width, initial-scale=1">'
+)
+_STYLE = (
+    ":root{color-scheme:light dark}"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:auto;padding:0 1rem}"
+    "pre,details{overflow-x:auto}pre{font-size:13px;line-height:1.4}svg{max-width:100%}"
+    "table.formulas td{padding:.2rem 1.2rem .2rem 0;vertical-align:baseline;white-space:nowrap}"
+    "table.formulas td:first-child{padding-right:.3em;text-align:right}"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(parser, arguments)
     page = explain(options.op, options.sample, options.kernel)
     if options.html:
-        _write(options.html, page)
+        _write(options.html, options.op or "All ops", page)
     else:
         _show(str(page))
     return 0
@@ -56,9 +69,10 @@ def _overstruck(text: str) -> str:
     return "".join(f"{letter}\b{letter}" for letter in text)
 
 
-def _write(path: str, page: object) -> None:
-    body = page._repr_html_() if hasattr(page, "_repr_html_") else f"<pre>{page}</pre>"
-    text = f"<!doctype html><meta charset=utf-8><title>explain</title>{body}"
+def _write(path: str, title: str, page: object) -> None:
+    made = page._repr_html_() if hasattr(page, "_repr_html_") else None
+    body = made or f"<pre>{escape(str(page))}</pre>"
+    text = f"{_HEAD}<title>{escape(title)}</title><style>{_STYLE}</style>{body}"
     try:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:

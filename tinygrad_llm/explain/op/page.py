@@ -20,6 +20,7 @@ from tinygrad_llm.explain.op.source import (
     forward_source,
     kernel_files,
 )
+from tinygrad_llm.explain.typeset.docstring import docstring_html, formula_html
 
 WIDTH = 80  # letters in a line of text
 _DERIVATIONS = Path(__file__).resolve().parents[3] / "docs" / "derivations"
@@ -33,14 +34,14 @@ class Section:
         title: its heading.
         text: what it says.
         code: whether that is Python.
-        svg: a picture that takes the place of ``text`` in HTML.
+        html: what takes the place of ``text`` in HTML: a picture, typeset formulas.
         folded: whether it is too long to stand in the way: folded in HTML, not printed.
     """
 
     title: str
     text: str
     code: bool = False
-    svg: str = ""
+    html: str = ""
     folded: bool = False
 
 
@@ -79,7 +80,7 @@ class Explanation:
     def _repr_html_(self) -> str:
         parts = [f"<h2>{html.escape(self.op.name)}</h2><p><i>{html.escape(self.op.family)}</i></p>"]
         for s in self.sections:
-            body = s.svg or f"<pre>{html.escape(s.text)}</pre>"
+            body = s.html or f"<pre>{html.escape(s.text)}</pre>"
             shown = "" if s.folded else " open"
             parts.append(f"<details{shown}><summary><b>{s.title}</b></summary>{body}</details>")
         return "".join(parts)
@@ -110,11 +111,14 @@ def explain(
 
 def _sections(op: Op, sample: int | None) -> list[Section]:
     formula, derivation, shapes, source = split_docstring(op.doc)
-    sections = [Section("Formula", formula), Section("Derivation", _filled(derivation))]
+    sections = [
+        Section("Formula", formula, html=formula_html(formula)),
+        Section("Derivation", _filled(derivation), html=docstring_html(derivation)),
+    ]
     sections += [Section("Shapes", textwrap.fill(shapes, WIDTH))] if shapes else []
     if op.one_variable:
         pair = curves(op)
-        sections.append(Section("Plot", text_plot(pair), svg=svg_plot(pair)))
+        sections.append(Section("Plot", text_plot(pair), html=svg_plot(pair)))
     sections += [
         Section("In simple ops, each with a derivative of its own", composed_source(op), code=True),
         Section("Forward", forward_source(op), code=True),
