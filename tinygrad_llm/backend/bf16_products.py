@@ -11,15 +11,15 @@ threads is the longer side of ``out``, in such a way that no one rounds what ano
 
     M >= N   right is packed once; each thread rounds some rows of a, a block at a time
     M <  N   left is rounded once; each thread rounds and packs some columns of b
-    M <= 16  (decoding: W is read for few rows) the roles change: out^T = right left^T
 
 Source of the kernels: Vardanian, NumKong, https://github.com/ashvardanian/NumKong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import sys
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,16 +32,19 @@ from tinygrad_llm.backend.threads import num_threads, parallel
 
 T = TypeVar("T")
 Task = Callable[[], object]
-FEW_ROWS = 16  # a tile's height
+FEW_ROWS = 16  # as decoding has them
 BLOCK_ROWS = 256  # rows of a product that are computed at a time
 SHORTEST_SUM = 32  # below it a row is not worth its conversion
 
 
 def takes(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether a (M, K) b (K, N) is computed here: by the setting, or for operands in bfloat16."""
+    """Whether a (M, K) b (K, N) is computed here: by the setting, or for operands in bfloat16.
+
+    For few rows it would cost more to round b than to multiply by it, unless that is kept.
+    """
     kinds = {a.dtype, b.dtype}
     if kinds == {FLOAT32}:
-        wanted = precision.rounds_operands()
+        wanted = precision.rounds_operands() and (len(a) > FEW_ROWS or _scope_of(b) is not None)
     else:
         narrow = {kind.name for kind in kinds - {FLOAT32}} == {"bfloat16"}
         wanted = narrow and matrix_units.found().instructions is not None
@@ -61,40 +64,54 @@ def _share(tasks: Sequence[Task]) -> None:
 
 # ---- what is prepared of weights that do not change ------------------------------------------
 
-_ranges: list[tuple[int, int]] = []  # first address and the one behind the last
-_kept: dict[tuple[Any, ...], Any] = {}  # (address, shape, ...) -> what was prepared
+
+class Fixed:
+    """A scope, entered as often as one likes, in which nobody writes into ``weights``.
+
+    What products prepare of them, or of views of them, is kept from one time to the next.
+    """
+
+    def __init__(self, *weights: np.ndarray) -> None:
+        self._weights = weights  # nobody else gets their memory meanwhile
+        self._ranges = sorted(np.lib.array_utils.byte_bounds(w) for w in weights)
+        self._kept: dict[tuple[object, ...], Any] = {}
+
+    def __enter__(self) -> None:
+        _scopes.append(self)
+
+    def __exit__(self, *error: object) -> None:
+        _scopes.remove(self)
+
+    def forget(self) -> None:
+        """Drop what was kept: somebody has written."""
+        self._kept.clear()
+
+    def covers(self, address: int) -> bool:
+        """Whether an address lies in one of the weights."""
+        place = bisect_right(self._ranges, (address, sys.maxsize)) - 1
+        return place >= 0 and address < self._ranges[place][1]
+
+    def keep(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
+        """``make()``, or what it gave before."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
 
-@contextmanager
-def fixed(*weights: np.ndarray) -> Iterator[None]:
-    """A scope in which nobody writes into ``weights``: what is prepared of them is kept for it."""
-    own = [np.lib.array_utils.byte_bounds(w) for w in weights]
-    _ranges.extend(own)
-    try:
-        yield
-    finally:
-        for one in own:
-            _ranges.remove(one)
-        for key in [key for key in _kept if not _is_fixed(key[0])]:
-            del _kept[key]
+_scopes: list[Fixed] = []
 
 
-def _is_fixed(address: int) -> bool:
-    return any(low <= address < high for low, high in _ranges)
+def _scope_of(x: np.ndarray) -> Fixed | None:
+    if not _scopes:
+        return None
+    address = x.ctypes.data
+    return next((scope for scope in _scopes if scope.covers(address)), None)
 
 
-def _keep(x: np.ndarray, kind: object, make: Callable[[], T]) -> T:
+def _keep(x: np.ndarray, kind: str, make: Callable[[], T]) -> T:
     """``make()``, or what it gave before in a scope where ``x`` is fixed."""
-    if not _ranges:
-        return make()
-    start = x.ctypes.data
-    key = (start, x.shape, x.strides, kind)
-    found = _kept.get(key)
-    if found is None:
-        found = make()
-        if _is_fixed(start):
-            _kept[key] = found
-    return found
+    scope = _scope_of(x)
+    return make() if scope is None else scope.keep((x.ctypes.data, x.shape, x.strides, kind), make)
 
 
 # ---- the three ways to cut a product ------------------------------------------------------------
@@ -102,8 +119,6 @@ def _keep(x: np.ndarray, kind: object, make: Callable[[], T]) -> T:
 
 def _plan(product: Product) -> _Plan:
     m, n = product.out.shape
-    if m <= FEW_ROWS:
-        return _FewRows(product)
     return _ByRows(product) if m >= n else _ByColumns(product)
 
 
@@ -187,26 +202,6 @@ class _ByColumns(_Plan):
             self.write(_times(self.left[rows], packed), rows, columns)
             if self.product.finish is not None:
                 self.product.finish(rows, columns)
-
-
-class _FewRows(_Plan):
-    """The few rows of a are packed, and each task reads some columns of b."""
-
-    def preparation(self) -> list[Task]:
-        self.packed = _packed(self.left)
-        return []
-
-    def pieces(self) -> list[Task]:
-        parts = even_slices(len(self.right), num_threads())
-        return [lambda columns=columns: self.multiply(columns) for columns in parts]  # type: ignore[misc]
-
-    def multiply(self, columns: slice) -> None:
-        """Some columns of the result."""
-        right, rows = self.right[columns], slice(None)
-        kept = _keep(right, "rounded", lambda: _rounded(right))
-        self.write(_times(kept, self.packed).T, rows, columns)
-        if self.product.finish is not None:
-            self.product.finish(rows, columns)
 
 
 def _rounded(x: np.ndarray) -> np.ndarray:

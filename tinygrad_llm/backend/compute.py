@@ -96,7 +96,7 @@ def operand(xp: ArrayModule, x: Array) -> Array:
 
 def fixed(xp: ArrayModule, *weights: Array) -> AbstractContextManager[None]:
     """A scope in which nobody writes into ``weights``, so that each is rounded only once."""
-    return bf16_products.fixed(*weights) if xp is np else nullcontext()
+    return bf16_products.Fixed(*weights) if xp is np else nullcontext()
 
 
 def matmul_of_block(xp: ArrayModule, a: Array, b: Array, out: Array | None = None) -> Array:

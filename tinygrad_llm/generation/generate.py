@@ -33,6 +33,7 @@ from tinygrad_llm.generation.next_scores import (
 from tinygrad_llm.generation.prompts import Prompts, as_prompts
 from tinygrad_llm.generation.sampling import Sampling, choose, log_softmax
 from tinygrad_llm.nn import KVCache, Module, left_pad
+from tinygrad_llm.nn.prepared import Prepared
 
 PREFILL_ROWS = 256  # positions of all prompts read at a time: bounds the memory beside the cache
 _STREAM_DISTANCE = 0x9E3779B97F4A7C15  # odd, so that rows' seeds differ; row 0 has the seed itself
@@ -190,7 +191,7 @@ class _Reader:
         slide: int,
     ) -> None:
         self.model, self.texts, self.slide = model, texts, slide
-        self._evaluating = model.evaluating()
+        self._evaluating, self._prepared = model.evaluating(), Prepared(model)
         self._context = context_of(model)
         longest = max(len(text) for text in texts) + max_new_tokens - 1
         self._room = min(self._context, max(longest, 1))
@@ -204,7 +205,8 @@ class _Reader:
         with self._evaluating, no_grad():
             if self._keep(rows):
                 newest = np.array([[self.texts[r][-1]] for r in rows])  # (n, 1)
-                return to_numpy(last_scores(self.model, newest, self._cache).data)
+                with self._prepared:
+                    return to_numpy(last_scores(self.model, newest, self._cache).data)
             return self._read_all(rows)
 
     def _keep(self, rows: np.ndarray) -> bool:
