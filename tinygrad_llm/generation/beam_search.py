@@ -35,6 +35,7 @@ from tinygrad_llm.generation.next_scores import (
 from tinygrad_llm.generation.prompts import as_prompts
 from tinygrad_llm.generation.sampling import largest, log_softmax
 from tinygrad_llm.nn import KVCache, Module
+from tinygrad_llm.nn.prepared import Prepared
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def beam_search(
             f"beam_search: {len(prompt)} tokens and {max_new_tokens} new ones exceed the model's "
             f"context_length={limit}. Shorten the prompt or lower max_new_tokens."
         )
-    with model.evaluating(), no_grad():
+    with model.evaluating(), Prepared(model), no_grad():
         return _search(
             model, prompt, max_new_tokens, n_beams, length_penalty, {int(i) for i in stop_ids}
         )

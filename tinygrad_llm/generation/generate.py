@@ -202,11 +202,10 @@ class _Reader:
 
     def next_logits(self, rows: np.ndarray) -> np.ndarray:
         """Scores (n, V) of the token after the given rows' texts."""
-        with self._evaluating, no_grad():
+        with self._evaluating, self._prepared, no_grad():
             if self._keep(rows):
                 newest = np.array([[self.texts[r][-1]] for r in rows])  # (n, 1)
-                with self._prepared:
-                    return to_numpy(last_scores(self.model, newest, self._cache).data)
+                return to_numpy(last_scores(self.model, newest, self._cache).data)
             return self._read_all(rows)
 
     def _keep(self, rows: np.ndarray) -> bool:

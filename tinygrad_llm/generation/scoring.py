@@ -26,6 +26,7 @@ from tinygrad_llm.generation.next_scores import (
 from tinygrad_llm.generation.prompts import as_prompts
 from tinygrad_llm.generation.sampling import largest, log_softmax
 from tinygrad_llm.nn import GPT, Module
+from tinygrad_llm.nn.prepared import Prepared
 from tinygrad_llm.tokenizers import Tokenizer
 
 _ROWS = 64  # rows of logits (each V numbers) held at a time
@@ -89,7 +90,7 @@ def token_logprobs(model: Module, ids: TensorLike, stride: int | None = None) ->
         raise DataError(f"token_logprobs: stride must be from 1 to {context}, got {stride}.")
     out = np.empty(len(text) - 1)
     scored = 0  # of the targets text[1:]
-    with model.evaluating(), no_grad():
+    with model.evaluating(), Prepared(model), no_grad():
         while scored < len(out):
             end = min(scored + (context if scored == 0 else stride), len(out))
             start = max(0, end - context)
@@ -153,7 +154,7 @@ def top_candidates(logits: np.ndarray, tokenizer: Tokenizer, k: int = 10) -> lis
 def next_tokens(model: Module, tokenizer: Tokenizer, prompt: str, k: int = 10) -> list[Candidate]:
     """The k most probable tokens after a prompt; of a long one only the end counts."""
     ids = tokenizer.encode(prompt, allowed_special="all")[-context_of(model) :]
-    with model.evaluating(), no_grad():
+    with model.evaluating(), Prepared(model), no_grad():
         logits = to_numpy(last_scores(model, [ids]).data)[0]  # (V,)
         check_scores("next_tokens", logits, lambda: first_cause(model, ids))
     return top_candidates(logits, tokenizer, k)

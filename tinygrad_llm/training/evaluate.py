@@ -14,6 +14,7 @@ from tinygrad_llm.data.sliding_window import TokenDataset, TokenSource
 from tinygrad_llm.distributed import Communicator
 from tinygrad_llm.nn import Module
 from tinygrad_llm.nn.losses import loss_of
+from tinygrad_llm.nn.prepared import Prepared
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Evaluator:
 
     def __call__(self, model: Module) -> Evaluation:
         """Loss, perplexity and bits per byte; the model is in evaluation mode meanwhile."""
-        with model.evaluating(), no_grad():
+        with model.evaluating(), Prepared(model), no_grad():
             figures = self.measure(model)
         nats, tokens, n_bytes = (sum(column) for column in zip(*figures, strict=True))
         bits = nats / math.log(2) / n_bytes if n_bytes else math.nan

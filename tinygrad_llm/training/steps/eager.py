@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+from tinygrad_llm.nn.prepared import Prepared
 from tinygrad_llm.training.loop_settings import Batch, Figures
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ class EagerStep:
     def compute(self, trainer: Trainer, batches: Sequence[Batch]) -> Figures:
         """Clipped gradients of a step; returns loss, targets, and the norm before clipping."""
         trainer.optimizer.zero_grad()
-        loss, tokens = trainer.backward(batches)
+        with Prepared(trainer.model) if len(batches) > 1 else nullcontext():  # before the update
+            loss, tokens = trainer.backward(batches)
         return loss, tokens, trainer.clip()
 
     def update(self, trainer: Trainer) -> None:
