@@ -34,7 +34,7 @@ def find(driver, css):
     """The element, once it is there: rows are drawn after scrolling, on a busy machine later."""
     from selenium.webdriver.support.ui import WebDriverWait
 
-    return WebDriverWait(driver, 10).until(lambda d: d.find_element("css selector", css))
+    return WebDriverWait(driver, 30).until(lambda d: d.find_element("css selector", css))
 
 
 def shows(driver, css, text):
@@ -42,7 +42,7 @@ def shows(driver, css, text):
     from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.support.ui import WebDriverWait
 
-    waiting = WebDriverWait(driver, 10, ignored_exceptions=[StaleElementReferenceException])
+    waiting = WebDriverWait(driver, 30, ignored_exceptions=[StaleElementReferenceException])
     return waiting.until(lambda d: text in find(d, css).text)
 
 

@@ -65,7 +65,7 @@ HAND_WRITTEN = [
         "dlogits[rows, targets] -= 1 / len(rows)",
     ),
     ("ops/cross_entropy.py", "xp.maximum(counted.sum(), 1)", "xp.maximum(counted.size, 1)"),
-    ("ops/linear_cross_entropy.py", "first=start == 0", "first=True"),
+    ("ops/linear_cross_entropy.py", "add=start > 0", "add=False"),
     (
         "ops/linear_cross_entropy.py",
         "dbias += sum_rows(xp, dlogits)",
