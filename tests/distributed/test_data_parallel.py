@@ -106,3 +106,17 @@ def test_the_ranks_batches_together_are_the_batches_of_one_process(n, crops):
         assert (inputs == np.concatenate([x for x, _ in pieces])).all()
         assert (targets == np.concatenate([y for _, y in pieces])).all()
         assert all(part.state() == whole.state() for part in parts)
+
+
+def test_bfloat16_on_the_cpu_by_two_processes(matrix_units_on, launch, page, tmp_path):
+    """Said once; stopped half way and resumed, it ends with the same bits."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    changes = {"dtype": "bfloat16", "steps": 20, "eval_every": 0, "checkpoint_every": 10}
+    said = launch.train(2, page, whole, **changes)
+    assert said.count("bfloat16 on the CPU: products by") == 1
+    shutil.copytree(whole, cut, symlinks=True)
+    shutil.rmtree(cut / "checkpoints" / "step-00000020")
+    assert "Going on after step 10" in launch.train(2, page, cut, resume=True, **changes)
+    for name, array in arrays_of(whole).items():
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, arrays_of(cut)[name])

@@ -65,6 +65,10 @@ _EPOCHS = (
 )
 _PASSES = "fine-tuning is counted in passes over the training set: --epochs."
 _WATCH = "--tensorboard writes the figures for TensorBoard; log.jsonl has them as lines of text."
+_BF16 = (
+    "--dtype bfloat16. On a GPU it is the type of the weights; on a CPU the operands of matrix "
+    "products are rounded to it, and weights stay float32."
+)
 _COMPILE = "nothing is compiled; on a GPU a step is recorded as a CUDA graph, unless --no-graph."
 _SEVERAL = "one text is written by a call, another by the next. --seed repeats one."
 _RESUME = "--resume goes on from the newest intact checkpoint in --out."
@@ -119,7 +123,13 @@ INSTEAD: dict[str, tuple[str, ...]] = {
     "--max-steps": (_PASSES,),
     "--max-iters": (_PASSES,),
     "--fp16": ("--dtype float16.",),
-    "--bf16": ("--dtype bfloat16.",),
+    "--half": ("--dtype float16.",),
+    "--bf16": (_BF16,),
+    "--amp": (_BF16,),
+    "--use-amp": (_BF16,),
+    "--autocast": (_BF16,),
+    "--mixed-precision": (_BF16,),
+    "--fp32": ("--dtype float32.",),
     "--cuda": ("--device cuda.",),
     "--gpu": ("--device cuda.",),
     "--use-cuda": ("--device cuda.",),
