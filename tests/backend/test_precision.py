@@ -1,5 +1,6 @@
 """The precision of products as a setting: what a type means on a device, and what is said."""
 
+import threading
 import warnings
 
 import numpy as np
@@ -108,3 +109,13 @@ def test_which_instructions_are_taken(monkeypatch, capabilities, wanted, instruc
     assert (found.instructions or "").startswith(instructions or "")
     assert (found.instructions is None) is (instructions is None)
     assert why_not in found.why_not
+
+
+def test_a_scope_holds_for_its_own_thread():
+    seen = []
+    with tg.float32_matmul_precision("medium"):
+        other = threading.Thread(target=lambda: seen.append(tg.get_float32_matmul_precision()))
+        other.start()
+        other.join()
+        assert tg.get_float32_matmul_precision() == "medium"
+    assert seen == ["highest"]

@@ -16,6 +16,7 @@ numbers, summed in float32); Kalamkar et al., "A study of bfloat16 for deep lear
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,13 +25,20 @@ from tinygrad_llm.backend import matrix_units, parse_device
 from tinygrad_llm.errors import ConfigError
 
 NAMES = ("highest", "high", "medium")
-_precision = "highest"
+_precision = "highest"  # of threads that are in no scope
 _told = False  # whether somebody has been told which instructions "medium" uses
 
 
+class _Here(threading.local):
+    scope: str | None = None  # a scope holds for the thread that entered it
+
+
+_here = _Here()
+
+
 def get_float32_matmul_precision() -> str:
-    """``"highest"``, ``"high"`` or ``"medium"``; see the head of this file."""
-    return _precision
+    """``"highest"``, ``"high"`` or ``"medium"``, as it holds in this thread."""
+    return _here.scope or _precision
 
 
 def set_float32_matmul_precision(precision: str) -> None:
@@ -46,12 +54,14 @@ def set_float32_matmul_precision(precision: str) -> None:
     Raises:
         ConfigError: another name.
     """
-    _choose(precision, stacklevel=3)
+    global _precision
+    _check(precision, stacklevel=3)
+    _precision = precision
 
 
 @contextmanager
 def float32_matmul_precision(precision: str) -> Iterator[None]:
-    """`set_float32_matmul_precision` for a while: ``with float32_matmul_precision("medium"):``.
+    """The precision for a while, in this thread: ``with float32_matmul_precision("medium"):``.
 
     Warns:
         UserWarning: as there.
@@ -59,17 +69,19 @@ def float32_matmul_precision(precision: str) -> Iterator[None]:
     Raises:
         ConfigError: another name.
     """
-    before = _precision
-    _choose(precision, stacklevel=4)  # above this function stands that of contextlib
+    _check(precision, stacklevel=4)  # above this function stands that of contextlib
+    before, _here.scope = _here.scope, precision
     try:
         yield
     finally:
-        _choose(before)
+        _here.scope = before
 
 
 def rounds_operands() -> bool:
     """Whether products of float32 matrices on the CPU are computed from bfloat16 numbers."""
-    return _precision == "medium" and matrix_units.found().instructions is not None
+    return (
+        get_float32_matmul_precision() == "medium" and matrix_units.found().instructions is not None
+    )
 
 
 def is_mixed(dtype: str | None, device: str) -> bool:
@@ -116,9 +128,9 @@ def how_computed(dtype: str | None, device: str) -> str:
     )
 
 
-def _choose(precision: str, stacklevel: int = 1) -> None:
-    """Set it; ``stacklevel`` leads from here to who asked for it, as for `warnings.warn`."""
-    global _precision, _told
+def _check(precision: str, stacklevel: int) -> None:
+    """Raise, or warn; ``stacklevel`` leads from here to who asked, as for `warnings.warn`."""
+    global _told
     if precision not in NAMES:
         raise ConfigError(
             f"set_float32_matmul_precision: expected one of {', '.join(NAMES)}, got {precision!r}."
@@ -127,4 +139,3 @@ def _choose(precision: str, stacklevel: int = 1) -> None:
         _told = True
         text = 'the precision "medium" of float32 products has no effect here.'
         warnings.warn(f"{text} {matrix_units.found().why_not}", stacklevel=stacklevel)
-    _precision = precision
