@@ -26,6 +26,7 @@ from tinygrad_llm.finetuning import base_model, classification
 from tinygrad_llm.finetuning.base_model import SMALL, pretrain
 from tinygrad_llm.finetuning.classifier_folder import Classifier
 from tinygrad_llm.finetuning.conversation import save_assistant
+from tinygrad_llm.pretrained.safetensors_file import SafetensorsFile
 
 
 @pytest.fixture
@@ -194,3 +195,59 @@ def test_without_cupy_programs_say_so_and_touch_nothing(base, monkeypatch, capsy
     assert error.count("\n") == 1
     assert "needs CuPy, which is not installed" in error
     assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == before
+
+
+# ---- --dtype bfloat16: the type of weights on a GPU, of operands of products on a CPU ------------
+
+SIZES = "--n-layer 1 --n-head 2 --n-embd 32 --context-length 16 --batch-size 2".split()
+PLACES = {"cuda": b"BF16", "cpu": b"F32"}  # the type of the weights, as it is saved
+TUNING_IN_BFLOAT16 = {
+    "spam": ([*SPAM, "all"], "balanced"),
+    "instructions": ([*ONE_EPOCH, "--answers", "1", "--max-new-tokens", "3"], ""),
+    "preferences": ([*ONE_EPOCH, "--first-epochs", "1"], ""),
+}
+
+
+def stored(folder):
+    """The weights in a folder: their types, and all of them."""
+    path = Path(folder) / "model.safetensors"
+    kinds = set(re.findall(rb'"dtype":"(\w+)"', path.read_bytes().replace(b" ", b"")))
+    file = SafetensorsFile(path)
+    return kinds, np.concatenate([file.read(name).ravel() for name in file])
+
+
+def test_a_run_in_bfloat16_goes_from_a_gpu_to_a_cpu_and_back(gpu, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("ml_dtypes")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tinygrad_llm.training.steps.prefetch.cuda_module", lambda: MODULE)
+    flags = ["--out", "run", "--preset", "tiny", *SIZES, "--dtype", "bfloat16", "--no-graph"]
+    for steps, device in ((2, "cuda"), (4, "cpu"), (6, "cuda")):
+        words = [*flags, "--device", device, "--steps", str(steps)]
+        assert program("train")([*words, *(["--resume"] if steps > 2 else [])]) == 0
+        assert stored("run/last")[0] == {PLACES[device]}
+        assert bool(re.search("bfloat16.* CPU", capsys.readouterr().out)) == (device == "cpu")
+
+
+@pytest.mark.parametrize("task", TUNING_IN_BFLOAT16)
+def test_tunings_learn_in_the_type_of_their_device(gpu, base, task):
+    pytest.importorskip("ml_dtypes")
+    flags, folder = TUNING_IN_BFLOAT16[task]
+    found = []
+    for device, kind in PLACES.items():
+        where = ["--device", device, "--no-graph", "--out", device, "--dtype", "bfloat16"]
+        assert program(f"finetune.{task}")([*flags, "--base", base, *where]) == 0
+        kinds, weights = stored(Path(device, folder))
+        assert kinds == {kind}
+        found.append(weights)
+    assert np.abs(found[0] - found[1]).mean() < 3e-3
+
+
+@pytest.mark.parametrize("words", [["generate", "base", "--tokens", "3"], ["few_shot", "base"]])
+def test_programs_open_models_in_the_type_of_the_device(gpu, base, monkeypatch, words):
+    pytest.importorskip("ml_dtypes")
+    main, opened = program(words[0]), []
+    module = sys.modules[main.__module__]
+    real = module.open_checkpoint
+    monkeypatch.setattr(module, "open_checkpoint", lambda *a: opened.append(real(*a)) or opened[-1])
+    assert main([*words[1:], "--device", "cuda", "--dtype", "bfloat16"]) == 0
+    assert {p.data.dtype.name for p in opened[0][0].parameters()} == {"bfloat16"}
