@@ -119,3 +119,12 @@ def test_a_scope_holds_for_its_own_thread():
         other.join()
         assert tg.get_float32_matmul_precision() == "medium"
     assert seen == ["highest"]
+
+
+def test_what_the_processor_has_is_listed_by_the_strongest_names(monkeypatch):
+    monkeypatch.setattr(matrix_units, "_capabilities", lambda: {"turin", "genoa", "haswell"})
+    assert matrix_units.capabilities() == ["AVX512-BF16 (vectors of 512 bits, Zen 5)"]
+    monkeypatch.setattr(matrix_units, "_capabilities", lambda: {"haswell"})
+    assert matrix_units.capabilities() == []
+    monkeypatch.setattr(matrix_units, "_capabilities", lambda: None)
+    assert matrix_units.capabilities() is None

@@ -60,7 +60,10 @@ def found() -> MatrixUnits:
 def capabilities() -> list[str] | None:
     """What the processor has for bfloat16, whether it is used or not; None if that is not known."""
     here = _capabilities()
-    return here if here is None else [text for name, text in (FAST | SLOW).items() if name in here]
+    if here is None:
+        return None
+    texts = [text for name, text in (FAST | SLOW).items() if name in here]
+    return [text for text in texts if not any(t != text and t.startswith(text) for t in texts)]
 
 
 @lru_cache(maxsize=4)

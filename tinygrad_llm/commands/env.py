@@ -39,6 +39,7 @@ FEATURES_OF_A_CLONE = {
     "site": (("mkdocs",), ("docs",)),
 }
 NOTES = {"cuda": "CUDA 13", "cuda12": "CUDA 12"}
+BFLOAT16_FLAGS = ("amx_bf16", "smeb16f32", "avx512_bf16", "svebf16", "bf16")  # Linux's names
 VARIABLES = (
     "TINYGRAD_LLM_NUM_THREADS",
     "TINYGRAD_LLM_MATRIX_UNITS",
@@ -127,12 +128,17 @@ def _cores() -> str:
 
 
 def _processor() -> str:
+    return _cpuinfo("model name") or platform.processor() or "unknown"
+
+
+def _cpuinfo(*names: str) -> str:
+    """What Linux says of the first core under one of these names; "" elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor() or "unknown"
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else "unknown"
+        return ""
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith(names)]
+    return found[0] if found else ""
 
 
 def _memory() -> str:
@@ -157,20 +163,18 @@ def _blas() -> dict[str, str]:
 
 
 def _bfloat16() -> dict[str, str]:
-    """Which instructions multiply bfloat16 on this processor, and which it has."""
+    """Which instructions multiply bfloat16 on this processor, and what it has."""
     try:
         instructions, why_not = matrix_units.found()
     except ConfigError as error:
         instructions, why_not = None, str(error)
-    has = matrix_units.capabilities()
-    if has is None:
-        shown = f"not known without numkong: {hints.install('fast')}"
-    else:
-        shown = ", ".join(has) or "none"
     used = f"{instructions}, by numkong {_version('numkong')}"
+    has = matrix_units.capabilities()
+    if has is None:  # without numkong
+        has = [flag for flag in BFLOAT16_FLAGS if flag in _cpuinfo("flags", "Features").split()]
     return {
         "products of bfloat16": used if instructions else f"none. {why_not}",
-        "processor's bfloat16": shown,
+        "bfloat16 instructions": ", ".join(has) or "none known of this processor",
     }
 
 
