@@ -206,7 +206,8 @@ def test_env_reports_what_a_bug_report_needs(capsys, monkeypatch):
         "MATRIX_UNITS",
     ):
         assert word in shown
-    assert "products of bfloat16" in shown and "bfloat16 instructions" in shown
+    assert "products of bfloat16" in shown
+    assert "bfloat16 instructions" in shown
     assert "none. TINYGRAD_LLM_MATRIX_UNITS is off, so" in shown
     assert f"missing torch: {hints.install('bench')}" in shown
     assert commands.main(["env", "--json"]) == 0
