@@ -34,6 +34,7 @@ T = TypeVar("T")
 Task = Callable[[], object]
 FEW_ROWS = 16  # as decoding has them
 BLOCK_ROWS = 256  # rows of a product that are computed at a time
+BLOCK_COLUMNS = 2048  # columns that are packed and multiplied at a time, in the cache
 SHORTEST_SUM = 32  # below it a row is not worth its conversion
 
 
@@ -190,7 +191,8 @@ class _ByColumns(_Plan):
         return list(rounding_tasks(source, self.left, num_threads()))
 
     def pieces(self) -> list[Task]:
-        parts = even_slices(len(self.right), num_threads())
+        n_parts = max(num_threads(), -(-len(self.right) // BLOCK_COLUMNS))
+        parts = even_slices(len(self.right), n_parts)
         return [lambda columns=columns: self.multiply(columns) for columns in parts]  # type: ignore[misc]
 
     def multiply(self, columns: slice) -> None:

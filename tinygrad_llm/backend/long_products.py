@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinygrad_llm.backend import Array, ArrayModule, bf16_products
+from tinygrad_llm.backend import Array, ArrayModule, bf16_products, pool
 from tinygrad_llm.backend.compute import each, empty, matmul_of_block
 from tinygrad_llm.backend.products import Product
-from tinygrad_llm.backend.threads import even_parts
+from tinygrad_llm.backend.threads import even_parts, num_threads, parallel
 
 LONG_SLICE = 16384  # terms of a long sum that one task adds up
+TURNED_SLICE = 1024  # terms whose weights are turned, packed and multiplied in the cache
 ROWS_SLICE = 2048  # rows of a long result that are added to at a time, in the cache
 
 
 def long_sum(xp: ArrayModule, a: Array, b: Array, out: Array) -> None:
     """out (n, C) = a (n, V) b (V, C): slices of the sum over V are shared out and added."""
     if xp is np and bf16_products.takes(a, b):
-        bf16_products.compute_all([Product(a, b, out)])
+        _long_sum_of_rounded(a, b, out)
         return
     slices = even_parts(len(b), LONG_SLICE)
     parts = empty(xp, (len(slices), len(a), b.shape[1]), a.dtype)
@@ -30,6 +31,22 @@ def long_sum(xp: ArrayModule, a: Array, b: Array, out: Array) -> None:
     for part in parts[1:]:
         parts[0] += part
     out[...] = parts[0]
+
+
+def _long_sum_of_rounded(a: Array, b: Array, out: Array) -> None:
+    """The same from bfloat16 operands: each thread adds up its share, in slices that it turns."""
+    slices = even_parts(len(b), TURNED_SLICE)
+    n = min(num_threads(), len(slices))
+    parts = pool.empty((n, *out.shape), out.dtype)
+
+    def add_up(thread: int) -> None:
+        for i in range(thread, len(slices), n):
+            terms = slices[i]
+            one = Product(a[:, terms], b[terms], parts[thread], add=i > thread)
+            bf16_products.compute_all([one])
+
+    parallel(add_up, n)
+    np.sum(parts, axis=0, out=out)
 
 
 def long_result(xp: ArrayModule, a: Array, b: Array, out: Array, add: bool) -> None:
