@@ -2,6 +2,7 @@
 
 import signal
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -22,9 +23,9 @@ LENGTHS = (3, 4, 4, 6, 7, 8, 5, 5)
 SETTINGS = FitSettings(epochs=4, batch_size=2, learning_rate=3e-2, evaluations=2, pool=2)
 
 
-def gpt(**more):
+def gpt(n_embd=8):
     tg.manual_seed(0)
-    config = tg.nn.GPTConfig(VOCABULARY, 9, n_layer=1, n_head=1, n_embd=8, dropout=0.2, **more)
+    config = tg.nn.GPTConfig(VOCABULARY, 9, n_layer=1, n_head=1, n_embd=n_embd, dropout=0.2)
     return tg.nn.GPT(config, Generator(3))
 
 
@@ -99,6 +100,28 @@ def test_the_same_bits_after_ctrl_c_and_after_a_crash(tmp_path, kind, how, step,
     assert "Going on after step" in lines[0]
     done = end_of(*kind(how, run=run, callbacks=[StopAfter(1, die)]))
     assert done == undisturbed, "a finished one only gives back its weights"
+
+
+def test_the_same_bits_in_bfloat16(matrix_units_on, monkeypatch, tmp_path):
+    monkeypatch.setitem(globals(), "gpt", partial(gpt, n_embd=32))  # shorter sums are not rounded
+    mixed = replace(SETTINGS, dtype="bfloat16")
+    undisturbed = end_of(*instruct(False, mixed))
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        instruct(False, mixed, run=run, callbacks=[StopAfter(5, ctrl_c)])
+    assert end_of(*instruct(False, mixed, run=run)) == undisturbed
+    assert end_of(*instruct(False)) != undisturbed
+
+
+def test_another_type_goes_on_where_the_weights_have_the_same(tmp_path):
+    run, lines = RunFolder(tmp_path / "run"), []
+    with pytest.raises(KeyboardInterrupt):
+        instruct(False, run=run, callbacks=[StopAfter(5, ctrl_c)])
+    with pytest.raises(CheckpointError, match=r"the type of its weights \(dtype, device\)"):
+        instruct(False, replace(SETTINGS, dtype="float64"), run=run)
+    instruct(False, replace(SETTINGS, dtype="bfloat16"), run=run, report=lines.append)
+    assert lines[0].startswith("  changed: dtype: None -> 'bfloat16' (the weights will differ")
+    assert "Going on after step 5" in lines[1]
 
 
 def test_a_fit_without_a_folder_and_with_one_are_the_same(tmp_path):

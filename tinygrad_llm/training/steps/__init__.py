@@ -4,8 +4,8 @@
       │
       ├─ stepper     who runs the ops        EagerStep    Python, one after the other   eager.py
       │                                      CapturedStep a CUDA graph, replayed        captured.py
-      ├─ precision   what gradients carry    Precision    nothing                       precision.py
-      │                                      ScaledLoss   a scale, for float16
+      ├─ precision   how products round,     Precision    as set; bfloat16 on a CPU     precision.py
+      │              what gradients carry    ScaledLoss   a scale, for float16
       └─ world       who computes            OneProcess   this process alone            world.py
                                              Ranks        several, on parts of a batch  ranks.py
 
