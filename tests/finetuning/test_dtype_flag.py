@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import tinygrad_llm as tg
+from tinygrad_llm.backend import precision
 from tinygrad_llm.data.templates import CHAT
 from tinygrad_llm.finetuning.conversation import load_assistant, save_assistant
-from tinygrad_llm.training.settings.config import TrainConfig
 
 COMMANDS = ("generate", "chat", "few_shot")
 TASKS = ("spam", "instructions", "preferences")
@@ -33,7 +33,7 @@ def test_every_command_takes_the_types_of_train(name):
     words = ["model"] if name == "few_shot" else []
     parser = module(name).build_parser()
     assert parser.parse(words).dtype is None
-    for dtype in TrainConfig.__dataclass_fields__["dtype"].metadata["choices"]:
+    for dtype in precision.RUN_TYPES:
         assert parser.parse([*words, "--torch-dtype", dtype]).dtype == dtype
 
 

@@ -25,6 +25,11 @@ from tinygrad_llm.backend import matrix_units, parse_device
 from tinygrad_llm.errors import ConfigError
 
 NAMES = ("highest", "high", "medium")
+RUN_TYPES = ("float32", "bfloat16", "float16", "float64")  # in which a run can compute, and what
+RUN_TYPE_MEANS = (  # choosing one means
+    "type of weights and activations; bfloat16 on a CPU: of the operands of matrix products, where "
+    "the processor has units for it"
+)
 _precision = "highest"  # of threads that are in no scope
 _told = False  # whether somebody has been told which instructions "medium" uses
 

@@ -8,16 +8,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import TextIO
 
 from tinygrad_llm.backend import module_for
-from tinygrad_llm.backend.precision import computing_in, how_computed
+from tinygrad_llm.backend.precision import RUN_TYPE_MEANS, RUN_TYPES, computing_in, how_computed
 from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.own_code import add_import
 from tinygrad_llm.errors import ConfigError, TinygradLLMError, did_you_mean
 from tinygrad_llm.hints import as_typed_here
-from tinygrad_llm.training.settings.config import TrainConfig
 
 # command -> (module with main(argv) -> exit status, what it does)
 Commands = Mapping[str, tuple[str, str]]
@@ -74,9 +72,8 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def add_dtype(parser: argparse.ArgumentParser) -> None:
     """Add ``--dtype``, as ``train`` has it; None where it is not given."""
-    item = next(item for item in fields(TrainConfig) if item.name == "dtype")
-    text = f"{item.metadata['help']} (default: as saved; 16 bits are opened as float32)"
-    parser.add_argument("--dtype", choices=item.metadata["choices"], help=text)
+    text = f"{RUN_TYPE_MEANS} (default: as saved; 16 bits are opened as float32)"
+    parser.add_argument("--dtype", choices=RUN_TYPES, help=text)
 
 
 def add_machine(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
+from tinygrad_llm.backend.precision import RUN_TYPE_MEANS, RUN_TYPES
 from tinygrad_llm.errors import ConfigError, did_you_mean
 
 # What it means to resume a run with another value of a setting.
@@ -89,10 +90,7 @@ class TrainConfig:
         FIXED)
 
     device: str = _setting("cpu", "machine", "cpu, cuda, or cuda:N")
-    dtype: str = _setting(
-        "float32", "machine", "type of weights and activations; bfloat16 on a CPU: of the operands "
-        "of matrix products, where the processor has units for it",
-        choices=("float32", "bfloat16", "float16", "float64"))
+    dtype: str = _setting("float32", "machine", RUN_TYPE_MEANS, choices=RUN_TYPES)
     graph: bool = _setting(
         True, "machine", "on a GPU, record the step once as a CUDA graph and replay it", HARMLESS)
     recompute: bool = _setting(
