@@ -1,12 +1,15 @@
 """Generation against transformers: prompt and new tokens per second, memory, time to load.
 
     python benchmarks/bench_generate.py                              # needs torch and transformers
+    python benchmarks/bench_generate.py --dtypes float32             # bfloat16 left out
     python benchmarks/bench_generate.py --peer-python ENV/bin/python they stand in another one
     python benchmarks/bench_generate.py --device cuda
 
 A model of GPT-2's smallest size (124M parameters) with random weights is written once and loaded
-by two processes, which take turns. Rows are refused if the logits of the two differ. The peer
-runs its model with its cache in a plain loop, without the costs of its generate() method.
+by a process of each contender; they take turns. In bfloat16 ours runs under
+``tg.set_float32_matmul_precision("medium")`` on a CPU, and transformers with its weights in
+bfloat16. A row is refused if its logits differ from those in float32. The peer runs its model
+with its cache in a plain loop, without the costs of its generate() method.
 
 On a machine that others use, too, wall-clock times of two threads say little. `--one-thread` takes
 the processor time of one thread of each, which other processes hardly change.
@@ -20,16 +23,19 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
-from harness import Facts, Report, relative_error, row
+from harness import Facts, Report, Row, relative_error, row
 
 import tinygrad_llm as tg
+from tinygrad_llm.backend import matrix_units
 from tinygrad_llm.pretrained import SIZES, gpt2_config
 
-TOLERANCE = 1e-4
+# Of the logits; a bfloat16 has 8 bits, and twelve layers of them add up.
+TOLERANCES = {"float32": 1e-4, "bfloat16": 3e-2}
 BATCHES = (1, 8)
 THREAD_VARIABLES = (
     "TINYGRAD_LLM_NUM_THREADS",
@@ -52,24 +58,26 @@ class Ready(TypedDict):
 
     load_s: float
     logits: list[list[list[float]]]  # some of those of random prompts
+    instructions: str
 
 
 class Worker:
-    """A process with one of the contenders."""
+    """A process with one of the contenders: ``who`` in ``dtype``."""
 
-    def __init__(self, python: str, who: str, folder: str, device: str, one_thread: bool) -> None:
+    def __init__(self, who: str, dtype: str, options: argparse.Namespace, folder: str) -> None:
         script = str(Path(__file__).with_name("generate_worker.py"))
-        clock = "process_time" if one_thread else "perf_counter"
-        threads = dict.fromkeys(THREAD_VARIABLES, "1") if one_thread else {}
+        python = sys.executable if who == "ours" else options.peer_python
+        clock = "process_time" if options.one_thread else "perf_counter"
+        threads = dict.fromkeys(THREAD_VARIABLES, "1") if options.one_thread else {}
         self.process = subprocess.Popen(
-            [python, script, who, folder, device, clock],
+            [python, script, who, folder, options.device, clock, dtype],
             env={**os.environ, **threads},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
         )
-        self.who = who
+        self.who, self.dtype = who, dtype
         self.ready: Ready = json.loads(self.read())
 
     def read(self) -> str:
@@ -101,21 +109,44 @@ def model_folder(name: str, folder: Path) -> Path:
     return folder
 
 
-def measure(workers: list[Worker], rounds: int, request: dict[str, int]) -> dict[str, list[Answer]]:
+def contenders(options: argparse.Namespace) -> list[tuple[str, str]]:
+    """Who takes part, and in which type."""
+    whos = ["ours"] if options.no_peer else ["ours", "transformers"]
+    found = [(who, dtype) for dtype in options.dtypes for who in whos]
+    why_not = matrix_units.found().why_not if options.device == "cpu" else ""
+    if ("ours", "bfloat16") in found and why_not:
+        print(f"ours in bfloat16 is left out. {why_not}")
+        found.remove(("ours", "bfloat16"))
+    return found
+
+
+def errors(workers: Sequence[Worker]) -> dict[Worker, float]:
+    """How far the logits of each lie from those of another worker in float32, if there is one."""
+    logits = {worker: np.array(worker.ready["logits"]) for worker in workers}
+    in_float32 = [worker for worker in workers if worker.dtype == "float32"] or list(workers)
+    found = {}
+    for worker in workers:
+        others = [other for other in in_float32 if other is not worker]
+        found[worker] = relative_error(logits[worker], logits[(others or [worker])[-1]])
+    return found
+
+
+def measure(
+    workers: Sequence[Worker], rounds: int, request: dict[str, int]
+) -> dict[Worker, list[Answer]]:
     """The answers of each worker; they take turns, after one round to warm up."""
-    answers: dict[str, list[Answer]] = {worker.who: [] for worker in workers}
+    answers: dict[Worker, list[Answer]] = {worker: [] for worker in workers}
     for _ in range(rounds + 1):
         for worker in workers:
-            answers[worker.who].append(worker.ask(**request))
-    return {who: found[1:] for who, found in answers.items()}
+            answers[worker].append(worker.ask(**request))
+    return {worker: found[1:] for worker, found in answers.items()}
 
 
 def add_rows(
     report: Report,
-    answers: dict[str, list[Answer]],
-    error: float,
+    answers: dict[Worker, list[Answer]],
+    error: dict[Worker, float],
     request: dict[str, int],
-    shape: str,
     facts: Facts,
 ) -> None:
     """A row for the prompt and one for the new tokens, for each contender."""
@@ -124,30 +155,48 @@ def add_rows(
         ("decode", request["batch"]),
     ):
         medians = {
-            who: float(np.median([a["seconds"][phase] for a in found]))
-            for who, found in answers.items()
+            (worker.who, worker.dtype): float(np.median([a["seconds"][phase] for a in found]))
+            for worker, found in answers.items()
         }
-        for who, found in answers.items():
+        for worker, found in answers.items():
+            median = medians[worker.who, worker.dtype]
             told: Facts = {
                 **facts,
-                "shape": shape,
-                "dtype": "float32",
-                "tokens_per_s": round(tokens / medians[who], 1),
+                "dtype": worker.dtype,
+                "tokens_per_s": round(tokens / median, 1),
                 "peak_mb": round(max(a["peak_mb"] for a in found)),
+                "instructions": worker.ready["instructions"],
             }
-            if who == "ours" and len(medians) > 1:
-                told["times_peer"] = round(medians["transformers"] / medians["ours"], 3)
+            if worker.who == "ours" and ("transformers", worker.dtype) in medians:
+                told["times_peer"] = round(medians["transformers", worker.dtype] / median, 3)
+            if worker.who == "ours" and ("transformers", "float32") in medians:
+                told["times_float32_peer"] = round(medians["transformers", "float32"] / median, 3)
             times = [1e3 * a["seconds"][phase] for a in found]
-            report.add(row(f"generate {phase}", error, TOLERANCE, times, ran=who, **told))
+            tolerance = TOLERANCES[worker.dtype]
+            name = f"generate {phase}"
+            report.add(row(name, error[worker], tolerance, times, ran=worker.who, **told))
 
 
-def main() -> int:
-    """Run the benchmark; returns the exit status."""
+def print_ratios(rows: Sequence[Row]) -> None:
+    """transformers' time over ours, in the same type and against its float32."""
+    ours = [one for one in rows if "times_float32_peer" in one]
+    if not ours:
+        return
+    print(f"\n{'time: transformers / ours':45}{'same type':>10}{'its float32':>13}")
+    for one in ours:
+        name = f"{one['op']} {one.get('shape', '')} {one.get('dtype', '')}"
+        same = f"{one['times_peer']:.2f}" if "times_peer" in one else ""
+        print(f"  {name:43}{same:>10}{one['times_float32_peer']:13.2f}")
+
+
+def parse() -> argparse.Namespace:
+    """The flags."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="gpt2", choices=list(SIZES), help="size (default: gpt2)")
     parser.add_argument("--device", default="cpu", help='"cpu" or "cuda" (default: cpu)')
+    parser.add_argument("--dtypes", nargs="+", choices=TOLERANCES, default=list(TOLERANCES))
     parser.add_argument("--prompt", type=int, default=128, help="prompt tokens (default: 128)")
     parser.add_argument("--new", type=int, default=48, help="new tokens per round (default: 48)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds per row (default: 5)")
@@ -156,29 +205,33 @@ def main() -> int:
     parser.add_argument("--no-peer", action="store_true", help="measure this project alone")
     parser.add_argument("--one-thread", action="store_true", help="processor time of one thread")
     parser.add_argument("--out", metavar="FILE", help="append JSON lines to this file")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the benchmark; returns the exit status."""
+    options = parse()
     report = Report(options.out)
     with tempfile.TemporaryDirectory() as temporary:
         folder = str(model_folder(options.model, Path(temporary)))
-        contenders = [(sys.executable, "ours")]
-        if not options.no_peer:
-            contenders.append((options.peer_python, "transformers"))
-        workers = [
-            Worker(python, who, folder, options.device, options.one_thread)
-            for python, who in contenders
-        ]
-        error = relative_error(*(np.array(w.ready["logits"]) for w in (workers[0], workers[-1])))
+        workers = [Worker(*each, options, folder) for each in contenders(options)]
+        error = errors(workers)
         for worker in workers:
-            print(f"{worker.who}: loaded in {worker.ready['load_s']:.2f} s (imports included)")
+            loaded = f"loaded in {worker.ready['load_s']:.2f} s (imports included)"
+            products = worker.ready["instructions"]
+            print(f"{worker.who} {worker.dtype}: {loaded}; products: {products}")
         for batch in options.batches:
             request = {"batch": batch, "prompt": options.prompt, "new": options.new}
-            shape = f"{options.model} B{batch} T{options.prompt}+{options.new}"
-            clock = "processor time, one thread" if options.one_thread else "wall clock"
-            facts: Facts = {"clock": clock, "device": options.device}
+            facts: Facts = {
+                "shape": f"{options.model} B{batch} T{options.prompt}+{options.new}",
+                "clock": "processor time, one thread" if options.one_thread else "wall clock",
+                "device": options.device,
+            }
             answers = measure(workers, options.rounds, request)
-            add_rows(report, answers, error, request, shape, facts)
+            add_rows(report, answers, error, request, facts)
         for worker in workers:
             worker.end()
+    print_ratios(report.rows)
     return 0
 
 

@@ -11,11 +11,24 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from train_sizes import peak_megabytes
 
-Generate = Callable[[np.ndarray, int], Iterator[np.ndarray]]  # yields the new tokens (B,)
+
+class Loaded(NamedTuple):
+    """A model that is ready.
+
+    Attributes:
+        generate: (ids (B, T), n) -> n times the new tokens (B,).
+        logits: ids (B, T) -> (B, T, vocabulary).
+        instructions: what computes its products.
+    """
+
+    generate: Callable[[np.ndarray, int], Iterator[np.ndarray]]
+    logits: Callable[[np.ndarray], np.ndarray]
+    instructions: str
 
 
 def prompts(batch: int, length: int, vocab_size: int) -> np.ndarray:
@@ -23,13 +36,19 @@ def prompts(batch: int, length: int, vocab_size: int) -> np.ndarray:
     return np.random.default_rng(batch).integers(0, vocab_size, (batch, length))
 
 
-def load_ours(folder: str, device: str) -> tuple[Generate, Callable[[np.ndarray], np.ndarray]]:
-    """Greedy generation and logits of this project."""
+def load_ours(folder: str, device: str, dtype: str) -> Loaded:
+    """This project, greedy: in bfloat16 by the setting on a CPU, by the model's type on a GPU."""
+    from train_instructions import of_ours
+
     import tinygrad_llm as tg
     from tinygrad_llm.generation.generate import stream
     from tinygrad_llm.generation.sampling import Sampling
 
     model = tg.nn.GPT.from_pretrained(folder, device)
+    if dtype == "bfloat16" and device == "cpu":
+        tg.set_float32_matmul_precision("medium")
+    else:
+        model.to(dtype)
 
     def generate(ids: np.ndarray, n_new: int) -> Iterator[np.ndarray]:
         for step in stream(model, ids, n_new, Sampling(temperature=0)):
@@ -39,16 +58,16 @@ def load_ours(folder: str, device: str) -> tuple[Generate, Callable[[np.ndarray]
         with tg.no_grad():
             return model(ids).numpy()
 
-    return generate, logits
+    return Loaded(generate, logits, of_ours() if device == "cpu" else "")
 
 
-def load_peer(folder: str, device: str) -> tuple[Generate, Callable[[np.ndarray], np.ndarray]]:
+def load_peer(folder: str, device: str, dtype: str) -> Loaded:
     """The same with transformers: its model and its cache, without the costs of its generate()."""
     import torch
     from transformers import GPT2LMHeadModel
 
     torch.set_grad_enabled(False)
-    model = GPT2LMHeadModel.from_pretrained(folder).to(device).eval()
+    model = GPT2LMHeadModel.from_pretrained(folder).to(device, getattr(torch, dtype)).eval()
 
     def generate(ids: np.ndarray, n_new: int) -> Iterator[np.ndarray]:
         newest, cache = torch.from_numpy(ids).to(device), None
@@ -60,24 +79,26 @@ def load_peer(folder: str, device: str) -> tuple[Generate, Callable[[np.ndarray]
     def logits(ids: np.ndarray) -> np.ndarray:
         return model(torch.from_numpy(ids).to(device)).logits.float().cpu().numpy()
 
-    return generate, logits
+    processor = torch.backends.cpu.get_cpu_capability()
+    return Loaded(generate, logits, f"ATen {processor}" if device == "cpu" else "")
 
 
-def main(who: str, folder: str, device: str, clock_name: str) -> None:
+def main(who: str, folder: str, device: str, clock_name: str, dtype: str) -> None:
     """Load, then answer requests until standard input ends; the clock is one of `time`'s."""
     clock = getattr(time, clock_name)
     start = time.perf_counter()
-    generate, logits = (load_ours if who == "ours" else load_peer)(folder, device)
+    model = (load_ours if who == "ours" else load_peer)(folder, device, dtype)
     loaded = time.perf_counter() - start
-    vocab_size = logits(np.zeros((1, 1), np.int64)).shape[-1]
-    check = logits(prompts(2, 24, vocab_size))[:, ::6, ::97]
-    answer({"load_s": loaded, "logits": check.tolist()})
+    vocab_size = model.logits(np.zeros((1, 1), np.int64)).shape[-1]
+    check = model.logits(prompts(2, 24, vocab_size))[:, ::6, ::97]
+    told = {"load_s": loaded, "logits": check.tolist(), "instructions": model.instructions}
+    answer(told)
     for line in sys.stdin:
         request = json.loads(line)
         times = [clock()]
         tokens = []
         ids = prompts(request["batch"], request["prompt"], vocab_size)
-        for new in generate(ids, request["new"]):
+        for new in model.generate(ids, request["new"]):
             times.append(clock())
             tokens.append(new.tolist())
         steps = np.diff(times)
@@ -96,4 +117,4 @@ def answer(content: Mapping[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5])
+    main(*sys.argv[1:6])

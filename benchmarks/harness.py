@@ -46,6 +46,8 @@ class Facts(TypedDict, total=False):
     tokens_per_s: float
     peak_mb: float
     times_peer: float  # the peer's time over ours
+    times_float32_peer: float  # the peer's time in float32 over ours
+    instructions: str  # which libraries computed the products, and by what
 
 
 class Row(Facts, total=False):
@@ -201,6 +203,7 @@ def line(result: Row) -> str:
         "percent_of_ceiling",
         "refused",
         "failed",
+        "instructions",
     }
     name = f"{result['op']:26s} {result.get('shape', ''):24s} {result.get('dtype', ''):9s}"
     for problem in ("refused", "failed"):

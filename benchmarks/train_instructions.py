@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from threadpoolctl import threadpool_info
 
@@ -27,8 +28,7 @@ def blas_kernels() -> str:
     """
     found = [
         f"{b['internal_api']} {b['version']}, {b.get('architecture', 'unknown')} kernels"
-        for b in threadpool_info()
-        if b["user_api"] == "blas"
+        for b in _blas()
     ]
     forced = os.environ.get("OPENBLAS_CORETYPE")
     warning = f" (forced by OPENBLAS_CORETYPE={forced}; unset it to compare)" if forced else ""
@@ -37,11 +37,15 @@ def blas_kernels() -> str:
 
 def of_ours() -> str:
     """What computes our products in the precision that is set in this process."""
-    found = [f"{b['internal_api']} {b.get('architecture', '')}".strip() for b in threadpool_info()]
+    found = [f"{b['internal_api']} {b.get('architecture', '')}".strip() for b in _blas()]
     blas = found[0] if found else "NumPy's BLAS"
     if not precision.rounds_operands():
         return blas
     return f"numkong {matrix_units.found().instructions}; the rest {blas}"
+
+
+def _blas() -> list[dict[str, Any]]:
+    return [library for library in threadpool_info() if library["user_api"] == "blas"]
 
 
 def of_torch(lines: Sequence[str], told: str) -> str:
