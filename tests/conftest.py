@@ -65,6 +65,17 @@ def matrix_units_on(monkeypatch):
     monkeypatch.setenv("TINYGRAD_LLM_MATRIX_UNITS", "on")
 
 
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """The folder of the benchmarks is on the path."""
+    folder = str(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.syspath_prepend(folder)
+    yield
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(folder):
+            del sys.modules[name]
+
+
 @pytest.fixture(scope="session")
 def declared():
     """The arguments of setup() in setup.py."""

@@ -1,24 +1,6 @@
 """The training step on a GPU, as benchmarks/train_gpu.py and gpu_model.py judge it."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
-
-@pytest.fixture
-def benchmarks(monkeypatch):
-    """The folder of the benchmarks is on the path."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield
-    for name in [
-        n
-        for n, m in list(sys.modules.items())
-        if str(getattr(m, "__file__", "")).startswith(str(BENCHMARKS))
-    ]:
-        del sys.modules[name]
 
 
 def test_the_model_of_a_step_counts_what_formulas_say(benchmarks):
