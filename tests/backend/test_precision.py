@@ -79,7 +79,7 @@ def test_who_was_told_in_a_sentence_is_not_warned(packages_missing):
 
 
 def test_the_sentence_names_the_instructions(monkeypatch):
-    monkeypatch.setattr(matrix_units, "found", lambda: matrix_units.MatrixUnits("AMX", ""))
+    monkeypatch.setattr(matrix_units, "found", lambda: matrix_units.MatrixUnits("AMX", "", "AMX"))
     assert "products by AMX" in precision.how_computed("bfloat16", "cpu")
     assert precision.how_computed("bfloat16", "cuda") == ""
     assert precision.how_computed("float32", "cpu") == ""
@@ -90,7 +90,8 @@ def test_the_sentence_names_the_instructions(monkeypatch):
     [
         ({"sapphireamx", "genoa"}, "auto", "AMX", ""),
         ({"smebf16"}, "auto", "SME", ""),
-        ({"genoa", "turin"}, "auto", "AVX512-BF16", ""),
+        ({"genoa", "turin"}, "auto", None, "only generated tokens are faster"),
+        ({"genoa", "turin"}, "on", "AVX512-BF16", ""),
         ({"genoa"}, "auto", None, "AVX512-BF16, whose products are slower"),
         ({"haswell"}, "auto", None, "no matrix units"),
         ({"haswell"}, "on", "plain instructions", ""),

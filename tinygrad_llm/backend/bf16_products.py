@@ -43,12 +43,12 @@ def takes(a: np.ndarray, b: np.ndarray) -> bool:
 
     For few rows it would cost more to round b than to multiply by it, unless that is kept.
     """
-    kinds = {a.dtype, b.dtype}
+    kinds, few = {a.dtype, b.dtype}, len(a) <= FEW_ROWS
     if kinds == {FLOAT32}:
-        wanted = precision.rounds_operands() and (len(a) > FEW_ROWS or _scope_of(b) is not None)
-    else:
+        wanted = precision.rounds_operands(few) and not (few and _scope_of(b) is None)
+    else:  # NumPy would first make float32 of what is bfloat16
         narrow = {kind.name for kind in kinds - {FLOAT32}} == {"bfloat16"}
-        wanted = narrow and matrix_units.found().instructions is not None
+        wanted = narrow and matrix_units.found().few_rows is not None
     return wanted and len(b) >= SHORTEST_SUM and a.size > 0 and b.size > 0
 
 

@@ -2,8 +2,9 @@
 
 A processor with matrix units (Intel's AMX, Arm's SME) computes a tile of a product at a time from
 bfloat16 numbers and sums in float32: several times the rate of its float32 vectors. NumPy's BLAS
-has no such product; the package ``numkong`` has. On processors that have bfloat16 instructions but
-compute them by halves (AMD Zen 4) its products are slower than float32's, and are left alone.
+has no such product; the package ``numkong`` has. On a processor that has bfloat16 instructions for
+its vectors only (AVX512-BF16 of AMD's Zen 4 and 5), large products are slower than float32's, and
+are left alone. A product of few rows, as in decoding, waits for memory: there half the bytes count.
 
 ``TINYGRAD_LLM_MATRIX_UNITS`` is ``auto``, ``off``, or ``on`` (wherever ``numkong`` is installed,
 fast or not: to try it on a processor that is not in the list below).
@@ -24,8 +25,8 @@ FAST = {
     "graniteamx": "AMX (matrix units, Granite Rapids)",
     "sapphireamx": "AMX (matrix units)",
     "smebf16": "SME (matrix units)",
-    "turin": "AVX512-BF16 (vectors of 512 bits, Zen 5)",
 }
+FAST_FOR_FEW_ROWS = {"turin": "AVX512-BF16 (vectors of 512 bits, Zen 5)"}
 SLOW = {
     "genoa": "AVX512-BF16",
     "svebfdot": "SVE's dot products",
@@ -39,10 +40,12 @@ class MatrixUnits(NamedTuple):
     Attributes:
         instructions: such as ``"AMX (matrix units)"``; None where products stay float32.
         why_not: a sentence that says why, and what to do; "" where they do not.
+        few_rows: the instructions for few rows times a weight that is kept; None for float32.
     """
 
     instructions: str | None
     why_not: str
+    few_rows: str | None
 
 
 def found() -> MatrixUnits:
@@ -62,31 +65,38 @@ def capabilities() -> list[str] | None:
     here = _capabilities()
     if here is None:
         return None
-    texts = [text for name, text in (FAST | SLOW).items() if name in here]
+    texts = [text for name, text in (FAST | FAST_FOR_FEW_ROWS | SLOW).items() if name in here]
     return [text for text in texts if not any(t != text and t.startswith(text) for t in texts)]
 
 
 @lru_cache(maxsize=4)
 def _found(wanted: str) -> MatrixUnits:
     if wanted == "off":
-        return MatrixUnits(None, f"{VARIABLE} is off, so products are computed in float32.")
+        return MatrixUnits(None, f"{VARIABLE} is off, so products are computed in float32.", None)
     here = _capabilities()
     if here is None:
         return MatrixUnits(
             None,
             "Products are computed in float32: multiplying bfloat16 needs the packages numkong "
             f"and ml_dtypes. On a processor with matrix units (AMX, SME): {install('fast')}",
+            None,
         )
-    fast = [text for name, text in FAST.items() if name in here]
-    slow = [text for name, text in SLOW.items() if name in here]
-    if fast or wanted == "on":
-        return MatrixUnits((fast or slow or ["plain instructions"])[0], "")
-    has = f"It has {slow[0]}, whose products are slower than those of float32." if slow else ""
-    return MatrixUnits(
-        None,
-        "Products are computed in float32: this processor has no matrix units for bfloat16 "
-        f"(AMX, SME). {has}".rstrip(),
+    fast, vectors, slow = (
+        [text for name, text in kind.items() if name in here]
+        for kind in (FAST, FAST_FOR_FEW_ROWS, SLOW)
     )
+    if fast or wanted == "on":
+        taken = (fast or vectors or slow or ["plain instructions"])[0]
+        return MatrixUnits(taken, "", taken)
+    why_not = (
+        "Products are computed in float32: this processor has no matrix units for bfloat16 "
+        "(AMX, SME)."
+    )
+    if vectors:
+        why_not += f" By {vectors[0]} only generated tokens are faster, which read half the bytes."
+    elif slow:
+        why_not += f" It has {slow[0]}, whose products are slower than those of float32."
+    return MatrixUnits(None, why_not, vectors[0] if vectors else None)
 
 
 @lru_cache(maxsize=1)

@@ -82,11 +82,16 @@ def float32_matmul_precision(precision: str) -> Iterator[None]:
         _here.scope = before
 
 
-def rounds_operands() -> bool:
-    """Whether products of float32 matrices on the CPU are computed from bfloat16 numbers."""
-    return (
-        get_float32_matmul_precision() == "medium" and matrix_units.found().instructions is not None
-    )
+def rounds_operands(few_rows: bool = False) -> bool:
+    """Whether products of float32 matrices on the CPU are computed from bfloat16 numbers.
+
+    Args:
+        few_rows: of few rows, by a weight that is kept in bfloat16.
+    """
+    if get_float32_matmul_precision() != "medium":
+        return False
+    found = matrix_units.found()
+    return (found.few_rows if few_rows else found.instructions) is not None
 
 
 def is_mixed(dtype: str | None, device: str) -> bool:
@@ -124,9 +129,10 @@ def how_computed(dtype: str | None, device: str) -> str:
     if not is_mixed(dtype, device):
         return ""
     _told = True
-    instructions, why_not = matrix_units.found()
+    instructions, why_not, few_rows = matrix_units.found()
     if instructions is None:
-        return f"bfloat16 has no effect on this CPU. {why_not}"
+        effect = "little" if few_rows else "no"
+        return f"bfloat16 has {effect} effect on this CPU. {why_not}"
     return (
         f"bfloat16 on the CPU: products by {instructions}, their operands rounded; weights and "
         "sums stay float32."
@@ -140,7 +146,7 @@ def _check(precision: str, stacklevel: int) -> None:
         raise ConfigError(
             f"set_float32_matmul_precision: expected one of {', '.join(NAMES)}, got {precision!r}."
         )
-    if precision == "medium" and not _told and matrix_units.found().instructions is None:
+    if precision == "medium" and not _told and matrix_units.found().few_rows is None:
         _told = True
         text = 'the precision "medium" of float32 products has no effect here.'
         warnings.warn(f"{text} {matrix_units.found().why_not}", stacklevel=stacklevel)

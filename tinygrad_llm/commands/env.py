@@ -165,7 +165,7 @@ def _blas() -> dict[str, str]:
 def _bfloat16() -> dict[str, str]:
     """Which instructions multiply bfloat16 on this processor, and what it has."""
     try:
-        instructions, why_not = matrix_units.found()
+        instructions, why_not, _ = matrix_units.found()
     except ConfigError as error:
         instructions, why_not = None, str(error)
     used = f"{instructions}, by numkong {_version('numkong')}"
