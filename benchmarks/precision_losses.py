@@ -6,6 +6,8 @@
 
 Six runs of 1,000 steps take half an hour on two cores. What was stopped goes on when it is started
 again: a run that is done is read from its log, one that was interrupted is resumed.
+
+Where bfloat16 does not pay, TINYGRAD_LLM_MATRIX_UNITS=on computes from it all the same.
 """
 
 from __future__ import annotations

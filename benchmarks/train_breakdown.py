@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -73,13 +74,13 @@ class Best:
 
 def best_step(size: Size) -> Best:
     """Take some steps and keep the fastest, in the precision that is set."""
+    gc.collect()  # an earlier model
     pool.trim()
-    statistics = pool.statistics()
-    statistics.peak = statistics.in_use
     step, batches = make_step(size), size.batches(2)
     for batch in batches:
         step(*batch)
-    before = statistics.allocations
+    statistics = pool.statistics()
+    before, statistics.peak = statistics.allocations, statistics.in_use
     best, parts = float("inf"), dict[str, float]()
     for i in range(REPEATS):
         with OpTimes() as times:

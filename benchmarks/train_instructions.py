@@ -39,9 +39,12 @@ def of_ours() -> str:
     """What computes our products in the precision that is set in this process."""
     found = [f"{b['internal_api']} {b.get('architecture', '')}".strip() for b in _blas()]
     blas = found[0] if found else "NumPy's BLAS"
-    if not precision.rounds_operands():
-        return blas
-    return f"numkong {matrix_units.found().instructions}; the rest {blas}"
+    units = matrix_units.found()
+    if precision.rounds_operands():
+        return f"numkong {units.instructions}; the rest {blas}"
+    if precision.rounds_operands(few_rows=True):
+        return f"numkong {units.few_rows} for few rows; the rest {blas}"
+    return blas
 
 
 def _blas() -> list[dict[str, Any]]:

@@ -83,6 +83,35 @@ def test_a_processor_without_units_is_said_instead_of_measured(benchmarks, monke
     assert "torch bf16" in measured
 
 
+def test_generation_in_bfloat16_is_left_out_where_nothing_computes_it(
+    benchmarks, monkeypatch, capsys
+):
+    import argparse
+
+    import bench_generate
+
+    dtypes = list(bench_generate.TOLERANCES)
+    options = argparse.Namespace(dtypes=dtypes, no_peer=False, device="cpu")
+    monkeypatch.setenv(matrix_units.VARIABLE, "off")
+    assert ("ours", "bfloat16") not in bench_generate.contenders(options)
+    assert "left out" in capsys.readouterr().out
+    options.device = "cuda"
+    assert len(bench_generate.contenders(options)) == 4
+
+
+def test_logits_are_compared_with_another_process_in_float32(benchmarks):
+    import bench_generate
+
+    class Ready:
+        def __init__(self, dtype, logits):
+            self.dtype, self.ready = dtype, {"logits": logits}
+
+    ours, theirs, narrow = Ready("float32", [10.0]), Ready("float32", [8.0]), Ready("bf16", [9.0])
+    found = bench_generate.errors([ours, theirs, narrow])
+    assert list(found.values()) == pytest.approx([0.25, 0.2, 0.125])
+    assert bench_generate.errors([narrow]) == {narrow: 0.0}
+
+
 def test_gradients_are_compared_with_exact_ones(benchmarks, units, capsys):
     import precision_gradients
     from train_sizes import Size
