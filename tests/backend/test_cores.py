@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tinygrad_llm.backend import cores
+from tinygrad_llm.commands import env
 
 V2 = ["0::/pod/app"]
 V1 = ["4:memory:/other", "3:cpu,cpuacct:/pod/app", "0::/"]
@@ -101,3 +102,13 @@ def test_a_mac_computes_on_its_fast_cores(monkeypatch, tmp_path, knows, usable):
     monkeypatch.setattr(cores, "allowed_cores", lambda: 12)
     monkeypatch.setattr(cores, "cpu_quota", lambda: None)
     assert cores.usable_cores() == usable
+
+
+def test_env_tells_cores_and_quota_apart(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(cores, "allowed_cores", lambda: 8)
+    monkeypatch.setattr(cores, "cpu_quota", lambda: None)
+    assert env.report()["machine"]["cores"] == "8 usable of 16"
+    monkeypatch.setattr(cores, "cpu_quota", lambda: 1.5)
+    shown = env.report()["machine"]["cores"]
+    assert shown == "8 usable of 16; a quota of 1.5 cores' time (container)"

@@ -36,6 +36,31 @@ def test_matmul_in_pieces(shape, n_threads):
     assert (finished == 1).all()
 
 
+@pytest.mark.parametrize("turns", [True, False])
+@pytest.mark.parametrize("m", [1, 2, 5, products.FEW_ROWS, products.FEW_ROWS + 1])
+def test_a_few_rows_may_be_multiplied_the_other_way_round(monkeypatch, turns, m):
+    monkeypatch.setattr(products, "_turns", lambda dtype: turns)
+    threads.set_num_threads(2)
+    x, w, bias = (random(*shape).astype(np.float32) for shape in ((m, 70), (90, 70), (90,)))
+    y, wide = np.full((m, 90), np.nan, np.float32), np.full((m, 200), np.nan, np.float32)
+    products.matmul(x, w.T, y, lambda rows, columns: y[rows, columns].__iadd__(bias[columns]))
+    np.testing.assert_allclose(y, x @ w.T + bias, rtol=1e-4, atol=1e-4)
+    products.matmul(x, w.T, wide[:, 7:97])  # a part of something wider
+    np.testing.assert_allclose(wide[:, 7:97], x @ w.T, rtol=1e-4, atol=1e-4)
+    assert np.isnan(wide[:, :7]).all()
+    assert np.isnan(wide[:, 97:]).all()
+
+
+def test_only_the_kernels_that_gain_by_it_turn_a_few_rows(monkeypatch):
+    for kernels, gains in (("SkylakeX", True), ("Haswell", False), (None, False)):
+        products._turns.cache_clear()
+        pools = [{"user_api": "openmp"}, {"architecture": kernels}]
+        monkeypatch.setattr("threadpoolctl.threadpool_info", lambda pools=pools: pools)
+        assert products._turns(np.dtype(np.float32)) == gains
+        assert not products._turns(np.dtype(np.float64))
+    products._turns.cache_clear()
+
+
 @pytest.mark.parametrize("n_threads", [1, 2, 3, 4])
 def test_several_products_and_tasks_beside_them(n_threads):
     dy, w, x = random(120, 70), random(70, 50), random(120, 50)

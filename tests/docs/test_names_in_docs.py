@@ -13,6 +13,7 @@ FOREIGN = frozenset(
         # Other projects' files and names.
         *("src/model.py", "models/gpt2/modeling_gpt2.py", "doc/table_format.md", "encoder.py"),
         *("tuned/", "Python.h", "par_nosync", "sched_yield"),
+        *("openblas_set_num_threads_local", "cblas_sgemm_batch_strided", "cblas_sgemmtr"),
         # What is said to be missing.
         "tg.nn.RMSNorm",
         # Ops that a reader registers.
