@@ -69,8 +69,8 @@ def test_any_layout_any_threads(m, k, n, turned, narrow, n_threads, add):
     before = threads.num_threads()
     threads.set_num_threads(n_threads)
     try:
-        product = Product(a, b, out, lambda rows, columns: pieces.append((rows, columns)), add)
-        bf16_products.compute_all([product])
+        product = Product(a, b, out, lambda rows, columns: pieces.append((rows, columns)))
+        bf16_products.compute_all([product], add=add)
     finally:
         threads.set_num_threads(before)
     assert (np.abs(out - want - add) <= slack + 1e-6).all()

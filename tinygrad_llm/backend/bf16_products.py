@@ -52,9 +52,17 @@ def takes(a: np.ndarray, b: np.ndarray) -> bool:
     return wanted and len(b) >= SHORTEST_SUM and a.size > 0 and b.size > 0
 
 
-def compute_all(products: Sequence[Product], beside: Sequence[Task] = ()) -> None:
-    """Compute independent products, and small tasks ``beside`` them, on all threads at once."""
-    plans = [_plan(product) for product in products]
+def compute_all(
+    products: Sequence[Product], beside: Sequence[Task] = (), add: bool = False
+) -> None:
+    """Compute independent products, and small tasks ``beside`` them, on all threads at once.
+
+    Args:
+        products: out = a b; of float32 or bfloat16 matrices.
+        beside: tasks.
+        add: out += a b.
+    """
+    plans = [_plan(product, add) for product in products]
     _share([task for plan in plans for task in plan.preparation()])
     _share([*(task for plan in plans for task in plan.pieces()), *beside])
 
@@ -118,9 +126,9 @@ def _keep(x: np.ndarray, kind: str, make: Callable[[], T]) -> T:
 # ---- the three ways to cut a product ------------------------------------------------------------
 
 
-def _plan(product: Product) -> _Plan:
+def _plan(product: Product, add: bool) -> _Plan:
     m, n = product.out.shape
-    return _ByRows(product) if m >= n else _ByColumns(product)
+    return _ByRows(product, add) if m >= n else _ByColumns(product, add)
 
 
 class _Plan:
@@ -131,8 +139,8 @@ class _Plan:
         right: b^T (N, K).
     """
 
-    def __init__(self, product: Product) -> None:
-        self.product = product
+    def __init__(self, product: Product, add: bool) -> None:
+        self.product, self.add = product, add
         self.left, self.right = product.a, product.b.T
 
     def preparation(self) -> list[Task]:
@@ -146,7 +154,7 @@ class _Plan:
     def write(self, values: np.ndarray, rows: slice, columns: slice) -> None:
         """Put a piece where it belongs."""
         out = self.product.out[rows, columns]
-        if self.product.add:
+        if self.add:
             out += values
         elif out is not values:
             out[...] = values
@@ -173,7 +181,7 @@ class _ByRows(_Plan):
         for start in range(part.start, part.stop, BLOCK_ROWS):
             rows = slice(start, min(start + BLOCK_ROWS, part.stop))
             out = self.product.out[rows]
-            direct = out.dtype == FLOAT32 and out.flags.c_contiguous and not self.product.add
+            direct = out.dtype == FLOAT32 and out.flags.c_contiguous and not self.add
             values = _times(_rounded(self.left[rows]), self.packed, out if direct else None)
             if not direct:
                 self.write(values, rows, columns)

@@ -78,7 +78,7 @@ def _on_the_cpu(products: Sequence[Product], beside: Sequence[Callable[[], objec
         for task in beside:
             task()
     else:  # NumPy has no fast product of 16-bit numbers
-        a, b, out, finish, _ = products[0]
+        a, b, out, finish = products[0]
         out[...] = np.matmul(a.astype(np.float32), b.astype(np.float32))
         if finish is not None:
             finish(slice(None), slice(None))

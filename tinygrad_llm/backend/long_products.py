@@ -42,8 +42,8 @@ def _long_sum_of_rounded(a: Array, b: Array, out: Array) -> None:
     def add_up(thread: int) -> None:
         for i in range(thread, len(slices), n):
             terms = slices[i]
-            one = Product(a[:, terms], b[terms], parts[thread], add=i > thread)
-            bf16_products.compute_all([one])
+            one = Product(a[:, terms], b[terms], parts[thread])
+            bf16_products.compute_all([one], add=i > thread)
 
     parallel(add_up, n)
     np.sum(parts, axis=0, out=out)
@@ -52,7 +52,7 @@ def _long_sum_of_rounded(a: Array, b: Array, out: Array) -> None:
 def long_result(xp: ArrayModule, a: Array, b: Array, out: Array, add: bool) -> None:
     """out (V, C) = a (V, n) b (n, C), or out += a b: a slice of rows at a time."""
     if xp is np and bf16_products.takes(a, b):
-        bf16_products.compute_all([Product(a, b, out, add=add)])
+        bf16_products.compute_all([Product(a, b, out)], add=add)
         return
     slices = even_parts(len(out), ROWS_SLICE)
 

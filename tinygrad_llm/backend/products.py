@@ -25,19 +25,17 @@ Finish = Callable[[slice, slice], Any]
 
 
 class Product(NamedTuple):
-    """out = a b, or out += a b, for matrices (M, K) and (K, N).
+    """out = a b for matrices (M, K) and (K, N).
 
     Attributes:
         finish: called with the rows and columns of each piece of ``out`` as it is done, while it
             is in the cache.
-        add: whether ``out`` holds numbers to which the product is added.
     """
 
     a: np.ndarray
     b: np.ndarray
     out: np.ndarray
     finish: Finish | None = None
-    add: bool = False
 
     @property
     def seconds(self) -> float:
