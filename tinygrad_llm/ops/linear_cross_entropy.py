@@ -101,8 +101,9 @@ class LinearCrossEntropy(Function):
     def compute(ctx, inputs: Inputs) -> Array:
         """The loss; saves the gradients, and the inputs to compute them again."""
         dweight, ctx.dweight = ctx.dweight, None  # a second walk gets an array of its own
-        again = len(inputs[0]) > ctx.chunk_rows  # each chunk multiplies by the same weight
-        with fixed(ctx.xp, *inputs[1:2] if again else ()):
+        # Each chunk multiplies by the same weight: for three it is worth the memory to keep it.
+        often = len(inputs[0]) > 2 * ctx.chunk_rows
+        with fixed(ctx.xp, *inputs[1:2] if often else ()):
             loss, *gradients = linear_cross_entropy_forward(
                 ctx.xp, *inputs, ctx.chunk_rows, ctx.wanted, dweight
             )
