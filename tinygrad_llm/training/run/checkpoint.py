@@ -12,8 +12,6 @@ checksums, so no parser ever sees a damaged file.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -24,15 +22,23 @@ import numpy as np
 
 from tinygrad_llm.autograd import Tensor
 from tinygrad_llm.backend import Array, is_array
-from tinygrad_llm.backend.download import sha256_of
+from tinygrad_llm.backend.checksums import (
+    FORMATS,
+    STATE_NAME,
+    VERSION,
+    checksums_of,
+    compare,
+    read_sealed,
+    sealed,
+)
 from tinygrad_llm.backend.files import sync_folder
+from tinygrad_llm.backend.saved_folder import flush, joined
 from tinygrad_llm.errors import CheckpointError
 from tinygrad_llm.pretrained.safetensors_file import SafetensorsFile, write_safetensors
 from tinygrad_llm.training.progress import TrainingState
 
-STATE_NAME, ARRAYS_NAME = "training_state.json", "training_state.safetensors"
+ARRAYS_NAME = "training_state.safetensors"
 _MARK = "array"  # of the name of an array, where the array stood
-FORMAT, VERSION = "tinygrad_llm training state", 1
 
 
 def write_checkpoint(
@@ -55,11 +61,12 @@ def write_checkpoint(
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        write_model(temporary)
+        with joined(temporary):
+            write_model(temporary)
         plain, arrays = split_arrays(state)
         write_safetensors(temporary / ARRAYS_NAME, arrays)
         _write_state(temporary, plain)
-        _sync_all(temporary)
+        flush(temporary)
         _put_in_place(temporary, target)
     except (OSError, CheckpointError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -75,20 +82,9 @@ def write_checkpoint(
 
 
 def _write_state(folder: Path, plain: Mapping[str, object]) -> None:
-    files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-        for path in sorted(folder.iterdir())
-    }
-    body = {"format": FORMAT, "version": VERSION, **plain, "files": files}
-    text = json.dumps({"sha256": _checksum(body), **body}, indent=1)
-    (folder / STATE_NAME).write_text(text + "\n", encoding="utf-8")
-
-
-def _sync_all(folder: Path) -> None:
-    for path in folder.iterdir():
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-    sync_folder(folder)
+    files = checksums_of(folder.iterdir())
+    body = {"format": FORMATS[STATE_NAME], "version": VERSION, **plain, "files": files}
+    (folder / STATE_NAME).write_bytes(sealed(body))
 
 
 def _put_in_place(temporary: Path, target: Path) -> None:
@@ -120,46 +116,12 @@ def verify(folder: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: a file is missing, damaged, or of an unknown version.
     """
-    state = _read_json(folder / STATE_NAME)
-    for name, expected in state["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise CheckpointError(f"{path}: is missing; the checkpoint is not complete.")
-        size = path.stat().st_size
-        if size != expected["bytes"]:
-            raise CheckpointError(
-                f"{path}: is damaged: it has {size} bytes, {expected['bytes']} were written."
-            )
-        if sha256_of(path) != expected["sha256"]:
-            raise CheckpointError(f"{path}: is damaged: its checksum (sha256) is another one.")
+    path = folder / STATE_NAME
+    if not path.exists():
+        raise CheckpointError(f"{path}: is missing; there is no checkpoint of a training run.")
+    state = read_sealed(path)
+    compare(folder, state["files"])
     return state
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        body = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path}: is missing; there is no checkpoint of a training run."
-        ) from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is damaged: not readable as JSON ({error}).") from error
-    if not isinstance(body, dict) or body.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: is damaged, or not a training state of this project.")
-    if body.get("version") != VERSION:
-        raise CheckpointError(
-            f"{path}: has version {body.get('version')!r}, this package reads version {VERSION}. "
-            "Use the version of the package that wrote it."
-        )
-    stored = body.pop("sha256", None)
-    if stored != _checksum(body):
-        raise CheckpointError(f"{path}: is damaged: its checksum (sha256) is another one.")
-    return body
-
-
-def _checksum(body: Mapping[str, object]) -> str:
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
 
 
 # ---- arrays to one file, the rest to another -----------------------------------------------------

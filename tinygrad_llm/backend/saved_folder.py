@@ -1,0 +1,274 @@
+"""Folders that are saved as a whole or not at all, and that notice damage when they are opened.
+
+    with saving("runs/spam") as staged:         a new folder, runs/spam/.saving-4711-k2v9x
+        write_atomic(staged / "a.json", ...)    any number of files
+                                                then all are flushed, listed in checksums.json, and
+                                                the folder is renamed to runs/spam/.saved
+    verify("runs/spam")                         compares the files with the list
+
+The rename is the moment that counts. Before it the old files stand untouched; after it the new ones
+are complete, and are moved to their places one by one: by the saver, or, if that was killed, by
+whoever opens the folder or saves into it next (`settle`). Files that were not saved this way stay
+as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tinygrad_llm.backend.checksums import (
+    CHECKSUMS_NAME,
+    FORMATS,
+    VERSION,
+    Files,
+    checksums_of,
+    compare,
+    is_plain_name,
+    read_sealed,
+    recorded,
+    sealed,
+)
+from tinygrad_llm.backend.files import sync_folder
+from tinygrad_llm.backend.folder_lock import lock, locked, unlock
+from tinygrad_llm.errors import CheckpointError, TokenizerError
+
+SAVED_NAME, STAGED_PREFIX = ".saved", ".saving-"
+
+
+@dataclass
+class _Save:
+    """What is being saved by this thread.
+
+    Attributes:
+        folder: where the files are to stand.
+        staged: where they are written.
+        touched: the parts that are saved.
+        part_of: file -> the part that it belongs to.
+    """
+
+    folder: Path
+    staged: Path
+    touched: set[str] = field(default_factory=set)
+    part_of: dict[str, str] = field(default_factory=dict)
+
+    def is_for(self, folder: Path) -> bool:
+        return _absolute(folder) in (_absolute(self.folder), _absolute(self.staged))
+
+    @contextmanager
+    def writing(self, part: str) -> Iterator[Path]:
+        """Files that are new at the end of the block belong to the part, or to one within it."""
+        before = set(os.listdir(self.staged))
+        self.touched.add(part)
+        yield self.staged
+        for name in set(os.listdir(self.staged)) - before:
+            self.part_of.setdefault(name, part)
+
+
+_going_on: ContextVar[_Save | None] = ContextVar("the save that is going on", default=None)
+
+
+@contextmanager
+def saving(folder: str | os.PathLike[str], part: str = "files") -> Iterator[Path]:
+    """A folder to write files into, which replace those of ``folder`` together when the block ends.
+
+    Within another `saving` of the same folder it is the outer one's: all is saved together.
+
+    Args:
+        folder: where the files are to stand; made if need be.
+        part: what is saved, such as ``"model"``. Files of an earlier save of the same part that are
+            not written again are removed; other parts stay.
+
+    Raises:
+        CheckpointError: it cannot be written (a full disk, no permission), and the old files are
+            as they were; or the files are complete and cannot be moved, which `settle` goes on
+            with.
+    """
+    path = Path(folder)
+    outer = _going_on.get()
+    if outer is not None and outer.is_for(path):
+        with outer.writing(part) as staged:
+            yield staged
+        return
+    with _explained(path), _staging(path) as save:
+        token = _going_on.set(save)
+        try:
+            with save.writing(part) as staged:
+                yield staged
+        except (CheckpointError, TokenizerError) as error:  # name the folder that the caller knows
+            raise type(error)(str(error).replace(str(save.staged), str(path))) from error
+        finally:
+            _going_on.reset(token)
+        _commit(save)
+
+
+@contextmanager
+def joined(folder: Path) -> Iterator[None]:
+    """Within this block, `saving` of ``folder`` writes straight into it.
+
+    For a caller who makes the whole folder appear, such as a training checkpoint.
+    """
+    token = _going_on.set(_Save(folder, folder))
+    try:
+        yield
+    finally:
+        _going_on.reset(token)
+
+
+def settle(folder: str | os.PathLike[str]) -> None:
+    """Move the files of a save in place that was interrupted after it was complete.
+
+    Raises:
+        CheckpointError: they cannot be moved.
+    """
+    path = Path(folder)
+    if not (path / SAVED_NAME).is_dir():
+        return
+    with _explained(path), locked(path):
+        _put_in_place(path)
+
+
+def verify(folder: str | os.PathLike[str], names: Collection[str] | None = None) -> frozenset[str]:
+    """Compare the files of a folder with the checksums that were saved with them.
+
+    A folder without checksums is foreign or older: nothing is compared. Neither is anything where
+    the environment says ``TINYGRAD_LLM_VERIFY=off``.
+
+    Args:
+        folder: that is to be read; an interrupted save is brought to its end first.
+        names: the files that are to be read; None for all.
+
+    Returns:
+        the names that were compared.
+
+    Raises:
+        CheckpointError: a file, or the list of checksums, is damaged or missing.
+    """
+    path = Path(folder)
+    settle(path)
+    if os.environ.get("TINYGRAD_LLM_VERIFY") == "off":
+        return frozenset()
+    files = recorded(path)
+    wanted = {name: files[name] for name in files if names is None or name in names}
+    compare(path, wanted)
+    return frozenset(wanted)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder}: cannot be saved ({error.strerror or error}). Check the free space and the "
+            "permissions."
+        ) from error
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[_Save]:
+    """A new folder to write into; it is gone at the end unless it was renamed."""
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        _remove_leftovers(folder)
+        name = tempfile.mkdtemp(prefix=f"{STAGED_PREFIX}{os.getpid()}-", dir=folder)
+        staged = folder / Path(name).name
+        held = lock(staged)
+    try:
+        yield _Save(folder, staged)
+    finally:
+        unlock(held)
+        shutil.rmtree(staged, ignore_errors=True)
+        if made:
+            with suppress(OSError):  # it is not empty: the save came to its end
+                folder.rmdir()
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what savers left that were killed: nobody holds their locks."""
+    for leftover in folder.glob(f"{STAGED_PREFIX}*"):
+        held = lock(leftover, wait=False)
+        if held is not None:
+            unlock(held)
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _commit(save: _Save) -> None:
+    """Flush the files, write their list, and rename the folder; then move them in place."""
+    new = checksums_of(save.staged.iterdir())
+    for name, entry in new.items():
+        entry["part"] = save.part_of[name]
+    with locked(save.folder):
+        _put_in_place(save.folder)
+        earlier = _earlier(save.folder)
+        stale = [n for n in earlier if n not in new and earlier[n].get("part") in save.touched]
+        kept = {name: entry for name, entry in earlier.items() if name not in stale}
+        body = {
+            "format": FORMATS[CHECKSUMS_NAME],
+            "version": VERSION,
+            "files": {**kept, **new},
+            "removed": stale,
+        }
+        (save.staged / CHECKSUMS_NAME).write_bytes(sealed(body))
+        _refuse_folders(save.folder, new)
+        flush(save.staged)
+        os.rename(save.staged, save.folder / SAVED_NAME)
+        sync_folder(save.folder)
+        _put_in_place(save.folder)
+
+
+def _earlier(folder: Path) -> Files:
+    """What the list in the folder says, which the new one goes on with."""
+    path = folder / CHECKSUMS_NAME
+    try:
+        return read_sealed(path)["files"] if path.exists() else {}
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{path}: stands in the way of what is to be saved: it is damaged, or another "
+            "program's. Move it away, or choose another folder."
+        ) from error
+
+
+def _refuse_folders(folder: Path, names: Collection[str]) -> None:
+    for path in (folder / name for name in names):
+        if path.is_dir():
+            raise CheckpointError(
+                f"{path}: is a folder, where a file is to be saved. Move it away, or choose "
+                "another folder."
+            )
+
+
+def flush(folder: Path) -> None:
+    """Bring files and entries of a folder to the disk."""
+    for path in folder.iterdir():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    sync_folder(folder)
+
+
+def _put_in_place(folder: Path) -> None:
+    """Move the files of a complete save to their places, the list of checksums last."""
+    saved = folder / SAVED_NAME
+    if (saved / CHECKSUMS_NAME).is_file():
+        removed = read_sealed(saved / CHECKSUMS_NAME).get("removed", [])
+        for path in sorted(saved.iterdir()):
+            if path.name != CHECKSUMS_NAME:
+                os.replace(path, folder / path.name)
+        for name in filter(is_plain_name, removed):
+            (folder / name).unlink(missing_ok=True)
+        sync_folder(folder)
+        os.replace(saved / CHECKSUMS_NAME, folder / CHECKSUMS_NAME)
+        sync_folder(folder)
+    if saved.is_dir():
+        saved.rmdir()
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path)
