@@ -14,7 +14,7 @@ from tinygrad_llm import hints
 from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.program import parse
 from tinygrad_llm.errors import ConfigError, MissingDependencyError
-from tinygrad_llm.training.settings.config import BITS, FIXED, HARMLESS, TrainConfig
+from tinygrad_llm.training.settings.config import BITS, FIXED, HARMLESS, SAME_TEXT, TrainConfig
 from tinygrad_llm.training.settings.files import read_settings
 from tinygrad_llm.training.settings.flags import (
     add_settings,
@@ -54,7 +54,7 @@ def test_every_setting_has_a_flag_with_help_and_default(capsys):
     shown = " ".join(capsys.readouterr().out.split())
     for item in fields(TrainConfig):
         assert "--" + item.name.replace("_", "-") in shown
-        assert item.metadata["resume"] in (FIXED, HARMLESS, BITS)
+        assert item.metadata["resume"] in (FIXED, SAME_TEXT, HARMLESS, BITS)
         if item.default not in ("", ()):
             assert (
                 "default" in item.metadata["help"]

@@ -12,6 +12,7 @@ derivative that the gradient check has to catch. ``tinygrad-llm gradcheck`` and
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -215,7 +216,7 @@ def _check(name: str, function: type[Function], method: bool) -> None:
             f"register: Tensor has a {name!r} of its own, so the op cannot be a method of that "
             "name. Leave method=True out, or choose another name."
         )
-    if not (function.__doc__ or "").strip():
+    if not (function.__doc__ or "").strip() and sys.flags.optimize < 2:  # -OO strips them all
         raise ConfigError(f"register({name!r}): the class needs a docstring with the derivation.")
 
 

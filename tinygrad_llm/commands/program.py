@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,12 +40,30 @@ def run_command(program: str, commands: Commands, argv: Sequence[str]) -> int:
         listed = usage(program, commands)
         print(f"{program}: there is no command {name!r}.{hint}\n\n{listed}", file=sys.stderr)
         return 2
-    main = importlib.import_module(commands[name][0]).main
+
+    def whole() -> int:
+        return int(importlib.import_module(commands[name][0]).main(words) or 0)
+
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that it cannot show is no error
+        sys.stdout.reconfigure(errors="replace")
     try:
-        return in_one_sentence(f"{program} {name}", lambda: int(main(words) or 0))
+        status = in_one_sentence(f"{program} {name}", whole)
+        sys.stdout.flush()
+        return status
     except BrokenPipeError:  # `... | head` closed the other end
-        sys.stderr.close()
+        _close_output()
         return 0
+
+
+def _close_output() -> None:
+    """Let what is still to be printed go nowhere: Python flushes it when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def without_comment(words: Sequence[str]) -> list[str]:
@@ -177,13 +197,29 @@ def warnings_in_one_sentence(name: str) -> Iterator[None]:
 
 
 def in_one_sentence(name: str, task: Callable[[], int]) -> int:
-    """Run a task: an error becomes a sentence and status 2, Ctrl-C status 130."""
+    """Run a task: an error becomes a sentence and status 2, Ctrl-C status 130.
+
+    Of the errors that are not this package's own those of the system are told, too, such as a full
+    disk: where no one has said it better, they name the file and what the system said.
+
+    Raises:
+        BrokenPipeError: nobody reads what is printed.
+    """
     try:
         with warnings_in_one_sentence(name):
             return task()
     except TinygradLLMError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        print(f"{name}: {where}{error.strerror or error}.", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"{name}: not enough memory. {error}".rstrip(), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(f"\nStopped. {stop}".rstrip(), file=sys.stderr)
         return 130

@@ -14,7 +14,6 @@ command to run next.
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
@@ -26,17 +25,18 @@ from tinygrad_llm.commands.program import (
     ask_before_deleting,
     command_parser,
     computing_as_said,
+    in_one_sentence,
     parse,
 )
 from tinygrad_llm.distributed import Communicator, join_world, run_together, with_gpus
-from tinygrad_llm.errors import ConfigError, MissingDependencyError, NumericsError, TinygradLLMError
+from tinygrad_llm.errors import ConfigError, MissingDependencyError, NumericsError
 from tinygrad_llm.explain.pictures import attention_maps
 from tinygrad_llm.nn import GPT, Module
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.baselines import counting_baselines
 from tinygrad_llm.training.lr_finder import draw_search, find_learning_rate
 from tinygrad_llm.training.report.chosen import make_callbacks
-from tinygrad_llm.training.report.samples import sample_text
+from tinygrad_llm.training.report.samples import try_sample
 from tinygrad_llm.training.report.summary import summarize, try_loss_curve
 from tinygrad_llm.training.run.assemble import make_trainer
 from tinygrad_llm.training.run.session import Session, without_folder
@@ -48,9 +48,9 @@ from tinygrad_llm.training.settings.flags import (
     chosen_settings,
     describe,
 )
+from tinygrad_llm.training.stopping import CLOSED_OUTPUT, EXIT_CODES
 
 PROGRAM = "tinygrad-llm train"
-EXIT_CODES = {"Ctrl-C": 130, "SIGTERM": 143}  # as a shell expects them
 
 
 def build_parser() -> Parser:
@@ -146,9 +146,11 @@ def train(session: Session, world: Communicator, attention_text: str | None = No
         warnings.filterwarnings("ignore", sign, RuntimeWarning)
         result = trainer.fit()
 
+    if result.stopped_by in (CLOSED_OUTPUT, "SIGHUP"):
+        return EXIT_CODES[result.stopped_by]  # nobody is there to read more
     problem = try_loss_curve(folder, levels) if config.plot else None
     length = 2 * config.sample_tokens
-    sample = sample_text(model, text.tokenizer, config.prompt, length, config.seed)
+    sample = try_sample(model, text.tokenizer, config.prompt, length, config.seed)
     print(f"\n--- the model writes ---\n{sample}\n---")
     print(summarize(result, folder, config.steps, levels))
     if problem:
@@ -194,12 +196,9 @@ def run(world: Communicator, argv: Sequence[str] | None) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, alone or under mpiexec; an error becomes one sentence and status 2."""
-    try:
+
+    def whole() -> int:
         world = join_world()
         return run_together(world, PROGRAM, lambda: run(world, argv))
-    except TinygradLLMError as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as stop:
-        print(f"\nStopped at once. {stop}".rstrip(), file=sys.stderr)
-        return 130
+
+    return in_one_sentence(PROGRAM, whole)

@@ -71,7 +71,7 @@ class FitCheckpoints:
             ConfigError: settings differ that cannot change within a run.
             CheckpointError: all checkpoints are damaged, or they are of another model or data.
         """
-        found = self._run.load_newest(self._report)
+        found = self._run.load_newest(self._report, has_best=False)
         if found is None:
             return
         folder, state = found[0], dict[str, Any](found[1])

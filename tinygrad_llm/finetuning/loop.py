@@ -38,6 +38,7 @@ from tinygrad_llm.training.steps.captured import CapturedStep, stepper_for
 from tinygrad_llm.training.steps.eager import EagerStep
 from tinygrad_llm.training.steps.precision import Precision, ScaledLoss
 from tinygrad_llm.training.steps.ranks import Ranks
+from tinygrad_llm.training.stopping import EXIT_CODES
 from tinygrad_llm.training.trainer import Trainer
 
 BatchOf = Callable[[np.ndarray, bool], Batch]
@@ -131,8 +132,9 @@ def fit(
             damaged, or one cannot be written.
         NumericsError: a loss or gradient is not finite.
         KernelError: a step cannot be recorded; ``settings.graph=False`` computes it op by op.
-        KeyboardInterrupt: Ctrl-C or SIGTERM came, which is its argument. The step is finished, its
-            checkpoint written, and the best weights so far are in the model.
+        KeyboardInterrupt: a signal came or the output was closed; its argument is the name of it in
+            `stopping.EXIT_CODES`. The step is finished, its checkpoint written, and the best
+            weights so far are in the model.
     """
     if run is not None and communicator is not None and communicator.size > 1:
         raise ConfigError("fit: run= is for one process; several write no checkpoints here.")
@@ -216,7 +218,7 @@ def _integers(n_examples: int, batch_of: BatchOf) -> Iterator[Array]:
 
 def raise_if_signalled(stopped_by: str | None) -> None:
     """A signal ends the program, not this fit alone: what follows it would take its time, too."""
-    if stopped_by in ("Ctrl-C", "SIGTERM"):
+    if stopped_by in EXIT_CODES:
         raise KeyboardInterrupt(stopped_by)
 
 

@@ -1,21 +1,30 @@
-"""Signals that end a run before its last step.
+"""What ends a run before its last step, with a checkpoint: signals, and an output that is closed.
 
-Ctrl-C and SIGTERM finish the step, save, and end, instead of dying in the middle of it.
+Ctrl-C, SIGTERM and SIGHUP (the terminal was closed) finish the step, save, and end, instead of
+dying in the middle of it.
 """
 
 from __future__ import annotations
 
+import errno
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
 
 Handler = Callable[[int, FrameType | None], object] | int | None
+CLOSED_OUTPUT = "a closed output"  # nobody reads what is printed: `... | head`, a lost terminal
+# Reasons to stop that come from outside -> exit status, as a shell expects it.
+EXIT_CODES = {"Ctrl-C": 130, "SIGTERM": 143, "SIGHUP": 129, CLOSED_OUTPUT: 141}
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+if hasattr(signal, "SIGHUP"):  # not on Windows
+    _NAMES[signal.SIGHUP] = "SIGHUP"
 
 
 class StopSignals:
-    """As a context manager: notes the first Ctrl-C or SIGTERM. A second Ctrl-C ends at once.
+    """As a context manager: notes the first signal that comes. A second Ctrl-C ends at once.
+
+    A signal that the process ignores, such as SIGHUP below ``nohup``, stays ignored.
 
     Attributes:
         reason: the name of the signal that came, or None.
@@ -27,7 +36,8 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         main = threading.current_thread() is threading.main_thread()  # others may set no handler
-        self._before.append({n: signal.signal(n, self._note) for n in _NAMES} if main else {})
+        heard = [n for n in _NAMES if main and signal.getsignal(n) not in (signal.SIG_IGN, None)]
+        self._before.append({n: signal.signal(n, self._note) for n in heard})
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -38,3 +48,8 @@ class StopSignals:
         if self.reason is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.reason = _NAMES[signal.Signals(number)]
+
+
+def is_closed_output(error: OSError) -> bool:
+    """Whether printing failed since a pipe has no reader, or the terminal is gone."""
+    return error.errno in (errno.EPIPE, errno.EIO)

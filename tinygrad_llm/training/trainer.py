@@ -25,6 +25,7 @@ from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.nn import Module
 from tinygrad_llm.nn.losses import loss_of
 from tinygrad_llm.optim import Optimizer, Schedule
+from tinygrad_llm.training import nan_policy
 from tinygrad_llm.training.evaluate import Evaluate, as_metrics
 from tinygrad_llm.training.loop_settings import (
     IGNORED,
@@ -35,14 +36,13 @@ from tinygrad_llm.training.loop_settings import (
     StepReport,
     TrainingResult,
 )
-from tinygrad_llm.training.nan_policy import name_guilty_op, refuse_endless_skipping
 from tinygrad_llm.training.progress import Progress, Save, TrainingState
-from tinygrad_llm.training.report.callback import Callback
+from tinygrad_llm.training.report.callback import Callback, tell
 from tinygrad_llm.training.report.recorder import Recorder
 from tinygrad_llm.training.steps.eager import EagerStep
 from tinygrad_llm.training.steps.precision import Precision
 from tinygrad_llm.training.steps.world import OneProcess
-from tinygrad_llm.training.stopping import StopSignals
+from tinygrad_llm.training.stopping import CLOSED_OUTPUT, StopSignals
 
 # Methods that a step is made of, besides the loss: one that is recorded does not call them.
 _PARTS_OF_A_STEP = ("count_targets", "backward", "first_gradient", "clip")
@@ -105,9 +105,9 @@ class Trainer:
         self.step = 0
         self.progress = Progress()
         self._saved_step = -1
+        self._stop = StopSignals()
         self.world.attach(optimizer)
-        own = type(self)
-        changed = [n for n in _PARTS_OF_A_STEP if getattr(own, n) is not getattr(Trainer, n)]
+        changed = [n for n in _PARTS_OF_A_STEP if getattr(type(self), n) is not getattr(Trainer, n)]
         self.stepper.attach(self, changed)
 
     # ---- the parts of a step: override what should be different ------------------------------
@@ -180,10 +180,10 @@ class Trainer:
             self.progress.skipped_in_a_row = 0
         elif self.settings.on_nan == "stop" and not self.precision.scaled:
             default_generator().set_state(random_state)
-            name_guilty_op(lambda: self.backward(batches), self.step, loss, norm)
+            nan_policy.name_guilty_op(lambda: self.backward(batches), self.step, loss, norm)
         else:
             self.progress.note_skipped()
-            refuse_endless_skipping(self.progress.skipped_in_a_row, self.step)
+            nan_policy.refuse_endless_skipping(self.progress.skipped_in_a_row, self.step)
         self.step += 1
         if self.schedule is not None:
             self.schedule.step()
@@ -195,7 +195,7 @@ class Trainer:
         """Train until the last step, a signal, or early stopping; saves at the end.
 
         Raises:
-            NumericsError: a NaN or an infinity, when ``settings.on_nan`` is "stop".
+            NumericsError: a NaN or an infinity: in a step, if ``on_nan`` is "stop", or in a weight.
             CheckpointError: a checkpoint cannot be written.
         """
         self.world.begin(self)
@@ -203,14 +203,14 @@ class Trainer:
         result = TrainingResult(first_step=self.step)
         self._tell("on_start")
         try:
-            with StopSignals() as signals, self.precision.computing():
-                self._run(result, signals)
+            with StopSignals() as self._stop, self.precision.computing():
+                self._run(result)
         finally:
             self.recorder.close()
             self._tell("on_end", result)
         return result
 
-    def _run(self, result: TrainingResult, signals: StopSignals) -> None:
+    def _run(self, result: TrainingResult) -> None:
         if self.step == 0 and self._due(self.settings.eval_every):
             self._evaluate()
         result.stopped_by = self.progress.out_of_patience(self.settings.patience)
@@ -218,7 +218,7 @@ class Trainer:
             started = time.perf_counter()
             report = self.train_step()
             self._after_step(report, time.perf_counter() - started)
-            reason = signals.reason or self.progress.out_of_patience(self.settings.patience)
+            reason = self._stop.reason or self.progress.out_of_patience(self.settings.patience)
             result.stopped_by = self.world.agree_to_stop(reason)
         result.finish(self.step, self.progress, self.recorder)
         if self._saved_step != self.step:
@@ -249,8 +249,8 @@ class Trainer:
         return improved
 
     def _tell(self, event: str, *what: object) -> None:
-        for callback in self.callbacks:
-            getattr(callback, event)(self, *what)
+        if not tell(self.callbacks, event, self, *what):
+            self._stop.reason = CLOSED_OUTPUT
 
     # ---- saving and resuming -----------------------------------------------------------------
 
@@ -269,8 +269,7 @@ class Trainer:
     def set_state(self, state: TrainingState) -> None:
         """Go on from what `state` returned; the weights must be loaded already.
 
-        Settings such as learning rate and decay stay those of this trainer's own optimizer and
-        schedule: whoever resumes a run may have chosen others.
+        Learning rate, decay and schedule stay this trainer's own: a resumed run may have others.
 
         Raises:
             CheckpointError, DataError: the state belongs to another model or other data.
@@ -294,7 +293,8 @@ class Trainer:
         """Write a checkpoint of this moment."""
         with self.world.whole_state():
             if self.save is not None:
+                state = self.state()
+                nan_policy.refuse_to_save(self.model, state["optimizer"], self.step)
                 self.recorder.sync()
-                folder = self.save(self.step, self.state(), self.progress.best_step)
-                self._tell("on_checkpoint", folder)
+                self._tell("on_checkpoint", self.save(self.step, state, self.progress.best_step))
         self._saved_step = self.step

@@ -17,10 +17,10 @@ from tinygrad_llm.commands.program import (
     in_one_sentence,
     parse,
 )
-from tinygrad_llm.commands.train import EXIT_CODES
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.finetuning.tuning_folder import TuningFolder, read_begun, saved_stages
 from tinygrad_llm.hints import command
+from tinygrad_llm.training.stopping import EXIT_CODES
 
 # Flags that say what to do; all others are settings.
 _WHAT_TO_DO = ("out", "resume", "overwrite", "yes", "predict", "score")

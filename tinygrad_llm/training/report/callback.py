@@ -9,10 +9,12 @@ Trainer(..., callbacks=[Bell()])
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinygrad_llm.training.loop_settings import StepReport, TrainingResult
+from tinygrad_llm.training.stopping import is_closed_output
 
 if TYPE_CHECKING:
     from tinygrad_llm.training.trainer import Trainer
@@ -43,3 +45,20 @@ class Callback:
 
     def on_end(self, trainer: Trainer, result: TrainingResult) -> None:
         """At the end of ``fit``, also after an error."""
+
+
+def tell(callbacks: Sequence[Callback], event: str, trainer: Trainer, *what: object) -> bool:
+    """Call a method of each callback; returns whether all could print.
+
+    One that finds the output closed does not end the step in its middle: the trainer stops after
+    it, with a checkpoint.
+    """
+    heard = True
+    for callback in callbacks:
+        try:
+            getattr(callback, event)(trainer, *what)
+        except OSError as error:
+            if not is_closed_output(error):
+                raise
+            heard = False
+    return heard

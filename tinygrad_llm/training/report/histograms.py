@@ -139,17 +139,20 @@ def draw_histograms(folder: Path, target: Path) -> Path:
     """Each layer's newest histogram, and how its spread developed.
 
     Raises:
-        DataError: there are none, or the picture cannot be written.
+        DataError: there are none, they are damaged, or the picture cannot be written.
         MissingDependencyError: matplotlib is not installed.
     """
     records = read_log(folder / FILE_NAME)
     if not records:
         raise DataError(f"{folder / FILE_NAME}: holds no histogram yet.")
     figure = new_figure(14, 10)
-    for row, kind in zip(figure.subplots(2, 2), KINDS, strict=True):
-        _draw_newest(row[0], records[-1], kind)
-        _draw_spread(row[1], records, kind)
-    figure.suptitle(folder.resolve().name)
+    try:
+        for row, kind in zip(figure.subplots(2, 2), KINDS, strict=True):
+            _draw_newest(row[0], records[-1], kind)
+            _draw_spread(row[1], records, kind)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder / FILE_NAME}: is damaged, no histograms: {error!r}.") from error
+    figure.suptitle(folder.resolve().name, parse_math=False)
     return save_figure(figure, target)
 
 

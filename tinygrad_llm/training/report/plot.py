@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +47,9 @@ def read_run(folder: Path, name: str = "") -> Run:
     timing = read_log(folder / TIMING_NAME) if (folder / TIMING_NAME).is_file() else []
     if not lines:
         raise DataError(f"{folder / LOG_NAME}: holds no line yet; there is nothing to draw.")
+    name = name or folder.resolve().name
     return Run(
-        name or folder.resolve().name,
+        name.replace("$", r"\$"),  # two of them would begin and end a formula of matplotlib's
         [line for line in lines if "loss" in line],
         [line for line in lines if "validation_loss" in line],
         timing,
@@ -126,14 +128,20 @@ def draw_runs(folders: Sequence[Path], target: Path) -> Path:
 
 
 def _xy(lines: Sequence[Record], field: str) -> tuple[list[float], list[float]]:
-    return [line["step"] for line in lines], [line[field] for line in lines]
+    return [line["step"] for line in lines], [_number(line.get(field)) for line in lines]
+
+
+def _number(value: object) -> float:
+    """A value of the log; a gap in the curve where there is none, or null, which stands for NaN."""
+    return float(value) if isinstance(value, (int, float)) else math.nan
 
 
 def _add_token_axis(axes: Axes, run: Run) -> None:
     """A second x axis in tokens, as in the book's figure 5.12."""
-    if not run.steps or not run.steps[-1]["tokens"]:
+    last = run.steps[-1] if run.steps else {}
+    if not (last.get("tokens") and last["step"]):
         return
-    per_step = run.steps[-1]["tokens"] / run.steps[-1]["step"]
+    per_step = last["tokens"] / last["step"]
 
     def to_tokens(step: ArrayLike) -> np.ndarray:
         return np.asarray(step) * per_step / 1e6

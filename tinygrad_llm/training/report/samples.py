@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tinygrad_llm.errors import TinygradLLMError
 from tinygrad_llm.generation.generate import generate
 from tinygrad_llm.nn import Module
 from tinygrad_llm.tokenizers import Tokenizer
@@ -38,6 +39,14 @@ def sample_text(
     written = list(out[0])
     text = tokenizer.decode(written if prompt else written[1:])
     return text.replace(END_OF_TEXT, END_MARK)
+
+
+def try_sample(model: Module, tokenizer: Tokenizer, prompt: str, n_tokens: int, seed: int) -> str:
+    """`sample_text`, or why there is none: a model without a text is trained and saved as well."""
+    try:
+        return sample_text(model, tokenizer, prompt, n_tokens, seed)
+    except TinygradLLMError as error:
+        return f"(no text: {error})"
 
 
 def start_id(tokenizer: Tokenizer) -> int:
@@ -77,7 +86,7 @@ class TextSamples(Callback):
     def after_step(self, trainer: Trainer, report: StepReport) -> None:
         """Prints, when it is time."""
         if self.every and report.step % self.every == 0 and report.step < trainer.settings.steps:
-            text = sample_text(
+            text = try_sample(
                 trainer.model, self.tokenizer, self.prompt, self.n_tokens, self.seed + report.step
             )
             self.bar.print(f"--- the model at step {report.step} writes ---\n{text}\n---")

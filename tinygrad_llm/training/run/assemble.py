@@ -178,7 +178,9 @@ def loop_settings(config: TrainConfig) -> LoopSettings:
     return LoopSettings(**{item.name: getattr(config, item.name) for item in fields(LoopSettings)})
 
 
-def make_save(config: TrainConfig, text: TokenText, model: Module, run: RunFolder) -> Save:
+def make_save(
+    config: TrainConfig, text: TokenText, model: Module, run: RunFolder, processes: int = 1
+) -> Save:
     """What writes checkpoints: the model with its tokenizer, the state, settings and versions."""
 
     check_saveable(model)  # at the beginning, not when the first checkpoint is due
@@ -187,8 +189,10 @@ def make_save(config: TrainConfig, text: TokenText, model: Module, run: RunFolde
         save_model(model, folder, text.tokenizer)
 
     def save(step: int, state: TrainingState, best_step: int | None) -> Path:
-        of_the_run = {"config": config.to_dict(), "text": text.fingerprint, "versions": versions()}
-        return run.save(step, write_model, {**state, **of_the_run}, best_step)
+        known = {"text": text.fingerprint, "versions": versions(processes)}
+        return run.save(
+            step, write_model, {**state, "config": config.to_dict(), **known}, best_step
+        )
 
     return save
 
@@ -220,6 +224,7 @@ def make_trainer(
         CheckpointError: the checkpoint is of another text or model.
     """
     optimizer = make_optimizer(config, model)
+    processes = 1 if world is None else world.size
     stepper = make_stepper(config) if trainer_class is Trainer else EagerStep()
     loader: Loader = make_loader(config, text, world)
     if isinstance(stepper, CapturedStep):
@@ -231,7 +236,7 @@ def make_trainer(
         loop_settings(config),
         make_schedule(config, optimizer),
         evaluate=make_evaluator(config, text, world=world) if len(text.validation) else None,
-        save=None if run is None else make_save(config, text, model, run),
+        save=None if run is None else make_save(config, text, model, run, processes),
         recorder=Recorder(None if run is None else run.path, _utilization(config, model)),
         callbacks=callbacks,
         stepper=stepper,

@@ -13,21 +13,25 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.errors import CheckpointError, ConfigError, DataError
 from tinygrad_llm.training.progress import TrainingState
-from tinygrad_llm.training.report.log import LOG_NAME, TIMING_NAME, read_log
-from tinygrad_llm.training.run.checkpoint import STATE_NAME, read_state, verify, write_checkpoint
+from tinygrad_llm.training.report.log import LOG_NAME, read_log
+from tinygrad_llm.training.run import owned
+from tinygrad_llm.training.run.best_left import replace_best
+from tinygrad_llm.training.run.checkpoint import STATE_NAME, read_state, write_checkpoint
+from tinygrad_llm.training.run.lock import take_lock
 
 PrintLine = Callable[[str], None]  # shows a line to people: print, or what stands in for it
 
-_LOGS = (LOG_NAME, TIMING_NAME, "histograms.jsonl")
-_BEGUN = frozenset((".lock", "checkpoints", "config.toml", *_LOGS))  # there before a checkpoint is
+# What is there before a checkpoint is.
+_BEGUN = frozenset((owned.LOCK, owned.CHECKPOINTS, owned.SETTINGS, *owned.LOGS))
 
 
 class RunFolder:
@@ -41,6 +45,10 @@ class RunFolder:
         keep: how many of the newest checkpoints to keep, besides the best one.
         replaces: `begin` removes what an earlier run left here.
 
+    Attributes:
+        foreign: names of what no run has written here, and a new run would write over.
+        edited: ``config.toml`` was changed by hand: `begin` keeps that file under another name.
+
     Raises:
         ConfigError: the folder cannot be created or written, or another process is using it.
     """
@@ -49,34 +57,23 @@ class RunFolder:
         self.path = Path(path)
         self.keep = keep
         self.replaces = replaces
-        self.checkpoints = self.path / "checkpoints"
+        self.checkpoints = self.path / owned.CHECKPOINTS
+        self.edited = False
+        self._newest: tuple[Path, int | None] | None = None
         self._made = [p for p in (self.path, *self.path.parents) if not p.exists()]
         try:
             self._found = set() if self._made else set(os.listdir(self.path))
+            ours = owned.is_run(self.path)
+            self.foreign = [] if ours else owned.run_names(self.path)
             self.checkpoints.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
+            self._lock = take_lock(self.path / owned.LOCK)
         except OSError as error:
             raise ConfigError(
                 f"{self.path}: cannot be created or written ({error.strerror}). Choose another "
                 "folder with --out."
             ) from error
-        self._take_lock()
-        for leftover in self.checkpoints.glob(".*.tmp"):  # of a process that was killed
-            shutil.rmtree(leftover, ignore_errors=True)
-
-    def _take_lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # not POSIX
-            return
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._let_go()
-            raise ConfigError(
-                f"{self.path}: another process is training there. Wait for it, or choose another "
-                "folder with --out."
-            ) from error
+        if ours:
+            owned.remove_leftovers(self.path)
 
     def close(self) -> None:
         """Let another process use the folder; one in which nothing came of the run is removed."""
@@ -86,11 +83,8 @@ class RunFolder:
             if self._nothing_came_of_it():
                 self._leave_as_found()
         finally:
-            self._let_go()
-
-    def _let_go(self) -> None:
-        os.close(self._lock)
-        self._lock = -1
+            os.close(self._lock)
+            self._lock = -1
 
     def _nothing_came_of_it(self) -> bool:
         new = set(os.listdir(self.path)) - self._found
@@ -98,9 +92,9 @@ class RunFolder:
 
     def _leave_as_found(self) -> None:
         """Remove what was made here; whatever stood here before stays."""
-        for name in _BEGUN - self._found - {"checkpoints"}:
+        for name in _BEGUN - self._found - {owned.CHECKPOINTS}:
             (self.path / name).unlink(missing_ok=True)
-        made = self._made if "checkpoints" in self._found else [self.checkpoints, *self._made]
+        made = self._made if owned.CHECKPOINTS in self._found else [self.checkpoints, *self._made]
         for folder in made:
             try:
                 folder.rmdir()
@@ -118,22 +112,30 @@ class RunFolder:
     def begin(self, settings: str) -> None:
         """Write ``config.toml``, after removing the run that is replaced.
 
-        To be called when all that the run needs is known to be there and to fit.
+        To be called when all that the run needs is known to be there and to fit. Of a run that goes
+        on, links and rotation are brought up to date: it may have been stopped before that.
 
         Raises:
-            ConfigError: something cannot be removed.
+            ConfigError: something cannot be removed or written.
         """
+        file = self.path / owned.SETTINGS
         if self.replaces:
             self._clear()
-        write_atomic(self.path / "config.toml", settings.encode("utf-8"))
+        try:
+            if self.edited:
+                os.replace(file, self.path / owned.EDITED)
+            write_atomic(file, (owned.MARK + settings).encode("utf-8"))
+        except OSError as error:
+            raise ConfigError(
+                f"{file}: cannot be written ({error.strerror}). Check the free space and the "
+                "permissions."
+            ) from error
+        if self._newest is not None:
+            self._arrange(*self._newest)
 
     def _clear(self) -> None:
-        """Remove what a run wrote here, and nothing else."""
         try:
-            for name in ("last", "best", "loss.png", "config.toml", *_LOGS):
-                (self.path / name).unlink(missing_ok=True)
-            shutil.rmtree(self.checkpoints)
-            self.checkpoints.mkdir()
+            owned.clear(self.path)
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be cleared ({error.strerror}).") from error
         self._found -= _BEGUN
@@ -167,9 +169,8 @@ class RunFolder:
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, newest first; they may be damaged."""
-        names = [path.name for path in self.checkpoints.iterdir() if path.is_dir()]
-        found = [re.fullmatch(r"step-(\d{8,})", name) for name in names]
-        return sorted((int(match[1]) for match in found if match), reverse=True)
+        found = [owned.step_of(path.name) for path in self.checkpoints.iterdir() if path.is_dir()]
+        return sorted((step for step in found if step is not None), reverse=True)
 
     def save(
         self,
@@ -186,19 +187,20 @@ class RunFolder:
             CheckpointError: it cannot be written; all others are intact.
         """
         folder = write_checkpoint(self.folder_of(step), write_model, state)
-        self._link("last", folder)
-        best = folder if best_step is None else self.folder_of(best_step)
-        if best.is_dir():
-            self._link("best", best)
-        for old in self.steps()[self.keep :]:
-            if old != best_step:
-                self._remove(self.folder_of(old))
+        self._arrange(folder, best_step)
         return folder
 
-    def load_newest(self, report: PrintLine) -> tuple[Path, TrainingState] | None:
+    def load_newest(
+        self, report: PrintLine, has_best: bool = True
+    ) -> tuple[Path, TrainingState] | None:
         """The newest checkpoint that is intact, and its state; None where there is none at all.
 
-        Damaged ones are renamed to ``damaged-...`` and reported.
+        Damaged ones are renamed to ``damaged-...`` and reported. Where that was the best one, the
+        state names the best of those that are left.
+
+        Args:
+            report: called with each sentence that the user should read.
+            has_best: `save` is given the step of the best checkpoint.
 
         Raises:
             CheckpointError: there are checkpoints, and all are damaged.
@@ -208,12 +210,13 @@ class RunFolder:
             folder = self.folder_of(step)
             try:
                 state = read_state(folder)
-            except CheckpointError as error:
+            except (CheckpointError, OSError) as error:
                 complaints.append(str(error))
                 report(f"{error} Going back to the checkpoint before it.")
-                self._set_aside(folder)
+                self.set_aside(folder)
                 continue
-            self._check_best(state, report)
+            best = replace_best(self, state, report) if has_best else None
+            self._newest = (folder, best)
             return folder, state
         if complaints:
             raise CheckpointError(
@@ -223,33 +226,49 @@ class RunFolder:
             )
         return None
 
-    def _check_best(self, state: TrainingState, report: PrintLine) -> None:
-        best = (state.get("trainer") or {}).get("best_step")
-        if not isinstance(best, int) or not self.folder_of(best).is_dir():
-            return
-        try:
-            verify(self.folder_of(best))
-        except CheckpointError as error:
-            report(f"{error} It was the best checkpoint; the next better one will take its place.")
-            self._set_aside(self.folder_of(best))
-
-    def _set_aside(self, folder: Path) -> None:
+    def set_aside(self, folder: Path) -> None:
+        """Rename a damaged checkpoint: it is no checkpoint any more, and still there to look at."""
         target = folder.with_name(f"damaged-{folder.name}")
-        shutil.rmtree(target, ignore_errors=True)
-        os.rename(folder, target)
+        try:
+            shutil.rmtree(target, ignore_errors=True)
+            os.rename(folder, target)
+        except OSError as error:
+            _warn(folder, "is damaged and cannot be renamed", error)
+
+    def _arrange(self, newest: Path, best_step: int | None) -> None:
+        """Point ``last`` and ``best`` to checkpoints, and remove those that are no longer kept."""
+        best = newest if best_step is None else self.folder_of(best_step)
+        self._link("last", newest)
+        if best.is_dir():
+            self._link("best", best)
+        for old in self.steps()[self.keep :]:
+            if old != best_step:
+                self._remove(self.folder_of(old))
 
     def _remove(self, folder: Path) -> None:
         """Remove a checkpoint: renamed first, so that half of one never looks like a whole."""
         doomed = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        os.rename(folder, doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+        try:
+            os.rename(folder, doomed)
+            shutil.rmtree(doomed)
+        except OSError as error:  # what remains is removed by the next run here
+            _warn(folder, "is no longer needed and cannot be removed", error)
 
     def _link(self, name: str, target: Path) -> None:
         """Point a symbolic link to a checkpoint; at no moment is there none."""
+        link, place = self.path / name, target.relative_to(self.path)
         temporary = self.path / f".{name}.{os.getpid()}.tmp"
         try:
             temporary.unlink(missing_ok=True)
-            temporary.symlink_to(target.relative_to(self.path), target_is_directory=True)
-            os.replace(temporary, self.path / name)
-        except OSError:
-            return  # a file system without links: the checkpoints are complete without them
+            temporary.symlink_to(place, target_is_directory=True)
+            os.replace(temporary, link)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            if os.path.lexists(link):  # else a file system without links, which can do without
+                _warn(link, f"cannot be pointed to {place}, and names an older one", error)
+
+
+def _warn(path: Path, problem: str, error: OSError) -> None:
+    """Say what went wrong beside a checkpoint that is complete, so that nothing has to stop."""
+    warnings.warn(f"{path}: {problem} ({error.strerror}).", stacklevel=3)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tinygrad_llm import tokenizers
 from tinygrad_llm.backend import module_for
-from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.errors import ConfigError, DataError, TinygradLLMError
 from tinygrad_llm.hints import command
 from tinygrad_llm.nn import Module
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.progress import TrainingState
 from tinygrad_llm.training.run.assemble import make_model
 from tinygrad_llm.training.run.folder import PrintLine, RunFolder
+from tinygrad_llm.training.run.owned import EDITED, SETTINGS
+from tinygrad_llm.training.run.room import require_room
 from tinygrad_llm.training.run.saved_start import as_saved, name_of
 from tinygrad_llm.training.run.text import TokenText, load_text, short_name
 from tinygrad_llm.training.run.versions import changed_versions
 from tinygrad_llm.training.settings.config import TrainConfig
+from tinygrad_llm.training.settings.files import read_settings
 from tinygrad_llm.training.settings.flags import differences
 
 
@@ -49,7 +52,12 @@ class Session:
 
     def load_text(self) -> TokenText:
         """The tokenized text; a resumed run keeps its tokenizer."""
-        return load_text(self.config, self._saved_tokenizer())
+        try:
+            return load_text(self.config, self._saved_tokenizer())
+        except DataError as error:
+            if self.checkpoint is None:
+                raise
+            raise DataError(f"{error} If the text was moved, add --data NEW_PLACE.") from error
 
     def load_model(self, text: TokenText) -> Module:
         """The model: new, or as it was."""
@@ -73,6 +81,7 @@ def open_session(
     overwrite: bool,
     report: PrintLine = print,
     before_deleting: Callable[[str], None] | None = None,
+    processes: int = 1,
 ) -> Session:
     """Open the run's folder, and find out where it stands. Nothing in it is changed yet.
 
@@ -84,9 +93,11 @@ def open_session(
         report: called with each sentence that the user should read.
         before_deleting: called with a sentence that says what ``overwrite`` would remove; raises to
             keep it. None: the sentence is reported.
+        processes: how many will train together.
 
     Raises:
-        ConfigError: the folder holds a run and neither flag is given; or settings that do not fit.
+        ConfigError: the folder holds a run and neither flag is given, or files of those names that
+            are not a run's; or settings that do not fit.
         CheckpointError: there are checkpoints, and none is intact.
         DeviceError: the device is unknown or absent.
     """
@@ -94,8 +105,15 @@ def open_session(
     chosen = {**chosen, "out": str(out)}
     config = TrainConfig.from_dict(chosen)
     module_for(config.device)
+    require_room(config)
     run = RunFolder(out, config.keep, replaces=overwrite)
     try:
+        if run.foreign:
+            raise ConfigError(
+                f"{out}: holds {', '.join(run.foreign)}, which no training run of this program "
+                "has written, and which a run would write over. Choose another folder with --out, "
+                "or move them."
+            )
         there = run.describe()
         if overwrite and there:
             (before_deleting or report)(f"{out}: --overwrite deletes the run there: {there}.")
@@ -104,10 +122,11 @@ def open_session(
                 f"{out}: holds a run already: {there}. Go on with it (--resume), choose another "
                 "folder (--out FOLDER), or replace it (--overwrite)."
             )
-        session = _resume(run, chosen, report) if resume else None
+        session = _resume(run, chosen, report, processes) if resume else None
         if session is None:
             session = Session(TrainConfig.from_dict(as_saved(chosen)), run, None, None)
         module_for(session.config.device)  # which the checkpoint may have named
+        require_room(session.config)
     except BaseException:
         run.close()
         raise
@@ -123,20 +142,50 @@ def without_folder(chosen: Mapping[str, object]) -> Session:
     out = chosen.get("out") or default_folder(chosen)
     config = TrainConfig.from_dict(as_saved({**chosen, "out": out}))
     module_for(config.device)
+    require_room(config)
     return Session(config, None, None, None)
 
 
-def _resume(run: RunFolder, chosen: Mapping[str, object], report: PrintLine) -> Session | None:
+def _resume(
+    run: RunFolder, chosen: Mapping[str, object], report: PrintLine, processes: int
+) -> Session | None:
     """The session of the newest checkpoint; None where there is no checkpoint yet."""
     found = run.load_newest(report)
     if found is None:
         report(f"{run.path}: no checkpoint yet; a new run begins.")
         return None
     checkpoint, state = found
-    config = _resumed_config(state, chosen, report)
+    before = TrainConfig.from_dict(state["config"], "checkpoint")
+    for sentence in differences(before, chosen) + changed_versions(state["versions"], processes):
+        report(f"  changed: {sentence}")
+    config = TrainConfig.from_dict({**before.to_dict(), **chosen})
+    edited = _edited(run.path / SETTINGS, (before, config))
+    if edited:
+        run.edited = True
+        report(
+            f"{run.path / SETTINGS}: was changed since the checkpoint ({edited}). A resumed run "
+            f"has its checkpoint's settings, and those given: --config {run.path / EDITED}, where "
+            "the file is kept."
+        )
     run.keep = config.keep
     report(f"Going on after step {state['step']}, from {checkpoint}.")
     return Session(config, run, checkpoint, state)
+
+
+def _edited(file: Path, known: Sequence[TrainConfig]) -> str:
+    """What a run's ``config.toml`` says that no checkpoint or flag has said; "" for nothing."""
+    if not file.is_file():
+        return ""
+    try:
+        there = read_settings(file)
+    except TinygradLLMError as error:
+        return str(error)
+    of_the_run = [config.to_dict() for config in known]
+    return ", ".join(
+        f"{name} = {value!r}"
+        for name, value in there.items()
+        if all(value != settings.get(name) for settings in of_the_run)
+    )
 
 
 def default_folder(chosen: Mapping[str, object]) -> str:
@@ -145,15 +194,3 @@ def default_folder(chosen: Mapping[str, object]) -> str:
     if config.init_from:
         return f"runs/{short_name(config.data)}-from-{name_of(config.init_from)}"
     return f"runs/{short_name(config.data)}-{Path(config.tokenizer).name}"
-
-
-def _resumed_config(
-    state: TrainingState, chosen: Mapping[str, object], report: PrintLine
-) -> TrainConfig:
-    """The run's own settings, changed where others were given; says what that means."""
-    before = TrainConfig.from_dict(state["config"], "checkpoint")
-    for sentence in differences(before, chosen):
-        report(f"  changed: {sentence}")
-    for sentence in changed_versions(state["versions"]):
-        report(f"  changed: {sentence}")
-    return TrainConfig.from_dict({**before.to_dict(), **chosen})

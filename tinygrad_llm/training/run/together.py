@@ -45,7 +45,9 @@ def open_together(
     )
     session = None
     if world.rank == 0:
-        session = open_session(chosen, resume, overwrite, before_deleting=before_deleting)
+        session = open_session(
+            chosen, resume, overwrite, before_deleting=before_deleting, processes=world.size
+        )
     where = session and session.checkpoint and str(session.checkpoint)
     config, where = world.share((session.config.to_dict() if session else {}, where))
     if session is not None:

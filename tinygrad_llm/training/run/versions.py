@@ -9,9 +9,12 @@ import numpy as np
 
 from tinygrad_llm.backend.threads import num_threads
 
+_ROUNDING = "rounding may differ in the last bits"
+_MASKS = "sums are rounded in another order, and each process draws dropout masks of its own"
 
-def versions() -> dict[str, str]:
-    """Versions, machine and threads of this process."""
+
+def versions(processes: int = 1) -> dict[str, str]:
+    """Versions, machine and threads of this process, and how many processes train together."""
     from tinygrad_llm import __version__
 
     return {
@@ -20,14 +23,15 @@ def versions() -> dict[str, str]:
         "numpy": np.__version__,
         "machine": platform.machine(),
         "threads": str(num_threads()),
+        "processes": str(processes),
     }
 
 
-def changed_versions(saved: Mapping[str, str]) -> list[str]:
+def changed_versions(saved: Mapping[str, str], processes: int = 1) -> list[str]:
     """Sentences about what differs from when the checkpoint was written."""
-    now = versions()
+    before = {"processes": "1", **saved}
     return [
-        f"{name}: {saved.get(name)} -> {value} (rounding may differ in the last bits)"
-        for name, value in now.items()
-        if saved.get(name) != value
+        f"{name}: {before.get(name)} -> {value} ({_MASKS if name == 'processes' else _ROUNDING})"
+        for name, value in versions(processes).items()
+        if before.get(name) != value
     ]

@@ -15,6 +15,7 @@ from tinygrad_llm.errors import ConfigError, did_you_mean
 
 # What it means to resume a run with another value of a setting.
 FIXED = "fixed"  # impossible: the weights or the text would be other ones
+SAME_TEXT = "same text"  # allowed if it is the same text, in another place
 HARMLESS = "harmless"  # the weights come out the same
 BITS = "bits"  # allowed, but the result is not that of an undisturbed run
 
@@ -39,7 +40,7 @@ class TrainConfig:
     data: tuple[str, ...] = _setting(
         ("pydoc",), "text",
         "name of a corpus (pydoc, stdlib, tiny-shakespeare, ...), text files, folders, or a "
-        "folder of token shards", FIXED)
+        "folder of token shards", SAME_TEXT)
     tokenizer: str = _setting(
         "bpe", "text", "bpe (learned from the text), char, word, gpt2, or a saved tokenizer's "
         "folder; shards bring their own", FIXED)
@@ -134,6 +135,7 @@ class TrainConfig:
         for item in fields(self):
             choices = item.metadata.get("choices")
             value = getattr(self, item.name)
+            _require(_is_text(value), item.name, "text that UTF-8 can hold", value)
             _require(not choices or value in choices, item.name, f"one of {choices}", value)
         named = bool(self.data) and all(self.data)  # "" is what an unset shell variable leaves
         _require(named, "data", "at least one name or path, none of them empty", self.data)
@@ -230,6 +232,12 @@ _NOT_NEGATIVE = (
     "checkpoint_every",
     "histograms_every",
 )
+
+
+def _is_text(value: object) -> bool:
+    """Whether a file of settings can hold the value: not bytes of a name that is no UTF-8."""
+    strings = value if isinstance(value, tuple) else (value,)
+    return not any("\ud800" <= letter <= "\udfff" for s in strings for letter in str(s))
 
 
 def _require(fits: bool, name: str, expected: str, value: object) -> None:

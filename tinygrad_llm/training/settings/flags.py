@@ -12,9 +12,15 @@ from dataclasses import Field, fields
 from typing import Any
 
 from tinygrad_llm.errors import ConfigError
-from tinygrad_llm.training.settings.config import BITS, FIXED, TrainConfig
+from tinygrad_llm.training.settings.config import BITS, FIXED, HARMLESS, SAME_TEXT, TrainConfig
 from tinygrad_llm.training.settings.files import read_settings, to_toml
 from tinygrad_llm.training.settings.presets import PRESETS, preset
+
+_MEANS = {
+    BITS: "the weights will differ from those of an undisturbed run",
+    HARMLESS: "harmless",
+    SAME_TEXT: "harmless if the text is the same, which is checked",
+}
 
 
 def add_settings(parser: argparse.ArgumentParser, title: str = "{}") -> None:
@@ -86,12 +92,10 @@ def differences(before: TrainConfig, chosen: Mapping[str, object]) -> list[str]:
             f"--resume: these settings cannot change within a run ({listed}). Leave them out, or "
             "begin a new run in another folder with --out."
         )
-    sentences = []
-    for item in changed:
-        bits = item.metadata["resume"] == BITS
-        meaning = "the weights will differ from those of an undisturbed run" if bits else "harmless"
-        sentences.append(f"{item.name}: {old[item.name]!r} -> {new[item.name]!r} ({meaning})")
-    return sentences
+    return [
+        f"{item.name}: {old[item.name]!r} -> {new[item.name]!r} ({_MEANS[item.metadata['resume']]})"
+        for item in changed
+    ]
 
 
 def as_toml(config: TrainConfig) -> str:

@@ -23,12 +23,13 @@ from tinygrad_llm.distributed import Communicator, GradientSum, ShardedUpdate, r
 from tinygrad_llm.optim import Optimizer
 from tinygrad_llm.optim.flat import FlatBuffer, Run
 from tinygrad_llm.training.steps.world import OneProcess
+from tinygrad_llm.training.stopping import EXIT_CODES
 
 if TYPE_CHECKING:
     from tinygrad_llm.training.trainer import Trainer
 
 # Reasons to stop; the one with the higher number wins where ranks saw different ones.
-_REASONS = ("", "Ctrl-C", "SIGTERM")
+_REASONS = ("", *EXIT_CODES)
 
 
 class Ranks(OneProcess):
