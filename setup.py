@@ -28,7 +28,6 @@ DEV = [
     "ruff>=0.14",
     "mypy>=1.18",
     "selenium>=4.20",
-    "safetensors>=0.4.5",
 ]
 
 
@@ -103,6 +102,7 @@ setup(
         "tiktoken>=0.7",
         "regex>=2024.11.6",
         "google-crc32c>=1.6",
+        "safetensors>=0.6.2",
         "tqdm>=4.66",
         "threadpoolctl>=3.5",
         "tomli>=2; python_version < '3.11'",

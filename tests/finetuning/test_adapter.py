@@ -5,7 +5,7 @@ import pytest
 
 from tinygrad_llm.backend.random import Generator
 from tinygrad_llm.errors import CheckpointError, ConfigError
-from tinygrad_llm.finetuning.adapter import load_adapter, save_adapter
+from tinygrad_llm.finetuning.adapter import FORMAT, load_adapter, save_adapter
 from tinygrad_llm.nn import GPT, GPTConfig, apply_lora, merge_lora, remove_lora
 from tinygrad_llm.pretrained import write_safetensors
 
@@ -57,3 +57,33 @@ def test_other_models_and_other_files_are_refused(gpt, adapted, tmp_path):
         load_adapter(gpt, tmp_path / "other")
     with pytest.raises(ConfigError):
         save_adapter(gpt, tmp_path / "none")
+
+
+ABOUT = {"format": FORMAT, "rank": "2", "alpha": "8.0", "layers": '["blocks.0.attention.qkv"]'}
+ODD_LAYERS = ("null", "3", '"head"', "[]", "[1]", "[[]]", "{}", '[""]', "[" * 100_000, "")
+ODD_NUMBERS = ("", "null", "[]", "nan", "-1", "0", str(10**9), str(10**30), "9" * 5000)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *({"layers": text} for text in ODD_LAYERS),
+        *({"rank": text} for text in ODD_NUMBERS),
+        *({"alpha": text} for text in ("", "null", "nan", "inf", "1e999")),
+        {"layers": '["blocks.0.norm1"]'},
+    ],
+    ids=lambda entry: "{}={:.20}".format(*next(iter(entry.items()))),
+)
+def test_a_description_of_anything_is_refused_and_changes_nothing(gpt, tmp_path, entry):
+    rows = gpt.blocks[0].attention.qkv.weight.shape[0]
+    tensors = {
+        "blocks.0.attention.qkv.lora_a": np.ones((2, gpt.config.n_embd), np.float32),
+        "blocks.0.attention.qkv.lora_b": np.ones((rows, 2), np.float32),
+    }
+    write_safetensors(tmp_path / "whole", tensors, ABOUT)
+    write_safetensors(tmp_path / "odd", tensors, {**ABOUT, **entry})
+    trainable = [name for name, p in gpt.named_parameters() if p.requires_grad]
+    with pytest.raises(CheckpointError, match="adapter"):
+        load_adapter(gpt, tmp_path / "odd")
+    assert [name for name, p in gpt.named_parameters() if p.requires_grad] == trainable
+    assert load_adapter(gpt, tmp_path / "whole") == ["blocks.0.attention.qkv"]

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -58,14 +59,20 @@ def block(entries: list[tuple[bytes, bytes]], restart_every: int = 16) -> bytes:
     return out + b"".join(struct.pack("<I", r) for r in restarts) + struct.pack("<I", len(restarts))
 
 
-def table(entries: list[tuple[bytes, bytes]], per_block: int = 7) -> bytes:
-    """The whole index file, in several data blocks."""
+def table(
+    entries: list[tuple[bytes, bytes]],
+    per_block: int = 7,
+    damage: Callable[[bytes], bytes] = bytes,
+    checksum: Callable[[bytes], int] = masked,
+) -> bytes:
+    """The whole index file, in several data blocks; ``damage`` changes each before its checksum."""
     out, index = b"", []
 
     def add(content: bytes) -> bytes:
         nonlocal out
+        content = damage(content)
         handle = varint(len(out)) + varint(len(content))
-        out += content + b"\x00" + struct.pack("<I", masked(content + b"\x00"))
+        out += content + b"\x00" + struct.pack("<I", checksum(content + b"\x00"))
         return handle
 
     for start in range(0, len(entries), per_block):

@@ -108,6 +108,23 @@ def test_yaml_file(tmp_path):
     assert read_settings(path) == {"n_layer": 3, "steps": 7}
 
 
+@pytest.mark.parametrize("name", ["run.toml", "run.yaml"])
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 100_000, "2024-02-30", "2024-02-30T25:61:00"])
+def test_a_file_of_settings_with_anything_in_it(tmp_path, name, value):
+    pytest.importorskip("yaml")
+    path = tmp_path / name
+    path.write_text(f"steps = {value}\n".replace("=", "=" if "toml" in name else ":"), "utf-8")
+    with pytest.raises(ConfigError, match="is not valid"):
+        read_settings(path)
+
+
+def test_names_of_settings_are_text(tmp_path):
+    pytest.importorskip("yaml")
+    (tmp_path / "run.yaml").write_text("3: 4\nsteps: 7\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="3 is no setting's name"):
+        read_settings(tmp_path / "run.yaml")
+
+
 def test_yaml_without_pyyaml_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
     path = tmp_path / "run.yaml"

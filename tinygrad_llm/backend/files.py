@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +53,18 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a file that can be read from end to end.
+
+    Raises:
+        OSError: no such file, or a folder, a pipe or a device: opening a pipe would wait for ever.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is no ordinary file")
+    return found.st_size
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:

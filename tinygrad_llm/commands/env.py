@@ -93,7 +93,7 @@ def as_text(found: dict[str, dict[str, str]]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    names = ("tiktoken", "regex", "google-crc32c", "tqdm", "threadpoolctl")
+    names = ("tiktoken", "regex", "google-crc32c", "safetensors", "tqdm", "threadpoolctl")
     where = "in the clone" if hints.is_clone() else "installed in"
     return {
         "tinygrad_llm": f"{__version__}, {where} {hints.ROOT}",

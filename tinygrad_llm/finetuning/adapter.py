@@ -10,11 +10,13 @@ put on the next.
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 
 from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.nn import (
+    Linear,
     Module,
     adapter_state_dict,
     apply_lora,
@@ -61,22 +63,8 @@ def load_adapter(model: Module, path: str | os.PathLike[str]) -> list[str]:
         ConfigError: the model has LoRA layers already.
     """
     file = SafetensorsFile(Path(path))
-    about = file.metadata
-    if about.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path}: is not a LoRA adapter of this project; expected a file that "
-            "save_adapter() wrote."
-        )
-    try:
-        layers, rank, alpha = json.loads(about["layers"]), int(about["rank"]), float(about["alpha"])
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: the adapter's description is damaged ({error}).") from error
-    known = {name for name, _ in model.named_modules()}
-    missing = [name for name in layers if name not in known]
-    if missing:
-        raise CheckpointError(
-            f"{path}: the adapter is for another model; there is no layer {missing[0]!r} here."
-        )
+    layers, rank, alpha = _description(file)
+    _check_fit(file, model, layers, rank)
     tensors = {name: file.read(name) for name in file}
     changed = apply_lora(model, rank, alpha, layers)
     try:
@@ -85,3 +73,49 @@ def load_adapter(model: Module, path: str | os.PathLike[str]) -> list[str]:
         remove_lora(model, keep_change=False)
         raise CheckpointError(f"{path}: the adapter is for another model. {error}") from error
     return changed
+
+
+def _description(file: SafetensorsFile) -> tuple[list[str], int, float]:
+    """The layers' paths, rank and alpha."""
+    about = file.metadata
+    if about.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{file.path}: is not a LoRA adapter of this project; expected a file that "
+            "save_adapter() wrote."
+        )
+    try:
+        layers, rank, alpha = json.loads(about["layers"]), int(about["rank"]), float(about["alpha"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{file.path}: the adapter's description is damaged ({error})."
+        ) from error
+    named = isinstance(layers, list) and all(isinstance(name, str) for name in layers)
+    if not named or not layers or rank < 1 or not math.isfinite(alpha):
+        raise CheckpointError(
+            f"{file.path}: the adapter's description is damaged: expected paths of layers, a rank "
+            f"of at least 1 and a finite alpha, got {about['layers'][:80]}, {rank} and {alpha}."
+        )
+    return layers, rank, alpha
+
+
+def _check_fit(file: SafetensorsFile, model: Module, layers: list[str], rank: int) -> None:
+    """Compare the file's names and shapes with what the layers will have, before it is made."""
+    modules = dict(model.named_modules())
+    expected: dict[str, tuple[int, ...]] = {}
+    for path in layers:
+        layer = modules.get(path)
+        if not isinstance(layer, Linear):
+            raise CheckpointError(
+                f"{file.path}: the adapter is for another model; there is no layer {path!r} here."
+            )
+        expected[f"{path}.lora_a"] = (rank, layer.in_features)
+        expected[f"{path}.lora_b"] = (layer.out_features, rank)
+    got = {name: file.shape(name) for name in file}
+    differing = sorted(n for n in expected.keys() | got.keys() if expected.get(n) != got.get(n))
+    if differing:
+        name = differing[0]
+        raise CheckpointError(
+            f"{file.path}: the adapter is for another model: {name!r} is "
+            f"{got.get(name, 'missing')}, expected {expected.get(name, 'no such array')} "
+            f"({len(differing)} such differences)."
+        )

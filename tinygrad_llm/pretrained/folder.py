@@ -151,6 +151,7 @@ def check_weights(source: WeightSource, config: GPTConfig, folder: Path) -> None
     Raises:
         CheckpointError: names are missing or shapes differ; all of them are in the message.
     """
+    _check_layers(source, config, folder)
     wanted = {place.theirs: expected_shape(place, config) for place in _places(config)}
     missing = [name for name in wanted if name not in source]
     misshaped = [
@@ -169,6 +170,16 @@ def check_weights(source: WeightSource, config: GPTConfig, folder: Path) -> None
         )
     if unexpected:
         warnings.warn(f"{folder}: names that GPT does not have were ignored.{report}", stacklevel=4)
+
+
+def _check_layers(source: WeightSource, config: GPTConfig, folder: Path) -> None:
+    """Compare the number of layers first: the list of expected names grows with it."""
+    there = sum(1 for _ in source)
+    if config.n_layer > there:
+        raise CheckpointError(
+            f"{folder}: the configuration says n_layer = {config.n_layer}, but there are only "
+            f"{there} arrays. Check that config.json and the weights are of one model."
+        )
 
 
 def expected_shape(place: Place, config: GPTConfig) -> tuple[int, ...]:

@@ -1,16 +1,17 @@
 """Reading and writing safetensors files, tensor by tensor.
 
-The format is small enough to read in full:
-
     8 bytes     n, little-endian: the length of the header
     n bytes     JSON: {"name": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}, ...}
-    the rest    the tensors' bytes, C order, little-endian; offsets count from here
+    the rest    the tensors' bytes, one after the other: C order, little-endian
 
-The ``safetensors`` library reads and writes the same files (the tests compare with it). But
-loading with it takes twice the memory of the model, since it hands out copies and keeps what it
-mapped. Here a tensor is a view of the mapped file, and its pages are given back once it is copied.
-And the library saves an array's memory as it lies: a transposed view, which is what this project's
-weights are in GPT-2's layout, would come out in the wrong order. Here each is written in C order.
+The ``safetensors`` library reads the header and decides what a valid file is. Three things it
+cannot do without PyTorch, or not with a model's worth of memory, and they stand here:
+
+    views       The library hands out copies and keeps what it mapped: twice the model. Here a
+                tensor is a view of the mapped file, and its pages are given back after use.
+    bfloat16    NumPy has no such type. Its bits are the upper half of float32's.
+    writing     The library saves an array's memory as it lies: a transposed view, which is what
+                this project's weights are in GPT-2's layout, would come out in the wrong order.
 
 Source: the format's description in huggingface/safetensors, README.md, section "Format".
 """
@@ -22,14 +23,15 @@ import math
 import mmap
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tinygrad_llm.backend import Array, to_numpy
-from tinygrad_llm.backend.files import open_atomic
+from tinygrad_llm.backend.files import file_size, open_atomic
 from tinygrad_llm.errors import CheckpointError
+from tinygrad_llm.terminal import visible
 
 DTYPES = {
     "BOOL": np.dtype(np.bool_),
@@ -46,10 +48,19 @@ DTYPES = {
     "I64": np.dtype("<i8"),
     "F64": np.dtype("<f8"),
 }
-Entry = tuple[str, tuple[int, ...], int, int]  # type, shape, first byte, byte behind the last
+_METADATA = "__metadata__"  # the header's only entry that is no tensor
 _NAMES = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
-_MAX_HEADER = 100_000_000  # the library's own limit
+_SHOWN = 500  # characters of what the library says, which may quote the file
 _AGAIN = "The file is damaged or only partly downloaded; fetch or write it again."
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A tensor of a file: its type in the format's words, its bits, and where they begin."""
+
+    kind: str
+    bits: np.ndarray
+    begin: int
 
 
 class SafetensorsFile:
@@ -60,17 +71,19 @@ class SafetensorsFile:
         metadata: the file's own strings, such as ``{"format": "pt"}``.
 
     Raises:
-        CheckpointError: no such file, not this format, or shorter or longer than its header says.
+        CheckpointError: no such file, not this format, shorter or longer than its header says, or
+            with a tensor that NumPy cannot hold.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        header, self._start, size = _read_header(self.path)
-        self.metadata: dict[str, str] = header.pop("__metadata__", {})
-        self._entries = {name: _entry(self.path, name, info) for name, info in header.items()}
-        _check_extent(self.path, self._entries, size - self._start)
-        with open(self.path, "rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._map, self.metadata, contents = _open(self.path)
+        self._entries: dict[str, _Entry] = {}
+        begin = 8 + int.from_bytes(self._map[:8], "little")
+        for name, kind, shape in contents:  # in the file they lie in this order, without gaps
+            bits = _view(self.path, self._map, name, kind, shape, begin)
+            self._entries[name] = _Entry(kind, bits, begin)
+            begin += bits.nbytes
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -80,21 +93,18 @@ class SafetensorsFile:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a tensor, without reading it."""
-        return self._entries[name][1]
+        return self._entries[name].bits.shape
 
     def read(self, name: str) -> np.ndarray:
         """A tensor: a read-only view of the file (bfloat16 comes as a float32 copy)."""
-        kind, shape, begin, _ = self._entries[name]
-        flat = np.frombuffer(
-            self._map, DTYPES[kind], count=math.prod(shape), offset=self._start + begin
-        )
-        return (widen_bfloat16(flat) if kind == "BF16" else flat).reshape(shape)
+        entry = self._entries[name]
+        return widen_bfloat16(entry.bits) if entry.kind == "BF16" else entry.bits
 
     def release(self, name: str) -> None:
         """Give back the memory behind a tensor's pages; they are read again when next used."""
-        _, _, begin, end = self._entries[name]
-        first = -(-(self._start + begin) // mmap.PAGESIZE) * mmap.PAGESIZE
-        length = self._start + end - first
+        entry = self._entries[name]
+        first = -(-entry.begin // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = entry.begin + entry.bits.nbytes - first
         if length > 0 and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED, first, length)
 
@@ -104,64 +114,59 @@ def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
     return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
-def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
-    """The parsed header, where the data starts, and the file's size."""
+_Contents = list[tuple[str, str, tuple[int, ...]]]  # name, type and shape, by place in the file
+
+
+def _open(path: Path) -> tuple[mmap.mmap, dict[str, str], _Contents]:
+    """The mapped file, its metadata and what it holds."""
     try:
-        size = path.stat().st_size
+        size = file_size(path)
         with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, _MAX_HEADER):
-                raise CheckpointError(
-                    f"{path}: a safetensors file starts with its header's length, but here that "
-                    f"would be {length} bytes in a file of {size}. {_AGAIN}"
-                )
-            header = json.loads(file.read(length).decode("utf-8"))
+            metadata, contents = _read_header(path, size)
+            if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                raise CheckpointError(f"{path}: was replaced while it was opened. Open it again.")
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: the header is not JSON ({error}). {_AGAIN}") from error
-    if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
-        raise CheckpointError(f"{path}: the header is not a table of tensors. {_AGAIN}")
-    return header, 8 + length, size
+        why = error.strerror or error
+        raise CheckpointError(f"{path}: cannot be read ({why}).") from error
+    except ValueError as error:  # a name that no file can have
+        raise CheckpointError(f"{str(path)!r}: cannot be a file's name ({error}).") from error
+    return mapped, metadata, contents
 
 
-def _entry(path: Path, name: str, info: Any) -> Entry:
-    """One entry of the header, its parts checked against each other."""
+def _read_header(path: Path, size: int) -> tuple[dict[str, str], _Contents]:
+    from safetensors import SafetensorError, safe_open  # needed where a file is opened
+
     try:
-        kind, shape = info["dtype"], tuple(info["shape"])
-        begin, end = info["data_offsets"]
-        sane = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
-    except (TypeError, KeyError, ValueError):
-        sane = False
-    if not sane:
-        raise CheckpointError(f"{path}: no valid dtype, shape and offsets for {name!r}. {_AGAIN}")
+        with safe_open(path, framework="numpy") as library:
+            metadata = library.metadata() or {}
+            parts = [(name, library.get_slice(name)) for name in library.offset_keys()]
+            contents = [(name, part.get_dtype(), tuple(part.get_shape())) for name, part in parts]
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path}: is no valid safetensors file ({visible(str(error)[:_SHOWN])}; it has {size} "
+            f"bytes). {_AGAIN}"
+        ) from error
+    return metadata, contents
+
+
+def _view(
+    path: Path, mapped: mmap.mmap, name: str, kind: str, shape: tuple[int, ...], begin: int
+) -> np.ndarray:
+    """A tensor's bits in the mapped file; the library has checked that they lie within it."""
     if kind not in DTYPES:
         raise CheckpointError(
             f"{path}: tensor {name!r} has type {kind!r}; known are {', '.join(DTYPES)}. "
             "Convert the file to one of these types."
         )
-    if end - begin != math.prod(shape) * DTYPES[kind].itemsize:
+    flat = np.frombuffer(mapped, DTYPES[kind], count=math.prod(shape), offset=begin)
+    try:
+        return flat.reshape(shape)
+    except (ValueError, OverflowError) as error:
         raise CheckpointError(
-            f"{path}: tensor {name!r} of type {kind} and shape {list(shape)} needs "
-            f"{math.prod(shape) * DTYPES[kind].itemsize} bytes, has {end - begin}. {_AGAIN}"
-        )
-    return kind, shape, begin, end
-
-
-def _check_extent(path: Path, entries: Mapping[str, Entry], size: int) -> None:
-    """The tensors must lie one after the other and fill the file exactly."""
-    reached = 0
-    for name, (_, _, begin, end) in sorted(entries.items(), key=lambda item: item[1][2:]):
-        if begin != reached:
-            raise CheckpointError(
-                f"{path}: tensor {name!r} starts at byte {begin}, expected {reached}. {_AGAIN}"
-            )
-        reached = end
-    if reached != size:
-        raise CheckpointError(
-            f"{path}: the header announces {reached} bytes of tensors, the file has {size}. "
-            f"{_AGAIN}"
-        )
+            f"{path}: tensor {name!r} has {len(shape)} axes, or sizes, that NumPy cannot hold "
+            f"({error}). {_AGAIN}"
+        ) from error
 
 
 def write_safetensors(
@@ -200,11 +205,11 @@ def write_safetensors(
 def _header_bytes(
     path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None
 ) -> bytes:
-    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    header: dict[str, object] = {_METADATA: dict(metadata)} if metadata else {}
     offset = 0
     for name, array in tensors.items():
         kind = "BF16" if array.dtype.name == "bfloat16" else _NAMES.get(np.dtype(array.dtype))
-        if kind is None:
+        if kind is None or name == _METADATA:
             raise CheckpointError(
                 f"{path}: the format has no place for {name!r}, an array of {array.dtype}."
             )

@@ -44,10 +44,20 @@ class SafetensorsFiles:
 
     Args:
         location: names in the files -> the opened file that holds them.
+
+    Raises:
+        CheckpointError: a tensor is there twice, with the prefix and without it.
     """
 
     def __init__(self, location: dict[str, SafetensorsFile]) -> None:
-        self._location = {with_prefix(name): (file, name) for name, file in location.items()}
+        self._location: dict[str, tuple[SafetensorsFile, str]] = {}
+        for name, file in location.items():
+            known = self._location.setdefault(with_prefix(name), (file, name))
+            if known != (file, name):
+                raise CheckpointError(
+                    f"{file.path}: holds {known[1]!r} and {name!r}, which are names of one tensor. "
+                    "Take one of them out; it is not known which belongs to the model."
+                )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._location)

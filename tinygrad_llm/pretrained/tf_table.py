@@ -20,14 +20,16 @@ from collections.abc import Iterator
 from google_crc32c import value as crc32c
 
 from tinygrad_llm.errors import CheckpointError
+from tinygrad_llm.pretrained.tf_record import damaged, read_varint
 
 _FOOTER_BYTES, _MAGIC = 48, 0xDB4775248B80FB57
 _TRAILER_BYTES = 5  # compression type and checksum
 _UNCOMPRESSED = 0
+MAX_BYTES = 4 << 20  # of an index, and of its keys at full length; GPT-2 XL's has 17 KB
 
 
 def read_table(content: bytes, source: str) -> dict[bytes, bytes]:
-    """All entries of a table file.
+    """All entries of a table file. Time and memory are bounded by its length.
 
     Args:
         content: the whole file.
@@ -43,19 +45,16 @@ def read_table(content: bytes, source: str) -> dict[bytes, bytes]:
         _, position = _read_handle(footer, 0)
         index_handle, _ = _read_handle(footer, position)
         table: dict[bytes, bytes] = {}
-        for _, value in _entries(_block(content, index_handle, source)):
-            handle, _ = _read_handle(value, 0)
-            table.update(_entries(_block(content, handle, source)))
-    except (IndexError, ValueError) as error:
+        key_bytes, last = 0, None
+        for block in _data_blocks(content, index_handle, source):
+            for key, value in _entries(block):
+                key_bytes += len(key)
+                if key_bytes > MAX_BYTES or (last is not None and key <= last):
+                    raise ValueError("its keys are too long, or out of order")
+                table[key], last = value, key
+    except ValueError as error:
         raise damaged(source, str(error)) from error
     return table
-
-
-def damaged(source: str, why: str) -> CheckpointError:
-    """The error for a file whose content contradicts itself."""
-    return CheckpointError(
-        f"{source}: is damaged or only partly downloaded ({why}). Fetch it again."
-    )
 
 
 def unmask(masked: int) -> int:
@@ -64,26 +63,21 @@ def unmask(masked: int) -> int:
     return ((rotated >> 17) | (rotated << 15)) & 0xFFFFFFFF
 
 
-def read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """An integer in groups of seven bits, lowest first, and the position after it.
-
-    Raises:
-        IndexError: the data ends within it.
-    """
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, position
-
-
 def _read_handle(data: bytes, position: int) -> tuple[tuple[int, int], int]:
     offset, position = read_varint(data, position)
     size, position = read_varint(data, position)
     return (offset, size), position
+
+
+def _data_blocks(content: bytes, index: tuple[int, int], source: str) -> Iterator[bytes]:
+    """The blocks that the index block names; each lies behind the one before it."""
+    reached = 0
+    for _, value in _entries(_block(content, index, source)):
+        (offset, size), _ = _read_handle(value, 0)
+        if offset < reached:
+            raise ValueError(f"a block begins at byte {offset}, within the one before it")
+        reached = offset + size
+        yield _block(content, (offset, size), source)
 
 
 def _block(content: bytes, handle: tuple[int, int], source: str) -> bytes:
@@ -106,12 +100,16 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The (key, value) pairs of a block, each key completed from the one before it."""
     restarts = int.from_bytes(block[-4:], "little")
     end = len(block) - 4 * (restarts + 1)
+    if end < 0:
+        raise ValueError(f"a block of {len(block)} bytes has {restarts} restarts")
     position, key = 0, b""
     while position < end:
         shared, position = read_varint(block, position)
         unshared, position = read_varint(block, position)
         length, position = read_varint(block, position)
-        key = key[:shared] + block[position : position + unshared]
-        position += unshared
-        yield key, block[position : position + length]
-        position += length
+        tail_end = position + unshared
+        if shared > len(key) or tail_end + length > end:
+            raise ValueError("an entry of a block is longer than the block")
+        key = key[:shared] + block[position:tail_end]
+        position = tail_end + length
+        yield key, block[tail_end:position]

@@ -28,6 +28,11 @@ def read_settings(path: str | Path) -> dict[str, object]:
     settings: dict[str, object] = {}
     for key, value in table.items():
         inner = value if isinstance(value, dict) else {key: value}
+        strange = [name for name in inner if not isinstance(name, str)]
+        if strange:
+            raise ConfigError(
+                f"--config {path}: {strange[0]!r} is no setting's name, which is text."
+            )
         twice = sorted(set(inner) & set(settings))
         if twice:
             raise ConfigError(f"--config {path}: {twice[0]} stands there twice. Remove one.")
@@ -42,7 +47,7 @@ def _parse_toml(path: Path, text: str) -> dict[str, object]:
         import tomli as tomllib  # type: ignore[no-redef, unused-ignore]
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number of 5,000 digits
         raise ConfigError(f"--config {path}: is not valid TOML: {error}.") from error
 
 
@@ -55,7 +60,7 @@ def _parse_yaml(path: Path, text: str) -> dict[str, object]:
         ) from None
     try:
         table = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a 30th of February
         raise ConfigError(f"--config {path}: is not valid YAML: {error}.") from error
     if not isinstance(table, dict):
         raise ConfigError(f"--config {path}: expected lines such as `steps: 1000`.")
