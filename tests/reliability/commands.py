@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pydoc_data.topics import topics
 
+from tests.reliability.damage import damage_a_file
 from tests.reliability.faults import KILL, Fault
 from tests.reliability.processes import Outcome, run
 from tests.reliability.saved import KINDS, model_of, tokenizer_of
@@ -36,6 +39,7 @@ class Command:
         result: a checksum over what it left.
         before: words of a call that was there before, whose result is replaced.
         look: what an opener sees of the folder at any moment; None: it is not asked.
+        asked: words of a command that reads the result, and says the same of the same.
     """
 
     words: Sequence[str]
@@ -43,6 +47,7 @@ class Command:
     result: Callable[[Path], str]
     before: Sequence[str] = ()
     look: Callable[[Path], str] | None = None
+    asked: Sequence[str] = ()
 
 
 def _every_file(out: Path) -> str:
@@ -64,14 +69,17 @@ def _filter(out: Path) -> str:
 
 _TRAIN = ["train", "--data", "WORK/page.txt", "--out", "OUT", *_SMALL]
 _SPAM = "finetune spam --base WORK/base --sets full --epochs 1 --out OUT --trainable".split()
+_SCORE = "generate OUT --perplexity --text WORK/page.txt".split()
+_PREDICT = "finetune spam --out OUT --predict prize".split()
+_COUNT = ["train", "--data", "OUT", "--out", "WORK/counted", *_SMALL, "--steps", "1"]
 _TOKENIZE = "tokenize WORK/long.txt --out OUT --shard-mb 1 --workers 1 --vocab-size 270".split()
 COMMANDS: dict[str, Command] = {
-    "train": Command(_TRAIN, ["--resume"], _every_file),
+    "train": Command(_TRAIN, ["--resume"], _every_file, asked=_SCORE),
     "train --overwrite": Command(
         [*_TRAIN, "--overwrite"], [], _every_file, before=[*_TRAIN, "--seed", "2", "--keep", "2"]
     ),
-    "tokenize": Command(_TOKENIZE, [], _every_file),
-    "finetune spam": Command([*_SPAM, "head"], ["--resume"], _filter),
+    "tokenize": Command(_TOKENIZE, [], _every_file, asked=_COUNT),
+    "finetune spam": Command([*_SPAM, "head"], ["--resume"], _filter, asked=_PREDICT),
     "finetune spam --overwrite": Command(
         [*_SPAM, "head", "--overwrite"], [], _filter, [*_SPAM, "lora"], _filter
     ),
@@ -118,6 +126,16 @@ class Called:
         placed = [w.replace("OUT", str(self.out)).replace("WORK", str(self.work)) for w in words]
         return run(status_and_result, self.name, placed, self.out, folder=self.out, fault=fault)
 
+    def ask(self) -> tuple[str, str]:
+        """Call the command that reads the result: ("answered", what it says) or how it ended."""
+        shutil.rmtree(self.work / "counted", ignore_errors=True)
+        asked = self._run(self.command.asked)
+        if not asked.clean:
+            return "raw" if asked.raw else "hang" if asked.hung else "dead", short(asked)
+        if asked.refusal or asked.value[0]:
+            return "refused", asked.said
+        return "answered", re.sub(r"[\d.,]+ ?(s|MB|tokens/s|/s)\b", "", asked.said)
+
     def look(self) -> str:
         """What an opener sees: its checksum, or how it ended."""
         if self.command.look is None:
@@ -132,6 +150,8 @@ class Called:
         again = self.call(again=True)
         if not again.clean:
             return ("hang" if again.hung else "raw"), short(again)
+        if again.refusal:
+            return "refused", again.refusal
         status, result = again.value
         if status:
             return "does not go on", again.said.strip().splitlines()[-1][:300]
@@ -180,7 +200,34 @@ def errors_of_commands(called: Called, every: int, kinds: Sequence[str]) -> Coun
         ended = called.call(Fault(at, what))
         where = f"{called.name}, {what} at {at}: {called.events[at]}"
         if not ended.clean:
-            count.add("hang" if ended.hung else "raw", f"{where}: {short(ended)}", find=True)
+            count.add_afterwards(f"{'hang' if ended.hung else 'raw'}: {short(ended)}", where)
         verdict, said = called.goes_on()
         count.add(verdict, f"{where}: {said}", verdict != "as undisturbed")
+    return count
+
+
+def damages_of_commands(called: Called, tries: int, seed: int) -> Count:
+    """Damage a file of a finished folder, ask for the result, and go on with it.
+
+    What is asked is answered as before, or refused; going on ends without a traceback.
+    """
+    count, rng = Count(), random.Random(seed)
+    called.call()
+    kept = called.work / "finished"
+    called.out.rename(kept)
+    shutil.copytree(kept, called.out, symlinks=True)
+    answer = called.ask()
+    while count.tries < tries:
+        shutil.rmtree(called.out)
+        shutil.copytree(kept, called.out, symlinks=True)
+        done = damage_a_file(called.out, rng)
+        if not done:
+            continue
+        verdict, said = called.ask()
+        if verdict == "answered" and said != answer[1]:
+            verdict = "silent"
+        where = f"{called.name}, {done}"
+        count.add(verdict, f"{where}: {said}", verdict not in ("refused", "answered"))
+        again, said = called.goes_on()
+        count.add_afterwards(f"{again}: {said}" if again in ("raw", "hang") else "", where)
     return count

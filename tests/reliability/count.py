@@ -51,6 +51,9 @@ def counted(arguments: argparse.Namespace, work: Path) -> Iterator[tuple[str, st
         called = Called(name, work / name)
         yield "crashes", name, commands.crashes_of_commands(called, arguments.every)
         yield "errors", name, commands.errors_of_commands(called, arguments.every, trials.ERRORS)
+        if called.command.asked:
+            tries = arguments.damages // arguments.every
+            yield "damages", name, commands.damages_of_commands(called, tries, arguments.seed)
 
 
 def main() -> int:

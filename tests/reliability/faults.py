@@ -105,8 +105,15 @@ class Watch:
             time.sleep(0.002)
 
     def strikes_next(self, path: str) -> bool:
-        """Whether the next event below the folder is the one."""
-        return self.fault is not None and len(self.events) == self.fault.at and self._below(path)
+        """Whether the next event below the folder is the one at which a write is cut off."""
+        fault = self.fault
+        return bool(
+            fault
+            and fault.what != PAUSE
+            and fault.at == len(self.events)
+            and fault.concerns("write")
+            and self._below(path)
+        )
 
     def _below(self, path: str) -> bool:
         whole = os.path.abspath(path)

@@ -24,20 +24,28 @@ ERRORS = (FULL, "EIO", "EACCES")
 
 @dataclass
 class Count:
-    """What was seen how often, and the finds among it, each with where it was."""
+    """What was seen in how many tries, and the finds among it, each with where it was."""
 
+    tries: int = 0
     seen: Counter[str] = field(default_factory=Counter)
     finds: list[str] = field(default_factory=list)
 
     def add(self, verdict: str, where: str, find: bool) -> None:
         """Count a try."""
+        self.tries += 1
         self.seen[verdict] += 1
         if find:
             self.finds.append(f"{verdict}: {where}")
 
+    def add_afterwards(self, trouble: str, where: str) -> None:
+        """Note what went wrong after a try; "" is nothing."""
+        if trouble:
+            self.seen["trouble afterwards"] += 1
+            self.finds.append(f"{where}: {trouble}")
+
     def __str__(self) -> str:
         listed = ", ".join(f"{name} {n}" for name, n in self.seen.most_common())
-        return f"{sum(self.seen.values())} tries, {len(self.finds)} finds ({listed})"
+        return f"{self.tries} tries, {len(self.finds)} finds ({listed})"
 
 
 class Saved:
@@ -140,9 +148,7 @@ def crashes(saved: Saved, every: int = 1) -> Count:
         seen = saved.look()
         verdict = saved.judge(seen)
         count.add(verdict, f"{where}: {short(seen)}", verdict not in saved.expected())
-        trouble = saved.saves_again()
-        if trouble:
-            count.add("afterwards", f"{where}: {trouble}", find=True)
+        count.add_afterwards(saved.saves_again(), where)
     return count
 
 
@@ -182,9 +188,7 @@ def errors(saved: Saved, every: int = 1, kinds: Sequence[str] = ERRORS) -> Count
         find = verdict not in (saved.expected() if ended.refusal else ("new",))
         said = "refused" if ended.refusal else "saved"
         count.add(f"{said}, then {verdict}", f"{where}: {short(seen)}", find)
-        trouble = saved.saves_again()
-        if trouble:
-            count.add("afterwards", f"{where}: {trouble}", find=True)
+        count.add_afterwards(saved.saves_again(), where)
     return count
 
 
@@ -221,8 +225,7 @@ def readers(saved: Saved, every: int = 1) -> Count:
         verdict = saved.judge(seen)
         count.add(verdict, f"{where}: {short(seen)}", verdict not in (*saved.expected(), "refused"))
         after = "saver failed" if ended.refusal or not ended.clean else saved.judge(saved.look())
-        if after != "new":
-            count.add("afterwards", f"{where}: {after} {short(ended)}", find=True)
+        count.add_afterwards("" if after == "new" else f"{after} {short(ended)}", where)
     return count
 
 
@@ -239,8 +242,8 @@ def overtaken(saved: Saved, every: int = 1) -> Count:
         verdict = saved.judge(seen)
         where = f"{saved.kind}, saved while opened at {at}: {events[at]}: {short(seen)}"
         count.add(verdict, where, verdict not in (*saved.expected(), "refused"))
-        if ended.refusal or not ended.clean:
-            count.add("afterwards", f"{where}: {short(ended)}", find=True)
+        failed = ended.refusal or not ended.clean
+        count.add_afterwards(f"saver: {short(ended)}" if failed else "", where)
     return count
 
 
@@ -271,7 +274,7 @@ def _paused(
 def damages(saved: Saved, tries: int, seed: int) -> Count:
     """Damage a file; an opener sees what was saved, or refuses."""
     count, rng = Count(), random.Random(seed)
-    while sum(count.seen.values()) < tries:
+    while count.tries < tries:
         saved.reset()
         done = damage_a_file(saved.trial, rng)
         if not done:
