@@ -169,7 +169,7 @@ def test_errors_name_the_folder_that_was_asked_for(tmp_path):
     with pytest.raises(CheckpointError, match="No such file"), saving(tmp_path) as staged:
         (staged / "no" / "such").write_bytes(b"")
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="file: cannot be saved"), saving(tmp_path / "file"):
+    with pytest.raises(CheckpointError, match="file: cannot be written"), saving(tmp_path / "file"):
         pass
     (tmp_path / "a").mkdir()
     with pytest.raises(CheckpointError, match="a: is a folder"):

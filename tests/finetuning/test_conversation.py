@@ -111,6 +111,9 @@ def test_an_assistant_is_opened_with_its_template(gpt, tokenizer, tmp_path):
     (tmp_path / "a" / "assistant.json").write_text('{"template": "x"}', encoding="utf-8")
     with pytest.raises(CheckpointError, match="damaged"):
         load_assistant(tmp_path / "a")
+    (tmp_path / "a" / "checksums.json").unlink()  # as an older folder
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_assistant(tmp_path / "a")
     (tmp_path / "a" / "assistant.json").unlink()
     assert load_assistant(tmp_path / "a")[2:] == (None, None)
 

@@ -105,6 +105,7 @@ def test_an_unknown_name_imports_nothing_and_says_what_to_do(tmp_path):
     path = tmp_path / "model.json"
     body = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**body, "class": "antigravity.Tiny"}), encoding="utf-8")
+    (tmp_path / "checksums.json").unlink()
     says = r"holds a 'tiny', saved from antigravity\.Tiny.*register_model\(\"tiny\"\).*--import"
     with pytest.raises(ConfigError, match=says):
         nn.load_model(tmp_path)
@@ -197,10 +198,20 @@ def test_a_class_that_would_not_build_the_model_again_is_refused(tmp_path):
     ],
 )
 def test_damage_is_noticed(file, damage, says, tmp_path):
+    """Of an older folder, which has the weights' checksum in model.json; then of a newer one."""
     nn.save_model(make(Tiny), tmp_path)
     path = tmp_path / file
+    listed = (tmp_path / "checksums.json").read_bytes()
+    body = json.loads((tmp_path / "model.json").read_bytes())
+    weights = json.loads(listed)["files"]["model.safetensors"]
+    (tmp_path / "model.json").write_text(json.dumps({**body, "weights": weights}, indent=1))
+    (tmp_path / "checksums.json").unlink()
+    assert type(nn.load_model(tmp_path)) is Tiny
     path.unlink() if damage is None else path.write_bytes(damage(path.read_bytes()))
     with pytest.raises((CheckpointError, ConfigError), match=says):
+        nn.load_model(tmp_path)
+    (tmp_path / "checksums.json").write_bytes(listed)
+    with pytest.raises(CheckpointError, match=rf"{file}: (is|has)"):
         nn.load_model(tmp_path)
 
 

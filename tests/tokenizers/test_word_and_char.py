@@ -140,6 +140,7 @@ def test_damaged_files(tmp_path: Path) -> None:
     path = CharTokenizer.train("abc").save(tmp_path)
     good = path.read_text(encoding="utf-8")
     body = json.loads(good)
+    (tmp_path / "checksums.json").unlink()
     with pytest.raises(TokenizerError, match='of type "char"'):
         WordTokenizer.load(tmp_path)
     cases = {

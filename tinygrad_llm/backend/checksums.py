@@ -14,19 +14,28 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tinygrad_llm.backend.download import sha256_of
 from tinygrad_llm.errors import CheckpointError
 
 CHECKSUMS_NAME, STATE_NAME = "checksums.json", "training_state.json"
 # File -> what it calls itself. The later one counts where both list a file.
 FORMATS = {STATE_NAME: "tinygrad_llm training state", CHECKSUMS_NAME: "tinygrad_llm checksums"}
 VERSION = 1
+_CHUNK = 1 << 20
 
 Files = dict[str, dict[str, Any]]  # name -> {"bytes": 612, "sha256": "9f86..."}
 ADVICE = (
-    "Save or copy the folder again; if the change was meant, TINYGRAD_LLM_VERIFY=off reads it as "
-    "it is."
+    f"Save or copy the folder again. If the change was meant, delete {CHECKSUMS_NAME} there, or "
+    "set TINYGRAD_LLM_VERIFY=off, to read it as it is."
 )
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal; reads it in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def checksums_of(paths: Iterable[Path]) -> Files:

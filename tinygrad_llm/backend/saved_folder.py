@@ -50,22 +50,25 @@ class _Save:
         folder: where the files are to stand.
         staged: where they are written.
         touched: the parts that are saved.
+        instead_of: files that are removed, whoever wrote them.
         part_of: file -> the part that it belongs to.
     """
 
     folder: Path
     staged: Path
     touched: set[str] = field(default_factory=set)
+    instead_of: set[str] = field(default_factory=set)
     part_of: dict[str, str] = field(default_factory=dict)
 
     def is_for(self, folder: Path) -> bool:
         return _absolute(folder) in (_absolute(self.folder), _absolute(self.staged))
 
     @contextmanager
-    def writing(self, part: str) -> Iterator[Path]:
+    def writing(self, part: str, instead_of: Collection[str]) -> Iterator[Path]:
         """Files that are new at the end of the block belong to the part, or to one within it."""
         before = set(os.listdir(self.staged))
         self.touched.add(part)
+        self.instead_of.update(instead_of)
         yield self.staged
         for name in set(os.listdir(self.staged)) - before:
             self.part_of.setdefault(name, part)
@@ -75,7 +78,9 @@ _going_on: ContextVar[_Save | None] = ContextVar("the save that is going on", de
 
 
 @contextmanager
-def saving(folder: str | os.PathLike[str], part: str = "files") -> Iterator[Path]:
+def saving(
+    folder: str | os.PathLike[str], part: str = "files", instead_of: Collection[str] = ()
+) -> Iterator[Path]:
     """A folder to write files into, which replace those of ``folder`` together when the block ends.
 
     Within another `saving` of the same folder it is the outer one's: all is saved together.
@@ -84,6 +89,7 @@ def saving(folder: str | os.PathLike[str], part: str = "files") -> Iterator[Path
         folder: where the files are to stand; made if need be.
         part: what is saved, such as ``"model"``. Files of an earlier save of the same part that are
             not written again are removed; other parts stay.
+        instead_of: files that contradict the new ones and are removed, listed or not.
 
     Raises:
         CheckpointError: it cannot be written (a full disk, no permission), and the old files are
@@ -93,13 +99,13 @@ def saving(folder: str | os.PathLike[str], part: str = "files") -> Iterator[Path
     path = Path(folder)
     outer = _going_on.get()
     if outer is not None and outer.is_for(path):
-        with outer.writing(part) as staged:
+        with outer.writing(part, instead_of) as staged:
             yield staged
         return
     with _explained(path), _staging(path) as save:
         token = _going_on.set(save)
         try:
-            with save.writing(part) as staged:
+            with save.writing(part, instead_of) as staged:
                 yield staged
         except (CheckpointError, TokenizerError) as error:  # name the folder that the caller knows
             raise type(error)(str(error).replace(str(save.staged), str(path))) from error
@@ -134,7 +140,12 @@ def settle(folder: str | os.PathLike[str]) -> None:
         _put_in_place(path)
 
 
-def verify(folder: str | os.PathLike[str], names: Collection[str] | None = None) -> frozenset[str]:
+def verify(
+    folder: str | os.PathLike[str],
+    names: Collection[str] | None = None,
+    otherwise: Files | None = None,
+    skip: bool = False,
+) -> frozenset[str]:
     """Compare the files of a folder with the checksums that were saved with them.
 
     A folder without checksums is foreign or older: nothing is compared. Neither is anything where
@@ -143,6 +154,8 @@ def verify(folder: str | os.PathLike[str], names: Collection[str] | None = None)
     Args:
         folder: that is to be read; an interrupted save is brought to its end first.
         names: the files that are to be read; None for all.
+        otherwise: checksums from elsewhere, for files that the folder's own list does not name.
+        skip: compare nothing.
 
     Returns:
         the names that were compared.
@@ -152,9 +165,9 @@ def verify(folder: str | os.PathLike[str], names: Collection[str] | None = None)
     """
     path = Path(folder)
     settle(path)
-    if os.environ.get("TINYGRAD_LLM_VERIFY") == "off":
+    if skip or os.environ.get("TINYGRAD_LLM_VERIFY") == "off":
         return frozenset()
-    files = recorded(path)
+    files = {**(otherwise or {}), **recorded(path)}
     wanted = {name: files[name] for name in files if names is None or name in names}
     compare(path, wanted)
     return frozenset(wanted)
@@ -166,8 +179,8 @@ def _explained(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CheckpointError(
-            f"{folder}: cannot be saved ({error.strerror or error}). Check the free space and the "
-            "permissions."
+            f"{folder}: cannot be written ({error.strerror or error}). Check the free space and "
+            "the permissions."
         ) from error
 
 
@@ -208,7 +221,9 @@ def _commit(save: _Save) -> None:
     with locked(save.folder):
         _put_in_place(save.folder)
         earlier = _earlier(save.folder)
-        stale = [n for n in earlier if n not in new and earlier[n].get("part") in save.touched]
+        of_its_parts = {n for n, entry in earlier.items() if entry.get("part") in save.touched}
+        contradict = {name for name in save.instead_of if (save.folder / name).exists()}
+        stale = sorted((of_its_parts | contradict) - set(new))
         kept = {name: entry for name, entry in earlier.items() if name not in stale}
         body = {
             "format": FORMATS[CHECKSUMS_NAME],

@@ -5,6 +5,7 @@ Its files:
     config.json  model.safetensors  tokenizer files      the GPT body, as every model folder
     classifier.json                                      classes, threshold, how the head reads
     classifier_head.safetensors                          the head's weight and bias
+    checksums.json                                       of all of these
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm import tokenizers
+from tinygrad_llm.backend import saved_folder
 from tinygrad_llm.backend.files import write_atomic
+from tinygrad_llm.backend.saved_folder import saving
 from tinygrad_llm.errors import CheckpointError
 from tinygrad_llm.finetuning.classification import POOLINGS, TextClassifier, probabilities_of
 from tinygrad_llm.finetuning.labelled_texts import encode_texts
@@ -71,17 +74,12 @@ class Classifier:
         return len(self.tokenizer.encode_ordinary(text)) > self.max_length
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write the folder. LoRA layers are folded into the weights, for good.
+        """Write the folder, whole or not at all. LoRA layers are folded into the weights, for good.
 
         Raises:
             CheckpointError: a file cannot be written.
         """
-        folder = Path(folder)
         remove_lora(self.module.gpt)
-        save_model(self.module.gpt, folder)
-        self.tokenizer.save(folder)
-        head = {f"head.{n}": p.data for n, p in self.module.head.named_parameters()}
-        write_safetensors(folder / HEAD_NAME, head)
         settings = {
             "format": FORMAT,
             "version": VERSION,
@@ -90,26 +88,36 @@ class Classifier:
             "max_length": self.max_length,
             "threshold": self.threshold,
         }
-        write_atomic(folder / SETTINGS_NAME, (json.dumps(settings, indent=1) + "\n").encode())
-        return folder
+        head = {f"head.{n}": p.data for n, p in self.module.head.named_parameters()}
+        with saving(folder, "model") as staged:
+            save_model(self.module.gpt, staged)
+            self.tokenizer.save(staged)
+            write_safetensors(staged / HEAD_NAME, head)
+            write_atomic(staged / SETTINGS_NAME, (json.dumps(settings, indent=1) + "\n").encode())
+        return Path(folder)
 
     @classmethod
     def load(
-        cls, folder: str | os.PathLike[str], device: str = "cpu", dtype: str | None = None
+        cls,
+        folder: str | os.PathLike[str],
+        device: str = "cpu",
+        dtype: str | None = None,
+        verify: bool = True,
     ) -> Classifier:
         """Open what `save` wrote.
 
         Args:
             folder: that it was written to.
             device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
-            dtype: as for `open_checkpoint`.
+            dtype, verify: as for `open_checkpoint`.
 
         Raises:
             CheckpointError: no such folder, a file missing or damaged, or a head of another size.
         """
         folder = Path(folder)
+        saved_folder.verify(folder, (SETTINGS_NAME, HEAD_NAME), skip=not verify)
         settings = _read_settings(folder / SETTINGS_NAME)
-        gpt = in_type(load_gpt(folder, device), dtype)
+        gpt = in_type(load_gpt(folder, device, verify), dtype)
         names = tuple(settings["class_names"])
         with init.no_init():
             module = TextClassifier(gpt, len(names), settings["pooling"])

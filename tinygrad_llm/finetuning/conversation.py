@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tinygrad_llm.backend import saved_folder
 from tinygrad_llm.backend.files import write_atomic
+from tinygrad_llm.backend.saved_folder import saving
 from tinygrad_llm.data.templates import ALPACA, TEMPLATES, Template, Turn
 from tinygrad_llm.errors import CheckpointError, DataError, GenerationError
 from tinygrad_llm.finetuning.instruction import with_system
@@ -174,7 +176,7 @@ def save_assistant(
     template: Template,
     history: int | None = 0,
 ) -> Path:
-    """A model folder that also says how the model was tuned.
+    """A model folder that also says how the model was tuned; written whole or not at all.
 
     Args:
         folder: where to.
@@ -187,28 +189,31 @@ def save_assistant(
         CheckpointError: a file cannot be written, or the model has LoRA layers (see
             `nn.remove_lora`).
     """
-    folder = Path(folder)
-    save_model(model, folder, tokenizer)
     body = {"format": FORMAT, "template": template.name, "history": history}
-    write_atomic(folder / ASSISTANT_NAME, (json.dumps(body) + "\n").encode("utf-8"))
-    return folder
+    with saving(folder, "model") as staged:
+        save_model(model, staged, tokenizer)
+        write_atomic(staged / ASSISTANT_NAME, (json.dumps(body) + "\n").encode("utf-8"))
+    return Path(folder)
 
 
-def load_assistant(source: str | Path, device: str = "cpu", dtype: str | None = None) -> Assistant:
+def load_assistant(
+    source: str | Path, device: str = "cpu", dtype: str | None = None, verify: bool = True
+) -> Assistant:
     """A model, its tokenizer, and how it was tuned, if it was.
 
     Args:
         source: a folder of `save_assistant`, or what `open_checkpoint` takes: a run's folder, of
             which the best checkpoint is taken, or a name such as "gpt2".
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
-        dtype: as for `open_checkpoint`.
+        dtype, verify: as for `open_checkpoint`.
 
     Raises:
         CheckpointError: there is no such model, or the folder is damaged.
         TokenizerError: the tokenizer is missing or damaged.
         DeviceError: the device is unknown or absent.
     """
-    model, tokenizer = open_checkpoint(source, device, dtype)
+    model, tokenizer = open_checkpoint(source, device, dtype, verify)
+    saved_folder.verify(source, (ASSISTANT_NAME,), skip=not verify)
     path = Path(source) / ASSISTANT_NAME
     if not path.is_file():
         return Assistant(model, tokenizer, None, None)

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from tinygrad_llm import tokenizers
 from tinygrad_llm.backend.precision import weights_type
+from tinygrad_llm.backend.saved_folder import settle
 from tinygrad_llm.errors import CheckpointError, TokenizerError
 from tinygrad_llm.generation.next_scores import vocab_size_of
 from tinygrad_llm.hints import command
@@ -21,7 +22,7 @@ _CONFIGURATIONS = (CONFIG_NAME, HPARAMS_NAME, OWN_NAME)
 
 
 def open_checkpoint(
-    source: str | Path, device: str = "cpu", dtype: str | None = None
+    source: str | Path, device: str = "cpu", dtype: str | None = None, verify: bool = True
 ) -> tuple[Module, Tokenizer]:
     """A model, in evaluation mode, and its tokenizer.
 
@@ -32,6 +33,8 @@ def open_checkpoint(
         dtype: of weights and activations; None for that of the files, float32 for half precision.
             ``"bfloat16"`` on a CPU leaves them float32 (`backend.precision.is_mixed`): compute
             under ``tg.float32_matmul_precision("medium")`` there.
+        verify: compare the files with their checksums, if they were saved with some; takes about
+            a second for each 500 MB. ``TINYGRAD_LLM_VERIFY=off`` in the environment says no, too.
 
     Raises:
         CheckpointError: there is no such model, its files are damaged, or the tokenizer is another
@@ -41,12 +44,12 @@ def open_checkpoint(
     if str(source) in SIZES and not Path(source).is_dir():
         return in_type(GPT.from_pretrained(str(source), device), dtype), tokenizers.gpt2()
     folder = find_checkpoint(Path(source))
-    model = in_type(load_model(folder, device=device), dtype)
+    model = in_type(load_model(folder, device=device, verify=verify), dtype)
     vocab_size = vocab_size_of(model)
     try:
         tokenizer = tokenizers.load(folder)
     except TokenizerError:
-        if vocab_size < _GPT2_VOCABULARY or any(folder.glob("*token*")):
+        if vocab_size < _GPT2_VOCABULARY or _has_a_tokenizer(folder):
             raise
         tokenizer = tokenizers.gpt2()  # weights alone, as GPT-2 is often passed around
     if tokenizer.vocab_size > vocab_size:
@@ -55,6 +58,11 @@ def open_checkpoint(
             f"{vocab_size}. They belong to different models."
         )
     return model, tokenizer
+
+
+def _has_a_tokenizer(folder: Path) -> bool:
+    patterns = ("*token*", "vocab.*", "merges.txt", "encoder.json")
+    return any(path for pattern in patterns for path in folder.glob(pattern))
 
 
 def in_type(model: M, dtype: str | None) -> M:
@@ -75,6 +83,7 @@ def find_checkpoint(folder: Path) -> Path:
         )
     steps = sorted(folder.glob("checkpoints/step-*"), reverse=True)
     for place in (folder, folder / "best", folder / "last", *steps):
+        settle(place)
         if any((place / name).is_file() for name in _CONFIGURATIONS):
             return place
     raise CheckpointError(

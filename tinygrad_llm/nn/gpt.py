@@ -255,20 +255,20 @@ class GPT(Module):
         device: str = "cpu",
         dtype: DTypeLike | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
+        verify: bool = True,
     ) -> GPT:
         """Read a model from a folder, or by a name like "gpt2"; it is in evaluation mode.
 
         Args:
-            folder_or_name, dtype, cache_dir: as for `pretrained.read_model`, which reads the files.
+            folder_or_name, dtype, cache_dir, verify: as for `pretrained.read_model`.
             device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
 
         Raises:
-            CheckpointError: there is no such model, its files are damaged, or the class is one
-                with parts of its own.
+            CheckpointError: no such model, damaged files, or a class with parts of its own.
             DeviceError: the device is unknown or absent.
         """
         parse_device(device)
-        config, arrays = read_model(folder_or_name, dtype, cache_dir)
+        config, arrays = read_model(folder_or_name, dtype, cache_dir, verify)
         with init.no_init():
             model = cls(config)
         if cls is not GPT:

@@ -1,8 +1,9 @@
 """Saving and loading models of one's own: a name, a configuration and numbers; never code.
 
-    model.json          the registered name, the configuration, the class of each part, a checksum
+    model.json          the registered name, the configuration, the class of each part
     model.safetensors   parameters and buffers by their names
     tokenizer files     if one was given
+    checksums.json      of all of these
 
 A plain GPT is written as transformers reads it (`GPT.save_pretrained`); both functions take both.
 """
@@ -18,11 +19,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tinygrad_llm.backend import parse_device
-from tinygrad_llm.backend.download import sha256_of
+from tinygrad_llm.backend import parse_device, saved_folder
+from tinygrad_llm.backend.checksums import Files
 from tinygrad_llm.backend.dtypes import is_float
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.backend.random import default_generator
+from tinygrad_llm.backend.saved_folder import saving
 from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.gpt_config import GPTConfig
 from tinygrad_llm.nn.gpt import GPT
@@ -31,7 +33,7 @@ from tinygrad_llm.nn.registry import Kind, kind_named, kind_of
 from tinygrad_llm.nn.same_parts import differing_parts, listed, part_names
 from tinygrad_llm.pretrained.config_file import CONFIG_NAME, OWN_NAME, read_json
 from tinygrad_llm.pretrained.safetensors_file import SafetensorsFile, write_safetensors
-from tinygrad_llm.pretrained.sources import WEIGHTS_NAME
+from tinygrad_llm.pretrained.sources import MODEL_FILES, WEIGHTS_NAME
 
 FORMAT, VERSION = "tinygrad_llm model", 1
 
@@ -51,6 +53,8 @@ def save_model(
 ) -> None:
     """Write a model, and its tokenizer, to a folder that `load_model` reads.
 
+    The files appear together or not at all, and with their checksums: see `saved_folder.saving`.
+
     Args:
         model: of a class with `register_model`, or a plain GPT.
         folder: made if need be.
@@ -61,17 +65,16 @@ def save_model(
         CheckpointError: a file cannot be written, or a GPT has parts of one's own and its class no
             name.
     """
-    folder = Path(folder)
     kind = check_saveable(model)
-    if isinstance(model, GPT) and kind.model is GPT:
-        end = None if tokenizer is None else tokenizer.end_of_text_id
-        special = None if tokenizer is None else {"eos_token_id": end, "bos_token_id": end}
-        model.save_pretrained(folder, special)
-        (folder / OWN_NAME).unlink(missing_ok=True)  # of another model that was here before
-    else:
-        _write(model, kind, folder)
-    if tokenizer is not None:
-        tokenizer.save(folder)
+    with saving(folder, "model") as staged:
+        if isinstance(model, GPT) and kind.model is GPT:
+            end = None if tokenizer is None else tokenizer.end_of_text_id
+            special = None if tokenizer is None else {"eos_token_id": end, "bos_token_id": end}
+            model.save_pretrained(staged, special)
+        else:
+            _write(model, kind, staged)
+        if tokenizer is not None:
+            tokenizer.save(staged)
 
 
 def check_saveable(model: Module) -> Kind:
@@ -110,7 +113,10 @@ def check_saveable(model: Module) -> Kind:
 
 
 def load_model(
-    folder: str | os.PathLike[str], model_class: type[Module] | None = None, device: str = "cpu"
+    folder: str | os.PathLike[str],
+    model_class: type[Module] | None = None,
+    device: str = "cpu",
+    verify: bool = True,
 ) -> Module:
     """Read what `save_model` wrote; the model is in evaluation mode.
 
@@ -120,6 +126,7 @@ def load_model(
         folder: as saved; of a plain GPT too.
         model_class: the class to build, in place of the one of the saved name.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        verify: compare the files with their checksums, if they were saved with some.
 
     Raises:
         ConfigError: no class of the name is registered, or it does not take the configuration.
@@ -128,13 +135,15 @@ def load_model(
     """
     parse_device(device)
     path = Path(folder)
+    saved_folder.settle(path)
     if not (path / OWN_NAME).is_file():
         if model_class is not None and model_class is not GPT:
             raise CheckpointError(
                 f"{path}: there is no {OWN_NAME}, so no {model_class.__name__} was saved here."
             )
-        return GPT.from_pretrained(folder, device)
+        return GPT.from_pretrained(folder, device, verify=verify)
     body = read_own(path)
+    saved_folder.verify(path, MODEL_FILES, _weights_of(body), skip=not verify)
     kind = _kind_for(path, body, model_class)
     model = _build(kind, kind.config_of(body["config"]))
     _check_parts(path, body["parts"], part_names(model))
@@ -142,13 +151,15 @@ def load_model(
     return model.to(device).eval()
 
 
-def load_gpt(folder_or_name: str | os.PathLike[str], device: str = "cpu") -> GPT:
+def load_gpt(
+    folder_or_name: str | os.PathLike[str], device: str = "cpu", verify: bool = True
+) -> GPT:
     """`load_model` for what needs a GPT, of any subclass, such as fine-tuning; or one by name.
 
     Raises:
         ConfigError, CheckpointError, DeviceError: as `load_model`, and for a model that is no GPT.
     """
-    return as_gpt(load_model(folder_or_name, device=device))
+    return as_gpt(load_model(folder_or_name, device=device, verify=verify))
 
 
 def as_gpt(model: Module) -> GPT:
@@ -166,14 +177,14 @@ def as_gpt(model: Module) -> GPT:
 
 
 def read_own(folder: Path) -> dict[str, Any]:
-    """The content of ``model.json``, after the checksum of the weights was compared.
+    """The content of ``model.json``.
 
     Raises:
-        CheckpointError: it is missing or damaged, or the weights are.
+        CheckpointError: it is missing or damaged, or of another version.
     """
     path = folder / OWN_NAME
     body = read_json(path)
-    kinds = {"model": str, "config": dict, "parts": dict, "weights": dict}
+    kinds = {"model": str, "config": dict, "parts": dict}
     if body.get("format") != FORMAT or not all(
         isinstance(body.get(key), kind) for key, kind in kinds.items()
     ):
@@ -182,14 +193,13 @@ def read_own(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: has version {body.get('version')}, this package reads {VERSION}. Update it."
         )
-    weights = folder / WEIGHTS_NAME
-    if not weights.is_file():
-        raise CheckpointError(f"{weights}: is missing.")
-    if sha256_of(weights) != body["weights"].get("sha256"):
-        raise CheckpointError(
-            f"{weights}: is damaged, or of another model: its checksum (sha256) is another one."
-        )
     return body
+
+
+def _weights_of(body: Mapping[str, Any]) -> Files:
+    """The weights' checksum, which ``model.json`` carries where there is no ``checksums.json``."""
+    weights = body.get("weights", {})
+    return {WEIGHTS_NAME: weights} if {"bytes", "sha256"} <= set(weights) else {}
 
 
 def saved_settings(folder: Path) -> tuple[str, Mapping[str, Any]] | None:
@@ -198,6 +208,7 @@ def saved_settings(folder: Path) -> tuple[str, Mapping[str, Any]] | None:
     Raises:
         CheckpointError: as `read_own`.
     """
+    saved_folder.verify(folder, (CONFIG_NAME, OWN_NAME))
     if not (folder / OWN_NAME).is_file():
         return None
     body = read_own(folder)
@@ -205,23 +216,18 @@ def saved_settings(folder: Path) -> tuple[str, Mapping[str, Any]] | None:
 
 
 def _write(model: Module, kind: Kind, folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = folder / WEIGHTS_NAME
-        write_safetensors(weights, {name: t.data for name, t in model.state_dict().items()})
-        body = {
-            "format": FORMAT,
-            "version": VERSION,
-            "model": kind.name,
-            "class": f"{kind.model.__module__}.{kind.model.__qualname__}",
-            "config": asdict(model.config),  # type: ignore[attr-defined]
-            "parts": part_names(model),
-            "weights": {"bytes": weights.stat().st_size, "sha256": sha256_of(weights)},
-        }
-        write_atomic(folder / OWN_NAME, (json.dumps(body, indent=1) + "\n").encode("utf-8"))
-        (folder / CONFIG_NAME).unlink(missing_ok=True)  # of a plain GPT that was here before
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be written ({error.strerror}).") from error
+    body = {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": kind.name,
+        "class": f"{kind.model.__module__}.{kind.model.__qualname__}",
+        "config": asdict(model.config),  # type: ignore[attr-defined]
+        "parts": part_names(model),
+    }
+    with saving(folder, "model", instead_of=(CONFIG_NAME,)) as staged:
+        arrays = {name: t.data for name, t in model.state_dict().items()}
+        write_safetensors(staged / WEIGHTS_NAME, arrays)
+        write_atomic(staged / OWN_NAME, (json.dumps(body, indent=1) + "\n").encode("utf-8"))
 
 
 def _check_parts(folder: Path, saved: Mapping[str, str], built: Mapping[str, str]) -> None:

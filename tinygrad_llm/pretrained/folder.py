@@ -13,15 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_llm.backend import Array
+from tinygrad_llm.backend import Array, saved_folder
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, is_float
+from tinygrad_llm.backend.saved_folder import saving
 from tinygrad_llm.errors import CheckpointError, DTypeError
 from tinygrad_llm.gpt_config import GPTConfig
-from tinygrad_llm.pretrained.config_file import read_config, write_config
+from tinygrad_llm.pretrained.config_file import OWN_NAME, read_config, write_config
 from tinygrad_llm.pretrained.download import model_folder
 from tinygrad_llm.pretrained.gpt2_layout import PREFIX, Place, is_ignored, places
 from tinygrad_llm.pretrained.safetensors_file import write_safetensors
-from tinygrad_llm.pretrained.sources import WEIGHTS_NAME, WeightSource, open_source
+from tinygrad_llm.pretrained.sources import MODEL_FILES, WEIGHTS_NAME, WeightSource, open_source
 
 _SHOWN = 10  # names listed per kind of mistake; the rest is counted
 
@@ -34,7 +35,7 @@ def write_model(
 ) -> None:
     """Write a folder that `read_model` and transformers' AutoModelForCausalLM can read.
 
-    Each file is written under a temporary name, flushed and renamed.
+    The files appear together or not at all, and with their checksums: see `saved_folder.saving`.
 
     Args:
         folder: made if need be.
@@ -46,14 +47,10 @@ def write_model(
     Raises:
         CheckpointError: a file cannot be written, or the parameters are not those of a plain GPT.
     """
-    folder = Path(folder)
     tensors = gpt2_tensors(config, parameters)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be made ({error.strerror}).") from error
-    write_safetensors(folder / WEIGHTS_NAME, tensors, {"format": "pt"})
-    write_config(folder, config, extra_config)
+    with saving(folder, "model", instead_of=(OWN_NAME,)) as staged:
+        write_safetensors(staged / WEIGHTS_NAME, tensors, {"format": "pt"})
+        write_config(staged, config, extra_config)
 
 
 def gpt2_tensors(config: GPTConfig, parameters: Mapping[str, Array]) -> dict[str, Array]:
@@ -85,6 +82,7 @@ def read_model(
     folder_or_name: str | os.PathLike[str],
     dtype: DTypeLike | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
+    verify: bool = True,
 ) -> tuple[GPTConfig, Iterator[tuple[str, Array]]]:
     """A model's configuration, and its parameters one after the other.
 
@@ -99,6 +97,7 @@ def read_model(
             that name in the working directory comes first.
         dtype: of the arrays; by default that of the file, but float32 for half precision.
         cache_dir: where downloads are kept, by default the user's cache.
+        verify: compare the files with their checksums, if they were saved with some.
 
     Returns:
         the configuration, and (name, array) pairs under the names of `nn.GPT`'s parameters: NumPy
@@ -115,6 +114,7 @@ def read_model(
     """
     target = None if dtype is None else _float_type(dtype)
     folder = _folder_of(folder_or_name, cache_dir)
+    saved_folder.verify(folder, MODEL_FILES, skip=not verify)
     config = read_config(folder)
     source = open_source(folder)
     check_weights(source, config, folder)

@@ -13,11 +13,12 @@ from typing import Protocol
 import numpy as np
 
 from tinygrad_llm.errors import CheckpointError
-from tinygrad_llm.pretrained.config_file import read_json
+from tinygrad_llm.pretrained.config_file import CONFIG_NAME, OWN_NAME, read_json
 from tinygrad_llm.pretrained.gpt2_layout import with_prefix
 from tinygrad_llm.pretrained.safetensors_file import SafetensorsFile
 
 WEIGHTS_NAME, INDEX_NAME = "model.safetensors", "model.safetensors.index.json"
+MODEL_FILES = (CONFIG_NAME, OWN_NAME, WEIGHTS_NAME)  # those that this package writes
 
 
 class WeightSource(Protocol):

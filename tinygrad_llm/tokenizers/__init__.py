@@ -46,6 +46,7 @@ def load(folder: str | Path) -> Tokenizer:
         TokenizerError: there is none, or it is damaged.
     """
     path = Path(folder)
+    file_format.verify(path)
     if path.is_dir() and not (path / file_format.FILE_NAME).exists() and gpt2_files.find(path):
         return from_gpt2_files(path)
     kind, content = file_format.read(file_format.find(path))

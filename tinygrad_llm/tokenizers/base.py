@@ -138,6 +138,7 @@ class Tokenizer(ABC):
         Raises:
             TokenizerError: no such file, a damaged one, or one of another kind of tokenizer.
         """
+        file_format.verify(Path(folder))
         path = file_format.find(Path(folder))
         kind, content = file_format.read(path)
         if kind != cls.kind:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tinygrad_llm.errors import TokenizerError
-from tinygrad_llm.tokenizers import gpt2_files
+from tinygrad_llm.tokenizers import file_format, gpt2_files
 from tinygrad_llm.tokenizers.base import Tokenizer
 from tinygrad_llm.tokenizers.byte_map import from_visible, to_visible
 from tinygrad_llm.tokenizers.byte_pair import Merge, byte_tokens, learn_merges, merge_piece
@@ -145,9 +145,10 @@ class BPETokenizer(Tokenizer):
 
     def save(self, folder: str | Path) -> Path:
         """Write the own file, and GPT-2's files, with which transformers opens the folder."""
-        path = super().save(folder)
-        gpt2_files.write(Path(folder), self.merges, self.ranks, self.special_tokens)
-        return path
+        with file_format.saving(Path(folder)) as staged:
+            path = super().save(staged)
+            gpt2_files.write(staged, self.merges, self.ranks, self.special_tokens)
+        return Path(folder) / path.name
 
     def to_dict(self) -> dict[str, object]:
         merges = [f"{to_visible(left)} {to_visible(right)}" for left, right in self.merges]

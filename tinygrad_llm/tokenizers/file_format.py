@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tinygrad_llm.backend import saved_folder
 from tinygrad_llm.backend.files import write_atomic
-from tinygrad_llm.errors import TokenizerError
+from tinygrad_llm.errors import CheckpointError, TokenizerError
 
 FILE_NAME = "tinygrad_llm_tokenizer.json"
 VERSION = 1
+GPT2_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")  # what transformers reads
 
 
 def write(folder: Path, kind: str, content: Mapping[str, object]) -> Path:
@@ -23,15 +26,38 @@ def write(folder: Path, kind: str, content: Mapping[str, object]) -> Path:
     """
     body = {"type": kind, "version": VERSION, **content}
     text = json.dumps({"sha256": _checksum(body), **body}, ensure_ascii=False, indent=1)
-    path = folder / FILE_NAME
+    with saving(folder) as staged:
+        write_atomic(staged / FILE_NAME, (text + "\n").encode("utf-8"))
+    return folder / FILE_NAME
+
+
+@contextmanager
+def saving(folder: Path) -> Iterator[Path]:
+    """`saved_folder.saving` for the files of a tokenizer, with its errors.
+
+    Raises:
+        TokenizerError: the folder cannot be written.
+    """
+    with _as_tokenizer_error(), saved_folder.saving(folder, "tokenizer") as staged:
+        yield staged
+
+
+def verify(folder: Path) -> None:
+    """`saved_folder.verify` for the files of a tokenizer, with its errors.
+
+    Raises:
+        TokenizerError: one of them is damaged or missing.
+    """
+    with _as_tokenizer_error():
+        saved_folder.verify(folder, (FILE_NAME, *GPT2_FILES))
+
+
+@contextmanager
+def _as_tokenizer_error() -> Iterator[None]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, (text + "\n").encode("utf-8"))
-    except OSError as error:
-        raise TokenizerError(
-            f"{path}: cannot be written ({error}). Choose another folder."
-        ) from error
-    return path
+        yield
+    except CheckpointError as error:
+        raise TokenizerError(str(error)) from error
 
 
 def find(folder: Path) -> Path:

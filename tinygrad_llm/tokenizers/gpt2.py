@@ -15,7 +15,7 @@ from pathlib import Path
 from tinygrad_llm.backend.download import RemoteFile, fetch, sha256_of
 from tinygrad_llm.backend.files import cache_folder
 from tinygrad_llm.errors import DataError, TokenizerError
-from tinygrad_llm.tokenizers import gpt2_files
+from tinygrad_llm.tokenizers import file_format, gpt2_files
 from tinygrad_llm.tokenizers.bpe import BPETokenizer, parse_merges
 
 _BASE = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
@@ -75,6 +75,7 @@ def from_gpt2_files(folder: Path) -> BPETokenizer:
     Raises:
         TokenizerError: the files are missing, damaged, or number their tokens otherwise.
     """
+    file_format.verify(folder)
     files = gpt2_files.find(folder)
     if files is None:
         raise TokenizerError(

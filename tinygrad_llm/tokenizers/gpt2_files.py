@@ -13,6 +13,7 @@ from pathlib import Path
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.errors import TokenizerError
 from tinygrad_llm.tokenizers.byte_map import to_visible
+from tinygrad_llm.tokenizers.file_format import GPT2_FILES, saving
 from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT
 
 PAIRS_OF_NAMES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
@@ -32,16 +33,14 @@ def write(
     """
     vocabulary = visible_ids(ranks) | dict(special_tokens)
     lines = [HEADER, *(f"{to_visible(left)} {to_visible(right)}" for left, right in merges)]
-    contents = {
-        "vocab.json": json.dumps(vocabulary, ensure_ascii=False),
-        "merges.txt": "\n".join(lines) + "\n",
-        "tokenizer_config.json": json.dumps(_config(special_tokens), ensure_ascii=False, indent=2),
-    }
-    for name, content in contents.items():
-        try:
-            write_atomic(folder / name, content.encode("utf-8"))
-        except OSError as error:
-            raise TokenizerError(f"{folder / name}: cannot be written ({error}).") from error
+    contents = (
+        json.dumps(vocabulary, ensure_ascii=False),
+        "\n".join(lines) + "\n",
+        json.dumps(_config(special_tokens), ensure_ascii=False, indent=2),
+    )
+    with saving(folder) as staged:
+        for name, content in zip(GPT2_FILES, contents, strict=True):
+            write_atomic(staged / name, content.encode("utf-8"))
 
 
 def visible_ids(ranks: Mapping[bytes, int]) -> dict[str, int]:

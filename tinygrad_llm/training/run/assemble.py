@@ -70,7 +70,7 @@ def make_model(config: TrainConfig, vocab_size: int, saved: Path | None = None) 
     manual_seed(config.seed)
     start = saved or (start_of(config.init_from) if config.init_from else None)
     if start is not None:
-        model = _load(start, config)
+        model = _load(start, config, verify=saved is None)  # a checkpoint was, with its state
         _check_fit(model, config, vocab_size)
     else:
         sizes = {name: getattr(config, name) for name in SIZES_OF_A_MODEL}
@@ -86,8 +86,8 @@ def make_model(config: TrainConfig, vocab_size: int, saved: Path | None = None) 
     return model
 
 
-def _load(start: str | Path, config: TrainConfig) -> Module:
-    model = load_model(start, device=config.device)
+def _load(start: str | Path, config: TrainConfig, verify: bool) -> Module:
+    model = load_model(start, device=config.device, verify=verify)
     set_dropout(model, config.dropout)
     return model
 
