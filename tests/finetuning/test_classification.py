@@ -167,6 +167,29 @@ def test_a_damaged_folder_is_refused(classifier, tokenizer, tmp_path, damage):
         Classifier.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("class_names", [None, [], ["ham"], ["ham", "ham"], ["ham", 7], [["ham"], "spam"], "ham"]),
+        ("threshold", [None, float("nan"), float("inf"), -3, 1.5, "0.5", True, [0.5]]),
+        ("max_length", [None, 0, -1, 2.5, True, "40", 10**6, 10**30]),
+        ("pooling", [None, [], 3]),
+        ("version", [None, 2, "1"]),
+    ],
+)
+def test_settings_of_anything_are_refused(classifier, tokenizer, tmp_path, name, values):
+    Classifier(classifier, tokenizer, NAMES, 40).save(tmp_path)
+    (tmp_path / "checksums.json").unlink(missing_ok=True)  # as in a folder of someone else
+    settings = tmp_path / "classifier.json"
+    for value in values:
+        _set(settings, **{name: value})
+        with pytest.raises(CheckpointError, match=name):
+            Classifier.load(tmp_path)
+    settings.write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(CheckpointError, match="damaged"):
+        Classifier.load(tmp_path)
+
+
 def _set(path, **values):
     body = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**body, **values}), encoding="utf-8")

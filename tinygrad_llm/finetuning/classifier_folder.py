@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,12 @@ class Classifier:
         saved_folder.verify(folder, (SETTINGS_NAME, HEAD_NAME), skip=not verify)
         settings = _read_settings(folder / SETTINGS_NAME)
         gpt = in_type(load_gpt(folder, device, verify), dtype)
+        context = gpt.config.context_length
+        if settings["max_length"] > context:
+            raise CheckpointError(
+                f"{folder / SETTINGS_NAME}: is damaged: max_length is {settings['max_length']}, "
+                f"but the model sees {context} tokens at most."
+            )
         names = tuple(settings["class_names"])
         with init.no_init():
             module = TextClassifier(gpt, len(names), settings["pooling"])
@@ -143,14 +149,37 @@ def _read_settings(path: Path) -> dict[str, Any]:
             f"{path}: is missing; the folder holds no classifier. Train one: "
             f"{command('finetune', 'spam')}"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: is damaged ({error}).") from error
-    expected = {"class_names": list, "pooling": str, "max_length": int, "threshold": (int, float)}
-    fits = isinstance(settings, dict) and settings.get("format") == FORMAT
-    fits = fits and all(isinstance(settings.get(k), t) for k, t in expected.items())  # type: ignore[arg-type]
-    if not fits or settings.get("version") != VERSION or settings["pooling"] not in POOLINGS:
-        raise CheckpointError(
-            f"{path}: is damaged, or of another version: expected format {FORMAT!r}, version "
-            f"{VERSION}, and {', '.join(expected)}."
-        )
+    if not isinstance(settings, dict) or settings.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: is damaged: expected the format {FORMAT!r}.")
+    if settings.get("version") != VERSION:
+        raise CheckpointError(f"{path}: is of another version; expected version {VERSION}.")
+    for name, (expected, fits) in _SETTINGS.items():
+        if not fits(settings.get(name)):
+            raise CheckpointError(
+                f"{path}: is damaged: {name} must be {expected}, got {settings.get(name)!r:.80}."
+            )
     return settings
+
+
+def _are_names(found: object) -> bool:
+    return (
+        isinstance(found, list)
+        and len(found) >= 2
+        and all(isinstance(name, str) for name in found)
+        and len(set(found)) == len(found)
+    )
+
+
+def _is_share(found: object) -> bool:
+    return type(found) in (int, float) and 0 <= found <= 1  # type: ignore[operator]
+
+
+# Name -> what it must be, in words and as a check.
+_SETTINGS: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "class_names": ("two or more different names", _are_names),
+    "pooling": (f"one of {', '.join(POOLINGS)}", lambda found: found in POOLINGS),
+    "max_length": ("a number of tokens", lambda found: type(found) is int and found > 0),
+    "threshold": ("a probability", _is_share),
+}
