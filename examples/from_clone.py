@@ -18,6 +18,8 @@ def run(command: str) -> int:
     except ModuleNotFoundError as error:
         print(why_not(error.name or str(error)), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # while it is imported
+        return 130
     return main([*command.split(), *sys.argv[1:]])
 
 

@@ -14,7 +14,7 @@ import arrows  # noqa: E402
 
 PACKAGE = ROOT / "tinygrad_llm"
 LAYERS = [
-    ["errors"],
+    ["errors", "starting"],
     ["hints", "terminal"],
     ["checks"],
     ["backend", "figure", "gpt_config"],

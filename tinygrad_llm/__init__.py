@@ -11,6 +11,9 @@ This project is not part of tinygrad. What needs more than NumPy is imported whe
 
 from __future__ import annotations
 
+from tinygrad_llm import starting  # noqa: F401, first: it ends the imports below at Ctrl-C
+
+# isort: split
 import importlib
 from collections.abc import Iterable
 from types import ModuleType

@@ -18,6 +18,7 @@ from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.own_code import add_import
 from tinygrad_llm.errors import ConfigError, TinygradLLMError, did_you_mean
 from tinygrad_llm.hints import as_typed_here
+from tinygrad_llm.starting import usual_interrupt
 
 # command -> (module with main(argv) -> exit status, what it does)
 Commands = Mapping[str, tuple[str, str]]
@@ -42,6 +43,7 @@ def run_command(program: str, commands: Commands, argv: Sequence[str]) -> int:
         return 2
 
     def whole() -> int:
+        usual_interrupt()
         return int(importlib.import_module(commands[name][0]).main(words) or 0)
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that it cannot show is no error
@@ -52,7 +54,7 @@ def run_command(program: str, commands: Commands, argv: Sequence[str]) -> int:
         return status
     except BrokenPipeError:  # `... | head` closed the other end
         _close_output()
-        return 0
+        return 141  # as a shell expects it of SIGPIPE
 
 
 def _close_output() -> None:

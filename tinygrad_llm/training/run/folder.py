@@ -66,6 +66,7 @@ class RunFolder:
             ours = owned.is_run(self.path)
             self.foreign = [] if ours else owned.run_names(self.path)
             self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self._found_inside = set(os.listdir(self.checkpoints))
             self._lock = take_lock(self.path / owned.LOCK)
         except OSError as error:
             raise ConfigError(
@@ -88,7 +89,8 @@ class RunFolder:
 
     def _nothing_came_of_it(self) -> bool:
         new = set(os.listdir(self.path)) - self._found
-        return new <= _BEGUN and not any(self.checkpoints.iterdir()) and not self._logged_steps()
+        inside = set(os.listdir(self.checkpoints)) - self._found_inside
+        return new <= _BEGUN and not inside and not self._logged_steps()
 
     def _leave_as_found(self) -> None:
         """Remove what was made here; whatever stood here before stays."""
@@ -139,6 +141,7 @@ class RunFolder:
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be cleared ({error.strerror}).") from error
         self._found -= _BEGUN
+        self._found_inside = set()
 
     def describe(self) -> str | None:
         """What a run left here, for people; None where there is nothing of one.
@@ -155,8 +158,9 @@ class RunFolder:
 
     def _best_of(self, step: int) -> str:
         """The best loss that a checkpoint knows of; "" where it cannot be read."""
+        file = self.folder_of(step) / STATE_NAME
         try:
-            state = json.loads((self.folder_of(step) / STATE_NAME).read_bytes())
+            state = json.loads(file.read_bytes()) if file.is_file() else {}
             best = state["trainer"]
             loss, at = float(best["best_loss"]), int(best["best_step"])
         except (OSError, ValueError, KeyError, TypeError):
