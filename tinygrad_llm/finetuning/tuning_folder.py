@@ -21,6 +21,7 @@ from typing import Any
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.training.run.folder import PrintLine, RunFolder
+from tinygrad_llm.training.run.owned import is_run
 from tinygrad_llm.training.run.versions import changed_versions, versions
 
 FILE_NAME = "finetuning.json"
@@ -107,14 +108,17 @@ class TuningFolder:
                 f"{self.path}: holds a training run. Choose another folder with --out FOLDER."
             )
         there = self.describe()
+        if there and not (self.path / FILE_NAME).is_file():
+            raise ConfigError(
+                f"{self.path}: holds {there}, which no fine-tuning of this program has left there, "
+                "and which one would write over. Choose another folder with --out, or move them."
+            )
         if there and self._overwrite:
             self._ask(f"{self.path}: --overwrite deletes the run there: {there}.")
         elif there and not self._begun:
-            known = (self.path / FILE_NAME).exists()
             raise ConfigError(
-                f"{self.path}: holds a run already: {there}. "
-                f"{'Go on with it (--resume), choose' if known else 'Choose'} another folder "
-                "(--out FOLDER), or replace it (--overwrite)."
+                f"{self.path}: holds a run already: {there}. Go on with it (--resume), choose "
+                "another folder (--out FOLDER), or replace it (--overwrite)."
             )
 
     def describe(self) -> str:
@@ -144,14 +148,16 @@ class TuningFolder:
                 "--resume: the data set is not the one this run began with. Restore its file, or "
                 "begin a new run in another folder with --out."
             )
+        self._write(data, finished=False)  # first: half of what is cleared is no finished run
         if self._overwrite:
             self._clear()
-        self._write(data, finished=False)
 
     def _clear(self) -> None:
         try:
-            for path in [*self._run.checkpoints.iterdir(), *map(self.path.joinpath, self._results)]:
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            stages = [p for p in self._run.checkpoints.iterdir() if is_run(p)]
+            for path in [*stages, *map(self.path.joinpath, self._results)]:
+                linked = path.is_symlink() or not path.is_dir()
+                path.unlink(missing_ok=True) if linked else shutil.rmtree(path)
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be cleared ({error.strerror}).") from error
 
