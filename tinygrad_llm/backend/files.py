@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,20 +17,23 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
     """A file to write that appears under its name only when the block ends without an error.
 
     The bytes go to a temporary file beside it, are flushed to the disk, and the file is renamed.
-    A reader, or a crash at any moment, sees the old file or the new one.
+    A reader, or a crash at any moment, sees the old file or the new one. The temporary name cannot
+    be guessed, and the file must be new: nobody can have put a link there that leads elsewhere.
 
     Raises:
         OSError: no room, no permission; the old file is untouched and the temporary one removed.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(6)}.tmp")
+    file = open(temporary, "xb")
     try:
-        with open(temporary, "wb") as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong before is what the caller has to know
+            temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 
@@ -42,6 +46,28 @@ def write_atomic(path: Path, content: bytes) -> None:
     """
     with open_atomic(path) as file:
         file.write(content)
+
+
+def open_regular(path: Path, flags: int) -> int:
+    """A descriptor of a regular file, which is made if need be, and never reached through a link.
+
+    For names that others can foresee, in a folder that others may write: a planted link would lead
+    the writing to a file elsewhere, and a planted pipe would wait for ever.
+
+    Args:
+        path: of the file.
+        flags: ``os.O_RDWR`` or ``os.O_WRONLY``, and what else `os.open` takes.
+
+    Raises:
+        OSError: it is a link, a pipe, a folder, or has a second name; or no permission.
+    """
+    safe = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags | os.O_CREAT | safe, 0o666)
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(descriptor)
+        raise FileExistsError(errno.EEXIST, "expected a file without links to it", str(path))
+    return descriptor
 
 
 def sync_folder(folder: Path) -> None:
