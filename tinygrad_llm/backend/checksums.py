@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ ADVICE = (
     f"Save or copy the folder again. If the change was meant, delete {CHECKSUMS_NAME} there, or "
     "set TINYGRAD_LLM_VERIFY=off, to read it as it is."
 )
+
+
+def is_verifying() -> bool:
+    """Whether checksums are to be compared; the environment can say no, to save the time."""
+    return os.environ.get("TINYGRAD_LLM_VERIFY") != "off"
 
 
 def sha256_of(path: Path) -> str:

@@ -31,6 +31,7 @@ from tinygrad_llm.backend.checksums import (
     checksums_of,
     compare,
     is_plain_name,
+    is_verifying,
     read_sealed,
     recorded,
     sealed,
@@ -165,7 +166,7 @@ def verify(
     """
     path = Path(folder)
     settle(path)
-    if skip or os.environ.get("TINYGRAD_LLM_VERIFY") == "off":
+    if skip or not is_verifying():
         return frozenset()
     files = {**(otherwise or {}), **recorded(path)}
     wanted = {name: files[name] for name in files if names is None or name in names}
