@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from types import ModuleType
 
+from tinygrad_llm.backend.download import RemoteFile, fetch
 from tinygrad_llm.backend.files import cache_folder
 from tinygrad_llm.errors import CheckpointError, DataError
 from tinygrad_llm.gpt_config import GPTConfig
@@ -19,6 +20,20 @@ SIZES = {
     "gpt2-medium": (24, 16, 1024),
     "gpt2-large": (36, 20, 1280),
     "gpt2-xl": (48, 25, 1600),
+}
+# SHA-256 of each model's model.safetensors, and bytes that it does not exceed: it does not matter
+# which server sends it. Source: huggingface.co/openai-community.
+WEIGHTS = {
+    "gpt2": ("248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707", 549_000_000),
+    "gpt2-medium": (
+        "fc5a354a19255ad494f3d71549390baca1ccf61d1d822b9408971705c687c9cd",
+        1_520_000_000,
+    ),
+    "gpt2-large": (
+        "5f47f3e12f91cd33b662ce7e433b6150ad5512b5884a2cee961b50e9c3bbebce",
+        3_248_000_000,
+    ),
+    "gpt2-xl": ("0f8b28eb05a8075f48b61b6f35332978c74fc7763fa9fb4051a1c30511736a6a", 6_432_000_000),
 }
 _ENDPOINT = "https://huggingface.co"  # or $HF_ENDPOINT, as for huggingface_hub
 _OWNER = "openai-community"
@@ -58,15 +73,13 @@ def model_folder(
     """
     config = gpt2_config(name)
     folder = cache_folder(cache_dir) / name
-    if (folder / WEIGHTS_NAME).is_file():
-        if not (folder / CONFIG_NAME).is_file():
-            write_config(folder, config)
-        return folder
-    hub = _hub() if cache_dir is None else None
+    hub = _hub() if cache_dir is None and not (folder / WEIGHTS_NAME).is_file() else None
     try:
         if hub is not None:
             return _from_hub(hub, name)
-        _fetch(name, folder, progress)
+        fetch(_weights(name), folder, progress)
+        if not (folder / CONFIG_NAME).is_file():
+            write_config(folder, config)
     except (DataError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{name}: the weights cannot be downloaded ({error}). Without a network, put "
@@ -74,16 +87,13 @@ def model_folder(
             "from_pretrained a folder: one of transformers, or OpenAI's with model.ckpt.* and "
             "hparams.json."
         ) from error
-    write_config(folder, config)
     return folder
 
 
-def _fetch(name: str, folder: Path, progress: bool) -> None:
-    from tinygrad_llm.backend.download import RemoteFile, fetch, published_sha256  # HTTP, SSL: slow
-
-    folder.mkdir(parents=True, exist_ok=True)
+def _weights(name: str) -> RemoteFile:
+    checksum, max_bytes = WEIGHTS[name]
     url = f"{_endpoint()}/{_OWNER}/{name}/resolve/main/{WEIGHTS_NAME}"
-    fetch(RemoteFile(WEIGHTS_NAME, url, published_sha256(url)), folder, progress)
+    return RemoteFile(WEIGHTS_NAME, url, checksum, max_bytes=max_bytes)
 
 
 def _endpoint() -> str:
