@@ -15,7 +15,7 @@ except ImportError:  # not POSIX: every process gets the lock
 
 
 class FileLock:
-    """A lock on a file that is there as long as somebody holds it.
+    """A lock on a file of its own.
 
     Args:
         path: the lock's own file, beside what it guards.
@@ -33,7 +33,7 @@ class FileLock:
         Raises:
             OSError: the file cannot be made, or something else stands in its place.
         """
-        while self._descriptor < 0:
+        while not self.held:
             descriptor = open_regular(self.path, os.O_RDWR)
             if not _locked(descriptor):
                 os.close(descriptor)
@@ -44,12 +44,22 @@ class FileLock:
                 os.close(descriptor)
         return True
 
-    def release(self) -> None:
-        """Let the next one have it. The file is removed first, while nobody else can hold it."""
-        if self._descriptor < 0:
+    @property
+    def held(self) -> bool:
+        """Whether this object holds the lock."""
+        return self._descriptor >= 0
+
+    def release(self, remove: bool = True) -> None:
+        """Let the next one have it.
+
+        Args:
+            remove: the file, too; first, while nobody else can hold the lock.
+        """
+        if not self.held:
             return
-        with suppress(OSError):  # in a folder where it cannot be removed it does no harm
-            self.path.unlink()
+        if remove:
+            with suppress(OSError):  # in a folder where it cannot be removed it does no harm
+                self.path.unlink()
         os.close(self._descriptor)
         self._descriptor = -1
 

@@ -78,14 +78,13 @@ class RunFolder:
 
     def close(self) -> None:
         """Let another process use the folder; one in which nothing came of the run is removed."""
-        if self._lock < 0:
+        if not self._lock.held:
             return
         try:
             if self._nothing_came_of_it():
                 self._leave_as_found()
         finally:
-            os.close(self._lock)
-            self._lock = -1
+            self._lock.release(remove=False)
 
     def _nothing_came_of_it(self) -> bool:
         new = set(os.listdir(self.path)) - self._found
