@@ -65,8 +65,8 @@ def test_class_ids() -> None:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("a.tsv", 'ham\tsaid "hi, you\nspam\twin\tnow\n'),
-        ("a.tsv", '\n\nham\tsaid "hi, you\r\n\r\nSPAM\t win\tnow\r\n'),
+        ("a.tsv", 'ham\tsaid "hi, you\nspam\twin\n'),
+        ("a.tsv", '\n\nham\tsaid "hi, you\r\n\r\nSPAM\t win\t\r\n'),
         ("a.csv", 'label,text\nham,"said ""hi, you"\nspam,win\n'),
         ("a.csv", 'Text,id,Label\n"said ""hi, you",1,ham\nwin,2,spam\n'),
         ("kaggle.csv", 'v1,v2,,,\nham,"said ""hi, you",,,\nspam,win,,,\n'),

@@ -6,9 +6,7 @@ them spam. A small made-up set ships with the package, so that the example runs 
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +17,11 @@ from tinygrad_llm.backend.files import cache_folder
 from tinygrad_llm.data.documents import read_text
 from tinygrad_llm.data.remote import REMOTE
 from tinygrad_llm.data.splits import shuffled, split_sizes
+from tinygrad_llm.data.tables import Row, read_rows
 from tinygrad_llm.errors import DataError
 
 LABELS = ("ham", "spam")
 MADE_UP = Path(__file__).with_name("assets") / "made_up_sms.tsv"
-
-_LABEL_COLUMNS = ("label", "category", "class", "v1")
-_TEXT_COLUMNS = ("text", "message", "sms", "v2")
 
 
 @dataclass(frozen=True)
@@ -50,20 +46,22 @@ def load(
             for the made-up set of the package. A file has a header that names the columns
             (label and text), or none and the label first.
         cache_dir: where the download is kept; default `backend.files.cache_folder`.
-        labels: the labels that may occur; another set than spam may have others.
+        labels: the labels that may occur; another set than spam may have others. In the file,
+            case and blanks around them do not matter.
         encoding: of the file.
         progress: show a bar while downloading.
 
     Raises:
-        DataError: no such file, undecodable bytes, missing columns, an unknown label, an empty
-            message, no message at all, or messages of one label only.
+        ConfigError: two labels are the same.
+        DataError: no such file, undecodable bytes, missing columns, a quote that is not closed, an
+            unknown label, an empty message, no message at all, or messages of one label only.
     """
     if source == "sms-spam":
         path = fetch(REMOTE["sms-spam"], cache_folder(cache_dir), progress)
     else:
         path = MADE_UP if source is None else Path(source)
-    text = read_text(path, encoding)
-    messages = [_message(path, line, row, labels) for line, row in _rows(path, text, labels)]
+    rows = read_rows(path, read_text(path, encoding), labels)
+    messages = [_message(path, row) for row in rows]
     present = {message.label for message in messages}
     if len(present) < 2:
         raise DataError(
@@ -123,49 +121,8 @@ def class_ids(messages: Sequence[Message], labels: Sequence[str] = LABELS) -> np
     return np.array([list(labels).index(message.label) for message in messages], np.int64)
 
 
-def _rows(path: Path, text: str, labels: Sequence[str]) -> Iterator[tuple[int, tuple[str, str]]]:
-    """Line number, and label and text of each row; the header, if there is one, is read first."""
-    if path.suffix.lower() == ".csv":
-        reader = csv.reader(io.StringIO(text, newline=""))
-    else:
-        reader = csv.reader(text.split("\n"), delimiter="\t", quoting=csv.QUOTE_NONE)
-    columns = None
-    for row in reader:
-        if not any(row):
-            continue
-        if columns is None:
-            columns = _columns(path, row, labels)
-            if columns != (0, 1) or row[0].lower() not in labels:
-                continue
-        if len(row) <= max(columns):
-            raise DataError(
-                f"{path}, line {reader.line_num}: expected a label and a text, got {row!r:.80}. "
-                "Columns are separated by a tab in .tsv and by a comma in .csv."
-            )
-        yield reader.line_num, (row[columns[0]], row[columns[1]])
-
-
-def _columns(path: Path, first: Sequence[str], labels: Sequence[str]) -> tuple[int, int]:
-    """Which columns hold label and text: named by a header, or the first two."""
-    names = [name.strip().lower() for name in first]
-    label = next((names.index(name) for name in _LABEL_COLUMNS if name in names), None)
-    text = next((names.index(name) for name in _TEXT_COLUMNS if name in names), None)
-    if label is not None and text is not None:
-        return label, text
-    if names[0] in labels:
-        return 0, 1
-    raise DataError(
-        f"{path}: the first line {list(first)!r:.80} is neither a header with the columns "
-        f'"label" and "text", nor a row that begins with one of the labels {list(labels)}.'
-    )
-
-
-def _message(path: Path, line: int, row: tuple[str, str], labels: Sequence[str]) -> Message:
-    label, text = row[0].strip().lower(), row[1].strip()
-    if label not in labels:
-        raise DataError(
-            f"{path}, line {line}: the label {row[0]!r} is unknown; expected one of {list(labels)}."
-        )
+def _message(path: Path, row: Row) -> Message:
+    text = row.text.strip()
     if not text:
-        raise DataError(f"{path}, line {line}: the message is empty. Remove the line.")
-    return Message(label, text)
+        raise DataError(f"{path}, line {row.line}: the message is empty. Remove the line.")
+    return Message(row.label, text)
