@@ -148,6 +148,19 @@ def test_bad_files(tmp_path: Path, content: bytes, message: str) -> None:
         instructions.load(tmp_path / "a.json")
 
 
+@pytest.mark.parametrize("value", [0, False, 0.0, 1, True, [], {}])
+def test_a_value_that_is_no_text_is_not_taken_for_an_empty_one(
+    tmp_path: Path, value: object
+) -> None:
+    entry = {"instruction": "Double it.", "input": value, "output": "0"}
+    (tmp_path / "a.json").write_text(json.dumps([entry]), encoding="utf-8")
+    with pytest.raises(DataError, match="entry 0: every field must be a string, got"):
+        instructions.load(tmp_path / "a.json")
+    entry["input"] = "0"
+    (tmp_path / "a.json").write_text(json.dumps([entry]), encoding="utf-8")
+    assert instructions.load(tmp_path / "a.json")[0].input == "0"
+
+
 def test_input_may_be_left_out(tmp_path: Path) -> None:
     entries = [
         {"instruction": "a", "output": "b"},

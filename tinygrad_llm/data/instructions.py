@@ -93,9 +93,14 @@ def _instruction(path: Path, number: int, entry: Any) -> Instruction:
             f"{path}, entry {number}: {missing} is missing; it has {sorted(entry)}. Expected "
             '"instruction", "input" (may be empty) and "output".'
         )
-    fields = [entry["instruction"], entry.get("input") or "", entry["output"]]
-    if not all(isinstance(field, str) for field in fields):
-        raise DataError(f"{path}, entry {number}: every field must be a string.")
+    about = entry.get("input")
+    fields = [entry["instruction"], "" if about is None else about, entry["output"]]
+    other = next((field for field in fields if not isinstance(field, str)), None)
+    if other is not None:
+        raise DataError(
+            f"{path}, entry {number}: every field must be a string, got {other!r:.60}. Put it in "
+            "quotes."
+        )
     if not fields[0].strip() or not fields[2].strip():
         raise DataError(
             f"{path}, entry {number}: the instruction or the answer is empty. There is nothing "
