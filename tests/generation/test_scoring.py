@@ -49,7 +49,18 @@ def test_perplexity_and_bits_per_byte(monkeypatch):
     got = scoring.perplexity(MODEL, TEXT, 3, n_bytes=100)
     assert got.tokens == len(TEXT) - 1
     assert got.value == pytest.approx(math.exp(-logprobs.mean()))
-    assert got.bits_per_byte == pytest.approx(-logprobs.sum() / math.log(2) / 100)
+    assert got.bits_per_byte == pytest.approx(-logprobs.mean() * len(TEXT) / math.log(2) / 100)
+
+
+@pytest.mark.parametrize("length", [2, 3, 10, 30])
+def test_bits_per_byte_of_a_model_that_knows_nothing(length):
+    """16 tokens of a byte each, all equally probable: 4 bits, however short the text."""
+    model = tiny_gpt(0, vocab=16)
+    for p in model.parameters():
+        p.data[...] = 0
+    got = scoring.perplexity(model, np.arange(length) % 16, n_bytes=length)
+    assert got.bits_per_byte == pytest.approx(4)
+    assert got.tokens == length - 1
 
 
 def test_next_tokens():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tinygrad_llm.backend.files import write_atomic
+from tinygrad_llm.control_characters import visible
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import Template
 from tinygrad_llm.errors import DataError
@@ -67,6 +68,7 @@ def respond(
             temperature,
             seed=seed,
             stop_ids=stops,
+            vocab_size=tokenizer.vocab_size,
         )
         for i, row in zip(batch, rows, strict=True):
             answers[i] = _answer(row[len(prompts[i]) :].tolist(), tokenizer)
@@ -141,5 +143,5 @@ def read_responses(path: Path) -> list[Response]:
 
 
 def _one_line(text: str, width: int) -> str:
-    flat = " ".join(text.split())
+    flat = visible(" ".join(text.split()))
     return flat if len(flat) <= width else flat[: width - 1] + "…"

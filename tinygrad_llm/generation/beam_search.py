@@ -60,6 +60,7 @@ def beam_search(
     n_beams: int = 4,
     length_penalty: float = 1.0,
     stop_ids: Sequence[int] = (),
+    vocab_size: int | None = None,
 ) -> list[Beam]:
     """The best continuations of one prompt, the best first.
 
@@ -70,6 +71,7 @@ def beam_search(
         n_beams: how many texts are followed; 1 is greedy.
         length_penalty: 0 compares sums of log-probabilities (short texts win), 1 their means.
         stop_ids: a text ends with the first of these.
+        vocab_size: as for `generate`.
 
     Returns:
         at most ``n_beams`` texts.
@@ -93,9 +95,8 @@ def beam_search(
             f"context_length={limit}. Shorten the prompt or lower max_new_tokens."
         )
     with model.evaluating(), Prepared(model), no_grad():
-        return _search(
-            model, prompt, max_new_tokens, n_beams, length_penalty, {int(i) for i in stop_ids}
-        )
+        stops = {int(i) for i in stop_ids}
+        return _search(model, prompt, max_new_tokens, n_beams, length_penalty, stops, vocab_size)
 
 
 def _search(
@@ -105,12 +106,14 @@ def _search(
     n_beams: int,
     penalty: float,
     stop_ids: set[int],
+    vocab_size: int | None,
 ) -> list[Beam]:
     cache = new_cache(model, 1, len(prompt) + max_new_tokens)
     texts, sums = [prompt], np.zeros(1)  # of the beams that go on
     done: list[Beam] = []
     for n_new in range(1, max_new_tokens + 1):
-        logits, cache = _scores(model, texts, cache)  # (n, V)
+        logits, cache = _scores(model, texts, cache)
+        logits = logits[:, :vocab_size]  # (n, V)
         check_scores("beam_search", logits, partial(first_cause, model, texts[0]))
         totals = (sums[:, None] + log_softmax(logits)).ravel()  # (n V,)
         best = largest(totals, n_beams * (len(stop_ids) + 1))  # enough of them do not stop

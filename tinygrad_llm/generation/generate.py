@@ -46,7 +46,8 @@ class Step:
     Attributes:
         rows: their numbers in the batch, (n,).
         tokens: the new token of each, (n,).
-        logits: the scores that they were chosen by, before any filter, (n, V).
+        logits: the scores that they were chosen by, before any filter, (n, V); of ids below
+            ``vocab_size`` alone, if that was given.
     """
 
     rows: np.ndarray
@@ -72,6 +73,7 @@ def generate(
     min_p: float | None = None,
     repetition_penalty: float = 1.0,
     slide: int = 1,
+    vocab_size: int | None = None,
     return_logprobs: bool = False,
 ) -> Any:
     """Continue prompts.
@@ -87,6 +89,8 @@ def generate(
         stop_ids: a row ends with the first of these that it generates.
         use_cache: False computes the whole text anew at each step; the result is the same.
         slide: how many tokens to drop at once when the context is full.
+        vocab_size: that of the tokenizer, where the model has more rows (often a round number):
+            only ids below it are chosen. None for all of the model's.
         return_logprobs: also return the log-probability that the model gave each new token.
 
     Returns:
@@ -104,7 +108,10 @@ def generate(
     prompts = as_prompts(ids)
     texts = [list(row) for row in prompts.rows]
     logprobs: list[list[float]] = [[] for _ in texts]
-    for step in stream(model, ids, max_new_tokens, sampling, seed, stop_ids, use_cache, slide):
+    steps = stream(
+        model, ids, max_new_tokens, sampling, seed, stop_ids, use_cache, slide, vocab_size
+    )
+    for step in steps:
         for row, token in zip(step.rows, step.tokens.tolist(), strict=True):
             texts[row].append(token)
         if return_logprobs:
@@ -126,12 +133,13 @@ def stream(
     stop_ids: Sequence[int] = (),
     use_cache: bool = True,
     slide: int = 1,
+    vocab_size: int | None = None,
 ) -> Iterator[Step]:
     """Continue prompts, and hand out every new token at once.
 
     Args:
         sampling: how tokens are chosen.
-        model, ids, max_new_tokens, seed, stop_ids, use_cache, slide: as in `generate`.
+        model, ids, max_new_tokens, seed, stop_ids, use_cache, slide, vocab_size: as in `generate`.
 
     Yields:
         a `Step` for each position, until all rows have ended.
@@ -144,12 +152,14 @@ def stream(
             f"generate: expected max_new_tokens of at least 0 and slide of at least 1, got "
             f"{max_new_tokens} and {slide}."
         )
+    if vocab_size is not None and vocab_size < 1:
+        raise GenerationError(f"generate: vocab_size must be at least 1, got {vocab_size}.")
     prompts: Prompts = as_prompts(ids)
     slide = min(slide, context_of(model))
     texts = [list(row) for row in prompts.rows]
     random = row_generators(len(texts), seed)
     return _steps(
-        _Reader(model, texts, max_new_tokens, use_cache, slide),
+        _Reader(model, texts, max_new_tokens, use_cache, slide, vocab_size),
         max_new_tokens,
         sampling or Sampling(),
         random,
@@ -189,8 +199,9 @@ class _Reader:
         max_new_tokens: int,
         use_cache: bool,
         slide: int,
+        vocab_size: int | None,
     ) -> None:
-        self.model, self.texts, self.slide = model, texts, slide
+        self.model, self.texts, self.slide, self._vocab_size = model, texts, slide, vocab_size
         self._evaluating, self._prepared = model.evaluating(), Prepared(model)
         self._context = context_of(model)
         longest = max(len(text) for text in texts) + max_new_tokens - 1
@@ -205,8 +216,10 @@ class _Reader:
         with self._evaluating, self._prepared, no_grad():
             if self._keep(rows):
                 newest = np.array([[self.texts[r][-1]] for r in rows])  # (n, 1)
-                return to_numpy(last_scores(self.model, newest, self._cache).data)
-            return self._read_all(rows)
+                logits = to_numpy(last_scores(self.model, newest, self._cache).data)
+            else:
+                logits = self._read_all(rows)
+        return logits[:, : self._vocab_size]
 
     def _keep(self, rows: np.ndarray) -> bool:
         """Cut the cache down to the given rows; False if there is no room for another column.

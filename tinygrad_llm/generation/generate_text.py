@@ -57,6 +57,7 @@ def stream_steps(
     """Like `stream_text`, with the `Step` behind each piece; None for a rest at the end."""
     ids = prompt_ids(tokenizer, prompt)
     stop_ids = _take_stop_ids(tokenizer, options)
+    options = {"vocab_size": tokenizer.vocab_size, **options}
     steps = stream(model, ids, max_new_tokens, sampling, stop_ids=stop_ids, **options)
     return _decoded(steps, _decoder_after(tokenizer, ids), stop_ids)
 
@@ -89,6 +90,7 @@ def generate_text(
     decoders = [_decoder_after(tokenizer, prompt) for prompt in ids]
     texts = [""] * len(ids)
     ended = [False] * len(ids)
+    options = {"vocab_size": tokenizer.vocab_size, **options}
     for step in stream(model, ids, max_new_tokens, sampling, stop_ids=stop_ids, **options):
         for row, token in zip(step.rows.tolist(), step.tokens.tolist(), strict=True):
             if token not in stop_ids:

@@ -126,11 +126,13 @@ def perplexity(
     """Perplexity of a text of any length; arguments as for `token_logprobs`.
 
     Args:
-        n_bytes: length of the text in bytes, for ``bits_per_byte``.
+        n_bytes: length of the whole text in bytes, for ``bits_per_byte``. The first token is not
+            scored; it counts like the mean of the others.
     """
     losses = -token_logprobs(model, ids, stride)
-    bits = None if n_bytes is None else float(losses.sum()) / math.log(2) / n_bytes
-    return Perplexity(len(losses), float(losses.mean()), bits)
+    mean = float(losses.mean())
+    bits = None if n_bytes is None else mean / math.log(2) * (len(losses) + 1) / n_bytes
+    return Perplexity(len(losses), mean, bits)
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def next_tokens(model: Module, tokenizer: Tokenizer, prompt: str, k: int = 10) -
     """The k most probable tokens after a prompt; of a long one only the end counts."""
     ids = tokenizer.encode(prompt, allowed_special="all")[-context_of(model) :]
     with model.evaluating(), Prepared(model), no_grad():
-        logits = to_numpy(last_scores(model, [ids]).data)[0]  # (V,)
+        logits = to_numpy(last_scores(model, [ids]).data)[0, : tokenizer.vocab_size]  # (V,)
         check_scores("next_tokens", logits, lambda: first_cause(model, ids))
     return top_candidates(logits, tokenizer, k)
 
