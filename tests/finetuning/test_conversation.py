@@ -5,6 +5,7 @@ import pytest
 from tinygrad_llm.data.templates import ALPACA, CHAT, Turn
 from tinygrad_llm.errors import CheckpointError, DataError, GenerationError
 from tinygrad_llm.finetuning.conversation import Conversation, load_assistant, save_assistant
+from tinygrad_llm.finetuning.instruction import with_system
 from tinygrad_llm.generation.generate import generate
 from tinygrad_llm.generation.sampling import Sampling
 
@@ -64,6 +65,38 @@ def test_a_full_context_forgets_the_oldest_questions_and_keeps_the_system(gpt, t
     assert "number 0" not in tokenizer.decode(prompt)
     assert tokenizer.decode(prompt).endswith("<|user|>\nlate?\n<|assistant|>\n")
     assert len(talk.turns) == 12, "the history itself is kept, for /save"
+
+
+def test_a_long_history_is_not_encoded_again_for_each_question(gpt, tokenizer, monkeypatch):
+    talk = Conversation(gpt, tokenizer, CHAT, "Be kind", max_new_tokens=8, sampling=GREEDY)
+    encoded = []
+    ordinary = type(tokenizer).encode_ordinary
+    monkeypatch.setattr(
+        type(tokenizer),
+        "encode_ordinary",
+        lambda self, text: encoded.append(1) or ordinary(self, text),
+    )
+    counts = []
+    for n in (10, 1000):
+        talk.turns = [Turn("user", "Hello"), Turn("assistant", "Hello man.")] * n
+        encoded.clear()
+        prompt = talk._prompt(Turn("user", "And?"))
+        counts.append(len(encoded))
+        assert talk.forgotten == n - prompt.count(tokenizer.special_tokens["<|user|>"]) + 1
+        assert len(prompt) <= 64 - 8
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("system", [None, "", "Be kind"])
+@pytest.mark.parametrize("template", [ALPACA, CHAT], ids=lambda t: t.name)
+def test_parts_are_encoded_as_the_whole(gpt, tokenizer, system, template):
+    talk = Conversation(gpt, tokenizer, template, system, max_new_tokens=8)
+    talk._room = 500
+    talk.turns = [Turn("user", "Hello"), Turn("assistant", "Hello man.")] * 3
+    question = Turn("user", "late?")
+    whole, _ = template.encode(with_system([*talk.turns, question], system), tokenizer, ask=True)
+    assert talk._prompt(question) == whole
+    assert (talk.forgotten, talk.cut) == (0, 0)
 
 
 def test_a_question_longer_than_the_context_is_read_from_its_end(conversation, tokenizer):

@@ -102,8 +102,12 @@ class Template:
         said = list(turns)
         if self.system and said[0].role != "system":
             said.insert(0, Turn("system", self.system))
+        return self._segments(said, ask)
+
+    def _segments(self, turns: Sequence[Turn], ask: bool) -> list[Segment]:
+        """The segments of the turns as they stand."""
         segments: list[Segment] = []
-        for turn in said:
+        for turn in turns:
             answer = turn.role == "assistant"
             segments.append(Segment(self.before.get(turn.role, ""), True, False))
             segments.append(Segment(turn.content, False, answer))
@@ -128,19 +132,16 @@ class Template:
             DataError: see `render`.
             TokenizerError: a character or word that the tokenizer does not know.
         """
-        ids: list[int] = []
-        is_answer: list[bool] = []
-        names = frozenset(tokenizer.special_tokens)
-        for segment in self.render(turns, ask):
-            if segment.is_mark:
-                has_end = tokenizer.end_of_text_id is not None
-                mark = segment.text if has_end else segment.text.replace(END_OF_TEXT, "")
-                new = tokenizer.encode(mark, allowed_special=names, disallowed_special=())
-            else:
-                new = tokenizer.encode_ordinary(segment.text)
-            ids.extend(new)
-            is_answer.extend([segment.is_answer] * len(new))
-        return ids, is_answer
+        return _encode(self.render(turns, ask), tokenizer)
+
+    def encode_part(
+        self, turns: Sequence[Turn], tokenizer: Encoder, ask: bool = False
+    ) -> list[int]:
+        """Token ids of turns within a conversation: no words of the system are put before them.
+
+        Parts that follow each other have together the ids of the whole: no token crosses a turn.
+        """
+        return _encode(self._segments(turns, ask), tokenizer)[0]
 
     def _check(self, turns: Sequence[Turn], ask: bool) -> None:
         if not turns:
@@ -157,6 +158,23 @@ class Template:
                 f"template {self.name!r}: the conversation has no answer to learn from. Pass "
                 "ask=True if the model is to write it."
             )
+
+
+def _encode(segments: Sequence[Segment], tokenizer: Encoder) -> tuple[list[int], list[bool]]:
+    """See `Template.encode`."""
+    ids: list[int] = []
+    is_answer: list[bool] = []
+    names = frozenset(tokenizer.special_tokens)
+    for segment in segments:
+        if segment.is_mark:
+            has_end = tokenizer.end_of_text_id is not None
+            mark = segment.text if has_end else segment.text.replace(END_OF_TEXT, "")
+            new = tokenizer.encode(mark, allowed_special=names, disallowed_special=())
+        else:
+            new = tokenizer.encode_ordinary(segment.text)
+        ids.extend(new)
+        is_answer.extend([segment.is_answer] * len(new))
+    return ids, is_answer
 
 
 ALPACA = Template(

@@ -18,7 +18,6 @@ from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.backend.saved_folder import saving
 from tinygrad_llm.data.templates import ALPACA, TEMPLATES, Template, Turn
 from tinygrad_llm.errors import CheckpointError, DataError, GenerationError
-from tinygrad_llm.finetuning.instruction import with_system
 from tinygrad_llm.generation.generate import stream
 from tinygrad_llm.generation.next_scores import context_of
 from tinygrad_llm.generation.open_checkpoint import open_checkpoint
@@ -103,7 +102,13 @@ class Conversation:
         seed = self.seed + len(self.turns)
         try:
             for step in stream(
-                self.model, [prompt], self.max_new_tokens, self.sampling, seed, stops
+                self.model,
+                [prompt],
+                self.max_new_tokens,
+                self.sampling,
+                seed,
+                stops,
+                vocab_size=self.tokenizer.vocab_size,
             ):
                 token = int(step.tokens[0])
                 if token == end:
@@ -144,14 +149,27 @@ class Conversation:
 
     def _prompt(self, question: Turn) -> list[int]:
         """Token ids of the history and the question, so that an answer still fits."""
+        system = self.template.system if self.system is None else self.system
+        says = [Turn("system", system)] if system or self.system is not None else []
+        before = self._encode(says)
+        newest = self._encode([question], ask=True)
         first = 0 if self.history is None else max(0, len(self.turns) - 2 * self.history)
-        for start in range(first, len(self.turns) + 1, 2):
-            turns = with_system([*self.turns[start:], question], self.system)
-            ids, _ = self.template.encode(turns, self.tokenizer, ask=True)
-            if len(ids) <= self._room:
+        starts = range(first, len(self.turns), 2)
+        room = self._room - len(before) - len(newest)
+        parts = [newest]
+        for start in reversed(starts):  # from the newest back, so that a long history costs nothing
+            part = self._encode(self.turns[start : start + 2])
+            room -= len(part)
+            if room < 0:
                 break
-        self.forgotten, self.cut = (start - first) // 2, max(0, len(ids) - self._room)
+            parts.append(part)
+        ids = before + [i for part in reversed(parts) for i in part]
+        self.forgotten = len(starts) - (len(parts) - 1)
+        self.cut = max(0, len(ids) - self._room)
         return ids[-self._room :]
+
+    def _encode(self, turns: list[Turn], ask: bool = False) -> list[int]:
+        return self.template.encode_part(turns, self.tokenizer, ask)
 
 
 class Assistant(NamedTuple):
