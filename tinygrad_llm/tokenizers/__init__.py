@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tinygrad_llm.errors import TokenizerError
-from tinygrad_llm.tokenizers import file_format, gpt2_files
+from tinygrad_llm.tokenizers import file_format, gpt2_files, huggingface_file
 from tinygrad_llm.tokenizers.base import Tokenizer
 from tinygrad_llm.tokenizers.bpe import BPETokenizer
 from tinygrad_llm.tokenizers.char import CharTokenizer
@@ -40,14 +40,16 @@ _CLASSES: dict[str, type[Tokenizer]] = {
 def load(folder: str | Path) -> Tokenizer:
     """The tokenizer that was saved in a folder, of whichever class.
 
-    A folder that holds only GPT-2's own files (as from Hugging Face) is opened as well.
+    A folder that holds only GPT-2's own files (as from Hugging Face, whose version 5 writes one
+    ``tokenizer.json``) is opened as well.
 
     Raises:
         TokenizerError: there is none, or it is damaged.
     """
     path = Path(folder)
     file_format.verify(path)
-    if path.is_dir() and not (path / file_format.FILE_NAME).exists() and gpt2_files.find(path):
+    foreign = path.is_dir() and not (path / file_format.FILE_NAME).exists()
+    if foreign and (gpt2_files.find(path) or (path / huggingface_file.NAME).is_file()):
         return from_gpt2_files(path)
     kind, content = file_format.read(file_format.find(path))
     return from_dict({"type": kind, **content})

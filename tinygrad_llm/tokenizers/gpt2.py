@@ -7,15 +7,15 @@ first, then downloaded; `BPETokenizer` does the rest.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from tinygrad_llm.backend.download import RemoteFile, fetch, sha256_of
 from tinygrad_llm.backend.files import cache_folder
 from tinygrad_llm.errors import DataError, TokenizerError
-from tinygrad_llm.tokenizers import file_format, gpt2_files
+from tinygrad_llm.tokenizers import file_format, gpt2_files, huggingface_file
 from tinygrad_llm.tokenizers.bpe import BPETokenizer, parse_merges
 
 _BASE = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
@@ -68,54 +68,66 @@ def gpt2(folder: str | Path | None = None) -> BPETokenizer:
 
 
 def from_gpt2_files(folder: Path) -> BPETokenizer:
-    """A tokenizer from a folder with GPT-2's files, under either pair of names.
+    """A tokenizer from a folder with GPT-2's files, under either pair of names, or in one file.
 
-    Tokens that no merge makes are special tokens; ``added_tokens.json`` may hold more of them.
+    Tokens that no merge makes are special tokens; ``added_tokens.json``, ``tokenizer_config.json``
+    and ``tokenizer.json`` may hold more of them.
 
     Raises:
-        TokenizerError: the files are missing, damaged, or number their tokens otherwise.
+        TokenizerError: the files are missing, damaged, number their tokens otherwise, or describe
+            a tokenizer of another kind.
     """
     file_format.verify(folder)
-    files = gpt2_files.find(folder)
-    if files is None:
-        raise TokenizerError(
-            f"{folder}: no GPT-2 vocabulary there. Expected encoder.json and vocab.bpe, or "
-            "vocab.json and merges.txt."
-        )
-    return _build(*files, folder / "added_tokens.json")
+    files, one = gpt2_files.find(folder), folder / huggingface_file.NAME
+    added = huggingface_file.added_tokens(folder)
+    if files is not None:
+        return _build(*files, added)
+    if one.is_file():
+        lines, ids, more = huggingface_file.parse(one)
+        return _assemble(one, lines, ids, more | added)
+    raise TokenizerError(
+        f"{folder}: no GPT-2 vocabulary there. Expected encoder.json and vocab.bpe, or vocab.json "
+        f"and merges.txt, or {huggingface_file.NAME}."
+    )
 
 
-def _build(encoder: Path, merges: Path, added: Path | None = None) -> BPETokenizer:
+def _build(encoder: Path, merges: Path, added: Mapping[str, int] | None = None) -> BPETokenizer:
     try:
-        lines, ids = gpt2_files.parse(encoder.read_bytes(), merges.read_bytes(), str(encoder))
-        more = json.loads(added.read_bytes()) if added is not None and added.is_file() else {}
-        ids |= more
-    except (OSError, ValueError, TypeError) as error:
-        if isinstance(error, TokenizerError):
-            raise
+        contents = encoder.read_bytes(), merges.read_bytes()
+    except OSError as error:
         raise TokenizerError(f"{encoder.parent}: cannot be read ({error}).") from error
+    return _assemble(encoder, *gpt2_files.parse(*contents, str(encoder)), added or {})
+
+
+def _assemble(
+    source: Path, lines: list[str], ids: Mapping[str, int], added: Mapping[str, int]
+) -> BPETokenizer:
+    """The tokenizer of these merges, if its ids are those of the files."""
     plain = BPETokenizer(parse_merges(lines))
     ordinary = gpt2_files.visible_ids(plain.ranks)
-    special = sorted(ids.keys() - ordinary.keys(), key=lambda name: ids[name])
-    for name in special:
-        if name not in more and not name.startswith(("<", "[")):
+    beyond = {name: i for name, i in ids.items() if name not in ordinary}
+    for name in beyond.keys() - added.keys():
+        if not name.startswith(("<", "[")):
             raise TokenizerError(
-                f"{merges}: no merge makes the token {name!r} of {encoder.name}, and it does not "
-                "look like a special token (<...> or [...]). The file of merges is cut off."
+                f"{source}: no merge makes the token {name!r}, and it does not look like a special "
+                "token (<...> or [...]). The list of merges is cut off."
             )
-    tokenizer = plain.with_special_tokens(special)
-    _check_ids(encoder, ids, ordinary | tokenizer.special_tokens)
+    # An added token may be spelled like an ordinary one, and have an id of its own or that one's.
+    more = {name: i for name, i in added.items() if i != ordinary.get(name)}
+    special = beyond | more
+    tokenizer = plain.with_special_tokens(sorted(special, key=lambda name: special[name]))
+    _check_ids(source, ids, ordinary)
+    _check_ids(source, more | beyond, tokenizer.special_tokens)
     return tokenizer
 
 
-def _check_ids(encoder: Path, ids: dict[str, int], expected: dict[str, int]) -> None:
+def _check_ids(source: Path, found: Mapping[str, int], expected: Mapping[str, int]) -> None:
     """The file numbers its tokens as GPT-2 does: bytes, merges, special tokens."""
-    if ids != expected:
-        wrong = next(name for name in expected if ids.get(name) != expected[name])
+    wrong = next((name for name in expected if found.get(name) != expected[name]), None)
+    if wrong is not None:
         raise TokenizerError(
-            f"{encoder}: token {wrong!r} has id {ids.get(wrong)}, expected {expected[wrong]} from "
-            "the merges beside it. The two files do not belong together, or are not in GPT-2's "
-            "order."
+            f"{source}: token {wrong!r} has id {found.get(wrong)}, expected {expected[wrong]} from "
+            "the merges. The files do not belong together, or are not in GPT-2's order."
         )
 
 

@@ -31,7 +31,7 @@ def write(
     Raises:
         TokenizerError: the folder cannot be written.
     """
-    vocabulary = visible_ids(ranks) | dict(special_tokens)
+    vocabulary = dict(special_tokens) | visible_ids(ranks)  # which come first, where spelled alike
     lines = [HEADER, *(f"{to_visible(left)} {to_visible(right)}" for left, right in merges)]
     contents = (
         json.dumps(vocabulary, ensure_ascii=False),
@@ -84,8 +84,8 @@ def parse(vocabulary: bytes, merges: bytes, source: str) -> tuple[list[str], dic
         TokenizerError: not such files.
     """
     try:
-        ids = json.loads(vocabulary.decode("utf-8"))
-        lines = merges.decode("utf-8").split("\n")
+        ids = json.loads(vocabulary.decode("utf-8-sig"))
+        lines = merges.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
     except (ValueError, RecursionError) as error:
         raise TokenizerError(f"{source}: not GPT-2's vocabulary files ({error}).") from error
     numbers = isinstance(ids, dict) and all(type(i) is int for i in ids.values())
