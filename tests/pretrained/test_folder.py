@@ -50,6 +50,28 @@ def test_untied_head_is_used(tmp_path):
     assert not _logits(tmp_path).any()
 
 
+def test_a_head_of_its_own_is_used_though_the_configuration_says_tied(tmp_path):
+    weights = random_weights()
+    head = np.random.default_rng(1).normal(size=weights["wte.weight"].shape).astype(np.float32)
+    stored = {**_prefixed(weights), "lm_head.weight": head}
+    write_folder(tmp_path / "tied", stored)
+    write_folder(tmp_path / "untied", stored, tie_word_embeddings=False)
+    with pytest.warns(UserWarning, match=r"lm_head\.weight holds other numbers"):
+        found = _logits(tmp_path / "tied")
+    np.testing.assert_array_equal(found, _logits(tmp_path / "untied"))
+
+
+def test_a_head_of_another_size_is_no_head(tmp_path):
+    weights = random_weights()
+    stored = {**_prefixed(weights), "lm_head.weight": np.zeros((3, 8), np.float32)}
+    write_folder(tmp_path, stored)
+    with (
+        pytest.warns(UserWarning, match="other numbers"),
+        pytest.raises(errors.CheckpointError, match=r"wrong shape \(1\): lm_head\.weight"),
+    ):
+        read_model(tmp_path)
+
+
 def test_sharded_files(tmp_path):
     weights = random_weights()
     write_folder(tmp_path, {})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from tinygrad_llm.backend import Array, saved_folder
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, is_float
 from tinygrad_llm.backend.saved_folder import saving
+from tinygrad_llm.control_characters import visible
 from tinygrad_llm.errors import CheckpointError, DTypeError
 from tinygrad_llm.gpt_config import GPTConfig
 from tinygrad_llm.pretrained.config_file import OWN_NAME, read_config, write_config
@@ -104,7 +106,8 @@ def read_model(
         arrays in C order, which nobody else holds.
 
     Warns:
-        UserWarning: names in the files that a GPT does not have.
+        UserWarning: names in the files that a GPT does not have; an output layer of its own, where
+            the configuration says that it is the token embedding.
 
     Raises:
         CheckpointError: no such model, no network; files are missing, damaged, or do not fit
@@ -117,6 +120,7 @@ def read_model(
     saved_folder.verify(folder, MODEL_FILES, skip=not verify)
     config = read_config(folder)
     source = open_source(folder)
+    config = untied_if_stored(config, source, folder)
     check_weights(source, config, folder)
     return config, _arrays(source, config, target)
 
@@ -140,6 +144,26 @@ def _arrays(
         array = _own_copy(stored.T if place.transposed else stored, target)
         source.release(place.theirs)
         yield place.ours, array
+
+
+def untied_if_stored(config: GPTConfig, source: WeightSource, folder: Path) -> GPTConfig:
+    """The configuration, untied if the files hold another output layer than the token embedding.
+
+    Warns:
+        UserWarning: that they do.
+    """
+    names = (f"{PREFIX}wte.weight", "lm_head.weight")
+    if not config.tie_weights or not all(name in source for name in names):
+        return config
+    embedding, head = map(source.read, names)
+    if np.array_equal(embedding, head):
+        return config
+    warnings.warn(
+        f"{folder}: config.json says that the output layer is the token embedding, but "
+        "lm_head.weight holds other numbers. They are used, as transformers does.",
+        stacklevel=4,
+    )
+    return replace(config, tie_weights=False)
 
 
 def check_weights(source: WeightSource, config: GPTConfig, folder: Path) -> None:
@@ -206,7 +230,7 @@ def _places(config: GPTConfig) -> list[Place]:
 
 def _few(names: list[str]) -> str:
     more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return visible(", ".join(names[:_SHOWN])) + more
 
 
 def _own_copy(stored: np.ndarray, target: np.dtype | None) -> np.ndarray:
