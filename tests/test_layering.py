@@ -14,6 +14,7 @@ import arrows  # noqa: E402
 
 PACKAGE = ROOT / "tinygrad_llm"
 LAYERS = [
+    ["control_characters"],
     ["errors", "starting"],
     ["hints", "terminal"],
     ["checks"],

@@ -11,9 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from tinygrad_llm.control_characters import visible
+
 
 class TinygradLLMError(Exception):
     """Base class of every error of this package."""
+
+    def __str__(self) -> str:
+        """The message; control characters, as in names from anybody's files, are visible."""
+        return visible(super().__str__())
 
 
 class ShapeError(TinygradLLMError, ValueError):

@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Iterable
 from typing import TextIO
 
+from tinygrad_llm.control_characters import visible
+
 _STYLES = {"bold": "1", "dim": "2", "green": "32", "cyan": "36"}
 _TAB = 8
 
@@ -48,25 +50,6 @@ def styled(text: str, style: str, stream: TextIO | None = None) -> str:
 
 def _is_dumb() -> bool:
     return os.environ.get("TERM") == "dumb"
-
-
-def visible(text: str) -> str:
-    """The text with control characters as signs to look at; line breaks and tabs stay.
-
-    A model may write any character. As it is, an escape would move the cursor, and a mark of the
-    writing direction would turn the rest of the line around.
-    """
-    return "".join(map(_visible, text))
-
-
-def _visible(letter: str) -> str:
-    code = ord(letter)
-    if letter in "\n\t" or (code >= 32 and code not in range(0x7F, 0xA0)):
-        return "\ufffd" if code in _DIRECTIONS else letter
-    return chr(0x2400 + code) if code < 32 else "\ufffd"
-
-
-_DIRECTIONS = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 
 
 def width_of(text: str) -> int:

@@ -16,6 +16,7 @@ from tinygrad_llm.backend import module_for
 from tinygrad_llm.backend.precision import RUN_TYPE_MEANS, RUN_TYPES, computing_in, how_computed
 from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.own_code import add_import
+from tinygrad_llm.control_characters import visible
 from tinygrad_llm.errors import ConfigError, TinygradLLMError, did_you_mean
 from tinygrad_llm.hints import as_typed_here
 from tinygrad_llm.starting import usual_interrupt
@@ -188,7 +189,7 @@ def warnings_in_one_sentence(name: str) -> Iterator[None]:
         line: str | None = None,
     ) -> str:
         if issubclass(category, UserWarning):
-            return f"{name}: {message}\n"
+            return f"{name}: {visible(str(message))}\n"
         return usual(message, category, filename, lineno, line)
 
     warnings.formatwarning = sentence

@@ -27,6 +27,7 @@ from tinygrad_llm.commands.finetune.session import add_run, computed_as, run_tun
 from tinygrad_llm.commands.finetune.spam_report import Parts, baseline_rows, draw, wrong_messages
 from tinygrad_llm.commands.flags import Parser, count
 from tinygrad_llm.commands.program import add_machine, command_parser
+from tinygrad_llm.control_characters import visible
 from tinygrad_llm.data import spam
 from tinygrad_llm.finetuning.base_model import (
     BaseModel,
@@ -216,14 +217,15 @@ def predict(arguments: argparse.Namespace) -> int:
     folder = next((place.parent for place in places if place.is_file()), out)
     classifier = Classifier.load(folder, arguments.device, arguments.dtype)
     print(
-        f"Filter: {folder}, {classifier.class_names[1]} from a probability of "
+        f"Filter: {folder}, {visible(classifier.class_names[1])} from a probability of "
         f"{classifier.threshold:.2f} on"
     )
-    width = max(map(len, classifier.class_names))
+    names = [visible(name) for name in classifier.class_names]
+    width = max(map(len, names))
     for text, p in zip(
         arguments.predict, classifier.probabilities(arguments.predict)[:, 1], strict=True
     ):
-        label = classifier.class_names[int(p >= classifier.threshold)]
+        label = names[int(p >= classifier.threshold)]
         cut = f" (only its first {classifier.max_length} tokens)" if classifier.is_cut(text) else ""
         print(f"{label:{width}}  p(spam) {p:.3f}  {text}{cut}")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tinygrad_llm.control_characters import visible
 from tinygrad_llm.errors import TinygradLLMError
 from tinygrad_llm.generation.generate import generate
 from tinygrad_llm.nn import Module
@@ -35,16 +36,17 @@ def sample_text(
         TokenizerError: the tokenizer cannot express the prompt.
     """
     ids = tokenizer.encode(prompt) if prompt else [start_id(tokenizer)]
-    out = generate(model, [ids], n_tokens, temperature=temperature, top_k=50, seed=seed)
+    size = tokenizer.vocab_size
+    out = generate(model, [ids], n_tokens, temperature, top_k=50, seed=seed, vocab_size=size)
     written = list(out[0])
     text = tokenizer.decode(written if prompt else written[1:])
     return text.replace(END_OF_TEXT, END_MARK)
 
 
 def try_sample(model: Module, tokenizer: Tokenizer, prompt: str, n_tokens: int, seed: int) -> str:
-    """`sample_text`, or why there is none: a model without a text is trained and saved as well."""
+    """`sample_text` for a report, or why there is none: the model is trained and saved as well."""
     try:
-        return sample_text(model, tokenizer, prompt, n_tokens, seed)
+        return visible(sample_text(model, tokenizer, prompt, n_tokens, seed))
     except TinygradLLMError as error:
         return f"(no text: {error})"
 
