@@ -8,9 +8,11 @@ import pytest
 import tinygrad_llm as tg
 from tinygrad_llm import nn
 from tinygrad_llm.commands import few_shot, generate
+from tinygrad_llm.errors import CheckpointError
 from tinygrad_llm.generation.generate_text import stream_text
+from tinygrad_llm.generation.open_checkpoint import find_checkpoint
 from tinygrad_llm.generation.sampling import Sampling
-from tinygrad_llm.tokenizers import CharTokenizer, WordTokenizer
+from tinygrad_llm.tokenizers import BPETokenizer, CharTokenizer, WordTokenizer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,!:\n"
 
@@ -81,6 +83,60 @@ def test_beams_scores_and_comparison(call, run_folder, tmp_path):
 )
 def test_mistakes_are_one_sentence(call, capsys, flags):
     assert call(*flags)[0] == 2
+
+
+@pytest.mark.parametrize("flag", ["--temperature", "--top-p", "--min-p", "--seed", "--stop"])
+def test_a_value_out_of_range_is_named_before_a_model_is_loaded(flag, capsys, monkeypatch):
+    monkeypatch.setattr(generate, "open_checkpoint", None)
+    assert generate.main(["runs/any", flag, "" if flag == "--stop" else "-1"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("generate:") == 1
+    assert flag in error or "stop_strings" in error
+
+
+def test_what_stands_in_a_file_is_no_special_token(tmp_path, capsys):
+    tokenizer = BPETokenizer([], ["<|endoftext|>"])
+    tg.manual_seed(0)
+    nn.GPT(nn.GPTConfig(tokenizer.vocab_size, 64, 1, 2, 16)).save_pretrained(tmp_path)
+    tokenizer.save(tmp_path)
+    (tmp_path / "a.txt").write_text("a<|endoftext|>b", encoding="utf-8")
+    assert generate.main([str(tmp_path), "--perplexity", "--text", str(tmp_path / "a.txt")]) == 0
+    assert "14 tokens" in capsys.readouterr().out
+    assert generate.main([str(tmp_path), "--perplexity", "--prompt", "a<|endoftext|>b"]) == 0
+    assert "2 tokens" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("prompt", ["", "abc"])
+def test_beams_show_no_start_and_no_end_token(tmp_path, capsys, prompt):
+    tokenizer = BPETokenizer([], ["<|endoftext|>"])
+    tg.manual_seed(0)
+    model = nn.GPT(nn.GPTConfig(tokenizer.vocab_size, 64, 1, 2, 16))
+    model.token_embedding.weight.data[tokenizer.end_of_text_id] *= 40
+    model.save_pretrained(tmp_path)
+    tokenizer.save(tmp_path)
+    flags = ["--beams", "3", "--tokens", "5", "--prompt", prompt]
+    assert generate.main([str(tmp_path), *flags]) == 0
+    out = capsys.readouterr().out
+    assert out.count("per token]") == 3
+    assert "<|endoftext|>" not in out
+    assert out.count(f"per token] {prompt}") == 3
+
+
+def test_a_folder_without_a_checkpoint_is_called_what_it_is(tmp_path, run_folder):
+    for name, said in {
+        "spam/full/classifier.json": "holds a classifier.*finetune spam --out .*spam --predict",
+        "shards/a.tokens": "holds a text as tokens.*train --data .*shards",
+        "stopped/finetuning.json": "was stopped before it wrote a model",
+        "begun/config.toml": "no checkpoint yet.*train --out .*begun --resume",
+        "other/notes.txt": "there is no checkpoint: neither config.json",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+        with pytest.raises(CheckpointError, match=said):
+            find_checkpoint(tmp_path / path.relative_to(tmp_path).parts[0])
+    with pytest.raises(CheckpointError, match="holds 1 runs; name one of them: .*generate .*small"):
+        find_checkpoint(run_folder.parent)
 
 
 def test_unknown_model(call, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tinygrad_llm import hints
-from tinygrad_llm.commands.flags import Parser, count
+from tinygrad_llm.commands.flags import Parser, count, seed, whole, within
 from tinygrad_llm.commands.program import add_device, add_dtype, command_parser, run_program
 from tinygrad_llm.data.templates import CHAT, TEMPLATES
 from tinygrad_llm.errors import CheckpointError, TinygradLLMError, did_you_mean
@@ -52,14 +52,15 @@ def build_parser() -> Parser:
     add("--template", choices=sorted(TEMPLATES), help="prompt format (default: the model's own)")
     add("--system", metavar="TEXT", help="system prompt (default: the template's own)")
     history = "earlier questions the model sees (default: as in its tuning, or as many as fit)"
-    add("--history", type=int, metavar="N", help=history)
+    add("--history", type=whole(0), metavar="N", help=history)
     longest = f"longest answer, in tokens (default: {LONGEST_ANSWER}, or half the context)"
     add("--max-new-tokens", type=count, metavar="N", help=longest)
-    add("--temperature", type=float, default=0.7, help="0: the most probable token (default: 0.7)")
+    warmth = "0: the most probable token (default: 0.7)"
+    add("--temperature", type=within(0), default=0.7, metavar="X", help=warmth)
     top_k = "choose among this many most probable tokens (default: 40)"
     add("--top-k", type=count, default=40, help=top_k)
-    seed = "the same seed and questions give the same answers (default: another each time)"
-    add("--seed", type=int, help=seed)
+    same = "the same seed and questions give the same answers (default: another each time)"
+    add("--seed", type=seed, help=same)
     add_device(parser)
     add_dtype(parser)
     return parser

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from tinygrad_llm.commands.flags import Parser
+from tinygrad_llm.commands.flags import Parser, whole
 from tinygrad_llm.commands.program import add_device, add_dtype, command_parser, run_program
 from tinygrad_llm.generation.open_checkpoint import open_checkpoint
 from tinygrad_llm.generation.scoring import choose_answer, few_shot_prompt
@@ -40,7 +40,9 @@ def build_parser() -> Parser:
     parser = command_parser("few-shot", __doc__)
     parser.add_argument("model", help="a folder, or a name such as gpt2")
     parser.add_argument("--question", help="a text to judge, instead of the built-in ones")
-    parser.add_argument("--shots", type=int, default=4, help="examples shown, 0 to 4 (default: 4)")
+    parser.add_argument(
+        "--shots", type=whole(0, 4), default=4, help="examples shown, 0 to 4 (default: 4)"
+    )
     add_device(parser)
     add_dtype(parser)
     return parser

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from tinygrad_llm.commands.spellings import as_ours, unknown_flag
@@ -23,12 +23,21 @@ def whole_number(text: str) -> int:
     return int(value)
 
 
-def count(text: str) -> int:
-    """A whole number of at least 1."""
-    value = whole_number(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {text}")
-    return value
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """A type for a flag: a whole number from ``low`` on, or to ``high``."""
+    expected = f"at least {low}" if high is None else f"{low} to {high}"
+
+    def whole_within(text: str) -> int:
+        value = whole_number(text)
+        if value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text}")
+        return value
+
+    return whole_within
+
+
+count = whole(1)
+seed = whole(0, 2**64 - 1)  # from which random numbers are made
 
 
 def number(text: str, kind: str = "a number") -> float:
@@ -40,6 +49,20 @@ def number(text: str, kind: str = "a number") -> float:
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"expected {kind}, got {text!r}")
     return value
+
+
+def within(low: float, high: float = math.inf, above: bool = False) -> Callable[[str], float]:
+    """A type for a flag: a number from ``low`` (or ``above`` it) to ``high``."""
+    bounds = f"{'above' if above else 'at least'} {low:g}"
+    bounds += "" if math.isinf(high) else f" and at most {high:g}"
+
+    def number_within(text: str) -> float:
+        value = number(text)
+        if not low <= value <= high or (above and value == low):
+            raise argparse.ArgumentTypeError(f"expected a number, {bounds}, got {text}")
+        return value
+
+    return number_within
 
 
 class Parser(argparse.ArgumentParser):

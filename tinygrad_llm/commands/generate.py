@@ -25,6 +25,7 @@ from pathlib import Path
 from tinygrad_llm.commands.flags import Parser, count
 from tinygrad_llm.commands.generate_flags import add_text_flags, exclude_what_has_no_effect
 from tinygrad_llm.commands.program import add_device, add_dtype, command_parser, run_program
+from tinygrad_llm.control_characters import visible
 from tinygrad_llm.data.documents import read_text
 from tinygrad_llm.errors import ConfigError, DataError, TinygradLLMError
 from tinygrad_llm.generation.beam_search import beam_search
@@ -35,7 +36,7 @@ from tinygrad_llm.generation.open_checkpoint import newest_run, open_checkpoint
 from tinygrad_llm.generation.sampling import Sampling
 from tinygrad_llm.generation.scoring import compare, perplexity, shown_perplexity, top_candidates
 from tinygrad_llm.nn import Module
-from tinygrad_llm.terminal import print_as_it_comes
+from tinygrad_llm.terminal import fitting, print_as_it_comes
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.report.samples import start_id
 
@@ -73,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Open the model and do what was asked."""
+    check_stop_strings(options.stop)
     prompt = read_text(Path(options.text)) if options.text else options.prompt
     if (options.compare or options.perplexity) and not prompt:
         raise ConfigError("there is no text to measure. Give one: --text FILE or --prompt TEXT.")
@@ -97,7 +99,8 @@ def say_what_is_unknown(tokenizer: Tokenizer, prompt: str) -> None:
     """Warn of words that the model sees as one and the same unknown token."""
     unknown = list(dict.fromkeys(tokenizer.unknown_words(prompt)))
     if unknown:
-        print(f"not in the vocabulary, so read as <|unk|>: {', '.join(unknown)}", file=sys.stderr)
+        listed = visible(", ".join(unknown))
+        print(f"not in the vocabulary, so read as <|unk|>: {listed}", file=sys.stderr)
 
 
 def sampling_of(options: argparse.Namespace) -> Sampling:
@@ -107,9 +110,16 @@ def sampling_of(options: argparse.Namespace) -> Sampling:
     )
 
 
-def ids_of(tokenizer: Tokenizer, prompt: str) -> list[int]:
+def ids_of(tokenizer: Tokenizer, text: str, options: argparse.Namespace) -> list[int]:
+    """The ids of a text. What stands in a file is ordinary text, as in training."""
+    if options.text:
+        return tokenizer.encode(text, allowed_special=(), disallowed_special=())
+    return tokenizer.encode(text, allowed_special="all")
+
+
+def prompt_of(tokenizer: Tokenizer, prompt: str, options: argparse.Namespace) -> list[int]:
     """The prompt's ids; an empty prompt begins a new text."""
-    return tokenizer.encode(prompt, allowed_special="all") or [start_id(tokenizer)]
+    return ids_of(tokenizer, prompt, options) or [start_id(tokenizer)]
 
 
 def slide_of(model: Module, options: argparse.Namespace) -> int:
@@ -124,7 +134,7 @@ def steps_of(
     return stream_steps(
         model,
         tokenizer,
-        ids_of(tokenizer, prompt),
+        prompt_of(tokenizer, prompt, options),
         options.tokens,
         sampling_of(options),
         seed=options.seed,
@@ -200,19 +210,23 @@ def show_beams(
     end = tokenizer.end_of_text_id
     found = beam_search(
         model,
-        ids_of(tokenizer, prompt),
+        prompt_of(tokenizer, prompt, options),
         options.tokens,
         options.beams,
         stop_ids=[] if end is None else [end],
+        vocab_size=tokenizer.vocab_size,
     )
     for beam in found:
-        print(f"[{beam.logprob:.2f}, {beam.score:.3f} per token] {tokenizer.decode(beam.ids)}\n")
+        first = 0 if prompt else 1  # a text without a prompt follows a start token
+        ids = beam.ids[first : -1 if beam.ids[-1] == end else None]
+        text = fitting(tokenizer.decode(ids), sys.stdout)
+        print(f"[{beam.logprob:.2f}, {beam.score:.3f} per token] {text}\n")
     return 0
 
 
 def show_scores(model: Module, tokenizer: Tokenizer, text: str, options: argparse.Namespace) -> int:
     """Print the perplexity of a text under one model, or under two."""
-    ids = tokenizer.encode(text, allowed_special="all")
+    ids = ids_of(tokenizer, text, options)
     other = options.compare
     if other is None:
         score = perplexity(model, ids, n_bytes=len(text.encode("utf-8")))
@@ -222,7 +236,7 @@ def show_scores(model: Module, tokenizer: Tokenizer, text: str, options: argpars
         )
         return 0
     second, its_tokenizer = open_checkpoint(other, options.device, options.dtype)
-    if its_tokenizer.encode(text, allowed_special="all") != ids:
+    if ids_of(its_tokenizer, text, options) != ids:
         raise DataError(
             f"{other}: its tokenizer cuts the text differently, so the tokens cannot be compared "
             "one by one. Compare the bits per byte of two runs with --perplexity."

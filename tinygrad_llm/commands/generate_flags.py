@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinygrad_llm.commands.flags import Parser, count
+from tinygrad_llm.commands.flags import Parser, count, seed, within
 
 
 def add_text_flags(parser: Parser) -> None:
@@ -10,7 +10,9 @@ def add_text_flags(parser: Parser) -> None:
     text = parser.add_argument_group("text")
     prompt = text.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", default="", help="the text to continue")
-    prompt.add_argument("--text", metavar="FILE", help="take the prompt from a UTF-8 file")
+    prompt.add_argument(
+        "--text", metavar="FILE", help="take the prompt from a UTF-8 file, as it stands"
+    )
     text.add_argument(
         "--tokens", type=count, default=200, help="write at most this many (default: 200)"
     )
@@ -22,22 +24,23 @@ def add_text_flags(parser: Parser) -> None:
         help="stop before this text; may be given several times",
     )
     choice = parser.add_argument_group("how the next token is chosen")
-    choice.add_argument("--temperature", type=float, default=0.8, help="0: greedy (default: 0.8)")
+    greedy = "0: greedy (default: 0.8)"
+    choice.add_argument("--temperature", type=within(0), default=0.8, metavar="X", help=greedy)
     choice.add_argument("--top-k", type=count, metavar="K", help="choose among the K most probable")
     top_p = "choose among the most probable, up to a total probability of P"
-    choice.add_argument("--top-p", type=float, metavar="P", help=top_p)
+    choice.add_argument("--top-p", type=within(0, 1, above=True), metavar="P", help=top_p)
     min_p = "choose among those at least P times as probable as the best"
-    choice.add_argument("--min-p", type=float, metavar="P", help=min_p)
+    choice.add_argument("--min-p", type=within(0, 1), metavar="P", help=min_p)
     choice.add_argument(
         "--repetition-penalty",
-        type=float,
+        type=within(0, above=True),
         default=1.0,
         metavar="X",
         help="above 1: avoid tokens that occurred already (default: 1)",
     )
     choice.add_argument(
         "--seed",
-        type=int,
+        type=seed,
         metavar="N",
         help="the same seed gives the same text (default: a random one, which is printed)",
     )

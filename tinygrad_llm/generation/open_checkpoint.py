@@ -86,9 +86,31 @@ def find_checkpoint(folder: Path) -> Path:
         settle(place)
         if any((place / name).is_file() for name in _CONFIGURATIONS):
             return place
-    raise CheckpointError(
-        f"{folder}: there is no checkpoint: neither config.json nor hparams.json is in this "
-        "folder, its best/, last/ or checkpoints/."
+    raise CheckpointError(f"{folder}: {_what_else(folder)}")
+
+
+def _what_else(folder: Path) -> str:
+    """What a folder without a checkpoint is, and which command takes it."""
+    if found := sorted(folder.glob("*/classifier.json")):
+        ask = command("finetune", "spam", "--out", folder, "--predict", "your message")
+        return (
+            f"holds a classifier, which names the class of a text and writes none. Ask it: {ask}\n"
+            f"The language model below it: {command('generate', found[0].parent)}"
+        )
+    if any(folder.glob("*.tokens")):
+        train = command("train", "--data", folder)
+        return f"holds a text as tokens, and no model. Train one on it: {train}"
+    runs = [p.name for p in sorted(folder.iterdir()) if _time_of_newest(p) is not None]
+    if runs:
+        return f"holds {len(runs)} runs; name one of them: {command('generate', folder / runs[0])}"
+    if (folder / "finetuning.json").is_file():
+        return "its fine-tuning was stopped before it wrote a model. Go on with it: --resume"
+    if (folder / "config.toml").is_file():
+        resume = command("train", "--out", folder, "--resume")
+        return f"a run that has no checkpoint yet. Go on with it: {resume}"
+    return (
+        "there is no checkpoint: neither config.json nor hparams.json is in this folder, its "
+        "best/, last/ or checkpoints/."
     )
 
 
