@@ -125,6 +125,22 @@ def test_names_of_settings_are_text(tmp_path):
         read_settings(tmp_path / "run.yaml")
 
 
+@pytest.mark.parametrize(("name", "line"), [("a.toml", "steps = 7"), ("a.yaml", "steps: 7")])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_files_of_other_systems(tmp_path, name, line, mark, end):
+    if name == "a.yaml":
+        pytest.importorskip("yaml")
+    (tmp_path / name).write_bytes(mark + line.encode() + end)
+    assert read_settings(tmp_path / name) == {"steps": 7}
+
+
+def test_settings_in_utf_16_are_told_how_to_be_converted(tmp_path):
+    (tmp_path / "a.toml").write_bytes("steps = 7".encode("utf-16"))
+    with pytest.raises(ConfigError, match="It looks like utf-16. Convert it first: iconv"):
+        read_settings(tmp_path / "a.toml")
+
+
 def test_yaml_without_pyyaml_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "yaml", None)
     path = tmp_path / "run.yaml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from tinygrad_llm.training.lr_finder import draw_search, find_learning_rate
 from tinygrad_llm.training.report.histograms import Histograms, draw_histograms
 from tinygrad_llm.training.report.log import LineLog, read_log
 from tinygrad_llm.training.report.memory import peak_bytes, readable, resident_bytes
-from tinygrad_llm.training.report.plot import draw_loss, draw_runs
+from tinygrad_llm.training.report.plot import _xy, draw_loss, draw_runs
 from tinygrad_llm.training.report.progress_bar import ProgressBar
 from tinygrad_llm.training.report.tensorboard import TensorBoard
 from tinygrad_llm.training.report.timed_lines import readable_time
@@ -46,6 +47,22 @@ def test_log_cuts_later_and_torn_lines(tmp_path):
     records = read_log(tmp_path / "log.jsonl")
     assert [r["step"] for r in records] == [1, 2, 3]
     assert records[-1]["loss"] == 0.1 + 0.2
+
+
+def test_numbers_that_are_not_finite_are_null_and_a_gap_in_the_curve(tmp_path):
+    log = LineLog(tmp_path / "log.jsonl")
+    log.write({"step": 1, "loss": math.nan, "norms": [1.5, -math.inf], "by": {"a": math.inf}})
+    log.close()
+    line = (tmp_path / "log.jsonl").read_text(encoding="utf-8")
+    assert json.loads(line, parse_constant=pytest.fail) == {
+        "step": 1,
+        "loss": None,
+        "norms": [1.5, None],
+        "by": {"a": None},
+    }
+    steps, losses = _xy(read_log(tmp_path / "log.jsonl"), "loss")
+    assert steps == [1]
+    assert np.isnan(losses).tolist() == [True]
 
 
 def test_log_that_is_damaged_or_missing(tmp_path):

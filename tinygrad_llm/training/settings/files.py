@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from tinygrad_llm.errors import ConfigError, MissingDependencyError
+from tinygrad_llm.data.documents import read_text
+from tinygrad_llm.errors import ConfigError, DataError, MissingDependencyError
 from tinygrad_llm.hints import install
 
 
@@ -21,9 +22,9 @@ def read_settings(path: str | Path) -> dict[str, object]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path}: cannot be read ({error}).") from error
+        text = read_text(path)
+    except DataError as error:
+        raise ConfigError(f"--config {error}") from error
     table = _parse_yaml(path, text) if path.suffix in (".yaml", ".yml") else _parse_toml(path, text)
     settings: dict[str, object] = {}
     for key, value in table.items():
