@@ -22,6 +22,9 @@ HOSTILE = {
     "right to left": "a\u202etxt.exe\u2066b\u200f",
     "separators of lines": "a\u2028b\u2029c\x00\x1b[31m",
     "backslashes": "\\u003c\\",
+    "names that objects have": "constructor",
+    "and one more of them": "__proto__",
+    "dots alone": "...",
 }
 
 
@@ -48,6 +51,8 @@ def page_with(text, folder):
         leaf.name = text
     for op in t.ops:
         op.scope = op.scope.replace("blocks", text)
+        if op.name not in ("embedding", "linear_cross_entropy"):  # where the page looks for tokens
+            op.name = text
     return tg.explore(t, folder / "x.html", title=text, tokenizer=Words([text, "b"]))
 
 

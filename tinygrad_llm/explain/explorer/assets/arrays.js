@@ -1,6 +1,7 @@
 // The arrays of the page. Each stands in the data once; its numbers are decoded when first wanted.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
+Object.setPrototypeOf(DATA.plain, null);  // "constructor" is no name that it has
 const decoded = new Map();
 
 /** Numbers of array `ref` (of its kept corner), in C order. */

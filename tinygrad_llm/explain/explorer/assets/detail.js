@@ -91,7 +91,7 @@ function pathLinks(node) {
   for (let g = node.group; g && g !== ROOT; g = g.parent) {
     parts.unshift(`<a href="#module=${g.id}">${escapeText(g.label)}</a>`);
   }
-  return [...parts, ...(node.prefix ? [escapeText(node.prefix)] : []), node.name].join(" › ");
+  return [...parts, ...(node.prefix ? [escapeText(node.prefix)] : []), escapeText(node.name)].join(" › ");
 }
 
 function opFacts(node) {
