@@ -24,7 +24,6 @@ HOSTILE = {
     "backslashes": "\\u003c\\",
     "names that objects have": "constructor",
     "and one more of them": "__proto__",
-    "dots alone": "...",
 }
 
 

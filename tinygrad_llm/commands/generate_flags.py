@@ -6,7 +6,7 @@ from tinygrad_llm.commands.flags import Parser, count, seed, within
 
 
 def add_text_flags(parser: Parser) -> None:
-    """Where the text comes from, and how it goes on."""
+    """Where the text comes from, where it ends, and how it goes on."""
     text = parser.add_argument_group("text")
     prompt = text.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", default="", help="the text to continue")
@@ -23,6 +23,10 @@ def add_text_flags(parser: Parser) -> None:
         metavar="TEXT",
         help="stop before this text; may be given several times",
     )
+    _add_choice_flags(parser)
+
+
+def _add_choice_flags(parser: Parser) -> None:
     choice = parser.add_argument_group("how the next token is chosen")
     greedy = "0: greedy (default: 0.8)"
     choice.add_argument("--temperature", type=within(0), default=0.8, metavar="X", help=greedy)
