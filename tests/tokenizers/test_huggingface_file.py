@@ -128,7 +128,8 @@ def foreign(tokenizer, tmp_path):
 
     def folder(tokenizer=tokenizer):
         tokenizer.save(tmp_path)
-        (tmp_path / file_format.FILE_NAME).unlink()
+        for name in (file_format.FILE_NAME, "checksums.json"):
+            (tmp_path / name).unlink()
         return tmp_path
 
     return folder
