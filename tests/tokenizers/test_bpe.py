@@ -4,7 +4,6 @@ import json
 import re
 import sys
 import unicodedata
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,9 @@ from hypothesis import strategies as st
 
 from tinygrad_llm import tokenizers
 from tinygrad_llm.errors import TokenizerError
-from tinygrad_llm.tokenizers import BPETokenizer, StreamDecoder, pre_split
+from tinygrad_llm.tokenizers import BPETokenizer, StreamDecoder
 from tinygrad_llm.tokenizers.byte_map import BYTE_TO_CHARACTER, from_visible, to_visible
-from tinygrad_llm.tokenizers.byte_pair import learn_merges, learn_merges_readable
-from tinygrad_llm.tokenizers.pre_split import GPT2_PATTERN, cut_long_spaces, split_pieces
+from tinygrad_llm.tokenizers.pre_split import GPT2_PATTERN, split_pieces
 
 EOT = "<|endoftext|>"
 TEXT = """It's the end of the world as we know it, and we'll feel fine: the weather was fine, the
@@ -31,33 +29,6 @@ any_text = st.text() | dense_text
 @pytest.fixture(scope="module")
 def trained() -> BPETokenizer:
     return BPETokenizer.train([TEXT, TEXT[::-1]], 340, [EOT, "<|user|>"])
-
-
-@given(
-    st.dictionaries(
-        st.binary(min_size=1, max_size=12) | st.text("ab", min_size=1).map(str.encode),
-        st.integers(1, 9),
-        max_size=12,
-    ),
-    st.integers(0, 40),
-)
-def test_fast_and_readable_training_find_the_same_merges(pieces: dict, n_merges: int) -> None:
-    assert learn_merges(pieces, n_merges) == learn_merges_readable(pieces, n_merges)
-
-
-def test_fast_and_readable_training_agree_on_prose() -> None:
-    pieces = {piece.encode(): n for piece, n in Counter(split_pieces(TEXT * 3)).items()}
-    merges = learn_merges_readable(pieces, 400)
-    assert 60 < len(merges) < 400, "until no pair is left"
-    assert learn_merges(pieces, 400) == merges
-
-
-@pytest.mark.parametrize("learn", [learn_merges, learn_merges_readable])
-def test_training_on_the_example_of_sennrich_et_al(learn) -> None:
-    pieces = {b"low": 5, b"lower": 2, b"newest": 6, b"widest": 3}
-    merges = learn(pieces, 4)
-    assert merges[:2] == [(b"e", b"s"), (b"es", b"t")]
-    assert (b"l", b"o") in merges
 
 
 def test_sizes_and_ids(trained: BPETokenizer) -> None:
@@ -190,16 +161,6 @@ def test_every_code_point_has_the_class_that_tiktoken_gives_it(kind: str) -> Non
         all(unicodedata.category(c) == "Cn" for c in newer)
         or unicodedata.unidata_version > "16.0.0"
     )
-
-
-@given(st.lists(st.sampled_from([" ", "\n", "   ", "\u3000" * 4, "\x1c", "a", "1"]), max_size=9))
-def test_cutting_long_spaces_changes_nothing(parts: list[str]) -> None:
-    text = "".join(parts)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pre_split, "LONG_SPACE", 3)
-        cut = cut_long_spaces(text)
-    assert "".join(cut) == text
-    assert [piece for part in cut for piece in split_pieces(part)] == split_pieces(text)
 
 
 @pytest.mark.parametrize("run", [" ", "\n", "a", "^", "'"])

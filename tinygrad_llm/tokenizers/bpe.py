@@ -13,13 +13,16 @@ from tinygrad_llm.errors import TokenizerError
 from tinygrad_llm.tokenizers import file_format, gpt2_files
 from tinygrad_llm.tokenizers.base import Tokenizer
 from tinygrad_llm.tokenizers.byte_map import from_visible, to_visible
-from tinygrad_llm.tokenizers.byte_pair import Merge, byte_tokens, learn_merges, merge_piece
+from tinygrad_llm.tokenizers.byte_pair import Merge, byte_tokens, merge_piece
+from tinygrad_llm.tokenizers.fast_pairs import learn_merges, merge_long_piece
 from tinygrad_llm.tokenizers.pre_split import FAST_PATTERN, cut_long_spaces, split_pieces
 from tinygrad_llm.tokenizers.special_tokens import check_names, split, well_formed
 from tinygrad_llm.tokenizers.texts import as_texts
 
 if TYPE_CHECKING:
     import tiktoken
+
+LONG_PIECE = 500  # bytes; words and numbers are shorter
 
 
 class BPETokenizer(Tokenizer):
@@ -127,7 +130,9 @@ class BPETokenizer(Tokenizer):
     def _ordinary_readable(self, text: str) -> list[int]:
         ids: list[int] = []
         for piece in split_pieces(well_formed(text)):
-            ids.extend(merge_piece(piece.encode("utf-8"), self.ranks))
+            content = piece.encode("utf-8")
+            merge = merge_piece if len(content) < LONG_PIECE else merge_long_piece
+            ids.extend(merge(content, self.ranks))
         return ids
 
     def token_bytes(self, token_id: int, first: bool = False) -> bytes:

@@ -5,22 +5,17 @@ Source: Sennrich, Haddow, Birch, "Neural machine translation of rare words with 
 the pair of neighbours that is most frequent: the list of joined pairs is the tokenizer. To encode,
 join in the order in which the pairs were learned.
 
-`learn_merges_readable` and `merge_piece` say it in the fewest lines. `learn_merges` finds the same
-merges in a fraction of the time.
+Here it is said in the fewest lines. `fast_pairs` gives the same in a fraction of the time.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from collections import Counter
+from collections.abc import Mapping
 
 from tinygrad_llm.tokenizers.byte_map import byte_order
 
 Merge = tuple[bytes, bytes]
-Pair = tuple[int, int]  # the same by ids
-T = TypeVar("T")  # a token: its bytes, or its id
 
 
 def byte_tokens() -> list[bytes]:
@@ -29,7 +24,7 @@ def byte_tokens() -> list[bytes]:
 
 
 def merge_piece(piece: bytes, ranks: Mapping[bytes, int]) -> list[int]:
-    """The token ids of one piece: the readable encoder.
+    """The token ids of one piece: the readable encoder, in O(n^2) for a piece of n bytes.
 
     Args:
         piece: a piece of text as UTF-8.
@@ -60,7 +55,7 @@ def _join_everywhere(parts: list[bytes], token: bytes) -> list[bytes]:
 
 
 def learn_merges_readable(pieces: Mapping[bytes, int], n_merges: int) -> list[Merge]:
-    """What `learn_merges` returns, by counting all pairs again before each merge: made to be read.
+    """The same as `fast_pairs.learn_merges`, by counting all pairs again before each merge.
 
     Of pairs that are equally frequent the one with the lower ids is joined.
     """
@@ -82,64 +77,8 @@ def learn_merges_readable(pieces: Mapping[bytes, int], n_merges: int) -> list[Me
     return merges
 
 
-def learn_merges(pieces: Mapping[bytes, int], n_merges: int) -> list[Merge]:
-    """The ``n_merges`` most frequent merges, in order; fewer when no pair is left.
-
-    Counting all pairs again for each merge takes (merges x text), see `learn_merges_readable`.
-    Here the counts are kept, and a merge updates those of the pieces in which it happens. Ties go
-    to the pair with the lower ids, so the result depends on the text alone.
-
-    Args:
-        pieces: each different piece of the text -> how often it occurs.
-    """
-    tokens = byte_tokens()
-    ids = {token: i for i, token in enumerate(tokens)}
-    words = [[ids[bytes([b])] for b in piece] for piece in pieces]
-    frequencies = list(pieces.values())
-    counts: Counter[Pair] = Counter()
-    where: defaultdict[Pair, set[int]] = defaultdict(set)  # pair -> indices of words with it
-    for index, word in enumerate(words):
-        for pair in _pairs(word):
-            counts[pair] += frequencies[index]
-            where[pair].add(index)
-    heap = [(-count, pair) for pair, count in counts.items()]
-    heapq.heapify(heap)
-    merges: list[Merge] = []
-    while len(merges) < n_merges and (best := _most_frequent(heap, counts)) is not None:
-        new_id = len(tokens)
-        changed: set[Pair] = set()
-        for index in where.pop(best):
-            for pair in _pairs(words[index]):
-                counts[pair] -= frequencies[index]
-                changed.add(pair)
-            words[index] = _join_pair(words[index], best, new_id)
-            for pair in _pairs(words[index]):
-                counts[pair] += frequencies[index]
-                where[pair].add(index)
-                changed.add(pair)
-        for pair in changed:
-            heapq.heappush(heap, (-counts[pair], pair))
-        left, right = tokens[best[0]], tokens[best[1]]
-        merges.append((left, right))
-        tokens.append(left + right)
-    return merges
-
-
-def _pairs(word: list[int]) -> Iterator[Pair]:
-    return zip(word, word[1:], strict=False)
-
-
-def _most_frequent(heap: list[tuple[int, Pair]], counts: Counter[Pair]) -> Pair | None:
-    """Take the pair with the highest count; entries whose count has changed since are skipped."""
-    while heap:
-        negative, pair = heapq.heappop(heap)
-        if counts[pair] == -negative and negative < 0:
-            return pair
-    return None
-
-
-def _join_pair(word: list[T], pair: tuple[T, T], token: T) -> list[T]:
-    joined: list[T] = []
+def _join_pair(word: list[bytes], pair: Merge, token: bytes) -> list[bytes]:
+    joined: list[bytes] = []
     i = 0
     while i < len(word):
         if word[i] == pair[0] and i + 1 < len(word) and word[i + 1] == pair[1]:

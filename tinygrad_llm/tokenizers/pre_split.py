@@ -20,6 +20,7 @@ FAST_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++
 LONG_SPACE = 20_000
 
 _pieces = regex.compile(GPT2_PATTERN)
+_spaces = regex.compile(r"\s++")
 
 
 def split_pieces(text: str) -> list[str]:
@@ -33,13 +34,16 @@ def split_pieces(text: str) -> list[str]:
 def cut_long_spaces(text: str) -> list[str]:
     """The text in parts that encode on their own to the same ids; most texts are one part.
 
-    tiktoken overflows its stack on a million spaces before a word, so long white space becomes a
-    part of its own: all of it but the last character, which belongs to the word.
+    tiktoken overflows its stack on a million spaces before a word, so a part ends with long white
+    space: with all of it but the last character, which belongs to the word.
     """
-    if len(text) < LONG_SPACE:
-        return [text]
+    step = LONG_SPACE // 2  # long white space covers a place that is looked at, and a step more
     cuts = [0]
-    for run in regex.finditer(rf"\s{{{LONG_SPACE},}}", text):
-        cuts.extend([run.start(), run.end() - (run.end() < len(text))])
+    for place in range(0, len(text), step):
+        run = _spaces.match(text, place) if place >= cuts[-1] else None
+        if run is not None and run.end() == len(text):
+            break
+        if run is not None and run.end() - place >= step:
+            cuts.append(run.end() - 1)
     cuts.append(len(text))
     return [text[a:b] for a, b in zip(cuts, cuts[1:], strict=False) if a < b]

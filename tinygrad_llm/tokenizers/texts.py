@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from tinygrad_llm.errors import TokenizerError
@@ -34,6 +35,6 @@ def check_vocabulary(argument: str, tokens: Sequence[str], special: Sequence[str
     if not all(isinstance(token, str) and token for token in listed):
         raise TokenizerError(f"{argument}: every token must be a non-empty string.")
     if len(set(listed)) < len(listed):
-        twice = sorted({token for token in listed if listed.count(token) > 1})
+        twice = sorted(token for token, count in Counter(listed).items() if count > 1)
         raise TokenizerError(f"{argument}: these tokens come more than once: {twice[:5]}.")
     return listed
