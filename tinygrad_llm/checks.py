@@ -17,7 +17,7 @@ def check_size(owner: str, name: str, value: object) -> int:
         ConfigError: it is not a positive integer, or not one that NumPy can count to.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ConfigError(f"{owner}: {name} must be a positive integer, got {value!r}.")
+        raise ConfigError(f"{owner}: {name} must be a positive integer, got {value!r:.80}.")
     size = int(value)
     if size > _LARGEST:
         raise ConfigError(f"{owner}: {name} must be less than 2^63, which no array reaches.")
@@ -31,7 +31,7 @@ def check_dropout(owner: str, name: str, value: object) -> float:
         ConfigError: it is not a number of [0, 1).
     """
     if not isinstance(value, numbers.Real) or not 0 <= value < 1:  # type: ignore[operator]
-        raise ConfigError(f"{owner}: {name} must be at least 0 and less than 1, got {value!r}.")
+        raise ConfigError(f"{owner}: {name} must be at least 0 and less than 1, got {value!r:.80}.")
     return float(value)
 
 

@@ -65,7 +65,7 @@ class GPTConfig:
         for name in ("qkv_bias", "tie_weights"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigError(
-                    f"GPTConfig: {name} must be True or False, got {getattr(self, name)!r}."
+                    f"GPTConfig: {name} must be True or False, got {getattr(self, name)!r:.80}."
                 )
 
     @property

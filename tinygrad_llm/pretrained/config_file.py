@@ -121,15 +121,10 @@ def _from_huggingface(path: Path, content: Mapping[str, Any]) -> GPTConfig:
     for key, values in _FIXED.items():
         if content.get(key, values[0]) not in values:
             raise CheckpointError(
-                f"{path}: {key} is {content[key]!r}, but this GPT has {values[0]!r}. Only models "
-                "of GPT-2's architecture can be loaded."
+                f"{path}: {key} is {content[key]!r:.80}, but this GPT has {values[0]!r}. "
+                "Only models of GPT-2's architecture can be loaded."
             )
-    if content.get("n_inner") not in (None, 4 * content["n_embd"]):
-        raise CheckpointError(
-            f"{path}: n_inner is {content['n_inner']!r}, but this GPT's feed-forward layer is "
-            f"4 * n_embd = {4 * content['n_embd']} wide."
-        )
-    return GPTConfig(
+    config = GPTConfig(
         vocab_size=content["vocab_size"],
         context_length=content["n_positions"],
         n_layer=content["n_layer"],
@@ -139,6 +134,12 @@ def _from_huggingface(path: Path, content: Mapping[str, Any]) -> GPTConfig:
         qkv_bias=content.get("qkv_bias", True),
         tie_weights=content.get("tie_word_embeddings", True),
     )
+    if content.get("n_inner") not in (None, 4 * config.n_embd):
+        raise CheckpointError(
+            f"{path}: n_inner is {content['n_inner']!r:.80}, but this GPT's feed-forward layer is "
+            f"4 * n_embd = {4 * config.n_embd} wide."
+        )
+    return config
 
 
 def _from_hparams(path: Path, content: Mapping[str, int]) -> GPTConfig:
