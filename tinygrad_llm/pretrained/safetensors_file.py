@@ -31,7 +31,6 @@ import numpy as np
 from tinygrad_llm.backend import Array, to_numpy
 from tinygrad_llm.backend.files import file_size, open_atomic
 from tinygrad_llm.errors import CheckpointError
-from tinygrad_llm.terminal import visible
 
 DTYPES = {
     "BOOL": np.dtype(np.bool_),
@@ -144,8 +143,8 @@ def _read_header(path: Path, size: int) -> tuple[dict[str, str], _Contents]:
             contents = [(name, part.get_dtype(), tuple(part.get_shape())) for name, part in parts]
     except SafetensorError as error:
         raise CheckpointError(
-            f"{path}: is no valid safetensors file ({visible(str(error)[:_SHOWN])}; it has {size} "
-            f"bytes). {_AGAIN}"
+            f"{path}: is no valid safetensors file ({str(error)[:_SHOWN]}; it has {size} bytes). "
+            f"{_AGAIN}"
         ) from error
     return metadata, contents
 
