@@ -111,8 +111,8 @@ def read_model(
 
     Raises:
         CheckpointError: no such model, no network; files are missing, damaged, or do not fit
-            together. A tensor's own checksum (OpenAI's files have them) is verified when its turn
-            comes.
+            together. A tensor's type, and its own checksum (OpenAI's files have them), are looked
+            at when its turn comes.
         DTypeError: ``dtype`` is no floating-point type.
     """
     target = None if dtype is None else _float_type(dtype)
@@ -122,7 +122,7 @@ def read_model(
     source = open_source(folder)
     config = untied_if_stored(config, source, folder)
     check_weights(source, config, folder)
-    return config, _arrays(source, config, target)
+    return config, _arrays(source, config, target, folder)
 
 
 def _folder_of(
@@ -137,10 +137,15 @@ def _folder_of(
 
 
 def _arrays(
-    source: WeightSource, config: GPTConfig, target: np.dtype | None
+    source: WeightSource, config: GPTConfig, target: np.dtype | None, folder: Path
 ) -> Iterator[tuple[str, Array]]:
     for place in _places(config):
         stored = source.read(place.theirs)
+        if not is_float(stored.dtype):
+            raise CheckpointError(
+                f"{folder}: {place.theirs} is of type {stored.dtype}, expected floating-point "
+                "numbers. A quantized model cannot be read; get the weights it was made from."
+            )
         array = _own_copy(stored.T if place.transposed else stored, target)
         source.release(place.theirs)
         yield place.ours, array

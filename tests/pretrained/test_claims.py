@@ -1,4 +1,4 @@
-"""Sizes that a folder only claims: refused in words before anything of that size is made."""
+"""What a folder only claims: refused in words, before anything of such a size is made."""
 
 import json
 import os
@@ -65,6 +65,16 @@ def test_a_tensor_that_is_there_with_and_without_its_prefix(tmp_path):
     other = np.zeros_like(weights["wte.weight"])
     write_folder(tmp_path, {**weights, "transformer.wte.weight": other})
     with pytest.raises(CheckpointError, match="names of one tensor"):
+        nn.GPT.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.bool_, np.uint8])
+def test_weights_that_are_no_floating_point_numbers(tmp_path, kind):
+    weights = random_weights()
+    write_folder(tmp_path, {})
+    weights["wte.weight"] = weights["wte.weight"].astype(kind)
+    write_safetensors(tmp_path / "model.safetensors", weights)
+    with pytest.raises(CheckpointError, match=r"wte.weight is of type .* floating-point"):
         nn.GPT.from_pretrained(tmp_path)
 
 
