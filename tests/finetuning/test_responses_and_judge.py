@@ -1,4 +1,5 @@
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -67,7 +68,7 @@ class _FakeJudge(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.asked.append(body)
-        reply = self.replies.pop(0).encode()
+        reply = self.replies.pop(0).encode("utf-8", "surrogateescape")
         self.send_response(200)
         self.end_headers()
         self.wfile.write(reply)
@@ -79,7 +80,7 @@ class _FakeJudge(BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     httpd = HTTPServer(("127.0.0.1", 0), _FakeJudge)
-    thread = threading.Thread(target=httpd.serve_forever)
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,))
     thread.start()
     yield f"http://127.0.0.1:{httpd.server_port}/v1/chat/completions"
     httpd.shutdown()
@@ -101,6 +102,58 @@ def test_the_judge_is_asked_and_its_marks_are_read(server):
     question = _FakeJudge.asked[0]["messages"][0]["content"]
     assert _FakeJudge.asked[0]["model"] == "small"
     assert all(part in question for part in ("Add 2 and 3", "`5`", "`five`"))
+
+
+@pytest.mark.parametrize(
+    ("said", "mark"), [("9" * 10_000, 100), ("0" * 10_000 + "7", 7), ("mark: 99", 99), ("", None)]
+)
+def test_a_mark_of_any_length(server, said, mark):
+    _FakeJudge.replies[:] = [says(said)]
+    assert Judge(server).marks([Response("Q", "", "a", "b", True)]) == [mark]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [says(None), says(["85"]), says({"a": 1}), "[]", '{"choices": {}}', "[" * 100_000, "\udcff85"],
+)
+def test_an_answer_of_another_form(server, reply):
+    _FakeJudge.replies[:] = [reply]
+    with pytest.raises(DataError, match="something other than a chat completion") as caught:
+        Judge(server).marks([Response("Q", "", "a", "b", True)])
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"220 ready\r\n",
+        b"HTTP/1.1 500 \x1b]0;owned\x07\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n99\r\n{",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nmany\r\n{",
+    ],
+)
+def test_a_judge_that_speaks_no_http(answer):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=_answer, args=(listening, answer))
+        thread.start()
+        judge = Judge(f"http://127.0.0.1:{listening.getsockname()[1]}/", timeout=10)
+        with pytest.raises(DataError, match="does not answer") as caught:
+            judge.marks([Response("Q", "", "a", "b", True)])
+        thread.join()
+    assert str(caught.value).isprintable()
+
+
+def _answer(listening, content):
+    with listening.accept()[0] as connection:
+        connection.recv(1 << 16)
+        connection.sendall(content)
+
+
+@pytest.mark.parametrize("url", ["http://", "http://[::1", "http://a b/", "http://127.0.0.1:x/"])
+def test_an_address_that_is_none(url):
+    with pytest.raises(DataError, match="does not answer"):
+        Judge(url).marks([Response("Q", "", "a", "b", True)])
 
 
 def test_a_judge_that_does_not_answer_or_speaks_otherwise_is_named(server):

@@ -60,7 +60,7 @@ def fetch(remote: RemoteFile, folder: Path, progress: bool = True) -> Path:
     """
     path = folder / remote.name
     if os.path.lexists(path):
-        _check(remote, path)
+        check(remote, path)
         return path
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,8 +80,12 @@ def fetch(remote: RemoteFile, folder: Path, progress: bool = True) -> Path:
     return path
 
 
-def _check(remote: RemoteFile, path: Path) -> None:
-    """Refuse what stands at ``path`` unless it is the expected file."""
+def check(remote: RemoteFile, path: Path) -> None:
+    """Refuse what stands at ``path`` unless it is the expected file.
+
+    Raises:
+        DataError: it is another one, or none, or cannot be read.
+    """
     try:
         if not is_verifying() or remote.accepts(path):
             return

@@ -61,7 +61,10 @@ class Sent:
     def __iter__(self) -> Iterator[bytes]:
         """The bytes, in pieces of at most `PIECE_BYTES`; raises TransferError."""
         response = self._response
-        while response is not None and (piece := in_time(_TOO_SLOW, lambda: self._read(response))):
+        while response is not None:
+            piece = in_time(PATIENCE_SECONDS, _TOO_SLOW, lambda: self._read(response))
+            if not piece:
+                return
             yield piece
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
@@ -92,7 +95,7 @@ def ask(url: str, start: int) -> Sent:
     Raises:
         TransferError: no connection, no answer in time, or the server refuses.
     """
-    response = in_time("no answer", lambda: _open(url, start))
+    response = in_time(PATIENCE_SECONDS, "no answer", lambda: _open(url, start))
     all_of_it = response is not None and response.status != http.client.PARTIAL_CONTENT
     return Sent(response, 0 if all_of_it else start)
 
@@ -103,11 +106,24 @@ def _open(url: str, start: int) -> http.client.HTTPResponse | None:
     if start:
         request.add_header("Range", f"bytes={start}-")
     try:
-        return _opener().open(request, timeout=PATIENCE_SECONDS)
+        return open_request(request, PATIENCE_SECONDS)
     except urllib.error.HTTPError as error:
-        error.close()
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
             return None
+        raise
+
+
+def open_request(request: urllib.request.Request, timeout: float) -> http.client.HTTPResponse:
+    """The answer to a request, to be closed; raises what `urllib.request.urlopen` does.
+
+    Args:
+        request: over http or https, and nothing else.
+        timeout: seconds for each wait; `in_time` bounds their sum.
+    """
+    try:
+        return _opener().open(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        error.close()
         raise
 
 
@@ -139,14 +155,19 @@ class _Redirections(urllib.request.HTTPRedirectHandler):
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
-def in_time(complaint: str, call: Callable[[], T]) -> T:
-    """What ``call`` returns, in at most `PATIENCE_SECONDS`.
+def in_time(seconds: float, complaint: str, call: Callable[[], T]) -> T:
+    """What ``call`` returns, which asks the network for something.
 
     The time limit of a socket begins anew with each byte. So a thread waits for the network, and
     is left behind when it takes too long; it does not keep the process from ending.
 
+    Args:
+        seconds: that it may take.
+        complaint: what to say when it takes longer, such as ``"no answer"``.
+        call: is run in the thread.
+
     Raises:
-        TransferError: the call failed, or ``complaint`` in so many seconds.
+        TransferError: the call failed, or took too long.
     """
     answer: futures.Future[T] = futures.Future()
 
@@ -158,10 +179,10 @@ def in_time(complaint: str, call: Callable[[], T]) -> T:
 
     threading.Thread(target=work, daemon=True).start()
     try:
-        return answer.result(PATIENCE_SECONDS)
+        return answer.result(seconds)
     except (futures.TimeoutError, TimeoutError):  # before Python 3.11 they are two
         answer.add_done_callback(_close)
-        raise TransferError(f"{complaint} in {PATIENCE_SECONDS:g} s") from None
+        raise TransferError(f"{complaint} in {seconds:g} s") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise TransferError(_words(error)) from error
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tinygrad_llm.backend.transfer import TransferError, in_time, open_request
 from tinygrad_llm.errors import DataError
 from tinygrad_llm.finetuning.responses import Response
 
+_MOST_BYTES = 1 << 20  # of an answer; a mark needs a few hundred
 _QUESTION = (
     "Given the input `{question}` and the correct output `{reference}`, score the model response "
     "`{answer}` on a scale from 0 to 100, where 100 is the best score. Respond with the integer "
@@ -32,7 +33,7 @@ class Judge:
     Attributes:
         url: the endpoint, see above.
         model: its name for the model, such as "llama3".
-        timeout: seconds to wait for one mark.
+        timeout: seconds that one mark may take.
     """
 
     url: str
@@ -60,27 +61,38 @@ class Judge:
             "stream": False,
         }
         found = re.search(r"\d+", self._ask(body))
-        return min(int(found[0]), 100) if found else None
+        if found is None:
+            return None
+        digits = found[0].lstrip("0") or "0"
+        return int(digits) if len(digits) <= 2 else 100
 
     def _ask(self, body: dict) -> str:
         if not self.url.startswith(("http://", "https://")):
             raise DataError(f"judge: expected an http:// address, got {self.url!r}.")
-        request = urllib.request.Request(
-            self.url, json.dumps(body).encode("utf-8"), {"Content-Type": "application/json"}
-        )
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as reply:
-                return json.loads(reply.read())["choices"][0]["message"]["content"]
-        except (OSError, urllib.error.URLError) as error:
+            answer = in_time(self.timeout, "no answer", lambda: self._send(json.dumps(body)))
+        except TransferError as error:
             raise DataError(
                 f"judge: {self.url} does not answer ({error}). Start the server, or leave "
                 "--judge out; the other scores need no server."
             ) from error
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+        try:
+            content = json.loads(answer)["choices"][0]["message"]["content"]
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            content = error
+        if not isinstance(content, str):
             raise DataError(
-                f"judge: {self.url} answered with something other than a chat completion "
-                f"({error!r})."
-            ) from error
+                f"judge: {self.url} answered with something other than a chat completion: "
+                f"{answer[:80]!r}."
+            )
+        return content
+
+    def _send(self, body: str) -> bytes:
+        request = urllib.request.Request(
+            self.url, body.encode("utf-8"), {"Content-Type": "application/json"}
+        )
+        with open_request(request, self.timeout) as reply:
+            return reply.read(_MOST_BYTES)
 
 
 def mean_mark(marks: Sequence[int | None]) -> float:
