@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from types import ModuleType
 
-from tinygrad_llm.backend.download import RemoteFile, fetch
+from tinygrad_llm.backend.download import RemoteFile, check, fetch
 from tinygrad_llm.backend.files import cache_folder
 from tinygrad_llm.errors import CheckpointError, DataError
 from tinygrad_llm.gpt_config import GPTConfig
@@ -61,7 +61,8 @@ def model_folder(
 
     With ``huggingface_hub`` installed its cache is used, so a model that transformers has fetched
     is not fetched again. Otherwise the file goes to this package's cache (see
-    `backend.files.cache_folder`): with progress, resumed where it stopped, checked by SHA-256.
+    `backend.files.cache_folder`): with progress, and resumed where it stopped. Wherever the file
+    comes from, its SHA-256 is compared with the one in `WEIGHTS`.
 
     Args:
         name: ``"gpt2"``, ``"gpt2-medium"``, ``"gpt2-large"`` or ``"gpt2-xl"``.
@@ -69,20 +70,23 @@ def model_folder(
         progress: show a bar.
 
     Raises:
-        CheckpointError: an unknown name, or no network; names the files and where to put them.
+        CheckpointError: an unknown name, no network, or a file that is not the published one;
+            names the files and where to put them.
     """
     config = gpt2_config(name)
     folder = cache_folder(cache_dir) / name
     hub = _hub() if cache_dir is None and not (folder / WEIGHTS_NAME).is_file() else None
     try:
         if hub is not None:
-            return _from_hub(hub, name)
+            folder = _from_hub(hub, name)
+            check(_weights(name), folder / WEIGHTS_NAME)
+            return folder
         fetch(_weights(name), folder, progress)
         if not (folder / CONFIG_NAME).is_file():
             write_config(folder, config)
     except (DataError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{name}: the weights cannot be downloaded ({error}). Without a network, put "
+            f"{name}: the weights are not to be had ({error}). Without a network, put "
             f"{WEIGHTS_NAME} (from {_ENDPOINT}/{_OWNER}/{name}) into {folder}, or give "
             "from_pretrained a folder: one of transformers, or OpenAI's with model.ckpt.* and "
             "hparams.json."
