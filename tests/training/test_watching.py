@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from tinygrad_llm.training.lr_finder import draw_search, find_learning_rate
 from tinygrad_llm.training.report.histograms import Histograms, draw_histograms
 from tinygrad_llm.training.report.log import LineLog, read_log
 from tinygrad_llm.training.report.memory import peak_bytes, readable, resident_bytes
-from tinygrad_llm.training.report.plot import _xy, draw_loss, draw_runs
+from tinygrad_llm.training.report.plot import curve, draw_loss, draw_runs
 from tinygrad_llm.training.report.progress_bar import ProgressBar
 from tinygrad_llm.training.report.tensorboard import TensorBoard
 from tinygrad_llm.training.report.timed_lines import readable_time
@@ -60,7 +61,7 @@ def test_numbers_that_are_not_finite_are_null_and_a_gap_in_the_curve(tmp_path):
         "norms": [1.5, None],
         "by": {"a": None},
     }
-    steps, losses = _xy(read_log(tmp_path / "log.jsonl"), "loss")
+    steps, losses = curve(read_log(tmp_path / "log.jsonl"), "loss")
     assert steps == [1]
     assert np.isnan(losses).tolist() == [True]
 
@@ -78,6 +79,22 @@ def test_log_on_a_full_disk_says_how_to_go_on():
     log = LineLog(Path("/dev/full"))
     with pytest.raises(DataError, match=r"No space left on device.*go on with --resume"):
         log.write({"step": 1})
+
+
+@pytest.mark.parametrize("line", ["[]", "1", '{"loss": 2.0}', '{"step": "x"}', "[" * 9999])
+def test_a_line_that_is_no_record_is_named(tmp_path, line):
+    (tmp_path / "log.jsonl").write_text(f'{{"step": 1}}\n{line}\n', encoding="utf-8")
+    with pytest.raises(DataError, match="line 2: "):
+        read_log(tmp_path / "log.jsonl")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_the_place_of_the_log_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "log.jsonl")
+    with pytest.raises(DataError, match="not a file"):
+        read_log(tmp_path / "log.jsonl")
+    with pytest.raises(DataError, match="is no file"):
+        LineLog(tmp_path / "log.jsonl").cut_after(3)
 
 
 # ---- TensorBoard -----------------------------------------------------------------------------

@@ -70,9 +70,9 @@ def draw_loss(folder: Path, target: Path, levels: Mapping[str, float] | None = N
     """
     run, figure = read_run(folder), new_figure(8, 5)
     axes = figure.subplots()
-    axes.plot(*_xy(run.steps, "loss"), label="training", linewidth=0.8, alpha=0.7)
+    axes.plot(*curve(run.steps, "loss"), label="training", linewidth=0.8, alpha=0.7)
     if run.evaluations:
-        axes.plot(*_xy(run.evaluations, "validation_loss"), label="validation", marker="o", ms=3)
+        axes.plot(*curve(run.evaluations, "validation_loss"), label="validation", marker="o", ms=3)
     for number, (name, value) in enumerate((levels or {}).items()):
         axes.axhline(value, linestyle=(":", "--")[number % 2], color="gray", linewidth=1)
         axes.annotate(
@@ -115,10 +115,12 @@ def draw_runs(folders: Sequence[Path], target: Path) -> Path:
     for axes, (lines, field, title) in zip(grid.flat, panels, strict=True):
         for number, run in enumerate(runs):
             color = f"C{number % 10}"
-            axes.plot(*_xy(getattr(run, lines), field), color=color, label=run.name, linewidth=0.9)
+            axes.plot(
+                *curve(getattr(run, lines), field), color=color, label=run.name, linewidth=0.9
+            )
             if field == "loss" and run.evaluations:
                 label = f"{run.name}, validation"
-                xy = _xy(run.evaluations, "validation_loss")
+                xy = curve(run.evaluations, "validation_loss")
                 axes.plot(*xy, color=color, marker="o", ms=3, linestyle="--", label=label)
         axes.set(xlabel="step", title=title)
         axes.grid(alpha=0.2)
@@ -127,12 +129,12 @@ def draw_runs(folders: Sequence[Path], target: Path) -> Path:
     return save_figure(figure, target, dpi=120)
 
 
-def _xy(lines: Sequence[Record], field: str) -> tuple[list[float], list[float]]:
+def curve(lines: Sequence[Record], field: str) -> tuple[list[float], list[float]]:
+    """Steps and values of a field, as matplotlib takes them; a gap (NaN) for what is no number."""
     return [line["step"] for line in lines], [_number(line.get(field)) for line in lines]
 
 
 def _number(value: object) -> float:
-    """A value of the log; a gap in the curve where there is none, or null, which stands for NaN."""
     return float(value) if isinstance(value, (int, float)) else math.nan
 
 
