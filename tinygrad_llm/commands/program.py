@@ -47,8 +47,7 @@ def run_command(program: str, commands: Commands, argv: Sequence[str]) -> int:
         usual_interrupt()
         return int(importlib.import_module(commands[name][0]).main(words) or 0)
 
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a letter that it cannot show is no error
-        sys.stdout.reconfigure(errors="replace")
+    _prepare_output()
     try:
         status = in_one_sentence(f"{program} {name}", whole)
         sys.stdout.flush()
@@ -56,6 +55,14 @@ def run_command(program: str, commands: Commands, argv: Sequence[str]) -> int:
     except BrokenPipeError:  # `... | head` closed the other end
         _close_output()
         return 141  # as a shell expects it of SIGPIPE
+
+
+def _prepare_output() -> None:
+    """A letter that the output cannot show is no error, nor that there is none (``>&-``)."""
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or sys.stdout
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _close_output() -> None:
