@@ -159,3 +159,29 @@ def test_a_damaged_description_is_refused(base, capsys, content):
     Path("runs/spam/finetuning.json").write_text(content, encoding="utf-8")
     assert start("spam", "--base", base, "--resume") == 2
     assert "is damaged" in capsys.readouterr().err
+
+
+def test_what_no_fine_tuning_has_left_is_not_replaced(base, capsys):
+    Path("theirs").mkdir()
+    Path("theirs/config.json").write_text("{}", encoding="utf-8")
+    for flags in ([], ["--overwrite", "--yes"]):
+        assert start("preferences", "--base", base, *PREFERENCES, "--out", "theirs", *flags) == 2
+        assert "holds config.json, which no fine-tuning of this program" in capsys.readouterr().err
+    assert [path.name for path in Path("theirs").iterdir()] == ["config.json"]
+
+
+def test_a_start_that_fails_leaves_the_finished_one_as_it_was(base):
+    flags = ["--base", base, *PREFERENCES, "--out", "tuned"]
+    assert start("preferences", *flags) == 0
+    before = {path: path.read_bytes() for path in Path("tuned").rglob("*") if path.is_file()}
+    assert start("preferences", *flags, "--overwrite", "--yes", "--learning-rate", "0") == 2
+    assert before == {p: p.read_bytes() for p in Path("tuned").rglob("*") if p.is_file()}
+
+
+def test_stages_half_removed_are_removed_by_the_next_call(base):
+    """Killed while a finished fine-tuning removed its checkpoints."""
+    flags = ["--base", base, *PREFERENCES, "--out", "tuned"]
+    assert start("preferences", *flags) == 0
+    Path("tuned/checkpoints/both-answers/checkpoints/step-00000003").mkdir(parents=True)
+    assert start("preferences", "--out", "tuned", "--resume") == 0
+    assert not Path("tuned/checkpoints").exists()

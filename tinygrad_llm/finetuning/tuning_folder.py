@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.training.run.folder import PrintLine, RunFolder
-from tinygrad_llm.training.run.owned import is_run
+from tinygrad_llm.training.run.owned import STAGE_NAMES
 from tinygrad_llm.training.run.versions import changed_versions, versions
 
 FILE_NAME = "finetuning.json"
@@ -69,6 +71,7 @@ class TuningFolder:
         self._report, self._overwrite = report, overwrite
         self._ask = before_deleting or report
         self._stages: list[RunFolder] = []
+        self._written = False
         self._run = RunFolder(self.path)
         try:
             self._begun = self._look() if resume else None
@@ -84,11 +87,20 @@ class TuningFolder:
     def __exit__(self, *exc_info: object) -> None:
         for stage in self._stages:
             stage.close()
-        if not self.finished and not self.saved():
+        if self._written and not (self.finished or self.describe()):
             (self.path / FILE_NAME).unlink(missing_ok=True)
+        if self.finished:
+            for left in self._left_stages():  # by a process that was killed while it removed them
+                shutil.rmtree(left, ignore_errors=True)
         self._run.close()
-        if self.finished and self._run.checkpoints.is_dir():
-            self._run.checkpoints.rmdir()
+        if self.finished:
+            with suppress(OSError):  # something there is not ours
+                self._run.checkpoints.rmdir()
+
+    def _left_stages(self) -> list[Path]:
+        """The folders of stages, or what is left of them."""
+        folders = [path for path in self._run.checkpoints.iterdir() if path.is_dir()]
+        return [path for path in folders if STAGE_NAMES.issuperset(os.listdir(path))]
 
     def _look(self) -> dict[str, Any] | None:
         """What was begun here, if its settings fit."""
@@ -154,8 +166,7 @@ class TuningFolder:
 
     def _clear(self) -> None:
         try:
-            stages = [p for p in self._run.checkpoints.iterdir() if is_run(p)]
-            for path in [*stages, *map(self.path.joinpath, self._results)]:
+            for path in [*self._left_stages(), *map(self.path.joinpath, self._results)]:
                 linked = path.is_symlink() or not path.is_dir()
                 path.unlink(missing_ok=True) if linked else shutil.rmtree(path)
         except OSError as error:
@@ -172,6 +183,7 @@ class TuningFolder:
         }
         text = json.dumps(self._begun, indent=1, ensure_ascii=False) + "\n"
         write_atomic(self.path / FILE_NAME, text.encode("utf-8"))
+        self._written = True
 
     def stage(self, name: str) -> RunFolder:
         """The folder of a stage's checkpoints, for ``fit(..., run=...)``."""

@@ -21,6 +21,7 @@ EDITED = "config.edited.toml"  # settings that somebody has changed by hand
 MARK = "# The settings of a training run of tinygrad_llm; --config reads them.\n"
 LOGS = (LOG_NAME, TIMING_NAME, "histograms.jsonl")
 _FILES = ("last", "best", "loss.png", SETTINGS, *LOGS)
+STAGE_NAMES = frozenset((LOCK, CHECKPOINTS, "last", "best"))  # in a folder of checkpoints alone
 _STEP = re.compile(r"step-(\d{8,})")
 _OWN_CHECKPOINT = re.compile(rf"(damaged-)?{_STEP.pattern}")
 # What a process that was killed leaves: of a file, a link, a checkpoint.
