@@ -73,6 +73,23 @@ def test_the_one_file_is_the_whole_tokenizer(tokenizer, tmp_path, pairs, listed)
     assert again.encode("the hat, wörld 123") == tokenizer.encode("the hat, wörld 123")
 
 
+NOTHING = {"Sequence": {"id": "A", "type_id": 0}}
+START = {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}
+
+
+@pytest.mark.parametrize(
+    "processor",
+    [
+        None,
+        {"type": "TemplateProcessing", "single": [NOTHING], "pair": [], "special_tokens": {}},
+        {"type": "Sequence", "processors": [{"type": "ByteLevel"}, None]},
+    ],
+)
+def test_a_last_stage_that_adds_nothing(tokenizer, tmp_path, processor):
+    body = description(tokenizer) | {"post_processor": processor}
+    assert tokenizers.load(write(tmp_path, body)).to_dict() == tokenizer.to_dict()
+
+
 def _in(*path, value):
     def change(body):
         *way, last = path
@@ -93,6 +110,15 @@ def _in(*path, value):
         (_in("pre_tokenizer", value=None), "pre_tokenizer is missing"),
         (_in("normalizer", value={"type": "NFC"}), "normalizer is {'type': 'NFC'}"),
         (_in("post_processor", value={"type": "TemplateProcessing"}), "post_processor is"),
+        (
+            _in("post_processor", value={"type": "TemplateProcessing", "single": [START, NOTHING]}),
+            "post_processor is",
+        ),
+        (
+            _in("post_processor", value={"type": "Sequence", "processors": [{"type": "Bert"}]}),
+            "post_processor is",
+        ),
+        (_in("post_processor", value={"type": "TemplateProcessing", "single": [3]}), "post_pro"),
         (_in("post_processor", value=[1]), "post_processor is"),
         (_in("model", "type", value="WordPiece"), "model.type is 'WordPiece'"),
         (_in("model", "dropout", value=0.1), "model.dropout is 0.1"),

@@ -65,9 +65,23 @@ def _check_stages(path: Path, body: Mapping[str, Any]) -> None:
             raise _unlike_gpt2(path, f"pre_tokenizer.{name}", split.get(name), value)
     if body.get("normalizer") is not None:
         raise _unlike_gpt2(path, "normalizer", body["normalizer"], None)
-    after = body.get("post_processor")  # ByteLevel there changes offsets, not ids
-    if after is not None and not (isinstance(after, dict) and after.get("type") == "ByteLevel"):
-        raise _unlike_gpt2(path, "post_processor", after, None)
+    if not _adds_nothing(body.get("post_processor")):
+        raise _unlike_gpt2(path, "post_processor", body["post_processor"], None)
+
+
+def _adds_nothing(processor: object) -> bool:
+    """Whether what comes behind the model leaves the ids of a text as they are."""
+    if not isinstance(processor, dict):
+        return processor is None
+    kind = processor.get("type")
+    if kind == "TemplateProcessing":  # such as ``[CLS] $A``; transformers 5 writes ``$A``
+        single = processor.get("single")
+        pieces = single if isinstance(single, list) else []
+        return [isinstance(piece, dict) and "Sequence" in piece for piece in pieces] == [True]
+    if kind == "Sequence":
+        inner = processor.get("processors")
+        return isinstance(inner, list) and all(map(_adds_nothing, inner))
+    return kind == "ByteLevel"  # which changes offsets alone
 
 
 def _added(path: Path, body: Mapping[str, Any]) -> dict[str, int]:
