@@ -49,7 +49,17 @@ def test_responses_are_written_and_read_again(tmp_path):
     assert "...(cut off)" in show(responses)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"responses": [{"x": 1}]}'])
+@pytest.mark.parametrize("name", ["instruction", "input", "reference", "answer", "finished"])
+def test_a_value_of_another_type_is_named(tmp_path, name):
+    write_responses(tmp_path / "r.json", [Response("Q", "", "a", "b", True)], {})
+    body = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    body["responses"][0][name] = 0
+    (tmp_path / "r.json").write_text(json.dumps(body), encoding="utf-8-sig")
+    with pytest.raises(DataError, match=f"response 0: {name} must be a (str|bool), got 0"):
+        read_responses(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"responses": [{"x": 1}]}', "[" * 100_000])
 def test_a_file_of_something_else_is_refused(tmp_path, content):
     (tmp_path / "r.json").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match="not a file of responses"):

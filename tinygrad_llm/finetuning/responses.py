@@ -10,6 +10,7 @@ from typing import Any
 
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.control_characters import visible
+from tinygrad_llm.data.documents import read_text
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import Template
 from tinygrad_llm.errors import DataError
@@ -135,11 +136,21 @@ def read_responses(path: Path) -> list[Response]:
     Raises:
         DataError: no such file, or something else in it.
     """
+    text = read_text(path)
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-        return [Response(**r) for r in body["responses"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = [Response(**r) for r in json.loads(text)["responses"]]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: is not a file of responses ({error!r:.120}).") from error
+    for number, response in enumerate(found):
+        _check_types(f"{path}, response {number}", response)
+    return found
+
+
+def _check_types(place: str, response: Response) -> None:
+    for name, value in vars(response).items():
+        kind = bool if name == "finished" else str
+        if not isinstance(value, kind):
+            raise DataError(f"{place}: {name} must be a {kind.__name__}, got {value!r:.60}.")
 
 
 def _one_line(text: str, width: int) -> str:
