@@ -1,10 +1,12 @@
 """Text on a terminal: between words, without control characters; elsewhere untouched."""
 
 import io
+import warnings
 
 import pytest
 
-from tinygrad_llm import terminal
+from tinygrad_llm import errors, terminal
+from tinygrad_llm.commands.program import in_one_sentence
 from tinygrad_llm.terminal import Lines, fitting, print_as_it_comes, styled, visible, width_of
 
 
@@ -85,6 +87,22 @@ def test_control_characters_are_shown_not_obeyed(screen):
     assert not any(c in shown for c in "\x1b\r\x07\x9b\u202e\t")
 
 
+def test_errors_show_control_characters_of_the_names_in_them():
+    for kind in (errors.DataError, errors.MissingDependencyError, errors.IndexRangeError):
+        assert str(kind("a\x1b]0;title\x07 \u202eb\n\tc")) == "a\u241b]0;title\u2407 \ufffdb\n\tc"
+
+
+def test_a_warning_of_a_program_shows_them_too(capsys):
+    def task():
+        warnings.warn("a\x1b[2Jb", stacklevel=1)
+        return 0
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert in_one_sentence("program", task) == 0
+    assert capsys.readouterr().err == "program: a\u241b[2Jb\n"
+
+
 def test_without_a_terminal_nothing_is_changed(screen, monkeypatch):
     text = "a\x1b[2Jb " + TEXT
     assert written(screen(None), text, 5) == text
@@ -93,6 +111,12 @@ def test_without_a_terminal_nothing_is_changed(screen, monkeypatch):
     monkeypatch.setattr("sys.stdout", out)
     print_as_it_comes(iter(["un", "touched words"]), column=3)
     assert out.getvalue() == "untouched words"
+
+
+def test_a_terminal_that_does_not_say_its_width_obeys_nothing_either(screen):
+    text = "a\x1b[2Jb\x07 c"
+    assert written(screen(0), text, 2) == "a\u241b[2Jb\u2407 c"
+    assert fitting(text, screen(0)) == "a\u241b[2Jb\u2407 c"
 
 
 def test_an_interrupted_text_is_shown_to_its_last_letter(screen, monkeypatch):

@@ -63,11 +63,16 @@ def _width(letter: str) -> int:
     return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
 
 
+def shown_on(stream: TextIO, text: str) -> str:
+    """The text with `visible` control characters where the stream is a terminal, of any width."""
+    return visible(text) if stream.isatty() else text
+
+
 def fitting(text: str, stream: TextIO) -> str:
     """A finished text as a stream shows it best: on a terminal, lines end between words."""
     room = columns(stream)
     if not room:
-        return text
+        return shown_on(stream, text)
     wrapper = textwrap.TextWrapper(room, replace_whitespace=False, break_on_hyphens=False)
     parts: list[str] = []
     for line in visible(text).split("\n"):
@@ -110,7 +115,7 @@ class Lines:
     def write(self, piece: str) -> None:
         """Take a piece."""
         if not columns(self._stream):
-            self._stream.write(piece)
+            self._stream.write(shown_on(self._stream, piece))
         else:
             for letter in visible(piece):
                 self._take(letter)

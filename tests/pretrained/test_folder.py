@@ -72,6 +72,13 @@ def test_a_head_of_another_size_is_no_head(tmp_path):
         read_model(tmp_path)
 
 
+def test_control_characters_of_a_name_are_shown(tmp_path):
+    stored = {**_prefixed(random_weights()), "a\x1b[2Jb": np.zeros(1, np.float32)}
+    write_folder(tmp_path, stored)
+    with pytest.warns(UserWarning, match="unexpected \\(1\\): .*a\u241b\\[2Jb"):
+        read_model(tmp_path)
+
+
 def test_sharded_files(tmp_path):
     weights = random_weights()
     write_folder(tmp_path, {})
