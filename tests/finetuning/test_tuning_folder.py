@@ -170,11 +170,17 @@ def test_what_no_fine_tuning_has_left_is_not_replaced(base, capsys):
     assert [path.name for path in Path("theirs").iterdir()] == ["config.json"]
 
 
-def test_a_start_that_fails_leaves_the_finished_one_as_it_was(base):
+def test_a_start_that_fails_leaves_the_finished_one_as_it_was(base, monkeypatch):
     flags = ["--base", base, *PREFERENCES, "--out", "tuned"]
     assert start("preferences", *flags) == 0
     before = {path: path.read_bytes() for path in Path("tuned").rglob("*") if path.is_file()}
-    assert start("preferences", *flags, "--overwrite", "--yes", "--learning-rate", "0") == 2
+
+    def fail(seed):
+        raise NumericsError("as if the data were not there")
+
+    module = importlib.import_module("tinygrad_llm.commands.finetune.preferences")
+    monkeypatch.setattr(module, "polite_preferences", fail)
+    assert start("preferences", *flags, "--overwrite", "--yes") == 2
     assert before == {p: p.read_bytes() for p in Path("tuned").rglob("*") if p.is_file()}
 
 

@@ -65,6 +65,9 @@ def within(low: float, high: float = math.inf, above: bool = False) -> Callable[
     return number_within
 
 
+rate = within(0, above=True)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that raises `ConfigError` in place of printing all flags and ending the program."""
 

@@ -28,7 +28,7 @@ from tinygrad_llm.commands.finetune.session import (
     run_tuning,
     tune_in_folder,
 )
-from tinygrad_llm.commands.flags import Parser, count
+from tinygrad_llm.commands.flags import Parser, count, rate, seed, whole, within
 from tinygrad_llm.commands.program import add_machine, command_parser
 from tinygrad_llm.data import instructions
 from tinygrad_llm.data.instructions import Instruction
@@ -106,12 +106,14 @@ def add_tuning(parser: argparse.ArgumentParser) -> None:
     add("--rank", type=count, default=8, help="rank of the LoRA matrices (default: 8)")
     add("--epochs", type=count, default=20, help="passes over the data, at most (default: 20)")
     text = "stop after so many epochs without a better validation loss; 0 never stops"
-    add("--patience", type=int, default=3, help=f"{text} (default: 3)")
+    add("--patience", type=whole(0), default=3, help=f"{text} (default: 3)")
     add("--batch-size", type=count, default=8, help="examples in a step (default: 8)")
-    add("--learning-rate", type=float, help="default: 1e-3 for a model 128 wide, less for wider")
-    add("--dropout", type=float, default=0.1, help="dropout while training (default: 0.1)")
+    add("--learning-rate", type=rate, help="default: 1e-3 for a model 128 wide, less for wider")
+    add(
+        "--dropout", type=within(0, 0.99), default=0.1, help="dropout while training (default: 0.1)"
+    )
     add("--packing", action="store_true", help="fill rows with several examples, not padding")
-    add("--seed", type=int, default=123, help="seed of split and order (default: 123)")
+    add("--seed", type=seed, default=123, help="seed of split and order (default: 123)")
 
 
 def make_base(

@@ -27,7 +27,7 @@ from tinygrad_llm.commands.finetune.session import (
     run_tuning,
     tune_in_folder,
 )
-from tinygrad_llm.commands.flags import Parser, count
+from tinygrad_llm.commands.flags import Parser, count, rate, seed
 from tinygrad_llm.commands.program import add_machine, command_parser
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import TEMPLATES, Template
@@ -80,14 +80,14 @@ def build_parser() -> Parser:
     add("--trainable", choices=sorted(LEARNING_RATES), default="all", help="default: all")
     add(
         "--beta",
-        type=float,
+        type=rate,
         default=0.1,
         help="how strongly the model is held to the reference (default: 0.1)",
     )
     add("--first-epochs", type=count, default=6, help="epochs of the first part (default: 6)")
     add("--epochs", type=count, default=4, help="epochs of DPO (default: 4)")
-    add("--learning-rate", type=float, help="rate of DPO (default: 1e-4 for width 128)")
-    add("--seed", type=int, default=0, help="seed of split and order (default: 0)")
+    add("--learning-rate", type=rate, help="rate of DPO (default: 1e-4 for width 128)")
+    add("--seed", type=seed, default=0, help="seed of split and order (default: 0)")
     add_run(parser, "runs/preferences")
     add_machine(parser)
     return parser

@@ -25,7 +25,7 @@ import numpy as np
 from tinygrad_llm.backend.random import manual_seed
 from tinygrad_llm.commands.finetune.session import add_run, computed_as, run_tuning, tune_in_folder
 from tinygrad_llm.commands.finetune.spam_report import Parts, baseline_rows, draw, wrong_messages
-from tinygrad_llm.commands.flags import Parser, count
+from tinygrad_llm.commands.flags import Parser, count, rate, seed, whole, within
 from tinygrad_llm.commands.program import add_machine, command_parser
 from tinygrad_llm.control_characters import visible
 from tinygrad_llm.data import spam
@@ -98,14 +98,14 @@ def add_tuning(parser: argparse.ArgumentParser) -> None:
     add("--epochs", type=count, help=text)
     add("--batch-size", type=count, default=16, help="messages in a step (default: 16)")
     text = "default: 1e-3 for a model 128 wide, less for wider ones, more where less is trained"
-    add("--learning-rate", type=float, help=text)
+    add("--learning-rate", type=rate, help=text)
     text = "stop after so many validations without a new best (default: 8)"
-    add("--patience", type=int, default=8, help=text)
+    add("--patience", type=whole(0), default=8, help=text)
     add("--class-weights", action="store_true", help="give rare and frequent classes equal weight")
     text = "weight of the next-token loss beside that of the classes; 0 for none"
-    add("--language-weight", type=float, default=0.5, help=f"{text} (default: 0.5)")
+    add("--language-weight", type=within(0), default=0.5, help=f"{text} (default: 0.5)")
     add("--rank", type=count, default=4, help="rank of the LoRA matrices (default: 4)")
-    add("--seed", type=int, default=123, help="seed of splits, order and head (default: 123)")
+    add("--seed", type=seed, default=123, help="seed of splits, order and head (default: 123)")
 
 
 def load_parts(arguments: argparse.Namespace) -> dict[str, Parts]:
