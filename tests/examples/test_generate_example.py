@@ -1,6 +1,7 @@
 """``tinygrad-llm generate`` and ``few-shot``, run as a person would, on a tiny model."""
 
 import io
+import math
 import sys
 
 import pytest
@@ -92,6 +93,23 @@ def test_a_value_out_of_range_is_named_before_a_model_is_loaded(flag, capsys, mo
     error = capsys.readouterr().err
     assert error.count("generate:") == 1
     assert flag in error or "stop_strings" in error
+
+
+def test_scores_that_are_no_numbers_are_said_once_on_a_line_of_their_own(tmp_path, capfd):
+    tokenizer = CharTokenizer.train([LETTERS])
+    model = nn.GPT(nn.GPTConfig(tokenizer.vocab_size, 64, 1, 2, 16))
+    model.final_norm.weight.data[0] = math.nan
+    model.save_pretrained(tmp_path)
+    tokenizer.save(tmp_path)
+    for flags in ([], ["--temperature", "0"], ["--top-k", "3"], ["--top-p", "0.5"], ["--explain"]):
+        assert generate.main([str(tmp_path), "--prompt", "Hello", *flags]) == 2
+        said = capfd.readouterr()
+        assert "tinygrad-llm generate: the scores of a model must be finite" in said.err
+        assert "the weight 'final_norm.weight' has 1 NaN" in said.err
+        assert said.out in ("Hello\n", "")
+    for flags in (["--beams", "2", "--tokens", "4"], ["--perplexity"]):
+        assert generate.main([str(tmp_path), "--prompt", "Hello", *flags]) == 2
+        assert "the scores of a model must be finite" in capfd.readouterr().err
 
 
 def test_what_stands_in_a_file_is_no_special_token(tmp_path, capsys):

@@ -161,11 +161,12 @@ def foreign(tokenizer, tmp_path):
     return folder
 
 
-def test_a_space_before_every_text_is_refused(foreign):
+@pytest.mark.parametrize("name", ["add_prefix_space", "add_bos_token", "add_eos_token"])
+def test_something_around_every_text_is_refused(foreign, name):
     path = foreign() / "tokenizer_config.json"
-    body = json.loads(path.read_text(encoding="utf-8")) | {"add_prefix_space": True}
+    body = json.loads(path.read_text(encoding="utf-8")) | {name: True}
     path.write_text(json.dumps(body), encoding="utf-8")
-    with pytest.raises(TokenizerError, match="add_prefix_space is True"):
+    with pytest.raises(TokenizerError, match=f"{name} is True"):
         tokenizers.load(path.parent)
 
 

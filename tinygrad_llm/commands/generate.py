@@ -147,8 +147,10 @@ def write(model: Module, tokenizer: Tokenizer, prompt: str, options: argparse.Na
     steps = steps_of(model, tokenizer, prompt, options)
     times = [time.perf_counter()]
     pieces = until_stop(timed(steps, times), check_stop_strings(options.stop))
-    print_as_it_comes(chain([prompt], pieces))
-    print()
+    try:
+        print_as_it_comes(chain([prompt], pieces))
+    finally:  # an error has a line of its own
+        print()
     seconds = times[-1] - times[0]
     speed = f"{(len(times) - 1) / seconds:.1f}/s" if seconds else "at once"
     again = f"; the same again: --seed {options.seed}" if options.temperature else ""

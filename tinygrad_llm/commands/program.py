@@ -219,13 +219,14 @@ def in_one_sentence(name: str, task: Callable[[], int]) -> int:
         with warnings_in_one_sentence(name):
             return task()
     except TinygradLLMError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        said = str(error).removeprefix(f"{name.split()[-1]}: ")  # of `generate`, by its command
+        print(f"{name}: {said}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
-        print(f"{name}: {where}{error.strerror or error}.", file=sys.stderr)
+        print(visible(f"{name}: {where}{error.strerror or error}."), file=sys.stderr)
         return 2
     except MemoryError as error:
         print(f"{name}: not enough memory. {error}".rstrip(), file=sys.stderr)

@@ -2,6 +2,7 @@
 
 A template puts marks before and after what each role says. The marks may be special tokens; what
 is said is always read as ordinary text, so nobody can end a turn by typing a special token. Marks
+that are plain text, as those of `ALPACA`, can be typed by anybody: `CHAT` is for strangers. Marks
 and contents are encoded one by one, hence the mask of the answer is exact to the token.
 """
 

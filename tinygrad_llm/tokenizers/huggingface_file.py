@@ -96,7 +96,7 @@ def added_tokens(folder: Path) -> dict[str, int]:
     """The tokens that the files beside a vocabulary add to it; none where there are no such files.
 
     Raises:
-        TokenizerError: one is damaged, or says that a space is put before every text.
+        TokenizerError: one is damaged, or says that something is put around every text.
     """
     added: dict[str, int] = {}
     if (path := folder / "added_tokens.json").is_file():
@@ -106,8 +106,9 @@ def added_tokens(folder: Path) -> dict[str, int]:
     if not (path := folder / CONFIG_NAME).is_file():
         return added
     body = _read_object(path)
-    if body.get("add_prefix_space"):
-        raise _unlike_gpt2(path, "add_prefix_space", True, False)
+    for name in ("add_prefix_space", "add_bos_token", "add_eos_token"):
+        if body.get(name):
+            raise _unlike_gpt2(path, name, body[name], False)
     listed = body.get("added_tokens_decoder") or {}
     try:
         return added | {str(token["content"]): int(i) for i, token in listed.items()}
