@@ -150,7 +150,7 @@ class _Redirections(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message
     ) -> IO[bytes] | None:
         fp.close()
-        return super().http_error_302(req, io.BytesIO(), code, msg, headers)  # type: ignore
+        return super().http_error_302(req, io.BytesIO(), code, msg, headers)
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
