@@ -16,7 +16,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from email.message import Message
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -147,7 +146,12 @@ class _Redirections(urllib.request.HTTPRedirectHandler):
     """Follows a redirection without reading its page, which could be of any length."""
 
     def http_error_302(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
     ) -> IO[bytes] | None:
         fp.close()
         return super().http_error_302(req, io.BytesIO(), code, msg, headers)
