@@ -25,7 +25,7 @@ from tinygrad_llm.pretrained.tf_record import damaged, read_varint
 _FOOTER_BYTES, _MAGIC = 48, 0xDB4775248B80FB57
 _TRAILER_BYTES = 5  # compression type and checksum
 _UNCOMPRESSED = 0
-MAX_BYTES = 4 << 20  # of an index, and of its keys at full length; GPT-2 XL's has 17 KB
+MAX_BYTES = 1 << 20  # of an index, and of its keys at full length; GPT-2 XL's has 17 KB
 
 
 def read_table(content: bytes, source: str) -> dict[bytes, bytes]:
