@@ -49,7 +49,7 @@ def page_with(text, folder):
     for leaf in t.leaves:
         leaf.name = text
     for op in t.ops:
-        op.scope = op.scope.replace("blocks", text)
+        op.scope = op.scope.replace("blocks.0", text)
         if op.name not in ("embedding", "linear_cross_entropy"):  # where the page looks for tokens
             op.name = text
     return tg.explore(t, folder / "x.html", title=text, tokenizer=Words([text, "b"]))
@@ -77,6 +77,12 @@ def test_it_is_shown_as_it_is(text, tmp_path, browser):
     script(page, "explorer.goTo('leaf', 0)")
     assert squeeze.sub("", find(page, "#detail h2").text) == squeeze.sub("", shown)
     assert find(page, "#text td bdi").text == token_text(text)
+    script(
+        page,
+        "explorer.goTo('op', explorer.data.nodes.findIndex(n => n.name === arguments[0]))",
+        text,
+    )
+    assert squeeze.sub("", find(page, "#detail .path").text).endswith(squeeze.sub("", shown))
     assert any(squeeze.sub(" ", t).startswith(shown[:3]) for t in texts(page, ".row.group .label"))
     assert not page.find_elements("css selector", "img, b b, #detail script")
     assert page.get_log("browser") == []
