@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 from tinygrad_llm.backend import saved_folder
 from tinygrad_llm.backend.checksums import CHECKSUMS_NAME, recorded
 from tinygrad_llm.backend.files import write_atomic
-from tinygrad_llm.backend.saved_folder import joined, saving, settle, verify
+from tinygrad_llm.backend.saved_folder import joined, reading, saving, settle, verify
 from tinygrad_llm.errors import CheckpointError
 
 OLD = {"a.json": b"old a", "b.bin": b"old b"}
@@ -52,7 +53,7 @@ def stopping_at(event, monkeypatch):
 
     for name in EVENTS:
         monkeypatch.setattr(os, name, counted(getattr(os, name)))
-    monkeypatch.setattr(saved_folder.shutil, "rmtree", counted(saved_folder.shutil.rmtree))
+    monkeypatch.setattr(shutil, "rmtree", counted(shutil.rmtree))
     return seen
 
 
@@ -217,3 +218,18 @@ def test_what_a_living_saver_has_staged_stays_and_what_a_dead_one_left_goes(tmp_
     save(tmp_path, OLD)
     assert not (tmp_path / name).exists()
     settle(tmp_path)
+
+
+def test_a_reader_does_not_get_the_files_of_two_saves(tmp_path):
+    save(tmp_path, OLD)
+    with reading(tmp_path):
+        assert (tmp_path / "a.json").read_bytes() == b"old a"
+    with pytest.raises(CheckpointError, match="was saved anew while it was read"):
+        read_beside_a_save(tmp_path)
+
+
+def read_beside_a_save(folder):
+    with reading(folder):
+        assert (folder / "a.json").read_bytes() == b"old a"
+        save(folder, NEW)
+        verify(folder)

@@ -54,7 +54,7 @@ def checksums_of(paths: Iterable[Path]) -> Files:
 
 def sealed(body: Mapping[str, object]) -> bytes:
     """A table of JSON's types as a text that begins with the table's own checksum."""
-    text = json.dumps({"sha256": _own_checksum(body), **body}, indent=1)
+    text = json.dumps({"sha256": own_checksum(body), **body}, indent=1)
     return (text + "\n").encode("utf-8")
 
 
@@ -76,7 +76,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
             "Use the version of the package that wrote it."
         )
     stored = body.pop("sha256", None)
-    if stored != _own_checksum(body):
+    if stored != own_checksum(body):
         raise CheckpointError(f"{path}: is damaged: its checksum (sha256) is another one. {ADVICE}")
     if not _well_formed(body.get("files")):
         raise CheckpointError(f"{path}: is damaged: expected files with bytes and sha256. {ADVICE}")
@@ -111,7 +111,8 @@ def is_plain_name(name: object) -> bool:
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
-def _own_checksum(body: Mapping[str, object]) -> str:
+def own_checksum(body: Mapping[str, object]) -> str:
+    """The SHA-256 of a table of JSON's types, however it is spaced and ordered in its file."""
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
 

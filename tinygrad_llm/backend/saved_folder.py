@@ -15,12 +15,9 @@ as they are.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from tinygrad_llm.backend.checksums import (
@@ -37,45 +34,14 @@ from tinygrad_llm.backend.checksums import (
     sealed,
 )
 from tinygrad_llm.backend.files import sync_folder
-from tinygrad_llm.backend.folder_lock import lock, locked, unlock
+from tinygrad_llm.backend.folder_lock import locked
+from tinygrad_llm.backend.staging import Save, flush, staging
 from tinygrad_llm.errors import CheckpointError, TokenizerError
 
-SAVED_NAME, STAGED_PREFIX = ".saved", ".saving-"
+SAVED_NAME = ".saved"
 
 
-@dataclass
-class _Save:
-    """What is being saved by this thread.
-
-    Attributes:
-        folder: where the files are to stand.
-        staged: where they are written.
-        touched: the parts that are saved.
-        instead_of: files that are removed, whoever wrote them.
-        part_of: file -> the part that it belongs to.
-    """
-
-    folder: Path
-    staged: Path
-    touched: set[str] = field(default_factory=set)
-    instead_of: set[str] = field(default_factory=set)
-    part_of: dict[str, str] = field(default_factory=dict)
-
-    def is_for(self, folder: Path) -> bool:
-        return _absolute(folder) in (_absolute(self.folder), _absolute(self.staged))
-
-    @contextmanager
-    def writing(self, part: str, instead_of: Collection[str]) -> Iterator[Path]:
-        """Files that are new at the end of the block belong to the part, or to one within it."""
-        before = set(os.listdir(self.staged))
-        self.touched.add(part)
-        self.instead_of.update(instead_of)
-        yield self.staged
-        for name in set(os.listdir(self.staged)) - before:
-            self.part_of.setdefault(name, part)
-
-
-_going_on: ContextVar[_Save | None] = ContextVar("the save that is going on", default=None)
+_going_on: ContextVar[Save | None] = ContextVar("the save that is going on", default=None)
 
 
 @contextmanager
@@ -103,7 +69,7 @@ def saving(
         with outer.writing(part, instead_of) as staged:
             yield staged
         return
-    with _explained(path), _staging(path) as save:
+    with _explained(path), staging(path) as save:
         token = _going_on.set(save)
         try:
             with save.writing(part, instead_of) as staged:
@@ -121,7 +87,7 @@ def joined(folder: Path) -> Iterator[None]:
 
     For a caller who makes the whole folder appear, such as a training checkpoint.
     """
-    token = _going_on.set(_Save(folder, folder))
+    token = _going_on.set(Save(folder, folder))
     try:
         yield
     finally:
@@ -175,6 +141,38 @@ def verify(
 
 
 @contextmanager
+def reading(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """A block that opens several files of a folder, and must not get them of two saves.
+
+    Raises:
+        CheckpointError: somebody saved into the folder meanwhile.
+    """
+    path = Path(folder)
+    settle(path)
+    before = _latest(path)
+    try:
+        yield
+    except (CheckpointError, TokenizerError):
+        if _latest(path) == before:
+            raise
+    if _latest(path) != before:
+        raise CheckpointError(f"{path}: was saved anew while it was read. Open it again.")
+
+
+def _latest(folder: Path) -> list[tuple[int, int] | None]:
+    """What differs after a save: the lists of checksums, and whether files are being moved."""
+    return [_stamp(folder / name) for name in (*FORMATS, SAVED_NAME)]
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        about = path.stat()
+    except OSError:  # not there
+        return None
+    return about.st_ino, about.st_mtime_ns
+
+
+@contextmanager
 def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
@@ -185,36 +183,7 @@ def _explained(folder: Path) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
-def _staging(folder: Path) -> Iterator[_Save]:
-    """A new folder to write into; it is gone at the end unless it was renamed."""
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
-        _remove_leftovers(folder)
-        name = tempfile.mkdtemp(prefix=f"{STAGED_PREFIX}{os.getpid()}-", dir=folder)
-        staged = folder / Path(name).name
-        held = lock(staged)
-    try:
-        yield _Save(folder, staged)
-    finally:
-        unlock(held)
-        shutil.rmtree(staged, ignore_errors=True)
-        if made:
-            with suppress(OSError):  # it is not empty: the save came to its end
-                folder.rmdir()
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what savers left that were killed: nobody holds their locks."""
-    for leftover in folder.glob(f"{STAGED_PREFIX}*"):
-        held = lock(leftover, wait=False)
-        if held is not None:
-            unlock(held)
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _commit(save: _Save) -> None:
+def _commit(save: Save) -> None:
     """Flush the files, write their list, and rename the folder; then move them in place."""
     new = checksums_of(save.staged.iterdir())
     for name, entry in new.items():
@@ -261,14 +230,6 @@ def _refuse_folders(folder: Path, names: Collection[str]) -> None:
             )
 
 
-def flush(folder: Path) -> None:
-    """Bring files and entries of a folder to the disk."""
-    for path in folder.iterdir():
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-    sync_folder(folder)
-
-
 def _put_in_place(folder: Path) -> None:
     """Move the files of a complete save to their places, the list of checksums last."""
     saved = folder / SAVED_NAME
@@ -284,7 +245,3 @@ def _put_in_place(folder: Path) -> None:
         sync_folder(folder)
     if saved.is_dir():
         saved.rmdir()
-
-
-def _absolute(path: Path) -> str:
-    return os.path.abspath(path)

@@ -9,11 +9,17 @@ put on the next.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
+from tinygrad_llm.backend import Array, to_numpy
+from tinygrad_llm.backend.checksums import is_verifying
 from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.nn import (
     Linear,
@@ -27,6 +33,8 @@ from tinygrad_llm.nn.lora import lora_layers
 from tinygrad_llm.pretrained import SafetensorsFile, write_safetensors
 
 FORMAT = "tinygrad_llm lora adapter"
+_SUM = "sha256"  # the file's own checksum, since an adapter stands alone
+_KNOWN = frozenset(("format", "rank", "alpha", "layers", _SUM))
 
 
 def save_adapter(model: Module, path: str | os.PathLike[str]) -> Path:
@@ -48,12 +56,17 @@ def save_adapter(model: Module, path: str | os.PathLike[str]) -> Path:
         "alpha": str(alpha),
         "layers": json.dumps(list(layers)),
     }
-    write_safetensors(path, tensors, metadata)
+    write_safetensors(path, tensors, {**metadata, _SUM: _checksum(metadata, tensors)})
     return Path(path)
 
 
-def load_adapter(model: Module, path: str | os.PathLike[str]) -> list[str]:
+def load_adapter(model: Module, path: str | os.PathLike[str], verify: bool = True) -> list[str]:
     """Give a base model the LoRA layers of a file.
+
+    Args:
+        model: with the weights that the adapter was trained on.
+        path: of the file.
+        verify: compare the file's content with its checksum (files of older versions have none).
 
     Returns:
         the paths of the layers that were changed.
@@ -66,6 +79,8 @@ def load_adapter(model: Module, path: str | os.PathLike[str]) -> list[str]:
     layers, rank, alpha = _description(file)
     _check_fit(file, model, layers, rank)
     tensors = {name: file.read(name) for name in file}
+    if verify and is_verifying():
+        _compare(file, tensors)
     changed = apply_lora(model, rank, alpha, layers)
     try:
         load_adapter_state_dict(model, tensors)
@@ -73,6 +88,28 @@ def load_adapter(model: Module, path: str | os.PathLike[str]) -> list[str]:
         remove_lora(model, keep_change=False)
         raise CheckpointError(f"{path}: the adapter is for another model. {error}") from error
     return changed
+
+
+def _checksum(about: Mapping[str, str], tensors: Mapping[str, Array]) -> str:
+    """SHA-256 of the description and of names, types, shapes and values."""
+    digest = hashlib.sha256(json.dumps(dict(about), sort_keys=True).encode("utf-8"))
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(to_numpy(tensors[name]))
+        if array.dtype.name == "bfloat16":  # which is read as float32
+            array = array.astype(np.float32)
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _compare(file: SafetensorsFile, tensors: Mapping[str, np.ndarray]) -> None:
+    """Raise a CheckpointError if the content is not what was saved."""
+    about = dict(file.metadata)
+    stored = about.pop(_SUM, None)
+    unknown = sorted(set(about) - _KNOWN)
+    if unknown or (stored is not None and stored != _checksum(about, tensors)):
+        found = f"unknown entries {unknown}" if unknown else "its checksum (sha256) is another one"
+        raise CheckpointError(f"{file.path}: is damaged: {found}. Save or copy it again.")
 
 
 def _description(file: SafetensorsFile) -> tuple[list[str], int, float]:

@@ -22,8 +22,8 @@ import numpy as np
 from tinygrad_llm import tokenizers
 from tinygrad_llm.backend import saved_folder
 from tinygrad_llm.backend.files import write_atomic
-from tinygrad_llm.backend.saved_folder import saving
-from tinygrad_llm.errors import CheckpointError
+from tinygrad_llm.backend.saved_folder import reading, saving
+from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.finetuning.classification import POOLINGS, TextClassifier, probabilities_of
 from tinygrad_llm.finetuning.labelled_texts import encode_texts
 from tinygrad_llm.generation.open_checkpoint import in_type
@@ -78,17 +78,22 @@ class Classifier:
 
         Raises:
             CheckpointError: a file cannot be written.
+            ConfigError: a setting that `load` would refuse.
         """
-        remove_lora(self.module.gpt)
-        settings = {
+        settings: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
             "class_names": list(self.class_names),
             "pooling": self.module.pooling,
-            "max_length": self.max_length,
-            "threshold": self.threshold,
+            "max_length": int(self.max_length),
+            "threshold": float(self.threshold),
         }
+        context = self.module.gpt.config.context_length
+        if (wrong := _wrong_in(settings)) is not None or self.max_length > context:
+            wrong = wrong or f"max_length is {self.max_length}, the model sees {context} tokens."
+            raise ConfigError(f"Classifier.save: {wrong}")
         head = {f"head.{n}": p.data for n, p in self.module.head.named_parameters()}
+        remove_lora(self.module.gpt)
         with saving(folder, "model") as staged:
             save_model(self.module.gpt, staged)
             self.tokenizer.save(staged)
@@ -115,9 +120,12 @@ class Classifier:
             CheckpointError: no such folder, a file missing or damaged, or a head of another size.
         """
         folder = Path(folder)
-        saved_folder.verify(folder, (SETTINGS_NAME, HEAD_NAME), skip=not verify)
-        settings = _read_settings(folder / SETTINGS_NAME)
-        gpt = in_type(load_gpt(folder, device, verify), dtype)
+        with reading(folder):
+            saved_folder.verify(folder, (SETTINGS_NAME, HEAD_NAME), skip=not verify)
+            settings = _read_settings(folder / SETTINGS_NAME)
+            gpt = in_type(load_gpt(folder, device, verify), dtype)
+            stored = SafetensorsFile(folder / HEAD_NAME)
+            tokenizer = tokenizers.load(folder)
         context = gpt.config.context_length
         if settings["max_length"] > context:
             raise CheckpointError(
@@ -127,14 +135,13 @@ class Classifier:
         names = tuple(settings["class_names"])
         with init.no_init():
             module = TextClassifier(gpt, len(names), settings["pooling"])
-        stored = SafetensorsFile(folder / HEAD_NAME)
         module.load_state_dict({n: stored.read(n) for n in stored}, strict=False)
         missing = [n for n in ("head.weight", "head.bias") if n not in stored]
         if missing:
             raise CheckpointError(f"{folder / HEAD_NAME}: {', '.join(missing)} is missing.")
         return cls(
             module.eval(),
-            tokenizers.load(folder),
+            tokenizer,
             names,
             int(settings["max_length"]),
             float(settings["threshold"]),
@@ -155,12 +162,17 @@ def _read_settings(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: is damaged: expected the format {FORMAT!r}.")
     if settings.get("version") != VERSION:
         raise CheckpointError(f"{path}: is of another version; expected version {VERSION}.")
+    if (wrong := _wrong_in(settings)) is not None:
+        raise CheckpointError(f"{path}: is damaged: {wrong}")
+    return settings
+
+
+def _wrong_in(settings: dict[str, Any]) -> str | None:
+    """A sentence about the first setting that cannot be."""
     for name, (expected, fits) in _SETTINGS.items():
         if not fits(settings.get(name)):
-            raise CheckpointError(
-                f"{path}: is damaged: {name} must be {expected}, got {settings.get(name)!r:.80}."
-            )
-    return settings
+            return f"{name} must be {expected}, got {settings.get(name)!r:.80}."
+    return None
 
 
 def _are_names(found: object) -> bool:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from tinygrad_llm.backend import saved_folder
 from tinygrad_llm.backend.files import write_atomic
-from tinygrad_llm.backend.saved_folder import saving
+from tinygrad_llm.backend.saved_folder import reading, saving
 from tinygrad_llm.data.templates import ALPACA, TEMPLATES, Template, Turn
 from tinygrad_llm.errors import CheckpointError, DataError, GenerationError
 from tinygrad_llm.generation.generate import stream
@@ -230,14 +230,23 @@ def load_assistant(
         TokenizerError: the tokenizer is missing or damaged.
         DeviceError: the device is unknown or absent.
     """
-    model, tokenizer = open_checkpoint(source, device, dtype, verify)
-    saved_folder.verify(source, (ASSISTANT_NAME,), skip=not verify)
     path = Path(source) / ASSISTANT_NAME
-    if not path.is_file():
-        return Assistant(model, tokenizer, None, None)
+    with reading(source):
+        model, tokenizer = open_checkpoint(source, device, dtype, verify)
+        saved_folder.verify(source, (ASSISTANT_NAME,), skip=not verify)
+        if not path.is_file():
+            return Assistant(model, tokenizer, None, None)
+        template, history = _tuning(path)
+    return Assistant(model, tokenizer, template, history)
+
+
+def _tuning(path: Path) -> tuple[Template, int | None]:
+    """The template and the history that an ``assistant.json`` names."""
     try:
         body: Any = json.loads(path.read_text(encoding="utf-8"))
         template, history = TEMPLATES[body["template"]], body.get("history")
-        return Assistant(model, tokenizer, template, None if history is None else int(history))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if history is not None and (type(history) is not int or history < 0):
+            raise ValueError(f"history: expected a number or null, got {history!r}")
+        return template, history
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: is damaged ({error!r}).") from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tinygrad_llm.backend.checksums import own_checksum
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.control_characters import visible
 from tinygrad_llm.data.documents import read_text
@@ -110,6 +111,7 @@ def write_responses(path: Path, responses: Sequence[Response], about: dict[str, 
         DataError: the file cannot be written.
     """
     body = {**about, "responses": [vars(r) for r in responses]}
+    body["sha256"] = own_checksum(body)
     try:
         write_atomic(path, (json.dumps(body, indent=1, ensure_ascii=False) + "\n").encode())
     except OSError as error:
@@ -138,9 +140,16 @@ def read_responses(path: Path) -> list[Response]:
     """
     text = read_text(path)
     try:
-        found = [Response(**r) for r in json.loads(text)["responses"]]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        body = json.loads(text)
+        intact = body.pop("sha256", None) in (None, own_checksum(body))
+        found = [Response(**r) for r in body["responses"]]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: is not a file of responses ({error!r:.120}).") from error
+    if not intact:
+        raise DataError(
+            f"{path}: is damaged, or was edited: its checksum is another one. If the change was "
+            'meant, remove its entry "sha256".'
+        )
     for number, response in enumerate(found):
         _check_types(f"{path}, response {number}", response)
     return found

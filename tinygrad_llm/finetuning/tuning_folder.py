@@ -20,7 +20,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tinygrad_llm.backend.checksums import CHECKSUMS_NAME, own_checksum, sealed
 from tinygrad_llm.backend.files import write_atomic
+from tinygrad_llm.backend.saved_folder import SAVED_NAME
 from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.training.run.folder import PrintLine, RunFolder
 from tinygrad_llm.training.run.owned import STAGE_NAMES
@@ -166,7 +168,8 @@ class TuningFolder:
 
     def _clear(self) -> None:
         try:
-            for path in [*self._left_stages(), *map(self.path.joinpath, self._results)]:
+            left = map(self.path.joinpath, (*self._results, CHECKSUMS_NAME, SAVED_NAME))
+            for path in [*self._left_stages(), *left]:
                 linked = path.is_symlink() or not path.is_dir()
                 path.unlink(missing_ok=True) if linked else shutil.rmtree(path)
         except OSError as error:
@@ -181,8 +184,11 @@ class TuningFolder:
             "versions": versions(),
             "finished": finished,
         }
-        text = json.dumps(self._begun, indent=1, ensure_ascii=False) + "\n"
-        write_atomic(self.path / FILE_NAME, text.encode("utf-8"))
+        file = self.path / FILE_NAME
+        try:
+            write_atomic(file, sealed(self._begun))
+        except OSError as error:
+            raise CheckpointError(f"{file}: cannot be written ({error.strerror}).") from error
         self._written = True
 
     def stage(self, name: str) -> RunFolder:
@@ -213,12 +219,10 @@ def read_begun(path: Path) -> dict[str, Any] | None:
         begun = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: is damaged ({error}). Begin anew: --overwrite.") from error
-    if not isinstance(begun, dict) or (begun.get("format"), begun.get("version")) != (
-        FORMAT,
-        VERSION,
-    ):
+    known = isinstance(begun, dict) and (begun.get("format"), begun.get("version"))
+    if known != (FORMAT, VERSION) or begun.pop("sha256", None) not in (None, own_checksum(begun)):
         raise CheckpointError(
             f"{file}: is damaged, or of another version: expected format {FORMAT!r}, version "
             f"{VERSION}. Begin anew with --overwrite."

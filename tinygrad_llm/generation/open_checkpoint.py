@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from tinygrad_llm import tokenizers
 from tinygrad_llm.backend.precision import weights_type
-from tinygrad_llm.backend.saved_folder import settle
-from tinygrad_llm.errors import CheckpointError, TokenizerError
+from tinygrad_llm.backend.saved_folder import reading, settle
+from tinygrad_llm.errors import CheckpointError
 from tinygrad_llm.generation.next_scores import vocab_size_of
 from tinygrad_llm.hints import command
 from tinygrad_llm.nn import GPT, Module, load_model
@@ -44,14 +44,10 @@ def open_checkpoint(
     if str(source) in SIZES and not Path(source).is_dir():
         return in_type(GPT.from_pretrained(str(source), device), dtype), tokenizers.gpt2()
     folder = find_checkpoint(Path(source))
-    model = in_type(load_model(folder, device=device, verify=verify), dtype)
-    vocab_size = vocab_size_of(model)
-    try:
-        tokenizer = tokenizers.load(folder)
-    except TokenizerError:
-        if vocab_size < _GPT2_VOCABULARY or _has_a_tokenizer(folder):
-            raise
-        tokenizer = tokenizers.gpt2()  # weights alone, as GPT-2 is often passed around
+    with reading(folder):
+        model = in_type(load_model(folder, device=device, verify=verify), dtype)
+        vocab_size = vocab_size_of(model)
+        tokenizer = _tokenizer_of(folder, vocab_size)
     if tokenizer.vocab_size > vocab_size:
         raise CheckpointError(
             f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model only "
@@ -60,9 +56,13 @@ def open_checkpoint(
     return model, tokenizer
 
 
-def _has_a_tokenizer(folder: Path) -> bool:
+def _tokenizer_of(folder: Path, vocab_size: int) -> Tokenizer:
+    """That of the folder; GPT-2's where a model of its size stands alone, as it often does."""
     patterns = ("*token*", "vocab.*", "merges.txt", "encoder.json")
-    return any(path for pattern in patterns for path in folder.glob(pattern))
+    alone = not any(path for pattern in patterns for path in folder.glob(pattern))
+    if alone and vocab_size >= _GPT2_VOCABULARY:
+        return tokenizers.gpt2()
+    return tokenizers.load(folder)
 
 
 def in_type(model: M, dtype: str | None) -> M:

@@ -24,7 +24,7 @@ from tinygrad_llm.backend.checksums import Files
 from tinygrad_llm.backend.dtypes import is_float
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.backend.random import default_generator
-from tinygrad_llm.backend.saved_folder import saving
+from tinygrad_llm.backend.saved_folder import reading, saving, settle
 from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.gpt_config import GPTConfig
 from tinygrad_llm.nn.gpt import GPT
@@ -32,6 +32,7 @@ from tinygrad_llm.nn.module import Module
 from tinygrad_llm.nn.registry import Kind, kind_named, kind_of
 from tinygrad_llm.nn.same_parts import differing_parts, listed, part_names
 from tinygrad_llm.pretrained.config_file import CONFIG_NAME, OWN_NAME, read_json
+from tinygrad_llm.pretrained.plausible import is_plausible, warn_of
 from tinygrad_llm.pretrained.safetensors_file import SafetensorsFile, write_safetensors
 from tinygrad_llm.pretrained.sources import MODEL_FILES, WEIGHTS_NAME
 
@@ -135,19 +136,20 @@ def load_model(
     """
     parse_device(device)
     path = Path(folder)
-    saved_folder.settle(path)
+    settle(path)
     if not (path / OWN_NAME).is_file():
         if model_class is not None and model_class is not GPT:
             raise CheckpointError(
                 f"{path}: there is no {OWN_NAME}, so no {model_class.__name__} was saved here."
             )
         return GPT.from_pretrained(folder, device, verify=verify)
-    body = read_own(path)
-    saved_folder.verify(path, MODEL_FILES, _weights_of(body), skip=not verify)
-    kind = _kind_for(path, body, model_class)
-    model = _build(kind, kind.config_of(body["config"]))
-    _check_parts(path, body["parts"], part_names(model))
-    _fill(model, path)
+    with reading(path):
+        body = read_own(path)
+        saved_folder.verify(path, MODEL_FILES, _weights_of(body), skip=not verify)
+        kind = _kind_for(path, body, model_class)
+        model = _build(kind, kind.config_of(body["config"]))
+        _check_parts(path, body["parts"], part_names(model))
+        _fill(model, path)
     return model.to(device).eval()
 
 
@@ -290,6 +292,7 @@ def _fill(model: Module, folder: Path) -> None:
     """Read the numbers, in the file's type; half precision becomes float32."""
     file = SafetensorsFile(folder / WEIGHTS_NAME)
     arrays = {name: file.read(name) for name in file}
+    warn_of(file.path, (name for name in file if not is_plausible(arrays[name])))
     wide = {a.dtype for a in arrays.values() if is_float(a.dtype) and a.dtype.itemsize > 2}
     model.to(np.dtype("float64") if np.dtype("float64") in wide else np.dtype("float32"))
     model.load_state_dict(arrays)

@@ -16,13 +16,14 @@ import numpy as np
 
 from tinygrad_llm.backend import Array, saved_folder
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, is_float
-from tinygrad_llm.backend.saved_folder import saving
+from tinygrad_llm.backend.saved_folder import reading, saving
 from tinygrad_llm.control_characters import visible
 from tinygrad_llm.errors import CheckpointError, DTypeError
 from tinygrad_llm.gpt_config import GPTConfig
 from tinygrad_llm.pretrained.config_file import OWN_NAME, read_config, write_config
 from tinygrad_llm.pretrained.download import model_folder
 from tinygrad_llm.pretrained.gpt2_layout import PREFIX, Place, is_ignored, places
+from tinygrad_llm.pretrained.plausible import is_plausible, warn_of
 from tinygrad_llm.pretrained.safetensors_file import write_safetensors
 from tinygrad_llm.pretrained.sources import MODEL_FILES, WEIGHTS_NAME, WeightSource, open_source
 
@@ -107,7 +108,8 @@ def read_model(
 
     Warns:
         UserWarning: names in the files that a GPT does not have; an output layer of its own, where
-            the configuration says that it is the token embedding.
+            the configuration says that it is the token embedding; and, when the last array is asked
+            for, numbers that are not finite or absurdly large.
 
     Raises:
         CheckpointError: no such model, no network; files are missing, damaged, or do not fit
@@ -117,9 +119,10 @@ def read_model(
     """
     target = None if dtype is None else _float_type(dtype)
     folder = _folder_of(folder_or_name, cache_dir)
-    saved_folder.verify(folder, MODEL_FILES, skip=not verify)
-    config = read_config(folder)
-    source = open_source(folder)
+    with reading(folder):
+        saved_folder.verify(folder, MODEL_FILES, skip=not verify)
+        config = read_config(folder)
+        source = open_source(folder)
     config = untied_if_stored(config, source, folder)
     check_weights(source, config, folder)
     return config, _arrays(source, config, target, folder)
@@ -139,6 +142,7 @@ def _folder_of(
 def _arrays(
     source: WeightSource, config: GPTConfig, target: np.dtype | None, folder: Path
 ) -> Iterator[tuple[str, Array]]:
+    implausible = []
     for place in _places(config):
         stored = source.read(place.theirs)
         if not is_float(stored.dtype):
@@ -148,7 +152,10 @@ def _arrays(
             )
         array = _own_copy(stored.T if place.transposed else stored, target)
         source.release(place.theirs)
+        if not is_plausible(array):
+            implausible.append(place.theirs)
         yield place.ours, array
+    warn_of(folder, implausible)
 
 
 def untied_if_stored(config: GPTConfig, source: WeightSource, folder: Path) -> GPTConfig:

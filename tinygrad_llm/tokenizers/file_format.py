@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tinygrad_llm.backend import saved_folder
+from tinygrad_llm.backend.checksums import own_checksum
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.errors import CheckpointError, TokenizerError
 
@@ -25,7 +25,7 @@ def write(folder: Path, kind: str, content: Mapping[str, object]) -> Path:
         TokenizerError: the folder cannot be written.
     """
     body = {"type": kind, "version": VERSION, **content}
-    text = json.dumps({"sha256": _checksum(body), **body}, ensure_ascii=False, indent=1)
+    text = json.dumps({"sha256": own_checksum(body), **body}, ensure_ascii=False, indent=1)
     with saving(folder) as staged:
         write_atomic(staged / FILE_NAME, (text + "\n").encode("utf-8"))
     return folder / FILE_NAME
@@ -95,15 +95,10 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
             "Update the package, or save the tokenizer again."
         )
     stored = body.pop("sha256", None)
-    if stored is not None and stored != _checksum(body):
+    if stored is not None and stored != own_checksum(body):
         raise TokenizerError(
             f"{path}: the checksum does not fit the content; the file is damaged or was edited. "
             'Save the tokenizer again, or remove the line "sha256" if the edit was meant.'
         )
     del body["version"]
     return body.pop("type"), body
-
-
-def _checksum(body: Mapping[str, object]) -> str:
-    canonical = json.dumps(body, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode("ascii")).hexdigest()

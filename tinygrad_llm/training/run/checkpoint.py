@@ -32,7 +32,8 @@ from tinygrad_llm.backend.checksums import (
     sealed,
 )
 from tinygrad_llm.backend.files import sync_folder
-from tinygrad_llm.backend.saved_folder import flush, joined
+from tinygrad_llm.backend.saved_folder import joined
+from tinygrad_llm.backend.staging import flush
 from tinygrad_llm.errors import CheckpointError
 from tinygrad_llm.pretrained.safetensors_file import SafetensorsFile, write_safetensors
 from tinygrad_llm.training.progress import TrainingState
