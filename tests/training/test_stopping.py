@@ -103,6 +103,17 @@ def test_head_ends_a_training_quietly_with_a_checkpoint(tmp_path):
     assert (out / "last/training_state.json").is_file()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a shell's pipe")
+def test_what_is_flushed_at_the_end_into_a_closed_pipe_is_no_error():
+    process = subprocess.Popen(
+        [*TRAIN[:3], "explain"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), said) == (EXIT_CODES[CLOSED_OUTPUT], b"")
+
+
 def test_letters_that_the_output_lacks_end_no_training(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("größer → kleiner, " * 400, encoding="utf-8")
