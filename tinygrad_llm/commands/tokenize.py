@@ -5,14 +5,15 @@ Train on them with: tinygrad-llm train --data DIR
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from tinygrad_llm import tokenizers
 from tinygrad_llm.commands.program import command_parser, parse
-from tinygrad_llm.data.documents import is_text, read_text, text_files
+from tinygrad_llm.data.shard_folder import Learned
 from tinygrad_llm.data.tokenizing import tokenize_files
-from tinygrad_llm.errors import ConfigError, DataError
+from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.hints import command
 from tinygrad_llm.tokenizers import BPETokenizer, CharTokenizer, Tokenizer
 from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT
@@ -23,7 +24,7 @@ Train on them with:
 
     tinygrad-llm train --data DIR
 """
-LEARN_FROM_CHARACTERS = 20_000_000
+LEARN_FROM_BYTES = 20_000_000
 VOCAB_SIZE = 8192
 
 
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     a = parse(parser, argv)
     if a.vocab_size is not None and a.tokenizer != "bpe":
         raise ConfigError(f"--vocab-size: the tokenizer {a.tokenizer} has a size of its own.")
-    tokenizer = _tokenizer(a.tokenizer, a.files, Path(a.out), a.vocab_size or VOCAB_SIZE)
+    tokenizer = _tokenizer(a.tokenizer, a.vocab_size or VOCAB_SIZE)
     done = tokenize_files(a.files, a.out, tokenizer, a.workers, a.shard_mb << 20)
     print(
         f"{_counted(done.documents, 'document')}, {done.tokens:,} tokens in "
@@ -68,55 +69,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _tokenizer(name: str, files: Sequence[str], out: Path, vocab_size: int) -> Tokenizer:
-    """The tokenizer that is asked for; one learned by an earlier, stopped call is used again.
+def _tokenizer(name: str, vocab_size: int) -> Tokenizer | Learned:
+    """The tokenizer that is asked for, or how it is learned from the files.
 
     Raises:
-        ConfigError: no such tokenizer, or the earlier call asked for another one.
-        DataError: there is no text to learn one from.
+        ConfigError: no such tokenizer.
     """
     if name == "gpt2":
         return tokenizers.gpt2()
-    if name not in ("bpe", "char"):
-        if not Path(name).exists():
-            raise ConfigError(f"--tokenizer: expected bpe, char, gpt2 or a folder, got {name!r}.")
-        return tokenizers.load(name)
-    kept = out / ("learned-char" if name == "char" else f"learned-bpe-{vocab_size}")
-    if kept.is_dir():
-        return tokenizers.load(kept)
-    others = sorted(folder.name for folder in out.glob("learned-*"))
-    if others:
-        raise ConfigError(
-            f"{out}: was begun with another tokenizer, {others[0]}. Ask for the same one, delete "
-            "the folder, or choose another with --out."
-        )
-    tokenizer: Tokenizer
     if name == "char":
-        tokenizer = CharTokenizer.train(_texts(files, None), (END_OF_TEXT,))
-    else:
-        texts = _texts(files, LEARN_FROM_CHARACTERS)
-        tokenizer = BPETokenizer.train(texts, vocab_size, (END_OF_TEXT,))
-    tokenizer.save(kept)
-    return tokenizer
-
-
-def _texts(files: Sequence[str], most: int | None) -> Iterator[str]:
-    """The texts of all files, up to about ``most`` characters."""
-    seen = 0
-    for name in files:
-        given = Path(name)
-        if not name or not given.exists():  # Path("") is the current folder
-            raise DataError(f"{name or repr(name)}: no such file or folder.")
-        for path in text_files(given) if given.is_dir() else [given]:
-            if given.is_dir() and not is_text(path):
-                continue
-            text = read_text(path)
-            yield text if most is None else text[: most - seen]
-            seen += len(text)
-            if most is not None and seen >= most:
-                return
-    if not seen:
-        raise DataError(f"{', '.join(files)}: there is no text to tokenize.")
+        learn = partial(CharTokenizer.train, special_tokens=(END_OF_TEXT,))
+        return Learned("char", learn, tokenizers.load)
+    if name == "bpe":
+        learn_bpe = partial(
+            BPETokenizer.train, vocab_size=vocab_size, special_tokens=(END_OF_TEXT,)
+        )
+        asked = f"bpe of {vocab_size} tokens"
+        return Learned(asked, learn_bpe, tokenizers.load, LEARN_FROM_BYTES)
+    if not Path(name).exists():
+        raise ConfigError(f"--tokenizer: expected bpe, char, gpt2 or a folder, got {name!r}.")
+    return tokenizers.load(name)
 
 
 def _counted(number: int, what: str) -> str:

@@ -30,12 +30,25 @@ def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
+    return decode_text(path, content, encoding)
+
+
+def decode_text(path: Path, content: bytes, encoding: str = "utf-8-sig", start: int = 0) -> str:
+    """The text of a file's bytes, or of a part of them; line ends of Windows become ``\\n``.
+
+    Args:
+        path: for messages.
+        start: where in the file the part begins.
+
+    Raises:
+        DataError: it is no text, or the bytes are not of that encoding.
+    """
     try:
         text = content.decode(encoding).replace("\r\n", "\n")
     except LookupError:
         raise DataError(f"{path}: unknown encoding {encoding!r}. Try 'utf-8'.") from None
     except UnicodeDecodeError as error:
-        what = f"byte 0x{content[error.start]:02x} at position {error.start} is not "
+        what = f"byte 0x{content[error.start]:02x} at position {start + error.start} is not "
         what += encoding.removesuffix("-sig").upper()
         raise DataError(f"{path}: {what}. {_advice(path, content)}") from None
     if "\0" in text:
