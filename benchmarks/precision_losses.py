@@ -22,7 +22,6 @@ from statistics import mean, median
 from typing import NamedTuple
 
 from harness import Report
-from train_sizes import python_file
 
 from tinygrad_llm.backend import matrix_units
 
@@ -48,9 +47,8 @@ def train(seed: int, dtype: str, steps: int, out: Path) -> Run:
     """
     if (done := ended(out, steps)) is not None:
         return done
-    program = python_file("../examples/train_gpt.py")
     settings = [f"--seed={seed}", f"--dtype={dtype}", f"--steps={steps}", f"--out={out}"]
-    command = [sys.executable, program, "--resume", *settings, *QUIET]
+    command = [sys.executable, "-m", "tinygrad_llm", "train", "--resume", *settings, *QUIET]
     output = _finish(command)
     done = ended(out, steps)
     if done is None:
@@ -105,7 +103,7 @@ def compare(seeds: Sequence[int], steps: int, folder: Path, report: Report) -> b
             f"{wide.best:9.4f}{narrow.best:8.4f}{wide.tokens_per_s:8,.0f}{narrow.tokens_per_s:8,.0f}",
             flush=True,
         )
-        about = {"op": "losses of make train", "steps": steps, "seed": seed}
+        about = {"op": "losses of whole runs", "steps": steps, "seed": seed}
         report.write({**about, "float32": wide._asdict(), "bfloat16": narrow._asdict()})
     within = max(map(abs, differences)) <= BOUND
     print(

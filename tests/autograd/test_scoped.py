@@ -244,6 +244,7 @@ def test_an_observer_that_is_entered_twice_sees_each_op_once():
 # is made once, locks, and the number of threads. A switch that changes results does not: two
 # threads would put back what the other one has set (see Scoped).
 OF_THE_PROCESS = {
+    "backend/precision.py": {"_precision", "_told"},
     "backend/threads.py": {"_busy", "_chosen", "_workers"},
     "data/tokenizing.py": {"_worker_tokenizer"},
     "kernels/_driver.py": {"_driver"},

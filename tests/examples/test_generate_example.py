@@ -95,6 +95,7 @@ def test_a_value_out_of_range_is_named_before_a_model_is_loaded(flag, capsys, mo
     assert flag in error or "stop_strings" in error
 
 
+@pytest.mark.filterwarnings("ignore:.*numbers that are not finite")
 def test_scores_that_are_no_numbers_are_said_once_on_a_line_of_their_own(tmp_path, capfd):
     tokenizer = CharTokenizer.train([LETTERS])
     model = nn.GPT(nn.GPTConfig(tokenizer.vocab_size, 64, 1, 2, 16))

@@ -90,7 +90,7 @@ def test_an_adapter_that_does_not_fit_is_named(talk, gpt, tokenizer):
     save_adapter(other, "other.safetensors")
     status, _, error = talk([], "--adapter", "other.safetensors")
     assert status == 2
-    assert "other.safetensors: the adapter is for another model." in error
+    assert "other.safetensors: the adapter is for another model: " in error
     with pytest.raises(CheckpointError, match=r"none\.safetensors"):
         load_adapter(gpt, "none.safetensors")
 
