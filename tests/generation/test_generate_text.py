@@ -76,6 +76,7 @@ def test_batch_of_texts_equals_each_alone():
         for p in prompts
     ]
     assert batch == alone
+    assert generate_text(model, tokenizer, "he", 30, how, stop_strings=["o", "re"]) == alone[0]
 
 
 def test_end_of_text_is_not_part_of_the_text():
@@ -123,5 +124,3 @@ def test_arguments_that_make_no_sense():
     for stops in ("END", [""]):
         with pytest.raises(errors.GenerationError, match="stop_strings"):
             stream_text(model, tokenizer, "a", 2, stop_strings=stops)
-    with pytest.raises(errors.GenerationError, match="list of texts"):
-        generate_text(model, tokenizer, "abc", 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, overload
 
 from tinygrad_llm.errors import GenerationError
 from tinygrad_llm.generation.generate import Step, stream
@@ -71,19 +71,46 @@ def _decoded(
     yield None, decoder.finish()
 
 
+@overload
+def generate_text(
+    model: Module,
+    tokenizer: Tokenizer,
+    prompts: str,
+    max_new_tokens: int,
+    sampling: Sampling | None = ...,
+    **options: Any,
+) -> str: ...
+
+
+@overload
 def generate_text(
     model: Module,
     tokenizer: Tokenizer,
     prompts: Sequence[str],
     max_new_tokens: int,
+    sampling: Sampling | None = ...,
+    **options: Any,
+) -> list[str]: ...
+
+
+def generate_text(
+    model: Module,
+    tokenizer: Tokenizer,
+    prompts: str | Sequence[str],
+    max_new_tokens: int,
     sampling: Sampling | None = None,
     *,
     stop_strings: Sequence[str] = (),
     **options: Any,
-) -> list[str]:
-    """The continuations of several prompts at once; arguments as for `stream_text`."""
+) -> str | list[str]:
+    """The continuations of several prompts at once; arguments as for `stream_text`.
+
+    Returns:
+        a list in the order of the prompts; of one prompt, its continuation.
+    """
     if isinstance(prompts, str):
-        raise GenerationError("generate_text: prompts must be a list of texts, got one string.")
+        options = {**options, "stop_strings": stop_strings}
+        return "".join(stream_text(model, tokenizer, prompts, max_new_tokens, sampling, **options))
     stops = check_stop_strings(stop_strings)
     ids = [prompt_ids(tokenizer, prompt) for prompt in prompts]
     stop_ids = _take_stop_ids(tokenizer, options)
