@@ -1,13 +1,15 @@
-"""Text on a terminal: between words, without control characters; elsewhere untouched."""
+"""Text on a terminal: lines end between words. Nowhere are there control characters."""
 
+import ast
 import io
 import warnings
+from pathlib import Path
 
 import pytest
 
 from tinygrad_llm import errors, terminal
 from tinygrad_llm.commands.program import warnings_in_one_sentence
-from tinygrad_llm.terminal import Lines, fitting, print_as_it_comes, styled, visible, width_of
+from tinygrad_llm.terminal import Lines, fitting, print_as_it_comes, say, styled, visible, width_of
 
 
 class Screen(io.StringIO):
@@ -98,10 +100,10 @@ def test_a_warning_of_a_program_shows_them_too():
     assert said == "program: a\u241b[2Jb\n"
 
 
-def test_without_a_terminal_nothing_is_changed(screen, monkeypatch):
+def test_without_a_terminal_lines_stay_as_they_are(screen, monkeypatch):
     text = "a\x1b[2Jb " + TEXT
-    assert written(screen(None), text, 5) == text
-    assert fitting(text, screen(None)) == text
+    assert written(screen(None), text, 5) == "a\u241b[2Jb " + TEXT
+    assert fitting(text, screen(None)) == "a\u241b[2Jb " + TEXT
     out = screen(None)
     monkeypatch.setattr("sys.stdout", out)
     print_as_it_comes(iter(["un", "touched words"]), column=3)
@@ -141,3 +143,39 @@ def test_styles_where_they_are_shown_and_wanted(screen, monkeypatch):
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "dumb")
     assert styled("x", "bold", screen(80)) == "x"
+
+
+def test_what_a_command_says_moves_no_cursor(screen, monkeypatch):
+    out = screen(80)
+    monkeypatch.setattr("sys.stdout", out)
+    say("a\x1b]0;title\x07", "bold")
+    say(["\x9b"], end="", file=out)
+    assert out.getvalue() == "\x1b[1ma\u241b]0;title\u2407\x1b[0m\n['\\x9b']"
+
+
+def test_programs_print_by_say_alone():
+    """A plain print would hand a name's control characters on."""
+    package = Path(terminal.__file__).parent
+    spoken = [
+        package / "finetuning" / "base_model.py",
+        *(package / "commands").rglob("*.py"),
+        *(package / "training" / "report").glob("*.py"),
+    ]
+    printing = [
+        path.name
+        for path in spoken
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
+    ]
+    assert len(spoken) > 30
+    assert printing == []
+
+
+def test_what_a_program_says_of_an_error():
+    name = "n" * 5000
+    assert errors.in_words(errors.DataError(f"{name}: gone")) == (
+        f"{'n' * 100}[4,881 letters]{'n' * 19}: gone"
+    )
+    assert errors.in_words(OSError(28, "No space left", "a\x1b")) == "a\u241b: No space left."
+    assert errors.in_words(MemoryError()) == "not enough memory."
+    assert errors.in_words(ZeroDivisionError()) is None

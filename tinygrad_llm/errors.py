@@ -9,6 +9,7 @@ and what to do about it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from tinygrad_llm.control_characters import visible
@@ -93,6 +94,31 @@ class DistributedError(TinygradLLMError, RuntimeError):
 
 class MissingDependencyError(TinygradLLMError, ImportError):
     """An optional library is not installed; the message says how to get it."""
+
+
+def in_words(error: BaseException) -> str | None:
+    """What a program says of an error: its message, or what the system said, and of which file.
+
+    Returns:
+        None for an error that is a mistake in the code: its traceback says more.
+    """
+    if isinstance(error, TinygradLLMError):
+        return _shortened(str(error))
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return _shortened(visible(f"{where}{error.strerror or error}."))
+    if isinstance(error, MemoryError):
+        return f"not enough memory. {error}".rstrip()
+    return None
+
+
+def _shortened(message: str, longest: int = 300) -> str:
+    """The message with its endless words, as somebody may give one for a name, cut short."""
+
+    def cut(word: re.Match[str]) -> str:
+        return f"{word[0][:100]}[{len(word[0]) - 120:,} letters]{word[0][-20:]}"
+
+    return re.sub(rf"\S{{{longest},}}", cut, message)
 
 
 def missing_name(

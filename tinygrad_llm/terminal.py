@@ -1,6 +1,7 @@
 """What a terminal is given: its width, styles, and text broken between words.
 
-Where there is no terminal, in a pipe or a file, text stays as it is.
+In a pipe or a file lines and styles stay as they are. Control characters are made visible there,
+too: behind a pipe there is a terminal as well, and a file may be shown on one.
 """
 
 from __future__ import annotations
@@ -48,6 +49,25 @@ def styled(text: str, style: str, stream: TextIO | None = None) -> str:
     return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
 
 
+def say(
+    text: object = "",
+    style: str = "",
+    *,
+    end: str = "\n",
+    file: TextIO | None = None,
+    flush: bool = False,
+) -> None:
+    """Print for a person: control characters are visible, whatever names the text holds.
+
+    Args:
+        text: what to print.
+        style: as for `styled`; "" for none.
+        end, file, flush: as for `print`.
+    """
+    shown = visible(str(text))
+    print(styled(shown, style, file) if style else shown, end=end, file=file, flush=flush)
+
+
 def _is_dumb() -> bool:
     return os.environ.get("TERM") == "dumb"
 
@@ -63,19 +83,14 @@ def _width(letter: str) -> int:
     return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
 
 
-def shown_on(stream: TextIO, text: str) -> str:
-    """The text with `visible` control characters where the stream is a terminal, of any width."""
-    return visible(text) if stream.isatty() else text
-
-
 def fitting(text: str, stream: TextIO) -> str:
     """A finished text as a stream shows it best: on a terminal, lines end between words."""
-    room = columns(stream)
+    text, room = visible(text), columns(stream)
     if not room:
-        return shown_on(stream, text)
+        return text
     wrapper = textwrap.TextWrapper(room, replace_whitespace=False, break_on_hyphens=False)
     parts: list[str] = []
-    for line in visible(text).split("\n"):
+    for line in text.split("\n"):
         indent = line[: len(line) - len(line.lstrip())]
         wrapper.subsequent_indent = indent if len(indent) < room // 2 else ""
         parts += wrapper.wrap(line) or [""]
@@ -115,7 +130,7 @@ class Lines:
     def write(self, piece: str) -> None:
         """Take a piece."""
         if not columns(self._stream):
-            self._stream.write(shown_on(self._stream, piece))
+            self._stream.write(visible(piece))
         else:
             for letter in visible(piece):
                 self._take(letter)

@@ -131,3 +131,22 @@ def test_a_killed_process_lets_go(tmp_path: Path) -> None:
     assert theirs.acquire()
     mine.release()
     theirs.release()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="has no pipes with names")
+def test_pipes_and_devices_that_somebody_names(tmp_path):
+    """A pipe without a writer would be waited for without end, a device read without end."""
+    os.mkfifo(tmp_path / "pipe")
+    with files.open_to_read(tmp_path / "pipe") as file:
+        assert file.read() == b""
+    reading, writing = os.pipe()
+    os.write(writing, b"from another program")
+    os.close(writing)
+    with files.open_to_read(Path(f"/dev/fd/{reading}")) as file:
+        assert file.read() == b"from another program"
+    os.close(reading)
+    for device in ("/dev/zero", "/dev/null"):
+        with pytest.raises(OSError, match="device"):
+            files.open_to_read(Path(device))
+    with pytest.raises(IsADirectoryError):
+        files.open_to_read(tmp_path)

@@ -8,6 +8,7 @@ from generation_model import CONTEXT, tiny_gpt
 
 import tinygrad_llm as tg
 from tinygrad_llm import errors
+from tinygrad_llm.commands.generate import room_for_beams
 from tinygrad_llm.generation.beam_search import beam_search
 from tinygrad_llm.generation.sampling import log_softmax
 
@@ -83,3 +84,24 @@ def test_arguments_that_make_no_sense():
         beam_search(MODEL, [[1], [2]], 3)
     with pytest.raises(errors.GenerationError, match="context_length=12"):
         beam_search(MODEL, [1] * CONTEXT, 1)
+
+
+@pytest.mark.parametrize(
+    ("n_prompt", "wanted", "room"),
+    [
+        (5, None, (27, 5)),  # 200, or what is left
+        (32, None, (8, 24)),
+        (900, None, (8, 24)),
+        (5, 20, (20, 5)),
+        (13, 30, (30, 2)),
+        (1, 31, (31, 1)),
+    ],
+)
+def test_beams_of_the_command_fit_into_the_context(n_prompt, wanted, room):
+    assert room_for_beams(n_prompt, 32, wanted) == room
+    assert room_for_beams(n_prompt, 1000, None) == (min(200, 1000 - n_prompt), n_prompt)
+
+
+def test_beams_that_leave_no_room_for_a_prompt_are_refused():
+    with pytest.raises(errors.ConfigError, match="--tokens 32: .*31 at most"):
+        room_for_beams(1, 32, 32)

@@ -161,6 +161,18 @@ def test_the_ends_of_the_interval_hit_no_token_of_probability_zero(uniform):
         assert weights[chosen] > 0
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_penalties_and_temperatures_of_any_size_choose_a_token(dtype):
+    logits = np.array([2.0, -2.0, 1.0, -np.inf, 0.0], dtype)
+    for extreme in (1e-320, 1e-30, 1e30, 1e308):
+        random = Generator(0)
+        penal = Sampling(repetition_penalty=extreme)
+        assert choose(logits, penal, [0, 1, 3, 4], random) != 3
+        assert choose(logits, Sampling(extreme), [], random) != 3
+    assert choose(logits, Sampling(1e-320), [], random) == 0
+
+
 def test_repetition_penalty_lowers_what_occurred():
     logits = np.array([2.0, -2.0, 1.0])
     assert penalize(logits, [0, 1, 1], 2.0).tolist() == [1.0, -4.0, 1.0]

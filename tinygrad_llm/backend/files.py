@@ -70,6 +70,26 @@ def open_regular(path: Path, flags: int) -> int:
     return descriptor
 
 
+def open_to_read(path: Path) -> BinaryIO:
+    """Open a file that somebody named. A pipe that nobody writes to is empty: it is not waited for.
+
+    Raises:
+        OSError: it cannot be read, or is a device, which may have no end.
+    """
+    file = open(path, "rb", opener=_open_at_once)
+    if stat.S_ISCHR(os.fstat(file.fileno()).st_mode) and not file.isatty():
+        file.close()
+        raise OSError(errno.EINVAL, "it is a device, and no file", str(path))
+    return file
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if os.name == "posix":
+        os.set_blocking(descriptor, True)
+    return descriptor
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries, so that a rename survives a power loss (POSIX; else nothing)."""
     if os.name != "posix":

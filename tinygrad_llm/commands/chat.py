@@ -30,7 +30,7 @@ from tinygrad_llm.generation.next_scores import context_of
 from tinygrad_llm.generation.open_checkpoint import newest_run
 from tinygrad_llm.generation.sampling import Sampling
 from tinygrad_llm.pretrained import SIZES
-from tinygrad_llm.terminal import fitting, print_as_it_comes, styled
+from tinygrad_llm.terminal import fitting, print_as_it_comes, say, styled
 
 COMMANDS = {
     "/reset": "forget the conversation",
@@ -123,25 +123,25 @@ def _refuse_unfinished(folder: Path) -> None:
 
 
 def _say(text: str) -> None:
-    print(fitting(text, sys.stdout))
+    say(fitting(text, sys.stdout))
 
 
 def _note(text: str) -> None:
-    print(styled(fitting(f"({text})", sys.stdout), "dim"))
+    say(fitting(f"({text})", sys.stdout), "dim")
 
 
 def answer(conversation: Conversation, question: str) -> None:
     """Print the answer while it is made, then what should be known about it."""
     was_full = conversation.forgotten > 0
-    print(styled("model> ", "cyan"), end="", flush=True)
+    say("model> ", "cyan", end="", flush=True)
     pieces = conversation.ask(question)
     try:
         print_as_it_comes(pieces, column=len("model> "))
     except KeyboardInterrupt:
         pieces.close()  # type: ignore[attr-defined]
-        print(" (interrupted)")
+        say(" (interrupted)")
         return
-    print()
+    say()
     if not conversation.finished:
         _note("cut off: --max-new-tokens allows longer answers")
     if conversation.forgotten and not was_full:
@@ -199,14 +199,14 @@ def talk(conversation: Conversation) -> None:
         try:
             line = input(_prompt("you> ")).strip()
             if not typed:
-                print(line)
+                say(line)
         except EOFError:
-            print()
+            say()
             return
         except KeyboardInterrupt:
             if not typed:
                 raise
-            print("\n(/quit or Ctrl-D ends)")
+            say("\n(/quit or Ctrl-D ends)")
             continue
         try:
             if line.startswith("/"):

@@ -20,6 +20,7 @@ from tinygrad_llm.backend.files import cache_folder
 from tinygrad_llm.backend.threads import num_threads
 from tinygrad_llm.commands.program import command_parser, parse
 from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.terminal import say
 from tinygrad_llm.training.report.memory import readable
 
 # feature -> (modules, the extras that install them: any one of several)
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
     arguments = parse(parser, argv)
     found = report()
-    print(json.dumps(found, indent=2) if arguments.json else as_text(found))
+    say(json.dumps(found, indent=2) if arguments.json else as_text(found))
     return 0
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pydoc
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from tinygrad_llm.commands.program import command_parser, parse
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.explain.op.page import explain
-from tinygrad_llm.terminal import fitting, styled
+from tinygrad_llm.terminal import fitting, say
 
 _HEAD = (
     '<!doctype html><html lang="en"><meta charset="utf-8">'
@@ -48,20 +48,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _show(text: str) -> None:
     if not sys.stdout.isatty():
-        print(text)
+        say(text)
         return
     lines = fitting(text, sys.stdout).split("\n")
     if len(lines) < shutil.get_terminal_size().lines:
-        print(_with_headings(lines, lambda heading: styled(heading, "bold")))
+        for line, is_heading in _with_headings(lines):
+            say(line, "bold" if is_heading else "")
     else:
-        pydoc.pager(_with_headings(lines, _overstruck))
+        found = _with_headings(lines)
+        pydoc.pager("\n".join(_overstruck(line) if bold else line for line, bold in found))
 
 
-def _with_headings(lines: Sequence[str], change: Callable[[str], str]) -> str:
-    """The lines, changed where the next one underlines them."""
+def _with_headings(lines: Sequence[str]) -> list[tuple[str, bool]]:
+    """The lines, each with whether it is a heading, which the next one underlines."""
     after = [*lines[1:], ""]
-    pairs = zip(lines, after, strict=True)
-    return "\n".join(change(s) if s and set(t) in ({"-"}, {"="}) else s for s, t in pairs)
+    return [(s, bool(s) and set(t) in ({"-"}, {"="})) for s, t in zip(lines, after, strict=True)]
 
 
 def _overstruck(text: str) -> str:

@@ -18,6 +18,7 @@ from tinygrad_llm.commands.flags import Parser, whole
 from tinygrad_llm.commands.program import add_device, add_dtype, command_parser, run_program
 from tinygrad_llm.generation.open_checkpoint import open_checkpoint
 from tinygrad_llm.generation.scoring import choose_answer, few_shot_prompt
+from tinygrad_llm.terminal import say
 
 SOLVED = (
     ("What a lovely day we had at the lake!", "good"),
@@ -56,14 +57,14 @@ def ask(options: argparse.Namespace) -> int:
     for number, (question, expected) in enumerate(questions):
         prompt = few_shot_prompt(SOLVED[: options.shots], question, form=FORM)
         if number == 0:
-            print(f"{prompt} ...\n")
+            say(f"{prompt} ...\n")
         ranked = choose_answer(model, tokenizer, prompt, ANSWERS)
         best = ranked[0][0].strip()
         right += best == expected
         scores = ", ".join(f"{answer.strip()} {score:.2f}" for answer, score in ranked)
-        print(f"{question!r}: {best}   (log-probabilities: {scores})")
+        say(f"{question!r}: {best}   (log-probabilities: {scores})")
     if not options.question:
-        print(f"\n{right} of {len(OPEN)} as a person would answer.")
+        say(f"\n{right} of {len(OPEN)} as a person would answer.")
     return 0
 
 

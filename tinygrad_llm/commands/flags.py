@@ -123,4 +123,5 @@ class Parser(argparse.ArgumentParser):
 
 
 def _choices(found: re.Match[str]) -> str:
-    return f"expected one of {found[2]}, got {found[1]}".replace("'", "")
+    got = found[1] if found[1] in ("''", '""') else found[1].replace("'", "")
+    return f"expected one of {found[2]}, ".replace("'", "") + f"got {got}"

@@ -22,8 +22,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from tinygrad_llm.commands.flags import Parser, count
-from tinygrad_llm.commands.generate_flags import add_text_flags, exclude_what_has_no_effect
+from tinygrad_llm.commands.flags import Parser, whole
+from tinygrad_llm.commands.generate_flags import TOKENS, add_text_flags, exclude_what_has_no_effect
 from tinygrad_llm.commands.program import add_device, add_dtype, command_parser, run_program
 from tinygrad_llm.control_characters import visible
 from tinygrad_llm.data.documents import read_text
@@ -36,9 +36,11 @@ from tinygrad_llm.generation.open_checkpoint import newest_run, open_checkpoint
 from tinygrad_llm.generation.sampling import Sampling
 from tinygrad_llm.generation.scoring import compare, perplexity, shown_perplexity, top_candidates
 from tinygrad_llm.nn import Module
-from tinygrad_llm.terminal import fitting, print_as_it_comes
+from tinygrad_llm.terminal import fitting, print_as_it_comes, say
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.report.samples import start_id
+
+MOST_BEAMS = 1000  # each is a row of the cache and a text
 
 
 def build_parser() -> Parser:
@@ -54,7 +56,9 @@ def build_parser() -> Parser:
     task.add_argument(
         "--explain", action="store_true", help="show the ten most probable tokens at each step"
     )
-    task.add_argument("--beams", type=count, metavar="N", help="beam search with N beams")
+    task.add_argument(
+        "--beams", type=whole(1, MOST_BEAMS), metavar="N", help="beam search with N beams"
+    )
     task.add_argument(
         "--perplexity",
         action="store_true",
@@ -80,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError("there is no text to measure. Give one: --text FILE or --prompt TEXT.")
     source = options.model or newest_run(Path("runs"))
     model, tokenizer = open_checkpoint(source, options.device, options.dtype)
-    print(f"{source}: {model.num_parameters():,} parameters", file=sys.stderr)
+    say(f"{source}: {model.num_parameters():,} parameters", file=sys.stderr)
     say_what_is_unknown(tokenizer, prompt)
     if options.compare or options.perplexity:
         return show_scores(model, tokenizer, prompt, options)
@@ -100,7 +104,7 @@ def say_what_is_unknown(tokenizer: Tokenizer, prompt: str) -> None:
     unknown = list(dict.fromkeys(tokenizer.unknown_words(prompt)))
     if unknown:
         listed = visible(", ".join(unknown))
-        print(f"not in the vocabulary, so read as <|unk|>: {listed}", file=sys.stderr)
+        say(f"not in the vocabulary, so read as <|unk|>: {listed}", file=sys.stderr)
 
 
 def sampling_of(options: argparse.Namespace) -> Sampling:
@@ -135,7 +139,7 @@ def steps_of(
         model,
         tokenizer,
         prompt_of(tokenizer, prompt, options),
-        options.tokens,
+        options.tokens or TOKENS,
         sampling_of(options),
         seed=options.seed,
         slide=slide_of(model, options),
@@ -150,11 +154,11 @@ def write(model: Module, tokenizer: Tokenizer, prompt: str, options: argparse.Na
     try:
         print_as_it_comes(chain([prompt], pieces))
     finally:  # an error has a line of its own
-        print()
+        say()
     seconds = times[-1] - times[0]
     speed = f"{(len(times) - 1) / seconds:.1f}/s" if seconds else "at once"
     again = f"; the same again: --seed {options.seed}" if options.temperature else ""
-    print(f"[{len(times) - 1} tokens, {speed}{again}]", file=sys.stderr)
+    say(f"[{len(times) - 1} tokens, {speed}{again}]", file=sys.stderr)
 
 
 def timed(steps: Iterator[tuple[Step | None, str]], times: list[float]) -> Iterator[str]:
@@ -171,16 +175,16 @@ def interact(model: Module, tokenizer: Tokenizer, options: argparse.Namespace) -
         try:
             prompt = input("\nprompt> ")
         except (EOFError, KeyboardInterrupt):
-            print()
+            say()
             return 0
         try:
             say_what_is_unknown(tokenizer, prompt)
             write(model, tokenizer, prompt, options)
             options.seed += 1  # another text for the same prompt
         except KeyboardInterrupt:
-            print("\n[stopped]")
+            say("\n[stopped]")
         except TinygradLLMError as error:
-            print(f"[{error}]")
+            say(f"[{error}]")
 
 
 def explain(model: Module, tokenizer: Tokenizer, prompt: str, options: argparse.Namespace) -> int:
@@ -190,19 +194,39 @@ def explain(model: Module, tokenizer: Tokenizer, prompt: str, options: argparse.
     for step, piece in steps:
         if step is None:
             break
-        print(f"\n{text[-60:]!r} goes on with")
+        say(f"\n{text[-60:]!r} goes on with")
         chosen = int(step.tokens[0])
         shown = top_candidates(step.logits[0], tokenizer, 10)
         for candidate in shown:
             bar = "#" * round(40 * candidate.probability)
             mark = "  <- taken" if candidate.id == chosen else ""
-            print(f"  {candidate.text!r:>16} {candidate.probability:7.2%} {bar}{mark}")
+            say(f"  {candidate.text!r:>16} {candidate.probability:7.2%} {bar}{mark}")
         if chosen not in [candidate.id for candidate in shown]:
             taken = tokenizer.decode([chosen])
-            print(f"  {taken!r:>16} {math.exp(step.logprobs()[0]):7.2%}  <- taken")
+            say(f"  {taken!r:>16} {math.exp(step.logprobs()[0]):7.2%}  <- taken")
         text += piece
-    print(f"[seed {options.seed}]" if options.temperature else "[greedy]", file=sys.stderr)
+    say(f"[seed {options.seed}]" if options.temperature else "[greedy]", file=sys.stderr)
     return 0
+
+
+def room_for_beams(n_prompt: int, context: int, wanted: int | None) -> tuple[int, int]:
+    """How many tokens beams write, and how many of the prompt, its last, they read.
+
+    A beam search does not slide: both must fit into the context. Where no number is wanted and the
+    prompt fills it, a quarter of the context is for new tokens.
+
+    Raises:
+        ConfigError: so many new tokens leave no room for a prompt.
+    """
+    if wanted is not None and wanted >= context:
+        raise ConfigError(
+            f"--tokens {wanted}: a beam search stays within the context of {context} tokens. Give "
+            f"{context - 1} at most, or leave --tokens out."
+        )
+    if wanted is None:
+        left = context - n_prompt
+        wanted = min(TOKENS, left) if left > 0 else max(1, context // 4)
+    return wanted, max(1, min(n_prompt, context - wanted))
 
 
 def show_beams(
@@ -210,19 +234,23 @@ def show_beams(
 ) -> int:
     """Print the best texts of a beam search."""
     end = tokenizer.end_of_text_id
+    ids = prompt_of(tokenizer, prompt, options)
+    n_new, n_read = room_for_beams(len(ids), context_of(model), options.tokens)
+    if n_read < len(ids):
+        say(f"the model reads the last {n_read} of the prompt's {len(ids)} tokens", file=sys.stderr)
     found = beam_search(
         model,
-        prompt_of(tokenizer, prompt, options),
-        options.tokens,
+        ids[-n_read:],
+        n_new,
         options.beams,
         stop_ids=[] if end is None else [end],
         vocab_size=tokenizer.vocab_size,
     )
     for beam in found:
-        first = 0 if prompt else 1  # a text without a prompt follows a start token
-        ids = beam.ids[first : -1 if beam.ids[-1] == end else None]
-        text = fitting(tokenizer.decode(ids), sys.stdout)
-        print(f"[{beam.logprob:.2f}, {beam.score:.3f} per token] {text}\n")
+        written = beam.ids[n_read : -1 if beam.ids[-1] == end else None].tolist()
+        # a text without a prompt follows a start token
+        text = fitting(tokenizer.decode([*(ids if prompt else []), *written]), sys.stdout)
+        say(f"[{beam.logprob:.2f}, {beam.score:.3f} per token] {text}\n")
     return 0
 
 
@@ -232,7 +260,7 @@ def show_scores(model: Module, tokenizer: Tokenizer, text: str, options: argpars
     other = options.compare
     if other is None:
         score = perplexity(model, ids, n_bytes=len(text.encode("utf-8")))
-        print(
+        say(
             f"{score.tokens} tokens, loss {score.mean_loss:.4f}, perplexity "
             f"{shown_perplexity(score.value)}, {score.bits_per_byte:.3f} bits per byte"
         )
@@ -245,11 +273,11 @@ def show_scores(model: Module, tokenizer: Tokenizer, text: str, options: argpars
         )
     result = compare(model, second, ids)
     for name, score in (("first", result.first), ("second", result.second)):
-        print(f"{name:>6}: loss {score.mean_loss:.4f}, perplexity {shown_perplexity(score.value)}")
-    print(f"The second gives more probability to {result.better:.1%} of {len(ids) - 1} tokens.")
-    print("Where they differ most (log-probability of second minus first):")
+        say(f"{name:>6}: loss {score.mean_loss:.4f}, perplexity {shown_perplexity(score.value)}")
+    say(f"The second gives more probability to {result.better:.1%} of {len(ids) - 1} tokens.")
+    say("Where they differ most (log-probability of second minus first):")
     for place in abs(result.differences).argsort()[::-1][:10]:
         before = tokenizer.decode(ids[max(0, place - 8) : place + 1])
         token = tokenizer.decode([ids[place + 1]])
-        print(f"  {result.differences[place]:+7.2f}  {before!r} -> {token!r}")
+        say(f"  {result.differences[place]:+7.2f}  {before!r} -> {token!r}")
     return 0

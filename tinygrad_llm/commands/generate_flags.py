@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tinygrad_llm.commands.flags import Parser, count, seed, within
 
+TOKENS = 200
+
 
 def add_text_flags(parser: Parser) -> None:
     """Where the text comes from, where it ends, and how it goes on."""
@@ -14,7 +16,10 @@ def add_text_flags(parser: Parser) -> None:
         "--text", metavar="FILE", help="take the prompt from a UTF-8 file, as it stands"
     )
     text.add_argument(
-        "--tokens", type=count, default=200, help="write at most this many (default: 200)"
+        "--tokens",
+        type=count,
+        metavar="N",
+        help=f"write at most this many (default: {TOKENS}; with --beams what the context holds)",
     )
     text.add_argument(
         "--stop",

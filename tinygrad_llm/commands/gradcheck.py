@@ -10,6 +10,7 @@ from tinygrad_llm.backend import module_for
 from tinygrad_llm.commands.program import add_device, command_parser, parse
 from tinygrad_llm.explain.op.list import ops_by_family
 from tinygrad_llm.explain.proof import RTOL, OpProof, check_gpt, check_op, op_lines
+from tinygrad_llm.terminal import say
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,15 +27,15 @@ def main(argv: list[str] | None = None) -> int:
     chosen = [get_op(name) for name in args.ops] or ops_by_family()
     proofs: list[OpProof] = []
     for line in op_lines(_checked(chosen, args.device, proofs)):
-        print(line, flush=True)
+        say(line, flush=True)
     ok = all(p.passed for p in proofs)
     worst = max(p.error for p in proofs)
     if not args.no_gpt and not args.ops:
         report = check_gpt(device=args.device)
-        print(f"\nA GPT of 2 blocks, tied head, dropout 0.1, every parameter:\n{report}")
+        say(f"\nA GPT of 2 blocks, tied head, dropout 0.1, every parameter:\n{report}")
         ok, worst = ok and report.passed, max(worst, report.error)
     planted, caught = sum(p.planted for p in proofs), sum(p.caught for p in proofs)
-    print(
+    say(
         f"\n{'PASS' if ok else 'FAIL'}: {len(proofs)} ops, worst relative error {worst:.1e} "
         f"(limit {RTOL:.0e}),\n{caught} of {planted} planted mistakes caught (wrong derivatives, "
         f"and gradients\nof the wrong shape, type or number), {time.perf_counter() - start:.1f} s."

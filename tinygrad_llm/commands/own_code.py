@@ -53,20 +53,26 @@ def import_own(source: str) -> ModuleType:
         ConfigError: there is no such module, or it fails; says where.
     """
     file = Path(source if source.endswith(".py") else f"{source}.py")
+    if not (os.path.isfile(file) or all(map(str.isidentifier, source.split(".")))):
+        raise ConfigError(_neither(source, file))
     try:
-        if file.is_file():
+        if os.path.isfile(file):  # a name that no file can have is none
             return _import_file(file)
         return importlib.import_module(source)
     except ModuleNotFoundError as error:
         if error.name is not None and error.name != source.partition(".")[0]:
             raise ConfigError(f"--import {source}: {error} ({_place(error)}).") from error
-        raise ConfigError(
-            f"--import {source}: there is no file {file} and no module of this name. Give the path "
-            "of a file, such as my_models.py."
-        ) from error
+        raise ConfigError(_neither(source, file)) from error
     except Exception as error:
         kind = type(error).__name__
         raise ConfigError(f"--import {source}: {kind}: {error} ({_place(error)}).") from error
+
+
+def _neither(source: str, file: Path) -> str:
+    return (
+        f"--import {source!r}: there is no file {file} and no module of this name. Give the path "
+        "of a file, such as my_models.py."
+    )
 
 
 def _import_file(file: Path) -> ModuleType:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tinygrad_llm.commands.program import command_parser, parse
 from tinygrad_llm.errors import DataError
 from tinygrad_llm.hints import command
+from tinygrad_llm.terminal import say
 from tinygrad_llm.training.report.histograms import draw_histograms, has_histograms
 from tinygrad_llm.training.report.log import LOG_NAME
 from tinygrad_llm.training.report.plot import draw_runs
@@ -29,10 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parse(parser, argv)
     runs = training_runs(arguments.runs)
     target = arguments.out or runs[0].parent / "runs.png"
-    print(f"Wrote {draw_runs(runs, target)}")
+    say(f"Wrote {draw_runs(runs, target)}")
     for run in runs:
         if has_histograms(run):
-            print(f"Wrote {draw_histograms(run, run / 'histograms.png')}")
+            say(f"Wrote {draw_histograms(run, run / 'histograms.png')}")
     return 0
 
 
@@ -51,7 +52,7 @@ def training_runs(given: Sequence[Path]) -> list[Path]:
             f"{command('train')}"
         )
     if others:
-        print(f"Passed over, no log of a training run: {', '.join(others)}", file=sys.stderr)
+        say(f"Passed over, no log of a training run: {', '.join(others)}", file=sys.stderr)
     return runs
 
 

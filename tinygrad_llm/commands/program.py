@@ -17,9 +17,10 @@ from tinygrad_llm.backend.precision import RUN_TYPE_MEANS, RUN_TYPES, computing_
 from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.own_code import add_import
 from tinygrad_llm.control_characters import visible
-from tinygrad_llm.errors import ConfigError, TinygradLLMError, did_you_mean
+from tinygrad_llm.errors import ConfigError, TinygradLLMError, did_you_mean, in_words
 from tinygrad_llm.hints import as_typed_here
 from tinygrad_llm.starting import usual_interrupt
+from tinygrad_llm.terminal import say
 
 # command -> (module with main(argv) -> exit status, what it does)
 Commands = Mapping[str, tuple[str, str]]
@@ -35,12 +36,12 @@ def run_command(program: str, commands: Commands, argv: Sequence[str]) -> int:
     """Run the command that the first word names, with the others; returns the exit status."""
     name, *words = without_comment(argv) or [""]
     if name in ("", "-h", "--help"):
-        print(usage(program, commands))
+        say(usage(program, commands))
         return 0 if name else 2
     if name not in commands:
         hint = did_you_mean(name, commands)
         listed = usage(program, commands)
-        print(f"{program}: there is no command {name!r}.{hint}\n\n{listed}", file=sys.stderr)
+        say(f"{program}: there is no command {name!r}.{hint}\n\n{listed}", file=sys.stderr)
         return 2
 
     def whole() -> int:
@@ -143,7 +144,7 @@ def ask_before_deleting(sentence: str, yes: bool = False) -> None:
         ConfigError: the answer was no; nothing was deleted.
     """
     if yes or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        print(f"{sentence} {'' if yes else 'There is no terminal to ask at: going ahead.'}".strip())
+        say(f"{sentence} {'' if yes else 'There is no terminal to ask at: going ahead.'}".strip())
         return
     try:
         answer = input(f"{sentence} Delete it? [y/N] ")
@@ -178,7 +179,7 @@ def computing_as_said(dtype: str | None, device: str, file: TextIO | None = None
     """
     sentence = how_computed(dtype, device)
     if sentence:
-        print(sentence, file=file)
+        say(sentence, file=file)
     with computing_in(dtype, device):
         yield
 
@@ -218,19 +219,12 @@ def in_one_sentence(name: str, task: Callable[[], int]) -> int:
     try:
         with warnings_in_one_sentence(name):
             return task()
-    except TinygradLLMError as error:
-        said = str(error).removeprefix(f"{name.split()[-1]}: ")  # of `generate`, by its command
-        print(f"{name}: {said}", file=sys.stderr)
-        return 2
     except BrokenPipeError:
         raise
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename is not None else ""
-        print(visible(f"{name}: {where}{error.strerror or error}."), file=sys.stderr)
-        return 2
-    except MemoryError as error:
-        print(f"{name}: not enough memory. {error}".rstrip(), file=sys.stderr)
+    except (TinygradLLMError, OSError, MemoryError) as error:
+        said = str(in_words(error)).removeprefix(f"{name.split()[-1]}: ")  # the command's own name
+        say(f"{name}: {said}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"\nStopped. {stop}".rstrip(), file=sys.stderr)
+        say(f"\nStopped. {stop}".rstrip(), file=sys.stderr)
         return 130

@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 
 import tinygrad_llm as tg
-from tinygrad_llm.commands.flags import Parser
+from tinygrad_llm.commands.flags import Parser, seed, whole, within
 from tinygrad_llm.commands.program import add_device, command_parser, run_program
 from tinygrad_llm.explain.small_ops import small_ops
 from tinygrad_llm.hints import command
+from tinygrad_llm.terminal import say
 
 PAGE = Path("runs/step.html")
 TEXT = (
@@ -37,13 +38,18 @@ def build_parser() -> Parser:
     parser = command_parser("study", __doc__)
     parser.add_argument("--out", type=Path, metavar="FILE", help=f"page to write (default: {PAGE})")
     parser.add_argument("--text", default=TEXT, help="text to learn, character by character")
-    parser.add_argument("--steps", type=int, default=200, help="training steps beforehand")
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--width", type=int, default=32, help="embedding size, divisible by heads")
-    parser.add_argument("--context", type=int, default=16, help="characters the model sees")
-    parser.add_argument("--dropout", type=float, default=0.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=whole(0), default=200, help="training steps beforehand")
+    few = whole(1, 64)  # every op is a part of the page, with its numbers
+    parser.add_argument("--layers", type=few, default=2)
+    parser.add_argument("--heads", type=few, default=4)
+    parser.add_argument(
+        "--width", type=whole(1, 4096), default=32, help="embedding size, divisible by heads"
+    )
+    parser.add_argument(
+        "--context", type=whole(1, 4096), default=16, help="characters the model sees"
+    )
+    parser.add_argument("--dropout", type=within(0, 0.99), default=0.0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument(
         "--small-ops", action="store_true", help="run fused ops as the small ops they consist of"
     )
@@ -74,18 +80,16 @@ def study(args: argparse.Namespace) -> int:
     with small_ops() if args.small_ops else nullcontext(), tg.trace(values=True) as t:
         loss = model.loss(ids, targets)
         loss.backward()
-    print(f"\nThe next step, op by op (loss {loss.item():.3f}):\n\n{t}\n")
+    say(f"\nThe next step, op by op (loss {loss.item():.3f}):\n\n{t}\n")
     title = f"A training step of a {args.layers}-layer GPT"
     page = tg.explore(t, page_to_write(args.out), model=model, title=title, tokenizer=tokenizer)
-    print(f"Wrote {page} ({page.stat().st_size / 1e6:.1f} MB). Open it in a browser.")
-    print(next_steps(args.small_ops))
+    say(f"Wrote {page} ({page.stat().st_size / 1e6:.1f} MB). Open it in a browser.")
+    say(next_steps(args.small_ops))
     return 0
 
 
 def check(args: argparse.Namespace) -> None:
     """Refuse before the training what could only fail after it."""
-    if args.steps < 0:
-        raise tg.errors.ConfigError(f"--steps must be 0 or more, got {args.steps}.")
     page = args.out or PAGE
     there = page.parent.is_dir() or (args.out is None and not page.parent.exists())
     if page.is_dir() or not there:
@@ -133,7 +137,7 @@ def train(model: tg.nn.GPT, windows: np.ndarray, steps: int, rng: np.random.Gene
         optimizer.step()
         optimizer.zero_grad()
         if step in (0, steps - 1):
-            print(f"step {step + 1:4}: loss {loss.item():.3f}")
+            say(f"step {step + 1:4}: loss {loss.item():.3f}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

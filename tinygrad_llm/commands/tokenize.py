@@ -10,11 +10,13 @@ from functools import partial
 from pathlib import Path
 
 from tinygrad_llm import tokenizers
+from tinygrad_llm.commands.flags import count
 from tinygrad_llm.commands.program import command_parser, parse
 from tinygrad_llm.data.shard_folder import Learned
 from tinygrad_llm.data.tokenizing import tokenize_files
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.hints import command
+from tinygrad_llm.terminal import say
 from tinygrad_llm.tokenizers import BPETokenizer, CharTokenizer, Tokenizer
 from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT
 
@@ -47,21 +49,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         help=f"tokens of a bpe tokenizer that is learned (default: {VOCAB_SIZE})",
     )
     parser.add_argument(
-        "--workers", type=int, metavar="N", help="processes (default: one per usable core)"
+        "--workers", type=count, metavar="N", help="processes (default: one per usable core)"
     )
     parser.add_argument(
         "--shard-mb",
-        type=int,
+        type=count,
         default=16,
         metavar="N",
         help="about how many MB of text go into a shard (default: 16)",
     )
     a = parse(parser, argv)
     if a.vocab_size is not None and a.tokenizer != "bpe":
-        raise ConfigError(f"--vocab-size: the tokenizer {a.tokenizer} has a size of its own.")
+        raise ConfigError(f"--vocab-size: the tokenizer {a.tokenizer!r} has a size of its own.")
     tokenizer = _tokenizer(a.tokenizer, a.vocab_size or VOCAB_SIZE)
     done = tokenize_files(a.files, a.out, tokenizer, a.workers, a.shard_mb << 20)
-    print(
+    say(
         f"{_counted(done.documents, 'document')}, {done.tokens:,} tokens in "
         f"{_counted(done.shards, 'shard')} (there already: {done.reused}), written to {a.out}.\n"
         f"Next:\n  {command('train', '--data', a.out)}"

@@ -32,6 +32,7 @@ from tinygrad_llm.distributed import Communicator, join_world, run_together, wit
 from tinygrad_llm.errors import ConfigError, MissingDependencyError, NumericsError
 from tinygrad_llm.explain.pictures import attention_maps
 from tinygrad_llm.nn import GPT, Module
+from tinygrad_llm.terminal import say
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.baselines import counting_baselines
 from tinygrad_llm.training.lr_finder import draw_search, find_learning_rate
@@ -93,16 +94,16 @@ def suggest_learning_rate(session: Session) -> int:
     text = session.load_text()
     model = session.load_model(text)
     found = find_learning_rate(make_trainer(session.config, text, model))
-    print(f"Suggested: --learning-rate {found.suggestion:.1e}")
+    say(f"Suggested: --learning-rate {found.suggestion:.1e}")
     if found.exploded_at is not None:
-        print(f"From {found.exploded_at:.1e} on, the loss rose.")
+        say(f"From {found.exploded_at:.1e} on, the loss rose.")
     if session.config.plot:
         picture = Path(session.config.out) / "learning_rate.png"
         try:
             picture.parent.mkdir(parents=True, exist_ok=True)
-            print(f"Wrote {draw_search(found, picture)}")
+            say(f"Wrote {draw_search(found, picture)}")
         except MissingDependencyError as error:
-            print(f"(no picture: {error})")
+            say(f"(no picture: {error})")
     return 0
 
 
@@ -113,7 +114,7 @@ def draw_attention(model: Module, tokenizer: Tokenizer, text: str, target: Path)
     ids = tokenizer.encode(text)[: model.config.context_length]
     figure = attention_maps(model, ids, [tokenizer.decode([i]) for i in ids])
     figure.savefig(target, dpi=110)
-    print(f"Wrote {target}")
+    say(f"Wrote {target}")
 
 
 def follow(session: Session, text: TokenText, world: Communicator) -> int:
@@ -126,7 +127,7 @@ def follow(session: Session, text: TokenText, world: Communicator) -> int:
 def train(session: Session, world: Communicator, attention_text: str | None = None) -> int:
     """Run the training that a session describes; returns the exit status."""
     config, folder = session.config, Path(session.config.out)
-    print(f"Settings ({folder}/config.toml):\n{describe(config)}\n")
+    say(f"Settings ({folder}/config.toml):\n{describe(config)}\n")
 
     text = session.load_text()
     require_same_text(world, text)
@@ -137,7 +138,7 @@ def train(session: Session, world: Communicator, attention_text: str | None = No
     levels = say_what_counting_achieves(text)
     model = session.load_model(text)
     vocabulary = f"vocabulary of {text.tokenizer.vocab_size:,} tokens"
-    print(f"Model: {model.num_parameters():,} parameters, {vocabulary}.\n")
+    say(f"Model: {model.num_parameters():,} parameters, {vocabulary}.\n")
 
     callbacks = make_callbacks(config, text.tokenizer, levels, folder)
     trainer = make_trainer(config, text, model, session.run, session.state, callbacks, world=world)
@@ -151,10 +152,10 @@ def train(session: Session, world: Communicator, attention_text: str | None = No
     problem = try_loss_curve(folder, levels) if config.plot else None
     length = 2 * config.sample_tokens
     sample = try_sample(model, text.tokenizer, config.prompt, length, config.seed)
-    print(f"\n--- the model writes ---\n{sample}\n---")
-    print(summarize(result, folder, config.steps, levels))
+    say(f"\n--- the model writes ---\n{sample}\n---")
+    say(summarize(result, folder, config.steps, levels))
     if problem:
-        print(problem)
+        say(problem)
     if attention_text:
         draw_attention(model, text.tokenizer, attention_text, folder / "attention.png")
     return EXIT_CODES.get(result.stopped_by or "", 0)
@@ -164,8 +165,8 @@ def say_what_counting_achieves(text: TokenText) -> dict[str, float]:
     """Print what the text is and the losses of counting models; returns these."""
     measured = text.validation if len(text.validation) else text.train
     counted = counting_baselines(text.train, measured, text.tokenizer.vocab_size)
-    print(f"Text: {text.described}")
-    print(
+    say(f"Text: {text.described}")
+    say(
         f"Loss of a model that knows only token frequencies: {counted.unigram:.3f}; "
         f"of one that also knows the token before: {counted.bigram:.3f}."
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinygrad_llm.backend.files import open_to_read
 from tinygrad_llm.errors import DataError
 
 
@@ -27,7 +28,8 @@ def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
         DataError: it cannot be read, is no text, or its bytes are not of that encoding.
     """
     try:
-        content = path.read_bytes()
+        with open_to_read(path) as file:
+            content = file.read()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
     return decode_text(path, content, encoding)

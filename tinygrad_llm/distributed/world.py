@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from tinygrad_llm.backend import threads
 from tinygrad_llm.distributed.communicator import Alone, Communicator
-from tinygrad_llm.errors import DistributedError, TinygradLLMError
+from tinygrad_llm.errors import DistributedError, in_words
 
 # What the starters of MPICH (and Intel MPI), Open MPI and Slurm tell each process.
 _SIZE_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE", "MPI_LOCALNRANKS")
@@ -136,11 +136,9 @@ def run_together(world: Communicator, name: str, task: Callable[[], int]) -> int
             raise
         if world.rank:
             time.sleep(_TURN)  # an error that all have is printed once
-        if isinstance(error, TinygradLLMError):
-            print(f"{name}: rank {world.rank}: {error}", file=sys.__stderr__)
-        else:
-            text = "".join(traceback.format_exception(error))
-            print(f"{name}: rank {world.rank}:\n{text}", file=sys.__stderr__)
+        words = "stopped." if isinstance(error, KeyboardInterrupt) else in_words(error)
+        text = f" {words}" if words else "\n" + "".join(traceback.format_exception(error))
+        print(f"{name}: rank {world.rank}:{text}", file=sys.__stderr__)
         sys.__stderr__.flush()  # type: ignore[union-attr]
         time.sleep(_TURN / 2)  # mpiexec may end before it has passed the words on
         world.abort(130 if isinstance(error, KeyboardInterrupt) else 2)

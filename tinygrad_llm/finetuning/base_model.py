@@ -23,6 +23,7 @@ from tinygrad_llm.generation.open_checkpoint import find_checkpoint, open_checkp
 from tinygrad_llm.nn import GPT
 from tinygrad_llm.nn.saved_model import as_gpt
 from tinygrad_llm.pretrained import SIZES
+from tinygrad_llm.terminal import say
 from tinygrad_llm.tokenizers import BPETokenizer, Tokenizer
 from tinygrad_llm.tokenizers.special_tokens import END_OF_TEXT
 from tinygrad_llm.training.report.progress_bar import ProgressBar
@@ -198,13 +199,13 @@ def pretrain(
     described = f"{len(texts):,} texts, {len(ids):,} tokens"
     text = TokenText(name, tokenizer, train, validation, described, checksum(np.asarray(ids)))
     model = as_gpt(make_model(config, tokenizer.vocab_size, checkpoint))
-    print(
+    say(
         f"Pretraining {model.num_parameters():,} parameters on {name}: {described}, vocabulary "
         f"{tokenizer.vocab_size}, {config.steps} steps.",
         flush=True,
     )
     if state is not None:
-        print(f"Going on after step {state['step']} of {config.steps} ({checkpoint}).", flush=True)
+        say(f"Going on after step {state['step']} of {config.steps} ({checkpoint}).", flush=True)
     result = make_trainer(config, text, model, run, state, [ProgressBar()]).fit()
     raise_if_signalled(result.stopped_by)
     return BaseModel(model.eval(), tokenizer, f"pretrained on {name} ({described})")

@@ -89,9 +89,9 @@ def choose(
     Raises:
         NumericsError: a score is NaN or infinite; -inf, which nothing draws, is none of these.
     """
+    check_scores("generate", logits, cause)
     if how.repetition_penalty != 1:
         logits = penalize(logits, seen, how.repetition_penalty)
-    check_scores("generate", logits, cause)
     if how.greedy:
         return int(logits.argmax())
     ids, p = candidates(logits, how)
@@ -103,11 +103,16 @@ def choose(
 
 
 def penalize(logits: np.ndarray, seen: Iterable[int], penalty: float) -> np.ndarray:
-    """A copy of the scores (V,) in which every token of ``seen`` is less likely."""
+    """A copy of the scores (V,) in which every token of ``seen`` is less likely.
+
+    Finite scores stay finite, whatever the penalty.
+    """
     logits = logits.copy()
     ids = np.unique(np.fromiter(seen, np.int64))
-    scores = logits[ids]
-    logits[ids] = np.where(scores > 0, scores / penalty, scores * penalty)
+    scores, most = logits[ids].astype(np.float64), np.finfo(logits.dtype).max
+    with np.errstate(over="ignore"):
+        changed = np.where(scores > 0, scores / penalty, scores * penalty)
+    logits[ids] = np.where(np.isfinite(scores), changed.clip(-most, most), scores)
     return logits
 
 
@@ -119,7 +124,8 @@ def candidates(logits: np.ndarray, how: Sampling) -> tuple[np.ndarray | None, np
     """
     scores = logits.astype(np.float64)
     scores -= scores.max()
-    scores /= how.temperature
+    with np.errstate(over="ignore"):  # far below the best: -inf, which nothing draws
+        scores /= how.temperature
     p = np.exp(scores)  # (V,)
     ids = None
     if how.top_k is not None and how.top_k < p.size:

@@ -67,6 +67,7 @@ from tinygrad_llm.finetuning.text_metrics import TextScores
 from tinygrad_llm.finetuning.tuning_folder import TuningFolder, checksum_of_examples
 from tinygrad_llm.hints import command
 from tinygrad_llm.nn import apply_lora, remove_lora
+from tinygrad_llm.terminal import say
 from tinygrad_llm.training.run.folder import RunFolder
 
 LORA_TARGETS = ("attention.qkv", "attention.projection", "expand", "project")
@@ -137,7 +138,7 @@ def tune(
     if which == "lora":
         apply_lora(base.model, arguments.rank, targets=LORA_TARGETS)
     trained, whole = base.model.num_parameters(trainable_only=True), base.model.num_parameters()
-    print(f"\nTraining {which}: {trained:,} of {whole:,} parameters ({trained / whole:.1%}).")
+    say(f"\nTraining {which}: {trained:,} of {whole:,} parameters ({trained / whole:.1%}).")
     settings = FitSettings(
         epochs=arguments.epochs,
         batch_size=arguments.batch_size,
@@ -157,12 +158,12 @@ def tune(
         run=run,
         callbacks=[bar],
     )
-    print(
+    say(
         f"({history.stopped_by or 'all epochs done'}; the weights of epoch "
         f"{history.column('epoch')[history.best]:.0f} are kept)"
     )
     if which == "lora":
-        print(f"Adapter alone: {save_adapter(base.model, Path(arguments.out) / ADAPTER)}")
+        say(f"Adapter alone: {save_adapter(base.model, Path(arguments.out) / ADAPTER)}")
         remove_lora(base.model)
     return history
 
@@ -173,7 +174,7 @@ def answer(
     """The model's answers to test questions."""
     room = min(arguments.max_new_tokens, base.model.config.context_length // 2)
     chosen = test[: arguments.answers]
-    print(f"Answering {len(chosen)} questions of the test set.", flush=True)
+    say(f"Answering {len(chosen)} questions of the test set.", flush=True)
     return respond(base.model, base.tokenizer, template, chosen, room, system=arguments.system)
 
 
@@ -193,7 +194,7 @@ def judge(arguments: argparse.Namespace, responses: Sequence[Response]) -> None:
     if arguments.judge:
         marks = Judge(arguments.judge, arguments.judge_model).marks(responses)
         given = sum(m is not None for m in marks)
-        print(f"The judge's mean mark: {mean_mark(marks):.1f} of 100 ({given} answers marked).")
+        say(f"The judge's mean mark: {mean_mark(marks):.1f} of 100 ({given} answers marked).")
 
 
 def what_to_expect(n_parameters: int) -> str:
@@ -212,9 +213,9 @@ def draw(history: History, out: Path) -> None:
     """The training curve, if matplotlib is there."""
     try:
         title = "Instruction tuning: loss per answer token"
-        print(f"Curve: {plots.draw_history(history, out / PICTURE, title)}")
+        say(f"Curve: {plots.draw_history(history, out / PICTURE, title)}")
     except MissingDependencyError as error:
-        print(f"(no picture: {error})")
+        say(f"(no picture: {error})")
 
 
 def encode(
@@ -232,7 +233,7 @@ def encode(
         for part in parts
     ]
     n_train, n_validation, n_test = (len(e.inputs) for e in encoded)
-    print(
+    say(
         f"Examples: {n_train} training, {n_validation} validation, {n_test} test; "
         f"{sum(e.skipped for e in encoded)} too long, left out."
     )
@@ -242,7 +243,7 @@ def encode(
 def score_file(arguments: argparse.Namespace, template: Template) -> int:
     """Score the responses in the file of ``--score``."""
     responses = read_responses(Path(arguments.score))
-    print(score_responses(responses, template))
+    say(score_responses(responses, template))
     judge(arguments, responses)
     return 0
 
@@ -253,8 +254,7 @@ def run(arguments: argparse.Namespace) -> int:
         return score_file(arguments, TEMPLATES[arguments.template])
     arguments.base = name_base(arguments.base)
     folder = tune_in_folder(arguments, [*ASSISTANT_FILES, ADAPTER, PICTURE], run_in)
-    print(f"All answers: {folder / 'responses.json'}. Talk to it:")
-    print(f"  {command('chat', folder)}")
+    say(f"All answers: {folder / 'responses.json'}. Talk to it:\n  {command('chat', folder)}")
     return 0
 
 
@@ -268,7 +268,7 @@ def run_in(folder: TuningFolder, arguments: argparse.Namespace) -> None:
     opened = None if is_new else open_base(arguments.base, arguments.dropout, *where)
     folder.begin(checksum_of_examples(example for part in parts for example in part))
     base = opened or make_base(arguments, parts[0], folder)
-    print(f"Base model: {base.origin}, {base.model.num_parameters():,} parameters.")
+    say(f"Base model: {base.origin}, {base.model.num_parameters():,} parameters.")
     train, validation, test = encode(arguments, base, template, parts)
 
     rows = []
@@ -285,14 +285,14 @@ def run_in(folder: TuningFolder, arguments: argparse.Namespace) -> None:
     folder.finish()
 
     shown = responses[:SHOWN]
-    print(f"\n{len(shown)} answers to questions from the test set:\n{show(shown)}\n")
+    say(f"\n{len(shown)} answers to questions from the test set:\n{show(shown)}\n")
     made_up = "" if arguments.data else " (made up: the scores mean little)"
-    print(f"{len(test.inputs)} test examples, {len(responses)} answered{made_up}")
-    print(format_table(rows))
+    say(f"{len(test.inputs)} test examples, {len(responses)} answered{made_up}")
+    say(format_table(rows))
     judge(arguments, responses)
-    print(f"\n{what_to_expect(base.model.num_parameters())}")
+    say(f"\n{what_to_expect(base.model.num_parameters())}")
     seconds = time.perf_counter() - started
-    print(f"{seconds:.0f} s in all. The model is in {folder.path}.")
+    say(f"{seconds:.0f} s in all. The model is in {folder.path}.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -51,6 +51,7 @@ from tinygrad_llm.finetuning.tuning_folder import TuningFolder, checksum_of_exam
 from tinygrad_llm.hints import command
 from tinygrad_llm.nn import GPT, apply_lora, remove_lora
 from tinygrad_llm.nn.saved_model import as_gpt
+from tinygrad_llm.terminal import say
 from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.run.folder import RunFolder
 
@@ -102,9 +103,9 @@ def draw(history: History, out: Path) -> None:
     """The curves, if matplotlib is there."""
     try:
         measures = ("loss", "chosen_reward", "rejected_reward", "margin", "accuracy")
-        print(f"Curves: {plots.draw_history(history, out / PICTURE, 'DPO', measures)}")
+        say(f"Curves: {plots.draw_history(history, out / PICTURE, 'DPO', measures)}")
     except MissingDependencyError as error:
-        print(f"(no picture: {error})")
+        say(f"(no picture: {error})")
 
 
 def tuned_base(wanted: str) -> str:
@@ -125,8 +126,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Tune in the folder of ``--out``."""
     arguments.base = tuned_base(arguments.base)
     folder = tune_in_folder(arguments, [*ASSISTANT_FILES, PICTURE], run_in)
-    print("Talk to it, for example: Say hello to Grace.")
-    print(f"  {command('chat', folder, '--temperature', 0)}")
+    say("Talk to it, for example: Say hello to Grace.")
+    say(f"  {command('chat', folder, '--temperature', 0)}")
     return 0
 
 
@@ -149,11 +150,11 @@ def run_in(folder: TuningFolder, arguments: argparse.Namespace) -> None:
     draw(history, folder.path)
     folder.finish()
 
-    print("\nGreedy answers about a person who does not occur in training:")
+    say("\nGreedy answers about a person who does not occur in training:")
     for old, new in zip(before, after, strict=True):
-        print(f"  {old.instruction}")
-        print(f"    before DPO  {old.answer}\n    after DPO   {new.answer}")
-    print(f"\n{what_to_expect(history, model.num_parameters())}\nWritten to {folder.path}")
+        say(f"  {old.instruction}")
+        say(f"    before DPO  {old.answer}\n    after DPO   {new.answer}")
+    say(f"\n{what_to_expect(history, model.num_parameters())}\nWritten to {folder.path}")
 
 
 def answers(task: Task) -> list[Response]:
@@ -165,7 +166,7 @@ def answers(task: Task) -> list[Response]:
 
 def learn_both(arguments: argparse.Namespace, task: Task, run: RunFolder) -> None:
     """The first part: either answer becomes likely."""
-    print(f"Learning both answers of {len(task.train)} prompts ({arguments.base}).", flush=True)
+    say(f"Learning both answers of {len(task.train)} prompts ({arguments.base}).", flush=True)
     longest, bar = task.model.config.context_length, TuningBar()
     train, test = (
         encode_instructions(both_answers(pairs), task.template, task.tokenizer, longest)
@@ -178,7 +179,7 @@ def learn_both(arguments: argparse.Namespace, task: Task, run: RunFolder) -> Non
 
 def prefer(arguments: argparse.Namespace, task: Task, run: RunFolder) -> History:
     """The second part: DPO against the model as it is, on all weights or by LoRA."""
-    print(f"\nDPO against this model as the reference, beta {arguments.beta}.", flush=True)
+    say(f"\nDPO against this model as the reference, beta {arguments.beta}.", flush=True)
     model, bar = task.model, TuningBar()
     if arguments.trainable == "lora":
         apply_lora(model, targets=("attention.qkv", "attention.projection", "expand", "project"))

@@ -20,6 +20,7 @@ from tinygrad_llm.commands.program import (
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.finetuning.tuning_folder import TuningFolder, read_begun, saved_stages
 from tinygrad_llm.hints import command
+from tinygrad_llm.terminal import say
 from tinygrad_llm.training.stopping import EXIT_CODES
 
 # Flags that say what to do; all others are settings.
@@ -82,7 +83,7 @@ def tune_in_folder(
     """Tune in the folder of ``--out``, if that is not done yet; returns the folder's path."""
     with open_folder(arguments, results) as folder:
         if folder.finished:
-            print(f"{folder.path}: this fine-tuning is finished.")
+            say(f"{folder.path}: this fine-tuning is finished.")
         else:
             tune(folder, arguments)
     return folder.path
@@ -104,7 +105,7 @@ def run_tuning(
             with computing_as_said(arguments.dtype, arguments.device):
                 return run(arguments)
         except KeyboardInterrupt as stop:
-            print(f"\n{how_to_go_on(parser.prog, arguments, str(stop))}", file=sys.stderr)
+            say(f"\n{how_to_go_on(parser.prog, arguments, str(stop))}", file=sys.stderr)
             return EXIT_CODES.get(str(stop), EXIT_CODES["Ctrl-C"])
 
     return in_one_sentence(parser.prog, whole)

@@ -59,6 +59,7 @@ from tinygrad_llm.finetuning.metrics import (
 from tinygrad_llm.finetuning.progress import TuningBar
 from tinygrad_llm.finetuning.tuning_folder import TuningFolder, checksum_of_examples
 from tinygrad_llm.hints import command
+from tinygrad_llm.terminal import say
 from tinygrad_llm.training.run.folder import RunFolder
 
 # The fewer parameters are trained, the larger the steps they can take, and the more they need.
@@ -144,7 +145,7 @@ def tune(
     module = TextClassifier(copy.deepcopy(base.model), len(spam.LABELS), arguments.pooling)
     trained = choose_trainable(module, which, arguments.rank)
     whole = module.num_parameters()
-    print(f"\nTraining {which}: {trained:,} of {whole:,} parameters ({trained / whole:.1%}).")
+    say(f"\nTraining {which}: {trained:,} of {whole:,} parameters ({trained / whole:.1%}).")
     steps = -(-len(parts[0].rows) // arguments.batch_size)  # in an epoch
     settings = FitSettings(
         epochs=arguments.epochs or max(EPOCHS[which], -(-MIN_STEPS // steps)),
@@ -168,7 +169,7 @@ def tune(
         callbacks=[bar],
     )
     if history.stopped_by:
-        print(f"({history.stopped_by})")
+        say(f"({history.stopped_by})")
     return module, history
 
 
@@ -179,7 +180,7 @@ def run_set(
     train, validation, test = parts
     known = {m.text for m in train}
     repeated = sum(m.text in known for m in test)
-    print(
+    say(
         f"\n=== {name} set: {len(train)} training, {len(validation)} validation, {len(test)} "
         f"test messages; {repeated} of these also occur in training ==="
     )
@@ -201,9 +202,9 @@ def run_set(
             counts = confusion_matrix(labels, called, len(spam.LABELS))
             written = classifier.save(folder.path / name)
             draw(written, name, counts, classifier, history, encoded[1].labels, p_validation)
-            print(f"\n{format_confusion(counts, spam.LABELS)}")
-            print(wrong_messages(test, p_test[:, 1], called))
-            print(f"Written to {written}")
+            say(f"\n{format_confusion(counts, spam.LABELS)}")
+            say(wrong_messages(test, p_test[:, 1], called))
+            say(f"Written to {written}")
     title = f"{name} set, {len(test)} test messages" + (
         "" if arguments.data else " (made up: the scores say nothing about real spam)"
     )
@@ -216,7 +217,7 @@ def predict(arguments: argparse.Namespace) -> int:
     places = [out / name / SETTINGS_NAME for name in SETS] + [out / SETTINGS_NAME]
     folder = next((place.parent for place in places if place.is_file()), out)
     classifier = Classifier.load(folder, arguments.device, arguments.dtype)
-    print(
+    say(
         f"Filter: {folder}, {visible(classifier.class_names[1])} from a probability of "
         f"{classifier.threshold:.2f} on"
     )
@@ -227,7 +228,7 @@ def predict(arguments: argparse.Namespace) -> int:
     ):
         label = names[int(p >= classifier.threshold)]
         cut = f" (only its first {classifier.max_length} tokens)" if classifier.is_cut(text) else ""
-        print(f"{label:{width}}  p(spam) {p:.3f}  {text}{cut}")
+        say(f"{label:{width}}  p(spam) {p:.3f}  {text}{cut}")
     return 0
 
 
@@ -238,7 +239,7 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.base = name_base(arguments.base)
     folder = tune_in_folder(arguments, SETS, run_in)
     words = ("finetune", "spam", "--out", folder, "--predict", "your message")
-    print(f"Ask the filter:\n  {command(*words)}")
+    say(f"Ask the filter:\n  {command(*words)}")
     return 0
 
 
@@ -250,11 +251,11 @@ def run_in(folder: TuningFolder, arguments: argparse.Namespace) -> None:
     opened = None if arguments.base == "new" else open_base(arguments.base, 0.1, *where)
     folder.begin(checksum_of_examples(m for parts in sets.values() for p in parts for m in p))
     base = opened or make_base(arguments, sets, folder)
-    print(f"Base model: {base.origin}, {base.model.num_parameters():,} parameters.")
+    say(f"Base model: {base.origin}, {base.model.num_parameters():,} parameters.")
     tables = [run_set(arguments, base, name, parts, folder) for name, parts in sets.items()]
     folder.finish()
-    print("\n" + "\n\n".join(tables))
-    print(f"\n{time.perf_counter() - started:.0f} s in all. Written to {folder.path}.")
+    say("\n" + "\n\n".join(tables))
+    say(f"\n{time.perf_counter() - started:.0f} s in all. Written to {folder.path}.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

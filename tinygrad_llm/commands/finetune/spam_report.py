@@ -15,6 +15,7 @@ from tinygrad_llm.finetuning.baselines import BagOfWordsBaseline, MajorityBaseli
 from tinygrad_llm.finetuning.classifier_folder import Classifier
 from tinygrad_llm.finetuning.history import History
 from tinygrad_llm.finetuning.metrics import Scores, score, threshold_curve
+from tinygrad_llm.terminal import say
 
 MAX_WRONG = 15
 Parts = tuple[list[spam.Message], list[spam.Message], list[spam.Message]]  # train, validate, test
@@ -49,7 +50,7 @@ def draw(
         title = f"{name}, validation set"
         plots.draw_thresholds(curve, classifier.threshold, folder / "thresholds.png", title)
     except MissingDependencyError as error:
-        print(f"(no pictures: {error})")
+        say(f"(no pictures: {error})")
 
 
 def wrong_messages(test: Sequence[spam.Message], p_spam: np.ndarray, called: np.ndarray) -> str:

@@ -43,6 +43,7 @@ def device_bytes() -> int:
 
 def readable(n_bytes: float) -> str:
     """Such as ``"312 MB"`` or ``"1.4 GB"``; powers of 1000."""
+    n_bytes = min(n_bytes, 10**24)  # a setting may ask for a number that no float can hold
     for unit in ("B", "kB", "MB"):
         if n_bytes < 999.5:
             return f"{n_bytes:.0f} {unit}"

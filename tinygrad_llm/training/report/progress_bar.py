@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tinygrad_llm.generation.scoring import shown_perplexity
-from tinygrad_llm.terminal import can_redraw
+from tinygrad_llm.terminal import can_redraw, say
 from tinygrad_llm.training.loop_settings import StepReport, TrainingResult
 from tinygrad_llm.training.report.bar import Bar
 from tinygrad_llm.training.report.callback import Callback, Record
@@ -104,7 +104,7 @@ class ProgressBar(Callback):
         if self._shown is not None:
             self._shown.write(text)
         else:
-            print(text, flush=True)
+            say(text, flush=True)
 
     def _start_clock(self, trainer: Trainer) -> None:
         self._started, self._first_step = time.monotonic(), trainer.step

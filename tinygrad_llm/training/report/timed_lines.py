@@ -6,6 +6,8 @@ import math
 import time
 from collections.abc import Sequence
 
+from tinygrad_llm.terminal import say
+
 
 class TimedLines:
     """Prints how far a run is, every few seconds.
@@ -41,7 +43,7 @@ class TimedLines:
 
     def write(self, text: str) -> None:
         """Print a text; the next line of progress is due later."""
-        print(text, flush=True)
+        say(text, flush=True)
         self._next = time.monotonic() + self._between
 
     def close(self) -> None:
