@@ -133,11 +133,15 @@ def test_bad_templates() -> None:
         (b"{]", "not JSON"),
         (b"[" * 100_000, "not JSON"),
         (b"\xff[]", "byte 0xff at position 0 is not UTF-8"),
-        (b"{}", "JSON list with at least one entry"),
-        (b"[]", "JSON list with at least one entry"),
-        (b'["hi"]', "entry 0: expected an object"),
+        (b"{}", r"JSON list of entries, got \{\}. Write \["),
+        (b"[]", "at least one entry"),
+        (b'["hi"]', r"entry 0: expected \{.instruction.: \.\.\.\}, got .hi."),
+        (b'{"instruction": "a", "output": "b"}', r"Write \[\.\.\.\] around"),
+        (b'[{"instruction": null, "output": "b"}]', "instruction must be a string, got null"),
+        (b'[{"instruction": "a", "output": null}]', "output must be a string, got null"),
+        (b'[{"instruction": "a", "output": "b", "output": "c"}]', "a field comes twice"),
         (b'[{"instruction": "a"}]', r"entry 0: \['output'\] is missing; it has \['instruction'\]"),
-        (b'[{"instruction": "a", "output": 3}]', "every field must be a string"),
+        (b'[{"instruction": "a", "output": 3}]', "output must be a string, got 3"),
         (b'[{"instruction": " ", "output": "b"}]', "is empty"),
         (b'[{"instruction": "a", "input": "", "output": ""}]', "is empty"),
     ],
@@ -148,13 +152,35 @@ def test_bad_files(tmp_path: Path, content: bytes, message: str) -> None:
         instructions.load(tmp_path / "a.json")
 
 
+ENTRY_LINE = '{"instruction": "a", "input": "b", "output": "c\u2028d"}'
+
+
+def test_entries_in_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(f"\ufeff{ENTRY_LINE}\r\n\n{ENTRY_LINE}".encode())
+    assert instructions.load(tmp_path / "a.jsonl") == [Instruction("a", "b", "c\u2028d")] * 2
+
+
+@pytest.mark.parametrize("last", ["[]", "{", f"{ENTRY_LINE}{ENTRY_LINE}", '{"instruction": "a"}'])
+def test_a_wrong_line_is_named(tmp_path: Path, last: str) -> None:
+    (tmp_path / "a.jsonl").write_text(f"{ENTRY_LINE}\n\n{last}\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"a\.jsonl, line 3: "):
+        instructions.load(tmp_path / "a.jsonl")
+
+
+def test_fields_that_are_not_read_are_named(tmp_path: Path) -> None:
+    entry = {"instruction": "a", "Input": "lost", "output": "b", "id": 3}
+    (tmp_path / "a.json").write_text(json.dumps([entry]), encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"the fields \['Input', 'id'\] are not read"):
+        assert instructions.load(tmp_path / "a.json") == [Instruction("a", "", "b")]
+
+
 @pytest.mark.parametrize("value", [0, False, 0.0, 1, True, [], {}])
 def test_a_value_that_is_no_text_is_not_taken_for_an_empty_one(
     tmp_path: Path, value: object
 ) -> None:
     entry = {"instruction": "Double it.", "input": value, "output": "0"}
     (tmp_path / "a.json").write_text(json.dumps([entry]), encoding="utf-8")
-    with pytest.raises(DataError, match="entry 0: every field must be a string, got"):
+    with pytest.raises(DataError, match="entry 0: input must be a string, got"):
         instructions.load(tmp_path / "a.json")
     entry["input"] = "0"
     (tmp_path / "a.json").write_text(json.dumps([entry]), encoding="utf-8")

@@ -103,7 +103,8 @@ def test_folders_hidden_and_binary_files(tokenizer: BPETokenizer, tmp_path: Path
     (folder / "a.txt").write_text("end", encoding="utf-8")
     (folder / "empty.txt").write_text("", encoding="utf-8")
     (folder / "c.bin").write_bytes(b"\0\1")
-    tokenize_files([folder, folder / "a.txt"], tmp_path / "out", tokenizer, 1, progress=False)
+    with pytest.warns(UserWarning, match=r"1 files are not UTF-8 text.* skipped: c\.bin"):
+        tokenize_files([folder, folder / "a.txt"], tmp_path / "out", tokenizer, 1, progress=False)
     text = tokenizer.decode(TokenShards(tmp_path / "out")[:])
     assert text == f"end{EOT}cat{EOT}"
 

@@ -50,6 +50,19 @@ def test_a_stray_quote_that_another_one_closes_swallows_no_rows():
         rows_of(content.replace("number 60", 'number 60"'))
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        'ham,"Hi\nspam,a\nHam.,b\nham,c\nspam,"\n',  # a label of a swallowed row is wrong, too
+        'ham,"a"",\nspam,", b"\nspam,c\n',
+        '"label","text\nham","a"\nspam,b\n',
+    ],
+)
+def test_a_stray_quote_with_other_faults_swallows_no_rows(content):
+    with pytest.raises(DataError, match=r"a quote|neither a header"):
+        rows_of(content)
+
+
 def test_line_breaks_within_quotes_are_text():
     said = "ham and eggs\nspam, ham, and eggs\n\nI like ham"
     assert pairs_of(f'ham,"{said}"\nspam,Win\n') == [("ham", said), ("spam", "Win")]
@@ -96,6 +109,19 @@ def test_old_ends_of_lines(name, end):
     separator = "," if name == "a.csv" else "\t"
     content = end.join([f"ham{separator}Hello", f"spam{separator}Win", f"ham{separator}Hi", ""])
     assert [row.line for row in rows_of(content, name)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_files_of_several_systems_put_together(name):
+    content = "ham,a\rspam,b\nham,c\rham,d".replace(",", "," if name == "a.csv" else "\t")
+    assert pairs_of(content, name) == [("ham", "a"), ("spam", "b"), ("ham", "c"), ("ham", "d")]
+    with pytest.raises(DataError, match="line 2: expected a label and a text"):
+        rows_of("ham\tone\rtwo\nspam\tb\n", "a.tsv")
+
+
+def test_two_columns_of_one_name():
+    with pytest.raises(DataError, match="2 columns are named 'text'"):
+        rows_of("label,text,text\nham,a,b\n")
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,12 @@ def test_what_failed_before_the_first_shard_can_be_begun_otherwise(tmp_path: Pat
     assert make(text, out) == CharTokenizer.train(LINES).encode(LINES)
 
 
+def test_the_shards_are_no_text_of_the_folder_in_which_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(LINES, encoding="utf-8")
+    for _ in range(2):
+        assert make(tmp_path, tmp_path / "out") == CharTokenizer.train(LINES).encode(LINES)
+
+
 @linux
 def test_two_at_once_in_a_folder(text: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"

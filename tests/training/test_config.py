@@ -118,6 +118,43 @@ def test_a_file_of_settings_with_anything_in_it(tmp_path, name, value):
         read_settings(path)
 
 
+@pytest.mark.parametrize("name", ["run.toml", "run.yaml"])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("0x" + "f" * 5000, "steps is a number of more than 64 bits"),
+        ("[1, 0x" + "f" * 5000 + "]", "steps is a number of more than 64 bits"),
+        ("[[1, 2]]", "steps holds a table or lists"),
+    ],
+)
+def test_values_that_no_message_could_show(tmp_path, name, value, said):
+    pytest.importorskip("yaml")
+    path = tmp_path / name
+    path.write_text(f"steps = {value}\n".replace("=", "=" if "toml" in name else ":"), "utf-8")
+    with pytest.raises(ConfigError, match=said):
+        read_settings(path)
+
+
+def test_lists_of_lists_in_yaml_are_never_written_out(tmp_path):
+    """Twelve lines of aliases, each nine times the one before it, are 282 billion words."""
+    pytest.importorskip("yaml")
+    lines = ["a0: &a0 [x]"]
+    lines += [f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]" for i in range(12)]
+    (tmp_path / "run.yaml").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(ConfigError, match="a1 holds a table or lists"):
+        read_settings(tmp_path / "run.yaml")
+
+
+@pytest.mark.parametrize(
+    "content", ["steps: 5\nsteps: 6", "model:\n  steps: 1\n  steps: 2", "steps: {a: 1}\nsteps: {}"]
+)
+def test_a_setting_that_stands_twice_in_yaml(tmp_path, content):
+    pytest.importorskip("yaml")
+    (tmp_path / "run.YAML").write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError, match="steps stands there twice"):
+        read_settings(tmp_path / "run.YAML")
+
+
 def test_names_of_settings_are_text(tmp_path):
     pytest.importorskip("yaml")
     (tmp_path / "run.yaml").write_text("3: 4\nsteps: 7\n", encoding="utf-8")

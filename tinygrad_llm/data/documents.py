@@ -52,20 +52,39 @@ def decode_text(path: Path, content: bytes, encoding: str = "utf-8-sig", start: 
     except UnicodeDecodeError as error:
         what = f"byte 0x{content[error.start]:02x} at position {start + error.start} is not "
         what += encoding.removesuffix("-sig").upper()
-        raise DataError(f"{path}: {what}. {_advice(path, content)}") from None
+        line = _line(content, error.start, start)
+        raise DataError(f"{path}{line}: {what}. {_advice(path, content)}") from None
     if "\0" in text:
-        raise DataError(f"{path}: holds zero bytes, as no text does. {_advice(path, content)}")
+        line = _line(content, content.index(0), start)
+        raise DataError(
+            f"{path}{line}: holds zero bytes, as no text does. {_advice(path, content)}"
+        )
     return text
+
+
+def _line(content: bytes, index: int, start: int) -> str:
+    """The line in which a byte stands, if the part begins with the file."""
+    return "" if start else f", line {content.count(10, 0, index) + 1}"
 
 
 def _advice(path: Path, content: bytes) -> str:
     """How to make UTF-8 of a file that is something else."""
+    if _is_nearly_utf8(content):
+        return "The rest looks like UTF-8: the file is damaged there. Correct it."
     found = _other_encoding(content)
     if found is None:
         return "It looks like a binary file. Extract its text first."
     target = path.with_name(f"{path.stem}-utf8{path.suffix}")
     words = shlex.join(["iconv", "-f", found, "-t", "utf-8", str(path)])
     return f"It looks like {found}. Convert it first: {words} > {shlex.quote(str(target))}"
+
+
+def _is_nearly_utf8(content: bytes) -> bool:
+    """Whether few bytes only keep it from being text: in Latin-1 no two bytes make a character."""
+    text = content[: 1 << 20].decode("utf-8", errors="replace")
+    zeros, undecodable = text.count("\0"), text.count("\ufffd")
+    characters = sum(character > "\x7f" for character in text) - undecodable
+    return undecodable <= characters and 20 * (zeros + undecodable) <= len(text)
 
 
 def _other_encoding(content: bytes) -> str | None:
@@ -103,16 +122,29 @@ def read_paths(paths: Sequence[str | Path]) -> list[Document]:
 
 
 def text_files(folder: Path) -> Iterator[Path]:
-    """The files below a folder in a fixed order; hidden ones and caches are left out."""
-    for base, folders, names in os.walk(folder):
+    """The files below a folder in a fixed order; hidden ones and caches are left out.
+
+    Folders behind symbolic links are not entered. One that cannot be read is told as a file.
+    """
+    closed: list[Path] = []
+    for base, folders, names in os.walk(folder, onerror=lambda e: closed.append(Path(e.filename))):
         folders[:] = sorted(f for f in folders if not f.startswith((".", "__pycache__")))
         yield from (Path(base, name) for name in sorted(names) if not name.startswith("."))
+    yield from closed
 
 
 def is_text(path: Path) -> bool:
-    """Whether a file's beginning looks like UTF-8 text: no NUL byte, nothing undecodable."""
-    with open(path, "rb") as file:
-        head = file.read(4096)
+    """Whether a file's beginning looks like UTF-8 text: no NUL byte, nothing undecodable.
+
+    A pipe, a link to nowhere and a file that cannot be read are none.
+    """
+    if not path.is_file():
+        return False
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return False
     try:
         head.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -121,18 +153,27 @@ def is_text(path: Path) -> bool:
     return b"\0" not in head
 
 
+def warn_skipped(folder: Path, skipped: Sequence[Path]) -> None:
+    """Say which files of a folder are left out, since they are no text."""
+    if skipped:
+        some = ", ".join(str(path.relative_to(folder)) for path in skipped[:5])
+        more = ", ..." if len(skipped) > 5 else ""
+        warnings.warn(
+            f"{folder}: {len(skipped)} files are not UTF-8 text, or cannot be read, and were "
+            f"skipped: {some}{more}",
+            stacklevel=3,
+        )
+
+
 def _read_folder(folder: Path) -> Iterator[Document]:
-    """Every text file below a folder; files that are something else are counted and skipped."""
-    skipped = 0
+    """Every text file below a folder; files that are something else are named and skipped."""
+    skipped = []
     for path in text_files(folder):
         try:
             if is_text(path):
                 yield Document(str(path.relative_to(folder)), read_text(path))
                 continue
-        except (DataError, OSError):
+        except DataError:
             pass
-        skipped += 1
-    if skipped:
-        warnings.warn(
-            f"{folder}: {skipped} files are not UTF-8 text and were skipped.", stacklevel=4
-        )
+        skipped.append(path)
+    warn_skipped(folder, skipped)

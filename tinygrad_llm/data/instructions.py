@@ -1,12 +1,14 @@
 """Instructions with answers, in the format of Alpaca: the set of chapter 7 of Raschka's book.
 
-A file is a JSON list of objects with "instruction", "input" (may be empty) and "output". The real
-set has 1,100 of them; a small made-up set ships with the package, so that the example runs offline.
+A file is a JSON list of objects with "instruction", "input" (may be empty) and "output"; in a
+``.jsonl`` file each line is such an object. The real set has 1,100 of them; a small made-up set
+ships with the package, so that the example runs offline.
 """
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from tinygrad_llm.data.splits import shuffled, split_sizes
 from tinygrad_llm.data.templates import Turn
 from tinygrad_llm.errors import DataError
 
+FIELDS = ("instruction", "input", "output")
 MADE_UP = Path(__file__).with_name("assets") / "made_up_instructions.json"
 
 
@@ -43,7 +46,7 @@ def load(
     """The entries of a file.
 
     Args:
-        source: a ``.json`` file; ``"instruction-data"`` for the book's set, downloaded once; None
+        source: a ``.json`` or ``.jsonl`` file; ``"instruction-data"`` for the book's set, downloaded once; None
             for the made-up set of the package.
         cache_dir: where the download is kept; default `backend.files.cache_folder`.
         progress: show a bar while downloading.
@@ -56,15 +59,48 @@ def load(
         path = fetch(REMOTE["instruction-data"], cache_folder(cache_dir), progress)
     else:
         path = MADE_UP if source is None else Path(source)
+    places = _entries(path, read_text(path))
+    found = [_instruction(place, entry) for place, entry in places]
+    unread = sorted({name for _, entry in places for name in entry} - set(FIELDS))
+    if unread:
+        warnings.warn(
+            f"{path}: the fields {unread[:5]} are not read; only {list(FIELDS)} are.", stacklevel=2
+        )
+    return found
+
+
+def _entries(path: Path, text: str) -> list[tuple[str, Any]]:
+    """Where each entry stands, for messages, and the entry."""
+    if path.suffix.lower() == ".jsonl":
+        lines = enumerate(text.split("\n"), start=1)
+        places = [(f"{path}, line {number}", line) for number, line in lines if line.strip()]
+        listed = [(place, _parsed(place, line)) for place, line in places]
+    else:
+        whole = _parsed(str(path), text)
+        if not isinstance(whole, list):
+            raise DataError(
+                f"{path}: expected a JSON list of entries, got {whole!r:.60}. Write [...] around "
+                "them; a file with one entry in each line is called .jsonl."
+            )
+        listed = [(f"{path}, entry {number}", entry) for number, entry in enumerate(whole)]
+    if not listed:
+        raise DataError(f"{path}: expected at least one entry.")
+    return listed
+
+
+def _parsed(place: str, text: str) -> Any:
     try:
-        entries = json.loads(read_text(path))
+        return json.loads(text, object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: not JSON ({error}).") from error
-    if not isinstance(entries, list) or not entries:
-        raise DataError(f"{path}: expected a JSON list with at least one entry.")
-    return [_instruction(path, number, entry) for number, entry in enumerate(entries)]
+        raise DataError(f"{place}: not JSON ({error}).") from error
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; Python keeps the last of two fields of one name, and says nothing."""
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"a field comes twice in {names!r:.80}")
+    return dict(pairs)
 
 
 def split(
@@ -84,26 +120,26 @@ def split(
     return order[slice(*first)], order[slice(*second)], order[slice(*third)]
 
 
-def _instruction(path: Path, number: int, entry: Any) -> Instruction:
+def _instruction(place: str, entry: Any) -> Instruction:
     if not isinstance(entry, dict):
-        raise DataError(f"{path}, entry {number}: expected an object, got {entry!r:.60}.")
+        raise DataError(f'{place}: expected {{"instruction": ...}}, got {entry!r:.60}.')
     missing = [name for name in ("instruction", "output") if name not in entry]
     if missing:
         raise DataError(
-            f"{path}, entry {number}: {missing} is missing; it has {sorted(entry)}. Expected "
+            f"{place}: {missing} is missing; it has {sorted(entry)!r:.80}. Expected "
             '"instruction", "input" (may be empty) and "output".'
         )
     about = entry.get("input")
     fields = [entry["instruction"], "" if about is None else about, entry["output"]]
-    other = next((field for field in fields if not isinstance(field, str)), None)
-    if other is not None:
-        raise DataError(
-            f"{path}, entry {number}: every field must be a string, got {other!r:.60}. Put it in "
-            "quotes."
-        )
+    for name, field in zip(FIELDS, fields, strict=True):
+        if not isinstance(field, str):
+            raise DataError(
+                f"{place}: {name} must be a string, got {json.dumps(field):.60}. Put it in quotes, "
+                "or remove the entry."
+            )
     if not fields[0].strip() or not fields[2].strip():
         raise DataError(
-            f"{path}, entry {number}: the instruction or the answer is empty. There is nothing "
+            f"{place}: the instruction or the answer is empty. There is nothing "
             "to learn from it; remove it."
         )
     return Instruction(*fields)

@@ -44,7 +44,7 @@ def read_rows(path: Path, content: str, labels: Sequence[str]) -> Iterator[Row]:
     Args:
         path: its ending tells the format: comma-separated with quotes for ``.csv``; otherwise
             separated by tabs, and quotes are ordinary characters.
-        content: of the file; lines end with line feeds, or in old files with carriage returns.
+        content: of the file; lines end with line feeds, or with carriage returns as in old files.
         labels: that may occur. In the file, case and blanks around them do not matter.
 
     Raises:
@@ -88,7 +88,7 @@ def _spelling(label: str) -> str:
 
 
 def _tsv_rows(content: str) -> Iterator[tuple[int, list[str]]]:
-    lines = content.split("\n" if "\n" in content else "\r")
+    lines = content.replace("\r", "\n").split("\n")  # files may mix them, as parts of others
     return ((number, line.split("\t")) for number, line in enumerate(lines, start=1))
 
 
@@ -115,7 +115,7 @@ def _csv_rows(path: Path, content: str, known: Mapping[str, str]) -> list[tuple[
 def _refuse_swallowed_rows(
     path: Path, rows: Sequence[tuple[int, list[str]]], known: Mapping[str, str]
 ) -> None:
-    """Refuse a field over several lines each of which looks like a row: a quote is missing."""
+    """Refuse a field over several lines most of which look like rows: a quote is missing."""
     last, fields = rows[-1]
     first = rows[-2][0] + 1 if len(rows) > 1 else 1
     if last == first:
@@ -123,10 +123,11 @@ def _refuse_swallowed_rows(
     inner = [line for field in fields for line in field.splitlines()[1:]]
     inner = [line for line in inner if line.strip()]
     rows_within = [_looks_like_a_row(line, known) for line in inner]
-    if inner and (all(rows_within) or (len(inner) > 2 and all(rows_within[:-1]))):  # last: cut off
+    if 2 * sum(rows_within) > len(inner):  # the others may have a wrong label
         raise DataError(
-            f"{path}, line {first}: a quote opens here and closes in line {last}, and each line "
-            "between looks like a row of its own. Close the quote in its row, or leave it out."
+            f"{path}, line {first}: a quote opens here and closes in line {last}, and "
+            f"{sum(rows_within)} of {len(inner)} lines between look like rows of their own. Close "
+            "the quote in its row, or leave it out."
         )
 
 
@@ -137,10 +138,13 @@ def _looks_like_a_row(line: str, known: Mapping[str, str]) -> bool:
 
 def _columns(path: Path, first: Sequence[str], known: Mapping[str, str]) -> tuple[_Columns, bool]:
     """Which columns hold label and text, and whether the first line is a header that says so."""
-    names = [name.strip().lower() for name in first]
+    names = [name.strip(" \t").lower() for name in first]  # a line break there is a stray quote's
     label = next((names.index(name) for name in _LABEL_COLUMNS if name in names), None)
     text = next((names.index(name) for name in _TEXT_COLUMNS if name in names), None)
     if label is not None and text is not None and not (label == 0 and _spelling(first[0]) in known):
+        for name in (names[label], names[text]):
+            if names.count(name) > 1:
+                raise DataError(f"{path}: {names.count(name)} columns are named {name!r}.")
         return _Columns(label, text, len(_without_empty_end(names))), True
     if _spelling(first[0]) in known:
         return _Columns(0, 1, 2), False
@@ -161,10 +165,12 @@ def _label_and_text(
     used = _without_empty_end(fields)
     if len(used) <= columns.count:
         return fields[columns.label], fields[columns.text]
-    if columns.text != columns.count - 1:
+    in_one_line = not any("\n" in field or "\r" in field for field in fields)
+    if columns.text != columns.count - 1 or not in_one_line:
         raise DataError(
             f"{path}, line {line}: {len(used)} columns, but the header names {columns.count}. If a "
-            "text holds the column separator, put it in quotes (.csv), or the text last."
+            "text holds the column separator, put it in quotes (.csv), or the text last. Else a "
+            "quote is missing."
         )
     return fields[columns.label], separator.join(used[columns.text :])
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from tinygrad_llm.data.documents import decode_text, is_text, text_files
+from tinygrad_llm.data.documents import decode_text, is_text, text_files, warn_skipped
 from tinygrad_llm.errors import DataError
 
 BLOCK_BYTES = 1 << 20  # what is in memory at a time
@@ -28,11 +28,18 @@ class Piece:
     sha256: str
 
 
-def paths_of(files: Iterable[str | Path]) -> list[Path]:
+def paths_of(files: Iterable[str | Path], without: Path | None = None) -> list[Path]:
     """Each file once; those of a folder in order of their names, without what is not text.
 
+    Args:
+        files: files and folders.
+        without: a folder, such as that of the shards, whose files are left out.
+
     Raises:
-        DataError: no such file or folder, or nothing in them.
+        DataError: no such file or folder, a pipe or device, or nothing in them.
+
+    Warns:
+        UserWarning: files in a folder are no text.
     """
     given = [str(file) for file in files]
     found: dict[Path, None] = {}
@@ -40,11 +47,23 @@ def paths_of(files: Iterable[str | Path]) -> list[Path]:
         path = Path(name)
         if not name or not path.exists():  # Path("") is the current folder
             raise DataError(f"{name or repr(name)}: no such file or folder.")
-        inside = [p for p in text_files(path) if is_text(p)] if path.is_dir() else [path]
+        if not path.is_dir() and not path.is_file():
+            raise DataError(f"{name}: is a pipe or device, which is read once. Save it as a file.")
+        inside = _texts_of(path, without) if path.is_dir() else [path]
         found.update(dict.fromkeys(p for p in inside if p.stat().st_size))
     if not found:
         raise DataError(f"{', '.join(given) or 'no file'}: there is no text to tokenize.")
     return list(found)
+
+
+def _texts_of(folder: Path, without: Path | None) -> list[Path]:
+    there = list(text_files(folder))
+    if without is not None:
+        out = without.resolve()
+        there = [path for path in there if out not in path.resolve().parents]
+    texts = [path for path in there if is_text(path)]
+    warn_skipped(folder, sorted(set(there) - set(texts)))
+    return texts
 
 
 def plan(paths: Iterable[Path], shard_bytes: int) -> Iterator[list[Piece]]:

@@ -74,7 +74,7 @@ def tokenize_files(
     if workers < 1 or shard_bytes < 1:
         raise ConfigError(f"workers and shard_bytes must be at least 1: {workers}, {shard_bytes}.")
     folder = Path(out)
-    tasks = list(plan(paths_of(files), shard_bytes))
+    tasks = list(plan(paths_of(files, without=folder), shard_bytes))
     with alone_in(folder):
         tokenizer = prepare(folder, tasks, tokenizer)
         missing = [n for n in range(len(tasks)) if not _is_done(shard_path(folder, n))]

@@ -25,7 +25,8 @@ def read_settings(path: str | Path) -> dict[str, object]:
         text = read_text(path)
     except DataError as error:
         raise ConfigError(f"--config {error}") from error
-    table = _parse_yaml(path, text) if path.suffix in (".yaml", ".yml") else _parse_toml(path, text)
+    is_yaml = path.suffix.lower() in (".yaml", ".yml")
+    table = _parse_yaml(path, text) if is_yaml else _parse_toml(path, text)
     settings: dict[str, object] = {}
     for key, value in table.items():
         inner = value if isinstance(value, dict) else {key: value}
@@ -37,8 +38,19 @@ def read_settings(path: str | Path) -> dict[str, object]:
         twice = sorted(set(inner) & set(settings))
         if twice:
             raise ConfigError(f"--config {path}: {twice[0]} stands there twice. Remove one.")
+        for name, one in inner.items():
+            _check_value(f"--config {path}: {name:.60}", one)
         settings.update(inner)
     return settings
+
+
+def _check_value(place: str, value: object) -> None:
+    """Refuse what no setting is, and what a message could not show: a table, a number of pages."""
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, (dict, list)):
+            raise ConfigError(f"{place} holds a table or lists; expected one value, or a list.")
+        if isinstance(one, int) and one.bit_length() > 64:
+            raise ConfigError(f"{place} is a number of more than 64 bits.")
 
 
 def _parse_toml(path: Path, text: str) -> dict[str, object]:
@@ -61,10 +73,17 @@ def _parse_yaml(path: Path, text: str) -> dict[str, object]:
         ) from None
     try:
         table = yaml.safe_load(text)
+        nodes = yaml.compose(text, yaml.SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # a 30th of February
         raise ConfigError(f"--config {path}: is not valid YAML: {error}.") from error
     if not isinstance(table, dict):
         raise ConfigError(f"--config {path}: expected lines such as `steps: 1000`.")
+    for section in [nodes, *(value for _, value in nodes.value)]:
+        is_table = isinstance(section, yaml.MappingNode)
+        names = [key.value for key, _ in section.value] if is_table else []
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:  # PyYAML takes the last of them, and says nothing
+            raise ConfigError(f"--config {path}: {twice} stands there twice. Remove one.")
     return table
 
 
