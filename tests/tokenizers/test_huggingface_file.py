@@ -133,6 +133,8 @@ def _in(*path, value):
         (_in("added_tokens", value=[{"id": 3}]), "added_tokens is damaged"),
         (_in("added_tokens", value=[{"id": 999, "content": "<x>"}]), "'<x>' has id 999"),
         (_in("added_tokens", value=7), "added_tokens is damaged"),
+        (_in("added_tokens", 0, "lstrip", value=True), "lstrip of '<|endoftext|>' is True"),
+        (_in("added_tokens", 0, "single_word", value=True), "single_word of '<|endoftext|>' is"),
     ],
 )
 def test_another_kind_or_a_damaged_file_is_refused(tokenizer, tmp_path, change, said):
@@ -140,6 +142,40 @@ def test_another_kind_or_a_damaged_file_is_refused(tokenizer, tmp_path, change, 
     change(body)
     with pytest.raises(TokenizerError, match=said):
         tokenizers.load(write(tmp_path, body))
+
+
+def test_special_tokens_may_come_first_as_the_library_trains_them(tokenizer, tmp_path):
+    first, last = BPETokenizer(tokenizer.merges, ["<x>"], [EOT, "<pad>"]), tokenizer.encode(TEXT)
+    assert first.special_tokens == {EOT: 0, "<pad>": 1, "<x>": tokenizer.vocab_size + 1}
+    assert first.encode(TEXT) == [i + 2 for i in last]
+    assert first.encode_readable(TEXT) == first.encode(TEXT)
+    assert first.decode([0, *first.encode(TEXT), 1]) == f"{EOT}{TEXT}<pad>"
+    again = tokenizers.load(write(tmp_path / "one", description(first)))
+    assert again.to_dict() == first.to_dict()
+    first.save(tmp_path / "own")
+    assert tokenizers.load(tmp_path / "own").to_dict() == first.to_dict()
+    for name in (file_format.FILE_NAME, "checksums.json"):
+        (tmp_path / "own" / name).unlink()
+    assert tokenizers.load(tmp_path / "own").to_dict() == first.to_dict()
+    more = first.with_special_tokens(["<y>"])
+    assert more.special_tokens == first.special_tokens | {"<y>": first.vocab_size}
+
+
+def test_a_vocabulary_without_all_bytes_is_refused(tokenizer, tmp_path):
+    body = description(tokenizer)
+    del body["model"]["vocab"]["a"]
+    with pytest.raises(TokenizerError, match="lacks 'a', which is one of the 256 bytes"):
+        tokenizers.load(write(tmp_path, body))
+
+
+def test_added_tokens_that_stand_in_any_text_are_named(tokenizer, tmp_path):
+    body = description(tokenizer)
+    body["added_tokens"][0]["special"] = False
+    with pytest.warns(UserWarning, match=r"'<\|endoftext\|>'\] are not marked as special"):
+        tokenizers.load(write(tmp_path, body))
+    decoder = {str(tokenizer.vocab_size - 1): {"content": EOT, "rstrip": True}}
+    with pytest.raises(TokenizerError, match=r"tokenizer_config\.json: rstrip of"):
+        tokenizers.load(write(tmp_path, body, added_tokens_decoder=decoder))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 100_000, "{}"])

@@ -46,8 +46,8 @@ def load(
     """The entries of a file.
 
     Args:
-        source: a ``.json`` or ``.jsonl`` file; ``"instruction-data"`` for the book's set, downloaded once; None
-            for the made-up set of the package.
+        source: a ``.json`` or ``.jsonl`` file; ``"instruction-data"`` for the book's set,
+            downloaded once; None for the made-up set of the package.
         cache_dir: where the download is kept; default `backend.files.cache_folder`.
         progress: show a bar while downloading.
 

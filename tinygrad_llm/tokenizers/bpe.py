@@ -29,7 +29,8 @@ class BPETokenizer(Tokenizer):
     """Byte-level BPE with GPT-2's pre-split.
 
     Ids: the 256 bytes in GPT-2's order, then one token per merge, then the special tokens. With
-    GPT-2's own merges these are GPT-2's ids.
+    GPT-2's own merges these are GPT-2's ids. Where Hugging Face's library trained a tokenizer,
+    special tokens come first.
 
     `encode` runs in tiktoken with this tokenizer's ranks. `encode_readable` does the same in
     Python that can be read (`pre_split.split_pieces`, `byte_pair.merge_piece`), and
@@ -38,6 +39,7 @@ class BPETokenizer(Tokenizer):
     Args:
         merges: pairs of tokens in the order in which they were learned.
         special_tokens: appended after the merges.
+        first: special tokens whose ids come before those of the bytes.
 
     Raises:
         TokenizerError: a merge of tokens that do not exist yet, or one that comes twice.
@@ -45,12 +47,22 @@ class BPETokenizer(Tokenizer):
 
     kind = "bpe"
 
-    def __init__(self, merges: Iterable[Merge], special_tokens: Sequence[str] = ()) -> None:
+    def __init__(
+        self, merges: Iterable[Merge], special_tokens: Sequence[str] = (), first: Sequence[str] = ()
+    ) -> None:
         self.merges = list(merges)
-        self.ranks = _ranks(self.merges)
-        names = check_names(special_tokens)
-        self.special_tokens = {name: len(self.ranks) + i for i, name in enumerate(names)}
-        self._bytes = [*self.ranks, *(name.encode("utf-8") for name in names)]
+        self.first = check_names(first)
+        self.ranks = _ranks(self.merges, len(self.first))
+        self.last = check_names(special_tokens)
+        names = check_names([*self.first, *self.last])
+        n_ordinary = len(self.ranks)
+        ids = [
+            *range(len(self.first)),
+            *range(len(self.first) + n_ordinary, len(names) + n_ordinary),
+        ]
+        self.special_tokens = dict(zip(names, ids, strict=True))
+        before, after = ([name.encode("utf-8") for name in n] for n in (self.first, self.last))
+        self._bytes = [*before, *self.ranks, *after]
 
     @classmethod
     def train(
@@ -146,7 +158,7 @@ class BPETokenizer(Tokenizer):
         Raises:
             TokenizerError: a name is empty, comes twice, or is a special token already.
         """
-        return BPETokenizer(self.merges, [*self.special_tokens, *check_names(names)])
+        return BPETokenizer(self.merges, [*self.last, *check_names(names)], self.first)
 
     def save(self, folder: str | Path) -> Path:
         """Write the own file, and GPT-2's files, with which transformers opens the folder."""
@@ -157,12 +169,14 @@ class BPETokenizer(Tokenizer):
 
     def to_dict(self) -> dict[str, object]:
         merges = [f"{to_visible(left)} {to_visible(right)}" for left, right in self.merges]
-        return {"special_tokens": list(self.special_tokens), "merges": merges}
+        first = {"first": list(self.first)} if self.first else {}
+        return {"special_tokens": list(self.last), **first, "merges": merges}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> BPETokenizer:
         try:
-            return cls(parse_merges(content["merges"]), content["special_tokens"])
+            merges, names = parse_merges(content["merges"]), content["special_tokens"]
+            return cls(merges, names, content.get("first", ()))
         except (KeyError, TypeError, AttributeError) as error:
             raise TokenizerError(f"BPE tokenizer file: {error!r} is missing or wrong.") from error
 
@@ -186,9 +200,9 @@ def parse_merges(lines: Iterable[str]) -> list[Merge]:
     return merges
 
 
-def _ranks(merges: Sequence[Merge]) -> dict[bytes, int]:
+def _ranks(merges: Sequence[Merge], first_id: int) -> dict[bytes, int]:
     """Each token's bytes -> its id, checked merge by merge."""
-    ranks = {token: i for i, token in enumerate(byte_tokens())}
+    ranks = {token: first_id + i for i, token in enumerate(byte_tokens())}
     for number, (left, right) in enumerate(merges):
         if left not in ranks or right not in ranks or left + right in ranks:
             reason = "comes twice" if left + right in ranks else "joins a token not made before"
@@ -196,5 +210,5 @@ def _ranks(merges: Sequence[Merge]) -> dict[bytes, int]:
                 f"merge {number} ({left!r} + {right!r}) {reason}. The merges are damaged or out "
                 "of order; they must be in the order in which they were learned."
             )
-        ranks[left + right] = len(ranks)
+        ranks[left + right] = first_id + len(ranks)
     return ranks

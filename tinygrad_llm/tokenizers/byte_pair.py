@@ -10,6 +10,7 @@ Here it is said in the fewest lines. `fast_pairs` gives the same in a fraction o
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 
@@ -34,7 +35,7 @@ def merge_piece(piece: bytes, ranks: Mapping[bytes, int]) -> list[int]:
     parts = [bytes([b]) for b in piece]
     while len(parts) > 1:
         joined = [left + right for left, right in zip(parts, parts[1:], strict=False)]
-        best = min(joined, key=lambda token: ranks.get(token, len(ranks)))
+        best = min(joined, key=lambda token: ranks.get(token, math.inf))
         if best not in ranks:
             break
         parts = _join_everywhere(parts, best)

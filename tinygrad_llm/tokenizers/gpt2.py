@@ -103,8 +103,8 @@ def _assemble(
     source: Path, lines: list[str], ids: Mapping[str, int], added: Mapping[str, int]
 ) -> BPETokenizer:
     """The tokenizer of these merges, if its ids are those of the files."""
-    plain = BPETokenizer(parse_merges(lines))
-    ordinary = gpt2_files.visible_ids(plain.ranks)
+    merges = parse_merges(lines)
+    ordinary = gpt2_files.visible_ids(BPETokenizer(merges).ranks)
     beyond = {name: i for name, i in ids.items() if name not in ordinary}
     for name in beyond.keys() - added.keys():
         if not name.startswith(("<", "[")):
@@ -113,16 +113,22 @@ def _assemble(
                 "token (<...> or [...]). The list of merges is cut off."
             )
     # An added token may be spelled like an ordinary one, and have an id of its own or that one's.
-    more = {name: i for name, i in added.items() if i != ordinary.get(name)}
-    special = beyond | more
-    tokenizer = plain.with_special_tokens(sorted(special, key=lambda name: special[name]))
-    _check_ids(source, ids, ordinary)
-    _check_ids(source, more | beyond, tokenizer.special_tokens)
+    special = beyond | {name: i for name, i in added.items() if i != ids.get(name, i + 1)}
+    in_order = sorted(special, key=lambda name: special[name])
+    n_first = next((i for i, name in enumerate(in_order) if special[name] != i), len(in_order))
+    tokenizer = BPETokenizer(merges, in_order[n_first:], in_order[:n_first])
+    _check_ids(source, ids, gpt2_files.visible_ids(tokenizer.ranks))
+    _check_ids(source, special, tokenizer.special_tokens)
     return tokenizer
 
 
 def _check_ids(source: Path, found: Mapping[str, int], expected: Mapping[str, int]) -> None:
-    """The file numbers its tokens as GPT-2 does: bytes, merges, special tokens."""
+    """The file numbers its tokens as GPT-2 does: bytes, merges, special tokens (or these first)."""
+    if (missing := next((name for name in expected if name not in found), None)) is not None:
+        raise TokenizerError(
+            f"{source}: the vocabulary lacks {missing!r}, which is one of the 256 bytes or made by "
+            "a merge. Texts with it would have no ids; train the tokenizer with all bytes."
+        )
     wrong = next((name for name in expected if found.get(name) != expected[name]), None)
     if wrong is not None:
         raise TokenizerError(

@@ -8,7 +8,8 @@ since its ids would be others than those computed here.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,10 @@ def parse(path: Path) -> tuple[list[str], dict[str, int], dict[str, int]]:
     """
     body = _read_object(path)
     model = _object(path, body, "model")
-    _check_stages(path, body)
     for name, wanted in _MODEL_DEFAULTS.items():
         if (found := model.get(name, wanted) or wanted) != wanted:
             raise _unlike_gpt2(path, f"model.{name}", found, wanted)
+    _check_stages(path, body)
     merges, ids = model.get("merges"), _object(path, model, "vocab")
     if not isinstance(merges, list) or not _is_table_of_ids(ids):
         raise TokenizerError(
@@ -87,9 +88,26 @@ def _adds_nothing(processor: object) -> bool:
 def _added(path: Path, body: Mapping[str, Any]) -> dict[str, int]:
     listed = body.get("added_tokens") or []
     try:
-        return {str(token["content"]): int(token["id"]) for token in listed}
+        added = {str(token["content"]): int(token["id"]) for token in listed}
     except (TypeError, KeyError, ValueError) as error:
         raise TokenizerError(f"{path}: added_tokens is damaged ({error!r}).") from error
+    _check_added(path, listed)
+    return added
+
+
+def _check_added(path: Path, tokens: Collection[Mapping[str, Any]]) -> None:
+    """Refuse an added token that takes the text beside it; name those that stand in any text."""
+    for token in tokens:
+        for name in ("lstrip", "rstrip", "single_word"):
+            if token.get(name):
+                raise _unlike_gpt2(path, f"{name} of {token['content']!r:.40}", token[name], False)
+    ordinary = [token["content"] for token in tokens if not token.get("special", True)]
+    if ordinary:
+        warnings.warn(
+            f"{path}: the added tokens {ordinary!r:.80} are not marked as special: other programs "
+            "find them in any text. Here they are found where special tokens are allowed.",
+            stacklevel=2,
+        )
 
 
 def added_tokens(folder: Path) -> dict[str, int]:
@@ -111,9 +129,11 @@ def added_tokens(folder: Path) -> dict[str, int]:
             raise _unlike_gpt2(path, name, body[name], False)
     listed = body.get("added_tokens_decoder") or {}
     try:
-        return added | {str(token["content"]): int(i) for i, token in listed.items()}
+        added |= {str(token["content"]): int(i) for i, token in listed.items()}
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise TokenizerError(f"{path}: added_tokens_decoder is damaged ({error!r}).") from error
+    _check_added(path, listed.values())
+    return added
 
 
 def _read_object(path: Path) -> dict[str, Any]:
