@@ -11,15 +11,19 @@ from typing import NoReturn
 from tinygrad_llm.commands.spellings import as_ours, unknown_flag
 from tinygrad_llm.errors import ConfigError
 
+LARGEST = 2**64 - 1  # of whole numbers: more is counted by nothing here, and by no seed
+
 
 def whole_number(text: str) -> int:
     """``"10000"``, ``"10_000"`` and ``"1e4"`` are the same whole number."""
     try:
-        return int(text)
+        value: float = int(text)
     except ValueError:
         value = number(text, "a whole number")
-    if not value.is_integer():
+    if value != int(value):
         raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
+    if abs(value) > LARGEST:
+        raise argparse.ArgumentTypeError(f"expected a whole number below 2**64, got {text!r}")
     return int(value)
 
 
@@ -37,7 +41,7 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
 
 
 count = whole(1)
-seed = whole(0, 2**64 - 1)  # from which random numbers are made
+seed = whole(0, LARGEST)  # from which random numbers are made
 
 
 def number(text: str, kind: str = "a number") -> float:

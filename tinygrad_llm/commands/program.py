@@ -186,7 +186,11 @@ def computing_as_said(dtype: str | None, device: str, file: TextIO | None = None
 
 @contextmanager
 def warnings_in_one_sentence(name: str) -> Iterator[None]:
-    """Show a `UserWarning` without the line of code that gave it, which says nothing to a user."""
+    """Show a `UserWarning` without the line of code that gave it, which says nothing to a user.
+
+    NumPy's warnings of overflows are not shown: each loss and score is looked at where it is used.
+    ``np.errstate`` would not reach other threads.
+    """
     usual = warnings.formatwarning
 
     def sentence(
@@ -202,7 +206,10 @@ def warnings_in_one_sentence(name: str) -> Iterator[None]:
 
     warnings.formatwarning = sentence
     try:
-        yield
+        with warnings.catch_warnings():
+            sign = "overflow|invalid value|divide by zero"
+            warnings.filterwarnings("ignore", sign, RuntimeWarning)
+            yield
     finally:
         warnings.formatwarning = usual
 

@@ -80,9 +80,10 @@ def study(args: argparse.Namespace) -> int:
     with small_ops() if args.small_ops else nullcontext(), tg.trace(values=True) as t:
         loss = model.loss(ids, targets)
         loss.backward()
-    say(f"\nThe next step, op by op (loss {loss.item():.3f}):\n\n{t}\n")
     title = f"A training step of a {args.layers}-layer GPT"
     page = tg.explore(t, page_to_write(args.out), model=model, title=title, tokenizer=tokenizer)
+    # The page is there before so much is printed that `| head` may end the command.
+    say(f"\nThe next step, op by op (loss {loss.item():.3f}):\n\n{t}\n")
     say(f"Wrote {page} ({page.stat().st_size / 1e6:.1f} MB). Open it in a browser.")
     say(next_steps(args.small_ops))
     return 0

@@ -14,7 +14,6 @@ command to run next.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -142,10 +141,7 @@ def train(session: Session, world: Communicator, attention_text: str | None = No
 
     callbacks = make_callbacks(config, text.tokenizer, levels, folder)
     trainer = make_trainer(config, text, model, session.run, session.state, callbacks, world=world)
-    with warnings.catch_warnings():  # np.errstate would not reach other threads
-        sign = "overflow|invalid value|divide by zero"  # the trainer itself looks at each loss
-        warnings.filterwarnings("ignore", sign, RuntimeWarning)
-        result = trainer.fit()
+    result = trainer.fit()
 
     if result.stopped_by in (CLOSED_OUTPUT, "SIGHUP"):
         return EXIT_CODES[result.stopped_by]  # nobody is there to read more
