@@ -12,15 +12,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from tinygrad_llm.control_characters import visible
+from tinygrad_llm.control_characters import readable
+
+_LONGEST_NAME = 200  # to look for its like takes the square of its length
 
 
 class TinygradLLMError(Exception):
     """Base class of every error of this package."""
 
     def __str__(self) -> str:
-        """The message; control characters, as in names from anybody's files, are visible."""
-        return visible(super().__str__())
+        """The message: control characters are visible, and what is endless is cut.
+
+        Both come with names from anybody's files.
+        """
+        return readable(super().__str__())
 
 
 class ShapeError(TinygradLLMError, ValueError):
@@ -164,7 +169,7 @@ def did_you_mean(name: str, known: Iterable[str], before: str = "", most: int = 
     """
     import difflib
 
-    known = list(known)
+    known = [] if len(name) > _LONGEST_NAME else list(known)
     longer = [found for found in known if most > 1 and len(name) > 3 and name in found]
     cutoff = 0.6 if most == 1 else 0.4  # of several the reader chooses himself
     # Case and underscores are what is remembered worst: "layernorm" is layer_norm.

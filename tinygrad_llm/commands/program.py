@@ -16,7 +16,7 @@ from tinygrad_llm.backend import module_for
 from tinygrad_llm.backend.precision import RUN_TYPE_MEANS, RUN_TYPES, computing_in, how_computed
 from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.own_code import add_import
-from tinygrad_llm.control_characters import visible
+from tinygrad_llm.control_characters import readable
 from tinygrad_llm.errors import ConfigError, TinygradLLMError, did_you_mean, in_words
 from tinygrad_llm.hints import as_typed_here
 from tinygrad_llm.starting import usual_interrupt
@@ -201,7 +201,7 @@ def warnings_in_one_sentence(name: str) -> Iterator[None]:
         line: str | None = None,
     ) -> str:
         if issubclass(category, UserWarning):
-            return f"{name}: {visible(str(message))}\n"
+            return f"{name}: {readable(str(message))}\n"
         return usual(message, category, filename, lineno, line)
 
     warnings.formatwarning = sentence

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import threading
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,12 +21,13 @@ from tinygrad_llm.autograd.scoped import Scoped
 from tinygrad_llm.backend import Array, to_device
 from tinygrad_llm.backend.dtypes import default_float
 from tinygrad_llm.backend.random import Generator, default_generator
-from tinygrad_llm.errors import ShapeError, missing_name
+from tinygrad_llm.errors import CheckpointError, ShapeError, missing_name
 
 if TYPE_CHECKING:
     from tinygrad_llm.nn.module import Module
 
 GPT2_STD = 0.02
+_SMALLEST = 64  # an array counts for so many numbers: a layer without weights takes memory, too
 ENDS_IN_STREAM = ("attention.projection.weight", "feed_forward.project.weight")
 _LEFT_OUT = {
     "eye_": "copy_(np.eye(n)) inside tg.no_grad()",
@@ -36,6 +38,20 @@ _LEFT_OUT = {
 
 class _State(threading.local):
     skipping = False
+    room: _Room | None = None
+
+
+@dataclass
+class _Room:
+    """How many numbers new layers may still have, and what is said when there are no more."""
+
+    numbers: float
+    refusal: str
+
+    def take(self, shape: tuple[int, ...]) -> None:
+        self.numbers -= max(math.prod(shape), _SMALLEST)
+        if self.numbers < 0:
+            raise CheckpointError(self.refusal)
 
 
 _state = _State()
@@ -55,6 +71,29 @@ class no_init(Scoped):
         return True
 
 
+class at_most(Scoped):
+    """Inside, new layers have together so many numbers and no more: for sizes out of a file.
+
+    Args:
+        numbers: those that are overwritten by other initial values count each time.
+        refusal: the message of the CheckpointError that is raised in place of more.
+    """
+
+    place = _state
+    setting = "room"
+
+    def __init__(self, numbers: float, refusal: str) -> None:
+        self._room = _Room(numbers, refusal)
+
+    def inside(self, outside: _Room | None) -> _Room:
+        return self._room
+
+
+def _look_for_room(shape: tuple[int, ...]) -> None:
+    if _state.room is not None:
+        _state.room.take(shape)
+
+
 def is_skipping() -> bool:
     """True inside `no_init`."""
     return _state.skipping
@@ -62,6 +101,7 @@ def is_skipping() -> bool:
 
 def normal(shape: tuple[int, ...], std: float = 1.0, generator: Generator | None = None) -> Array:
     """Gaussian numbers of mean 0, float32."""
+    _look_for_room(shape)
     if _state.skipping:
         return np.empty(shape, default_float())
     return (generator or default_generator()).normal(shape, std, default_float())
@@ -69,6 +109,7 @@ def normal(shape: tuple[int, ...], std: float = 1.0, generator: Generator | None
 
 def uniform(shape: tuple[int, ...], bound: float, generator: Generator | None = None) -> Array:
     """Uniform numbers of [-bound, bound), float32."""
+    _look_for_room(shape)
     if _state.skipping:
         return np.empty(shape, default_float())
     draw = (generator or default_generator()).uniform(shape, -bound, bound)
@@ -77,6 +118,7 @@ def uniform(shape: tuple[int, ...], bound: float, generator: Generator | None = 
 
 def full(shape: tuple[int, ...], value: float) -> Array:
     """A constant, float32."""
+    _look_for_room(shape)
     if _state.skipping:
         return np.empty(shape, default_float())
     return np.full(shape, value, default_float())

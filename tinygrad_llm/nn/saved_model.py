@@ -20,23 +20,20 @@ from typing import Any, Protocol
 import numpy as np
 
 from tinygrad_llm.backend import parse_device, saved_folder
-from tinygrad_llm.backend.checksums import Files
 from tinygrad_llm.backend.dtypes import is_float
 from tinygrad_llm.backend.files import write_atomic
-from tinygrad_llm.backend.random import default_generator
 from tinygrad_llm.backend.saved_folder import reading, saving, settle
 from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.gpt_config import GPTConfig
 from tinygrad_llm.nn.gpt import GPT
 from tinygrad_llm.nn.module import Module
+from tinygrad_llm.nn.own_file import FORMAT, VERSION, build, build_for, read_own, weights_of
 from tinygrad_llm.nn.registry import Kind, kind_named, kind_of
 from tinygrad_llm.nn.same_parts import differing_parts, listed, part_names
-from tinygrad_llm.pretrained.config_file import CONFIG_NAME, OWN_NAME, read_json
+from tinygrad_llm.pretrained.config_file import CONFIG_NAME, OWN_NAME
 from tinygrad_llm.pretrained.plausible import is_plausible, warn_of
 from tinygrad_llm.pretrained.safetensors_file import SafetensorsFile, write_safetensors
 from tinygrad_llm.pretrained.sources import MODEL_FILES, WEIGHTS_NAME
-
-FORMAT, VERSION = "tinygrad_llm model", 1
 
 
 class SavedTokenizer(Protocol):
@@ -104,7 +101,7 @@ def check_saveable(model: Module) -> Kind:
             f"{type(config).__name__}. Set self.config = config in __init__."
         )
     _check_json(kind, config)
-    found = differing_parts(model, _build(kind, config))
+    found = differing_parts(model, build(kind, config))
     if found:
         raise ConfigError(
             f"save_model: {name}(config) would not build this model again: {listed(found)}. Make "
@@ -145,11 +142,12 @@ def load_model(
         return GPT.from_pretrained(folder, device, verify=verify)
     with reading(path):
         body = read_own(path)
-        saved_folder.verify(path, MODEL_FILES, _weights_of(body), skip=not verify)
+        saved_folder.verify(path, MODEL_FILES, weights_of(body), skip=not verify)
         kind = _kind_for(path, body, model_class)
-        model = _build(kind, kind.config_of(body["config"]))
+        weights = SafetensorsFile(path / WEIGHTS_NAME)
+        model = build_for(weights, kind, body["config"])
         _check_parts(path, body["parts"], part_names(model))
-        _fill(model, path)
+        _fill(model, weights)
     return model.to(device).eval()
 
 
@@ -176,45 +174,6 @@ def as_gpt(model: Module) -> GPT:
             "fine-tune another model with a loop of your own."
         )
     return model
-
-
-def read_own(folder: Path) -> dict[str, Any]:
-    """The content of ``model.json``.
-
-    Raises:
-        CheckpointError: it is missing or damaged, or of another version.
-    """
-    path = folder / OWN_NAME
-    body = read_json(path)
-    kinds = {"model": str, "config": dict, "parts": dict}
-    if body.get("format") != FORMAT or not all(
-        isinstance(body.get(key), kind) for key, kind in kinds.items()
-    ):
-        raise CheckpointError(f"{path}: is damaged, or no model of this package.")
-    if body.get("version") != VERSION:
-        raise CheckpointError(
-            f"{path}: has version {body.get('version')}, this package reads {VERSION}. Update it."
-        )
-    return body
-
-
-def _weights_of(body: Mapping[str, Any]) -> Files:
-    """The weights' checksum, which ``model.json`` carries where there is no ``checksums.json``."""
-    weights = body.get("weights", {})
-    return {WEIGHTS_NAME: weights} if {"bytes", "sha256"} <= set(weights) else {}
-
-
-def saved_settings(folder: Path) -> tuple[str, Mapping[str, Any]] | None:
-    """The registered name and the configuration of a model of one's own; None of a plain GPT.
-
-    Raises:
-        CheckpointError: as `read_own`.
-    """
-    saved_folder.verify(folder, (CONFIG_NAME, OWN_NAME))
-    if not (folder / OWN_NAME).is_file():
-        return None
-    body = read_own(folder)
-    return body["model"], body["config"]
 
 
 def _write(model: Module, kind: Kind, folder: Path) -> None:
@@ -278,19 +237,8 @@ def _kind_for(folder: Path, body: Mapping[str, Any], model_class: type[Module] |
     return kind
 
 
-def _build(kind: Kind, config: Any) -> Module:
-    """A new model of the class; the numbers that follow from `tg.manual_seed` stay as they are."""
-    random = default_generator()
-    place = random.place()
-    try:
-        return kind.build(config)
-    finally:
-        random.go_to(place)
-
-
-def _fill(model: Module, folder: Path) -> None:
+def _fill(model: Module, file: SafetensorsFile) -> None:
     """Read the numbers, in the file's type; half precision becomes float32."""
-    file = SafetensorsFile(folder / WEIGHTS_NAME)
     arrays = {name: file.read(name) for name in file}
     warn_of(file.path, (name for name in file if not is_plausible(arrays[name])))
     wide = {a.dtype for a in arrays.values() if is_float(a.dtype) and a.dtype.itemsize > 2}

@@ -12,7 +12,7 @@ from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.gpt_config import GPTConfig
 
 CONFIG_NAME, HPARAMS_NAME = "config.json", "hparams.json"
-OWN_NAME = "model.json"  # of a model of one's own: nn/saved_model.py
+OWN_NAME = "model.json"  # of a model of one's own: nn/own_file.py
 _END_OF_TEXT_ID = 50256  # in GPT-2's vocabulary, and what transformers assumes by default
 
 # Settings of Hugging Face's GPT-2 that change what is computed, with the one value that the GPT

@@ -17,7 +17,7 @@ import numpy as np
 from tinygrad_llm.backend import Array, saved_folder
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, is_float
 from tinygrad_llm.backend.saved_folder import reading, saving
-from tinygrad_llm.control_characters import visible
+from tinygrad_llm.control_characters import readable
 from tinygrad_llm.errors import CheckpointError, DTypeError
 from tinygrad_llm.gpt_config import GPTConfig
 from tinygrad_llm.pretrained.config_file import OWN_NAME, read_config, write_config
@@ -242,7 +242,7 @@ def _places(config: GPTConfig) -> list[Place]:
 
 def _few(names: list[str]) -> str:
     more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return visible(", ".join(names[:_SHOWN])) + more
+    return readable(", ".join(names[:_SHOWN])) + more
 
 
 def _own_copy(stored: np.ndarray, target: np.dtype | None) -> np.ndarray:

@@ -9,8 +9,8 @@ from typing import Any
 
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.generation.open_checkpoint import find_checkpoint
+from tinygrad_llm.nn.own_file import saved_settings
 from tinygrad_llm.nn.registry import kind_named
-from tinygrad_llm.nn.saved_model import saved_settings
 from tinygrad_llm.pretrained import SIZES, gpt2_config, read_config
 from tinygrad_llm.training.settings.config import TrainConfig
 
