@@ -92,13 +92,26 @@ def _ours(path):
     return arrays
 
 
+def _has_a_name_twice(content):
+    found = []
+
+    def look(pairs):
+        found.append(len(pairs) > len(dict(pairs)))
+        return dict(pairs)
+
+    json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")], object_pairs_hook=look)
+    return any(found)
+
+
 def _theirs(content):
+    """What the library reads; None where it refuses, or takes one of two values silently."""
     try:
-        return {
+        read = {
             name: (i["dtype"], i["shape"], bytes(i["data"])) for name, i in deserialize(content)
         }
     except SafetensorError:
         return None
+    return None if _has_a_name_twice(content) else read
 
 
 def _fits_numpy(kind, shape):

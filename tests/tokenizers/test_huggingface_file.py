@@ -135,6 +135,10 @@ def _in(*path, value):
         (_in("added_tokens", value=7), "added_tokens is damaged"),
         (_in("added_tokens", 0, "lstrip", value=True), "lstrip of '<|endoftext|>' is True"),
         (_in("added_tokens", 0, "single_word", value=True), "single_word of '<|endoftext|>' is"),
+        (_in("added_tokens", value=[{"id": float("inf"), "content": "<x>"}]), "is damaged"),
+        (_in("added_tokens", value=[{"id": 1.5, "content": "<x>"}]), "added_tokens is damaged"),
+        (_in("added_tokens", value=[{"id": 9, "content": None}]), "added_tokens is damaged"),
+        (_in("added_tokens", value=[{"id": 9, "content": "<\ud800>"}]), "of Unicode characters"),
     ],
 )
 def test_another_kind_or_a_damaged_file_is_refused(tokenizer, tmp_path, change, said):

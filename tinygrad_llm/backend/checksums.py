@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tinygrad_llm.backend import strict_json
 from tinygrad_llm.errors import CheckpointError
 
 CHECKSUMS_NAME, STATE_NAME = "checksums.json", "training_state.json"
@@ -24,10 +25,17 @@ VERSION = 1
 _CHUNK = 1 << 20
 
 Files = dict[str, dict[str, Any]]  # name -> {"bytes": 612, "sha256": "9f86..."}
-ADVICE = (
-    f"Save or copy the folder again. If the change was meant, delete {CHECKSUMS_NAME} there, or "
-    "set TINYGRAD_LLM_VERIFY=off, to read it as it is."
-)
+AGAIN = "Save or copy the folder again."
+
+
+def advice(folder: Path) -> str:
+    """What to do about a file that differs from its checksum."""
+    listed = (folder / CHECKSUMS_NAME).exists()
+    delete = f"delete {CHECKSUMS_NAME} there, or " if listed else ""
+    return (
+        f"{AGAIN} If the change was meant, {delete}set TINYGRAD_LLM_VERIFY=off, to read it as it "
+        "is."
+    )
 
 
 def is_verifying() -> bool:
@@ -68,7 +76,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
     if body.get("format") != FORMATS[path.name]:
         raise CheckpointError(
             f"{path}: is damaged, or of another program: expected format {FORMATS[path.name]!r}. "
-            f"{ADVICE}"
+            f"{advice(path.parent)}"
         )
     if body.get("version") != VERSION:
         raise CheckpointError(
@@ -77,25 +85,30 @@ def read_sealed(path: Path) -> dict[str, Any]:
         )
     stored = body.pop("sha256", None)
     if stored != own_checksum(body):
-        raise CheckpointError(f"{path}: is damaged: its checksum (sha256) is another one. {ADVICE}")
+        raise CheckpointError(
+            f"{path}: is damaged: its checksum (sha256) is another one. {advice(path.parent)}"
+        )
     if not _well_formed(body.get("files")):
-        raise CheckpointError(f"{path}: is damaged: expected files with bytes and sha256. {ADVICE}")
+        raise CheckpointError(
+            f"{path}: is damaged: expected files with bytes and sha256. {advice(path.parent)}"
+        )
     return body
 
 
 def _parse(path: Path) -> dict[str, Any]:
+    otherwise = advice(path.parent)
     try:
         if path.exists() and not path.is_file():  # reading a pipe would wait for ever
-            raise CheckpointError(f"{path}: is no file. {ADVICE}")
-        body = json.loads(path.read_bytes())
+            raise CheckpointError(f"{path}: is no file. {otherwise}")
+        body = strict_json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: is missing. {ADVICE}") from error
+        raise CheckpointError(f"{path}: is missing. {otherwise}") from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is damaged: no JSON ({error}). {ADVICE}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: is damaged: no JSON ({error}). {otherwise}") from error
     if not isinstance(body, dict):
-        raise CheckpointError(f"{path}: is damaged: expected a JSON object. {ADVICE}")
+        raise CheckpointError(f"{path}: is damaged: expected a JSON object. {otherwise}")
     return body
 
 
@@ -117,16 +130,22 @@ def own_checksum(body: Mapping[str, object]) -> str:
     return hashlib.sha256(canonical.encode("utf-8")).hexdigest()
 
 
-def compare(folder: Path, files: Files) -> None:
+def compare(folder: Path, files: Files, otherwise: str | None = None) -> None:
     """Compare files with what is written down about them.
+
+    Args:
+        folder: where they are.
+        files: what is written down.
+        otherwise: what to do about one that differs; by default `advice`.
 
     Raises:
         CheckpointError: one is missing or another one.
     """
+    otherwise = otherwise or advice(folder)
     for name, expected in files.items():
         path = folder / name
         if not path.is_file():
-            raise CheckpointError(f"{path}: is missing; the folder is not complete. {ADVICE}")
+            raise CheckpointError(f"{path}: is missing; the folder is not complete. {otherwise}")
         try:
             size = path.stat().st_size
             found = sha256_of(path) if size == expected["bytes"] else None
@@ -134,12 +153,13 @@ def compare(folder: Path, files: Files) -> None:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
         if found is None:
             raise CheckpointError(
-                f"{path}: is damaged: it has {size} bytes, {expected['bytes']} were written. "
-                f"{ADVICE}"
+                f"{path}: is damaged, or was changed after it was saved: it has {size} bytes, "
+                f"{expected['bytes']} were written. {otherwise}"
             )
         if found != expected["sha256"]:
             raise CheckpointError(
-                f"{path}: is damaged: its checksum (sha256) is another one. {ADVICE}"
+                f"{path}: is damaged, or was changed after it was saved: its checksum (sha256) is "
+                f"another one. {otherwise}"
             )
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from tinygrad_llm.backend import strict_json
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.backend.lock import FileLock
 from tinygrad_llm.data.shards import INDEX, SUFFIX
@@ -132,9 +133,9 @@ def _known(folder: Path) -> dict[str, Any] | None:
         if not begun:
             index.unlink(missing_ok=True)
             return None
-        known = json.loads(index.read_text(encoding="utf-8"))
+        known = strict_json.loads(index.read_text(encoding="utf-8"))
         return {name: known[name] for name in ("texts", "tokenizer")}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{index}: cannot be used ({error!r}): it is damaged, or of another "
             "version. Choose another folder."

@@ -7,8 +7,8 @@ A shard is a header of 64 bytes and the ids, little-endian:
     bytes 12-15   bytes of one id: 2 or 4 (uint32)
     bytes 16-23   number of ids (uint64)
     bytes 24-55   SHA-256 of the ids
-    bytes 56-59   CRC-32 of bytes 0-55
-    bytes 60-63   zero
+    bytes 56-59   CRC-32 of bytes 0-55, and of 60-63 where they are not zero
+    bytes 60-63   what it is of (see `tag_of`), or zero where nobody has said
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from tinygrad_llm.backend import strict_json
 from tinygrad_llm.backend.files import open_atomic
 from tinygrad_llm.errors import DataError
 from tinygrad_llm.hints import command
@@ -44,9 +46,19 @@ class ShardHeader:
     dtype: np.dtype
     count: int
     sha256: bytes
+    tag: int
 
 
-def write_shard(path: Path, ids: np.ndarray) -> ShardHeader:
+def tag_of(tokenizer: object, pieces: Sequence[Mapping[str, Any]]) -> int:
+    """A checksum of the text and the tokenizer that a shard is made of, as the index has them.
+
+    A shard of another folder is whole, and would be read as if it belonged here.
+    """
+    about = [tokenizer, [[p["sha256"], p["stop"] - p["start"], p["last"]] for p in pieces]]
+    return zlib.crc32(json.dumps(about).encode("utf-8")) or 1
+
+
+def write_shard(path: Path, ids: np.ndarray, tag: int = 0) -> ShardHeader:
     """Write ids (n,) of uint16 or uint32 as a shard, whole or not at all.
 
     Raises:
@@ -57,16 +69,20 @@ def write_shard(path: Path, ids: np.ndarray) -> ShardHeader:
             f"{path}: a shard takes a row of uint16 or uint32 ids, got {ids.dtype} {ids.shape}."
         )
     little = np.ascontiguousarray(ids, ids.dtype.newbyteorder("<"))
-    header = ShardHeader(little.dtype, len(ids), hashlib.sha256(little.data).digest())
+    header = ShardHeader(little.dtype, len(ids), hashlib.sha256(little.data).digest(), tag)
     fields = _FIELDS.pack(MAGIC, VERSION, ids.dtype.itemsize, len(ids), header.sha256)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open_atomic(path) as file:
-            file.write(fields + struct.pack("<II", zlib.crc32(fields), 0))
+            file.write(fields + struct.pack("<II", _header_checksum(fields, tag), tag))
             file.write(little.data)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error}).") from error
     return header
+
+
+def _header_checksum(fields: bytes, tag: int) -> int:
+    return zlib.crc32(fields + struct.pack("<I", tag) if tag else fields)
 
 
 def read_header(path: Path) -> ShardHeader:
@@ -88,7 +104,8 @@ def read_header(path: Path) -> ShardHeader:
         )
     fields = raw[: _FIELDS.size]
     _, version, itemsize, count, sha256 = _FIELDS.unpack(fields)
-    if struct.unpack("<II", raw[_FIELDS.size :]) != (zlib.crc32(fields), 0):
+    stored, tag = struct.unpack("<II", raw[_FIELDS.size :])
+    if stored != _header_checksum(fields, tag):
         raise DataError(f"{path}: the header is damaged. Tokenize the text again.")
     if version != VERSION or itemsize not in (2, 4):
         raise DataError(
@@ -101,7 +118,7 @@ def read_header(path: Path) -> ShardHeader:
             f"{path}: {size} bytes, but its header says {expected}. The file was cut off or "
             "written to; tokenize the text again."
         )
-    return ShardHeader(np.dtype(f"<u{itemsize}"), count, sha256)
+    return ShardHeader(np.dtype(f"<u{itemsize}"), count, sha256, tag)
 
 
 def verify_shard(path: Path) -> None:
@@ -203,17 +220,47 @@ def _shard_paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def _shards_of_folder(folder: Path) -> list[Path]:
-    """The shards of a folder by name; all of them, if an index says how many there are to be."""
+    """The shards of a folder by name; if an index says which there are to be, just these."""
     shards = sorted(folder.glob(f"*{SUFFIX}"))
-    index = folder / INDEX
-    if index.is_file():
-        try:
-            planned = len(json.loads(index.read_text(encoding="utf-8"))["shards"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{index}: is damaged ({error!r}). Tokenize the text again.") from error
-        if len(shards) != planned:
+    if (folder / INDEX).is_file():
+        tags = planned_tags(folder)
+        if len(shards) != len(tags):
             raise DataError(
-                f"{folder}: {len(shards)} of {planned} shards are there. Tokenizing was not "
+                f"{folder}: {len(shards)} of {len(tags)} shards are there. Tokenizing was not "
                 "finished; run the same command again, it goes on where it was."
             )
+        for path, tag in zip(shards, tags, strict=True):
+            check_tag(path, tag)
     return shards
+
+
+def planned_tags(folder: Path) -> list[int]:
+    """What each shard of a folder is to be of, by its index; 0 where an older one does not say.
+
+    Raises:
+        DataError: the index is damaged.
+    """
+    index = folder / INDEX
+    try:
+        known = strict_json.loads(index.read_text(encoding="utf-8"))
+        if "texts" not in known:
+            return [0] * len(known["shards"])
+        return [tag_of(known["tokenizer"], pieces) for pieces in known["shards"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{index}: is damaged ({error!r:.200}). Tokenize the text again."
+        ) from error
+
+
+def check_tag(path: Path, tag: int) -> None:
+    """Whether a shard is of what its folder's index says.
+
+    Raises:
+        DataError: it is of another text, place or tokenizer, or no shard.
+    """
+    found = read_header(path).tag
+    if tag and found and found != tag:
+        raise DataError(
+            f"{path}: is of another text or tokenizer than {INDEX} says, or of another place in "
+            "it. Delete it and tokenize the text again: only this shard is made anew."
+        )

@@ -20,7 +20,14 @@ import numpy as np
 
 from tinygrad_llm.backend.threads import num_threads
 from tinygrad_llm.data.shard_folder import Learned, PortableTokenizer, alone_in, prepare
-from tinygrad_llm.data.shards import SUFFIX, read_header, verify_shard, write_shard
+from tinygrad_llm.data.shards import (
+    SUFFIX,
+    check_tag,
+    planned_tags,
+    read_header,
+    verify_shard,
+    write_shard,
+)
 from tinygrad_llm.data.sliding_window import token_dtype
 from tinygrad_llm.data.text_pieces import Piece, blocks, paths_of, plan
 from tinygrad_llm.errors import ConfigError, DataError
@@ -77,8 +84,9 @@ def tokenize_files(
     tasks = list(plan(paths_of(files, without=folder), shard_bytes))
     with alone_in(folder):
         tokenizer = prepare(folder, tasks, tokenizer)
-        missing = [n for n in range(len(tasks)) if not _is_done(shard_path(folder, n))]
-        jobs = [(shard_path(folder, n), tasks[n]) for n in missing]
+        tags = planned_tags(folder)
+        missing = [n for n, tag in enumerate(tags) if not _is_done(shard_path(folder, n), tag)]
+        jobs = [(shard_path(folder, n), tasks[n], tags[n]) for n in missing]
         description = (type(tokenizer), tokenizer.to_dict())
         _run(jobs, description, min(workers, len(jobs)), progress)
     counts = [read_header(shard_path(folder, n)).count for n in range(len(tasks))]
@@ -107,10 +115,11 @@ def encode_task(pieces: Sequence[Piece], tokenizer: PortableTokenizer) -> np.nda
     return np.concatenate(parts)
 
 
-def _is_done(path: Path) -> bool:
-    """Whether a shard is there and whole; a damaged one is made again."""
+def _is_done(path: Path, tag: int) -> bool:
+    """Whether a shard is there, whole, and of what it is to be of; else it is made again."""
     try:
         verify_shard(path)
+        check_tag(path, tag)
     except DataError:
         return False
     return True
@@ -137,17 +146,20 @@ def _use(description: Description) -> None:
     _worker_tokenizer = cls.from_dict(content)
 
 
-def _work(path: Path, pieces: Sequence[Piece]) -> int:
-    write_shard(path, encode_task(pieces, _worker_tokenizer))
+def _work(path: Path, pieces: Sequence[Piece], tag: int) -> int:
+    write_shard(path, encode_task(pieces, _worker_tokenizer), tag)
     return sum(piece.stop - piece.start for piece in pieces)
 
 
 def _run(
-    jobs: Sequence[tuple[Path, list[Piece]]], description: Description, workers: int, progress: bool
+    jobs: Sequence[tuple[Path, list[Piece], int]],
+    description: Description,
+    workers: int,
+    progress: bool,
 ) -> None:
     from tqdm import tqdm
 
-    total = sum(piece.stop - piece.start for _, pieces in jobs for piece in pieces)
+    total = sum(piece.stop - piece.start for _, pieces, _ in jobs for piece in pieces)
     with tqdm(
         total=total, unit="B", unit_scale=True, desc="tokenizing", disable=not progress
     ) as bar:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_llm.backend import Array, to_numpy
+from tinygrad_llm.backend import Array, strict_json, to_numpy
 from tinygrad_llm.backend.checksums import is_verifying
 from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.nn import (
@@ -121,8 +121,12 @@ def _description(file: SafetensorsFile) -> tuple[list[str], int, float]:
             "save_adapter() wrote."
         )
     try:
-        layers, rank, alpha = json.loads(about["layers"]), int(about["rank"]), float(about["alpha"])
-    except (KeyError, ValueError, RecursionError) as error:
+        layers, rank, alpha = (
+            strict_json.loads(about["layers"]),
+            int(about["rank"]),
+            float(about["alpha"]),
+        )
+    except (KeyError, ValueError) as error:
         raise CheckpointError(
             f"{file.path}: the adapter's description is damaged ({error})."
         ) from error

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm import tokenizers
-from tinygrad_llm.backend import saved_folder
+from tinygrad_llm.backend import saved_folder, strict_json
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.backend.saved_folder import reading, saving
 from tinygrad_llm.errors import CheckpointError, ConfigError
@@ -150,13 +150,13 @@ class Classifier:
 
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = strict_json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path}: is missing; the folder holds no classifier. Train one: "
             f"{command('finetune', 'spam')}"
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: is damaged ({error}).") from error
     if not isinstance(settings, dict) or settings.get("format") != FORMAT:
         raise CheckpointError(f"{path}: is damaged: expected the format {FORMAT!r}.")

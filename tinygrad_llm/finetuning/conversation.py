@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tinygrad_llm.backend import saved_folder
+from tinygrad_llm.backend import saved_folder, strict_json
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.backend.saved_folder import reading, saving
 from tinygrad_llm.data.templates import ALPACA, TEMPLATES, Template, Turn
@@ -243,10 +243,10 @@ def load_assistant(
 def _tuning(path: Path) -> tuple[Template, int | None]:
     """The template and the history that an ``assistant.json`` names."""
     try:
-        body: Any = json.loads(path.read_text(encoding="utf-8"))
+        body: Any = strict_json.loads(path.read_text(encoding="utf-8"))
         template, history = TEMPLATES[body["template"]], body.get("history")
         if history is not None and (type(history) is not int or history < 0):
             raise ValueError(f"history: expected a number or null, got {history!r}")
         return template, history
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: is damaged ({error!r}).") from error

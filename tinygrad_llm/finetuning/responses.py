@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tinygrad_llm.backend import strict_json
 from tinygrad_llm.backend.checksums import own_checksum
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.control_characters import visible
@@ -140,10 +141,10 @@ def read_responses(path: Path) -> list[Response]:
     """
     text = read_text(path)
     try:
-        body = json.loads(text)
+        body = strict_json.loads(text)
         intact = body.pop("sha256", None) in (None, own_checksum(body))
         found = [Response(**r) for r in body["responses"]]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: is not a file of responses ({error!r:.120}).") from error
     if not intact:
         raise DataError(

@@ -12,7 +12,6 @@ trained twice.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tinygrad_llm.backend import strict_json
 from tinygrad_llm.backend.checksums import CHECKSUMS_NAME, own_checksum, sealed
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.backend.saved_folder import SAVED_NAME
@@ -216,10 +216,10 @@ def read_begun(path: Path) -> dict[str, Any] | None:
     """
     file = path / FILE_NAME
     try:
-        begun = json.loads(file.read_text(encoding="utf-8"))
+        begun = strict_json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{file}: is damaged ({error}). Begin anew: --overwrite.") from error
     known = isinstance(begun, dict) and (begun.get("format"), begun.get("version"))
     if known != (FORMAT, VERSION) or begun.pop("sha256", None) not in (None, own_checksum(begun)):

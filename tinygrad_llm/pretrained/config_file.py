@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tinygrad_llm.backend import strict_json
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.gpt_config import GPTConfig
@@ -107,10 +108,10 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: no such file, or it holds something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = strict_json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path}: is damaged: no JSON ({error}).") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: is damaged: expected a JSON object.")

@@ -168,7 +168,7 @@ def untied_if_stored(config: GPTConfig, source: WeightSource, folder: Path) -> G
     if not config.tie_weights or not all(name in source for name in names):
         return config
     embedding, head = map(source.read, names)
-    if np.array_equal(embedding, head):
+    if np.array_equal(embedding, head, equal_nan=True):
         return config
     warnings.warn(
         f"{folder}: config.json says that the output layer is the token embedding, but "

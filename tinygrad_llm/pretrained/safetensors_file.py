@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_llm.backend import Array, to_numpy
+from tinygrad_llm.backend import Array, strict_json, to_numpy
 from tinygrad_llm.backend.files import file_size, open_atomic
 from tinygrad_llm.errors import CheckpointError
 
@@ -141,12 +141,20 @@ def _read_header(path: Path, size: int) -> tuple[dict[str, str], _Contents]:
             metadata = library.metadata() or {}
             parts = [(name, library.get_slice(name)) for name in library.offset_keys()]
             contents = [(name, part.get_dtype(), tuple(part.get_shape())) for name, part in parts]
-    except SafetensorError as error:
+        _refuse_names_that_come_twice(path)
+    except (SafetensorError, ValueError) as error:
         raise CheckpointError(
             f"{path}: is no valid safetensors file ({str(error)[:_SHOWN]}; it has {size} bytes). "
             f"{_AGAIN}"
         ) from error
     return metadata, contents
+
+
+def _refuse_names_that_come_twice(path: Path) -> None:
+    """Raise a ValueError if there are some; the library silently takes the last of each."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        strict_json.loads(file.read(length))
 
 
 def _view(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tinygrad_llm.backend import saved_folder
+from tinygrad_llm.backend import saved_folder, strict_json
 from tinygrad_llm.backend.checksums import own_checksum
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.errors import CheckpointError, TokenizerError
@@ -82,8 +82,8 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
         TokenizerError: unreadable, damaged, or of a version this package does not know.
     """
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        body = strict_json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise TokenizerError(
             f"{path}: not a readable tokenizer file ({error}). Save the tokenizer again."
         ) from error

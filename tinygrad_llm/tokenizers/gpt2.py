@@ -103,8 +103,11 @@ def _assemble(
     source: Path, lines: list[str], ids: Mapping[str, int], added: Mapping[str, int]
 ) -> BPETokenizer:
     """The tokenizer of these merges, if its ids are those of the files."""
-    merges = parse_merges(lines)
-    ordinary = gpt2_files.visible_ids(BPETokenizer(merges).ranks)
+    try:
+        merges = parse_merges(lines)
+        ordinary = gpt2_files.visible_ids(BPETokenizer(merges).ranks)
+    except TokenizerError as error:
+        raise TokenizerError(f"{source}: {error}") from error
     beyond = {name: i for name, i in ids.items() if name not in ordinary}
     for name in beyond.keys() - added.keys():
         if not name.startswith(("<", "[")):

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tinygrad_llm.backend import strict_json
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.errors import TokenizerError
 from tinygrad_llm.tokenizers.byte_map import to_visible
@@ -84,9 +85,9 @@ def parse(vocabulary: bytes, merges: bytes, source: str) -> tuple[list[str], dic
         TokenizerError: not such files.
     """
     try:
-        ids = json.loads(vocabulary.decode("utf-8-sig"))
+        ids = strict_json.loads(vocabulary.decode("utf-8-sig"))
         lines = merges.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise TokenizerError(f"{source}: not GPT-2's vocabulary files ({error}).") from error
     numbers = isinstance(ids, dict) and all(type(i) is int for i in ids.values())
     if not numbers:

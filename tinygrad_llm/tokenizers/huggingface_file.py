@@ -7,12 +7,12 @@ since its ids would be others than those computed here.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from tinygrad_llm.backend import strict_json
 from tinygrad_llm.errors import TokenizerError
 
 NAME = "tokenizer.json"
@@ -88,9 +88,11 @@ def _adds_nothing(processor: object) -> bool:
 def _added(path: Path, body: Mapping[str, Any]) -> dict[str, int]:
     listed = body.get("added_tokens") or []
     try:
-        added = {str(token["content"]): int(token["id"]) for token in listed}
-    except (TypeError, KeyError, ValueError) as error:
-        raise TokenizerError(f"{path}: added_tokens is damaged ({error!r}).") from error
+        added = {token["content"]: token["id"] for token in listed}
+    except (TypeError, KeyError) as error:
+        raise TokenizerError(f"{path}: added_tokens is damaged ({error!r:.200}).") from error
+    if not _is_table_of_ids(added):
+        raise TokenizerError(f"{path}: added_tokens is damaged: expected a content and an id each.")
     _check_added(path, listed)
     return added
 
@@ -129,18 +131,21 @@ def added_tokens(folder: Path) -> dict[str, int]:
             raise _unlike_gpt2(path, name, body[name], False)
     listed = body.get("added_tokens_decoder") or {}
     try:
-        added |= {str(token["content"]): int(i) for i, token in listed.items()}
+        more = {token["content"]: int(i) for i, token in listed.items()}
     except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise TokenizerError(f"{path}: added_tokens_decoder is damaged ({error!r}).") from error
+        why = f"added_tokens_decoder is damaged ({error!r:.200})"
+        raise TokenizerError(f"{path}: {why}.") from error
+    if not _is_table_of_ids(more):
+        raise TokenizerError(f"{path}: added_tokens_decoder is damaged: a content is no text.")
     _check_added(path, listed.values())
-    return added
+    return added | more
 
 
 def _read_object(path: Path) -> dict[str, Any]:
     """A JSON object from a file, with or without a byte order mark."""
     try:
-        body = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
+        body = strict_json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
         raise TokenizerError(f"{path}: cannot be read ({error}).") from error
     if not isinstance(body, dict):
         raise TokenizerError(f"{path}: expected a JSON object.")
@@ -148,7 +153,9 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _is_table_of_ids(ids: object) -> bool:
-    return isinstance(ids, dict) and all(type(i) is int for i in ids.values())
+    return isinstance(ids, dict) and all(
+        isinstance(name, str) and type(i) is int for name, i in ids.items()
+    )
 
 
 def _object(path: Path, body: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
 
 from tinygrad_llm.errors import TokenizerError
+from tinygrad_llm.tokenizers.texts import is_token
 
 END_OF_TEXT = "<|endoftext|>"
 UNKNOWN = "<|unk|>"
@@ -67,9 +68,10 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
             f"Write [{names!r}]."
         )
     unique = tuple(names)
-    if not all(isinstance(n, str) and n for n in unique) or len(set(unique)) < len(unique):
+    if not all(map(is_token, unique)) or len(set(unique)) < len(unique):
         raise TokenizerError(
-            f"special_tokens: expected different, non-empty strings, got {list(unique)!r}."
+            "special_tokens: expected different, non-empty strings of Unicode characters, got "
+            f"{list(unique)!r:.500}."
         )
     return unique
 

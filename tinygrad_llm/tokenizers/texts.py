@@ -23,6 +23,14 @@ def as_texts(texts: str | Iterable[str]) -> Iterator[str]:
         yield text
 
 
+def is_token(token: object) -> bool:
+    """Whether this is a string that is not empty and that UTF-8 can write (no lone surrogate)."""
+    try:
+        return isinstance(token, str) and bool(token.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
+
+
 def check_vocabulary(argument: str, tokens: Sequence[str], special: Sequence[str]) -> list[str]:
     """Ordinary tokens and special ones as one list, in the order of their ids.
 
@@ -32,8 +40,12 @@ def check_vocabulary(argument: str, tokens: Sequence[str], special: Sequence[str
     if not tokens:
         raise TokenizerError(f"{argument}: the vocabulary is empty. Was the training text empty?")
     listed = [*tokens, *special]
-    if not all(isinstance(token, str) and token for token in listed):
-        raise TokenizerError(f"{argument}: every token must be a non-empty string.")
+    wrong = [token for token in listed if not is_token(token)]
+    if wrong:
+        raise TokenizerError(
+            f"{argument}: every token must be a non-empty string of Unicode characters, got "
+            f"{wrong[0]!r:.60}."
+        )
     if len(set(listed)) < len(listed):
         twice = sorted(token for token, count in Counter(listed).items() if count > 1)
         raise TokenizerError(f"{argument}: these tokens come more than once: {twice[:5]}.")

@@ -11,7 +11,6 @@ runs/pydoc-bpe/
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import warnings
@@ -19,6 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from tinygrad_llm.backend import strict_json
 from tinygrad_llm.backend.files import write_atomic
 from tinygrad_llm.errors import CheckpointError, ConfigError, DataError
 from tinygrad_llm.training.progress import TrainingState
@@ -159,7 +159,7 @@ class RunFolder:
         """The best loss that a checkpoint knows of; "" where it cannot be read."""
         file = self.folder_of(step) / STATE_NAME
         try:
-            state = json.loads(file.read_bytes()) if file.is_file() else {}
+            state = strict_json.loads(file.read_bytes()) if file.is_file() else {}
             best = state["trainer"]
             loss, at = float(best["best_loss"]), int(best["best_step"])
         except (OSError, ValueError, KeyError, TypeError):
