@@ -111,7 +111,7 @@ def in_words(error: BaseException) -> str | None:
         return _shortened(str(error))
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename is not None else ""
-        return _shortened(visible(f"{where}{error.strerror or error}."))
+        return _shortened(readable(f"{where}{error.strerror or error}."))
     if isinstance(error, MemoryError):
         return f"not enough memory. {error}".rstrip()
     return None

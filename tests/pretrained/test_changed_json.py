@@ -67,9 +67,10 @@ FILES = {
 def tries_of(name, folder, seeds):
     """Opens a file once for each seed; returns how often it opened. Other errors go through."""
     resource = pytest.importorskip("resource")
-    pages = int(Path("/proc/self/statm").read_text().split()[0]) if sys.platform == "linux" else 0
-    room = pages * mmap.PAGESIZE + _MEMORY if pages else resource.RLIM_INFINITY
-    resource.setrlimit(resource.RLIMIT_AS, (room, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    if sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
+        most = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (pages * mmap.PAGESIZE + _MEMORY, most))
     path, opened = folder / name, 0
     text = path.read_text(encoding="utf-8")
     for seed in seeds:

@@ -61,8 +61,9 @@ def read_own(folder: Path) -> dict[str, Any]:
 def weights_of(body: Mapping[str, Any]) -> Files:
     """The weights' checksum, which ``model.json`` carries where there is no ``checksums.json``."""
     weights = body.get("weights")
-    known = isinstance(weights, dict) and {"bytes", "sha256"} <= weights.keys()
-    return {WEIGHTS_NAME: weights} if known else {}
+    if not isinstance(weights, dict) or not {"bytes", "sha256"} <= weights.keys():
+        return {}
+    return {WEIGHTS_NAME: weights}
 
 
 def saved_settings(folder: Path) -> tuple[str, Mapping[str, Any]] | None:
