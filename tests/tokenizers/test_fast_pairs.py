@@ -1,8 +1,10 @@
 """Byte-pair encoding of odd texts: the same merges and ids, and work that grows with the text."""
 
 import random
+import tracemalloc
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,3 +111,12 @@ def test_looking_for_long_spaces_reads_a_text_about_once(
     text = (" " * run + "x") * (100_000 // run) + " " * 50_000
     cut_long_spaces(text)
     assert sum(read) <= 2 * len(text)
+
+
+def test_learning_from_one_long_piece_is_bounded_in_memory():
+    piece = np.random.default_rng(0).integers(0, 200, 100_000, np.uint8).tobytes()
+    tracemalloc.start()
+    learn_merges({piece: 1}, 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 52 * len(piece)

@@ -84,7 +84,7 @@ def prepare(
     work = _work_of(tasks, tokenizer)
     if known and any(known[name] != work[name] for name in ("texts", "tokenizer")):
         if known["texts"] != work["texts"]:
-            what = "holds shards of other files, or of files that have changed since"
+            what = "holds shards of other files or sizes, or of files that have changed since"
         else:
             what = f"was begun with another tokenizer, {known['tokenizer']}"
         raise DataError(f"{folder}: {what}. Delete the folder, or choose another with --out.")
