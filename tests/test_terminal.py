@@ -2,6 +2,7 @@
 
 import ast
 import io
+import sys
 import warnings
 from pathlib import Path
 
@@ -151,6 +152,17 @@ def test_what_a_command_says_moves_no_cursor(screen, monkeypatch):
     say("a\x1b]0;title\x07", "bold")
     say(["\x9b"], end="", file=out)
     assert out.getvalue() == "\x1b[1ma\u241b]0;title\u2407\x1b[0m\n['\\x9b']"
+
+
+def test_a_full_standard_error_ends_no_command(screen, monkeypatch):
+    class Full(screen):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sys.stderr", Full(None))
+    say("a note", file=sys.stderr)
+    with pytest.raises(OSError, match="No space"):
+        say("the result", file=Full(None))
 
 
 def test_programs_print_by_say_alone():

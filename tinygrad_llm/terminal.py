@@ -11,6 +11,7 @@ import sys
 import textwrap
 import unicodedata
 from collections.abc import Iterable
+from contextlib import nullcontext, suppress
 from typing import TextIO
 
 from tinygrad_llm.control_characters import visible
@@ -62,10 +63,12 @@ def say(
     Args:
         text: what to print.
         style: as for `styled`; "" for none.
-        end, file, flush: as for `print`.
+        end, file, flush: as for `print`. What the standard error cannot take is lost: a note that
+            nobody can read ends no command.
     """
     shown = visible(str(text))
-    print(styled(shown, style, file) if style else shown, end=end, file=file, flush=flush)
+    with suppress(OSError) if file is sys.stderr and file is not sys.stdout else nullcontext():
+        print(styled(shown, style, file) if style else shown, end=end, file=file, flush=flush)
 
 
 def _is_dumb() -> bool:
