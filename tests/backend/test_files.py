@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tinygrad_llm.backend import files
-from tinygrad_llm.backend.files import open_atomic, open_regular, write_atomic
+from tinygrad_llm.backend.files import open_atomic, open_regular, remove, write_atomic
 from tinygrad_llm.backend.lock import FileLock
 
 HOLDER = """
@@ -82,6 +82,40 @@ def test_only_regular_files_are_opened(tmp_path: Path, planted: str) -> None:
     with pytest.raises(OSError):
         os.close(open_regular(path, os.O_RDWR))
     assert foreign.exists() == (planted != "dangling link")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes and links")
+@pytest.mark.parametrize("what", ["file", "folder", "pipe", "link to a folder", "nothing"])
+def test_whatever_has_a_name_is_removed(tmp_path: Path, what: str) -> None:
+    path, foreign = tmp_path / "a", tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "x").write_bytes(b"mine")
+    if what == "file":
+        path.write_bytes(b"x")
+    elif what == "folder":
+        path.mkdir()
+        (path / "link").symlink_to(foreign)
+    elif what == "pipe":
+        os.mkfifo(path)
+    elif what == "link to a folder":
+        path.symlink_to(foreign)
+    signal.alarm(10)  # ends a process that waits for the pipe's other end
+    remove(path)
+    signal.alarm(0)
+    assert [p.name for p in tmp_path.iterdir()] == ["foreign"]
+    assert (foreign / "x").exists(), "a link is removed, not what it leads to"
+
+
+def test_what_cannot_be_removed_is_told_or_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(PermissionError):
+        remove(tmp_path / "a")
+    remove(tmp_path / "a", quietly=True)
 
 
 def test_a_lock_is_held_by_one_and_leaves_nothing(tmp_path: Path) -> None:

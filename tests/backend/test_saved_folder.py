@@ -233,3 +233,14 @@ def read_beside_a_save(folder):
         assert (folder / "a.json").read_bytes() == b"old a"
         save(folder, NEW)
         verify(folder)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+def test_only_what_a_killed_saver_left_is_removed(tmp_path):
+    for name in (".saving-1-k2v9x_ab", ".saving-mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.json").write_bytes(b"half")
+    os.mkfifo(tmp_path / ".saving-2-k2v9x_ab")
+    save(tmp_path, NEW)
+    left = sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("."))
+    assert left == [".saving-2-k2v9x_ab", ".saving-mine"]

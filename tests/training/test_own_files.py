@@ -106,13 +106,23 @@ def test_a_link_that_cannot_be_set_is_told(runs, monkeypatch):
 
 
 def test_a_checkpoint_that_cannot_be_removed_ends_no_run(runs, monkeypatch):
-    def fail(path, ignore_errors=False):
-        if not ignore_errors:
-            raise OSError(5, "Input/output error")
+    def fail(path, quietly=False):
+        raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(folder_module.shutil, "rmtree", fail)
+    monkeypatch.setattr(folder_module, "remove", fail)
     with pytest.warns(UserWarning, match="no longer needed and cannot be removed"):
         runs.fit(steps=15, keep=1, eval_every=0)
+
+
+def test_a_checkpoint_on_another_disk_is_only_unlinked(runs):
+    """Moved there by hand, and a link left in its place."""
+    runs.fit(steps=5, keep=1, eval_every=0)
+    step = runs.folder / "run/checkpoints/step-00000005"
+    elsewhere = shutil.move(step, runs.folder / "elsewhere")
+    step.symlink_to(elsewhere)
+    runs.fit(resume=True, steps=10)
+    assert [path.name for path in step.parent.iterdir()] == ["step-00000010"]
+    assert os.path.isfile(os.path.join(elsewhere, "model.safetensors"))
 
 
 def test_the_best_of_those_left_takes_the_place_of_a_damaged_one(runs):

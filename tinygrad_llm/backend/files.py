@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -99,6 +100,29 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove(path: Path, quietly: bool = False) -> None:
+    """Remove a folder with all that is in it, or whatever else has this name, if anything has.
+
+    Of a link only the link goes. `shutil.rmtree` alone would refuse it, and wait for ever at a
+    pipe.
+
+    Args:
+        path: what is removed.
+        quietly: what cannot be removed stays.
+
+    Raises:
+        OSError: it cannot be removed, and not quietly.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=quietly)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError:
+        if not quietly:
+            raise
 
 
 def file_size(path: Path) -> int:

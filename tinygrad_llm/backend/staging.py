@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tinygrad_llm.backend.files import sync_folder
+from tinygrad_llm.backend.files import remove, sync_folder
 from tinygrad_llm.backend.folder_lock import lock, locked, unlock
 
-STAGED_PREFIX = ".saving-"
+_PREFIX = ".saving-"
+_STAGED = re.compile(rf"{re.escape(_PREFIX)}\d+-[a-z0-9_]{{8}}")  # as `mkdtemp` makes it
 
 
 @dataclass
@@ -55,14 +56,14 @@ def staging(folder: Path) -> Iterator[Save]:
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         _remove_leftovers(folder)
-        name = tempfile.mkdtemp(prefix=f"{STAGED_PREFIX}{os.getpid()}-", dir=folder)
+        name = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder)
         staged = folder / Path(name).name
         held = lock(staged)
     try:
         yield Save(folder, staged)
     finally:
         unlock(held)
-        shutil.rmtree(staged, ignore_errors=True)
+        remove(staged, quietly=True)
         if made:
             with suppress(OSError):  # it is not empty: the save came to its end
                 folder.rmdir()
@@ -70,11 +71,13 @@ def staging(folder: Path) -> Iterator[Save]:
 
 def _remove_leftovers(folder: Path) -> None:
     """Remove what savers left that were killed: nobody holds their locks."""
-    for leftover in folder.glob(f"{STAGED_PREFIX}*"):
+    for leftover in folder.glob(f"{_PREFIX}*"):
+        if not (_STAGED.fullmatch(leftover.name) and leftover.is_dir()):
+            continue
         held = lock(leftover, wait=False)
         if held is not None:
             unlock(held)
-            shutil.rmtree(leftover, ignore_errors=True)
+            remove(leftover, quietly=True)
 
 
 def flush(folder: Path) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 
 from tinygrad_llm.backend import strict_json
 from tinygrad_llm.backend.checksums import CHECKSUMS_NAME, own_checksum, sealed
-from tinygrad_llm.backend.files import write_atomic
+from tinygrad_llm.backend.files import remove, write_atomic
 from tinygrad_llm.backend.saved_folder import SAVED_NAME
 from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.training.run.folder import PrintLine, RunFolder
@@ -93,7 +92,7 @@ class TuningFolder:
             (self.path / FILE_NAME).unlink(missing_ok=True)
         if self.finished:
             for left in self._left_stages():  # by a process that was killed while it removed them
-                shutil.rmtree(left, ignore_errors=True)
+                remove(left, quietly=True)
         self._run.close()
         if self.finished:
             with suppress(OSError):  # something there is not ours
@@ -170,8 +169,7 @@ class TuningFolder:
         try:
             left = map(self.path.joinpath, (*self._results, CHECKSUMS_NAME, SAVED_NAME))
             for path in [*self._left_stages(), *left]:
-                linked = path.is_symlink() or not path.is_dir()
-                path.unlink(missing_ok=True) if linked else shutil.rmtree(path)
+                remove(path)
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be cleared ({error.strerror}).") from error
 
@@ -204,7 +202,7 @@ class TuningFolder:
         self.finished = True
         for stage in self._stages:
             stage.close()
-            shutil.rmtree(stage.path, ignore_errors=True)
+            remove(stage.path, quietly=True)
         self._stages = []
 
 

@@ -13,7 +13,6 @@ checksums, so no parser ever sees a damaged file.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from tinygrad_llm.backend.checksums import (
     read_sealed,
     sealed,
 )
-from tinygrad_llm.backend.files import sync_folder
+from tinygrad_llm.backend.files import remove, sync_folder
 from tinygrad_llm.backend.saved_folder import joined
 from tinygrad_llm.backend.staging import flush
 from tinygrad_llm.errors import CheckpointError
@@ -61,7 +60,7 @@ def write_checkpoint(
     """
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary, quietly=True)
         temporary.mkdir(parents=True)
         with joined(temporary):
             write_model(temporary)
@@ -71,14 +70,14 @@ def write_checkpoint(
         flush(temporary)
         _put_in_place(temporary, target)
     except (OSError, CheckpointError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary, quietly=True)
         why = error.strerror if isinstance(error, OSError) else error
         raise CheckpointError(
             f"{target}: cannot be written ({why}). Earlier checkpoints are intact. "
             "Check the free space and the permissions, then go on with --resume."
         ) from error
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove(temporary, quietly=True)
         raise
     return target
 
@@ -91,11 +90,11 @@ def _write_state(folder: Path, plain: Mapping[str, object]) -> None:
 
 def _put_in_place(temporary: Path, target: Path) -> None:
     old = target.with_name(f".{target.name}.{os.getpid()}.old.tmp")
-    if target.exists():
+    if os.path.lexists(target):
         os.rename(target, old)
     os.rename(temporary, target)
     sync_folder(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    remove(old, quietly=True)
 
 
 def read_state(folder: Path) -> TrainingState:

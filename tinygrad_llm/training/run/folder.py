@@ -12,14 +12,13 @@ runs/pydoc-bpe/
 from __future__ import annotations
 
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from tinygrad_llm.backend import strict_json
-from tinygrad_llm.backend.files import write_atomic
+from tinygrad_llm.backend.files import remove, write_atomic
 from tinygrad_llm.errors import CheckpointError, ConfigError, DataError
 from tinygrad_llm.training.progress import TrainingState
 from tinygrad_llm.training.report.log import LOG_NAME, read_log
@@ -233,7 +232,7 @@ class RunFolder:
         """Rename a damaged checkpoint: it is no checkpoint any more, and still there to look at."""
         target = folder.with_name(f"damaged-{folder.name}")
         try:
-            shutil.rmtree(target, ignore_errors=True)
+            remove(target, quietly=True)
             os.rename(folder, target)
         except OSError as error:
             _warn(folder, "is damaged and cannot be renamed", error)
@@ -253,7 +252,7 @@ class RunFolder:
         doomed = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
         try:
             os.rename(folder, doomed)
-            shutil.rmtree(doomed)
+            remove(doomed)
         except OSError as error:  # what remains is removed by the next run here
             _warn(folder, "is no longer needed and cannot be removed", error)
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from tinygrad_llm.backend.files import remove
 from tinygrad_llm.training.report.log import LOG_NAME, TIMING_NAME
 from tinygrad_llm.training.run.checkpoint import STATE_NAME
 
@@ -69,7 +69,7 @@ def remove_leftovers(folder: Path) -> None:
                 with suppress(OSError):
                     os.rename(path, target)
         for path in _matching(place, _LEFTOVER):
-            _remove(path, quietly=True)
+            remove(path, quietly=True)
 
 
 def clear(folder: Path) -> None:
@@ -81,20 +81,9 @@ def clear(folder: Path) -> None:
     for name in _FILES:
         (folder / name).unlink(missing_ok=True)
     for path in _matching(folder / CHECKPOINTS, _OWN_CHECKPOINT):
-        _remove(path)
+        remove(path)
 
 
 def _matching(folder: Path, pattern: re.Pattern[str]) -> Iterator[Path]:
     names = os.listdir(folder) if folder.is_dir() else []
     return (folder / name for name in names if pattern.fullmatch(name))
-
-
-def _remove(path: Path, quietly: bool = False) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=quietly)
-        return
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        if not quietly:
-            raise
