@@ -177,6 +177,20 @@ def test_settings_that_somebody_edited_are_kept_and_told(runs):
     assert read_settings(file)["steps"] == 5
 
 
+def test_comments_and_earlier_edits_are_kept_too(runs):
+    runs.fit(steps=5)
+    run = runs.folder / "run"
+    for number, name in enumerate(("config.edited.toml", "config.edited-2.toml")):
+        edited = (run / "config.toml").read_text(encoding="utf-8") + f"# my comment {number}\n"
+        (run / "config.toml").write_text(edited, encoding="utf-8")
+        runs.trainer(resume=True)
+        runs.close()
+        assert (run / name).read_text(encoding="utf-8") == edited
+    runs.trainer(resume=True)
+    assert len(list(run.glob("config.edited*"))) == 2
+    assert sum("changed since the checkpoint (its comments)" in said for said in runs.said) == 2
+
+
 def test_a_text_may_move(runs, weights_of):
     whole = runs.fit("whole")
     moved = shutil.copy(runs.text, runs.folder / "moved.txt")

@@ -46,7 +46,7 @@ class RunFolder:
 
     Attributes:
         foreign: names of what no run has written here, and a new run would write over.
-        edited: ``config.toml`` was changed by hand: `begin` keeps that file under another name.
+        edited: where `begin` keeps a ``config.toml`` that was changed by hand; None: it was not.
 
     Raises:
         ConfigError: the folder cannot be created or written, or another process is using it.
@@ -57,7 +57,7 @@ class RunFolder:
         self.keep = keep
         self.replaces = replaces
         self.checkpoints = self.path / owned.CHECKPOINTS
-        self.edited = False
+        self.edited: Path | None = None
         self._newest: tuple[Path, int | None] | None = None
         self._made = [p for p in (self.path, *self.path.parents) if not p.exists()]
         try:
@@ -123,7 +123,7 @@ class RunFolder:
             self._clear()
         try:
             if self.edited:
-                os.replace(file, self.path / owned.EDITED)
+                os.replace(file, self.edited)
             write_atomic(file, (owned.MARK + settings).encode("utf-8"))
         except OSError as error:
             raise ConfigError(

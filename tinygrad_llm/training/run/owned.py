@@ -6,6 +6,7 @@ A folder is a run's if it holds a checkpoint, a ``config.toml`` that begins with
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -55,6 +56,12 @@ def run_names(folder: Path) -> list[str]:
     if os.path.lexists(checkpoints) and not (checkpoints.is_dir() and not os.listdir(checkpoints)):
         there.append(CHECKPOINTS)
     return there
+
+
+def free_name(path: Path) -> Path:
+    """The path, or where something stands there, one with a number: ``config.edited-2.toml``."""
+    others = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(p for p in itertools.chain([path], others) if not os.path.lexists(p))
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -15,14 +15,14 @@ from tinygrad_llm.tokenizers import Tokenizer
 from tinygrad_llm.training.progress import TrainingState
 from tinygrad_llm.training.run.assemble import make_model
 from tinygrad_llm.training.run.folder import PrintLine, RunFolder
-from tinygrad_llm.training.run.owned import EDITED, SETTINGS
+from tinygrad_llm.training.run.owned import EDITED, MARK, SETTINGS, free_name
 from tinygrad_llm.training.run.room import require_room
 from tinygrad_llm.training.run.saved_start import as_saved, name_of
 from tinygrad_llm.training.run.text import TokenText, load_text, short_name
 from tinygrad_llm.training.run.versions import changed_versions
 from tinygrad_llm.training.settings.config import TrainConfig
 from tinygrad_llm.training.settings.files import read_settings
-from tinygrad_llm.training.settings.flags import differences
+from tinygrad_llm.training.settings.flags import as_toml, differences
 
 
 @dataclass(frozen=True)
@@ -161,11 +161,11 @@ def _resume(
     config = TrainConfig.from_dict({**before.to_dict(), **chosen})
     edited = _edited(run.path / SETTINGS, (before, config))
     if edited:
-        run.edited = True
+        run.edited = free_name(run.path / EDITED)
         report(
             f"{run.path / SETTINGS}: was changed since the checkpoint ({edited}). A resumed run "
-            f"has its checkpoint's settings, and those given: --config {run.path / EDITED}, where "
-            "the file is kept."
+            f"has its checkpoint's settings, and those given: --config {run.edited}, where the "
+            "file is kept."
         )
     run.keep = config.keep
     report(f"Going on after step {state['step']}, from {checkpoint}.")
@@ -181,11 +181,14 @@ def _edited(file: Path, known: Sequence[TrainConfig]) -> str:
     except TinygradLLMError as error:
         return str(error)
     of_the_run = [config.to_dict() for config in known]
-    return ", ".join(
+    changed = ", ".join(
         f"{name} = {value!r}"
         for name, value in there.items()
         if all(value != settings.get(name) for settings in of_the_run)
     )
+    written = {line for config in known for line in (MARK + as_toml(config)).splitlines()}
+    is_own = written.issuperset(file.read_text(encoding="utf-8-sig").splitlines())
+    return changed or ("" if is_own else "its comments")
 
 
 def default_folder(chosen: Mapping[str, object]) -> str:
