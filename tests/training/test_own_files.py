@@ -57,7 +57,8 @@ def test_what_a_killed_process_left_is_removed_by_the_next(runs):
     runs.fit(steps=5)
     run = runs.folder / "run"
     (run / ".best.123.tmp").symlink_to("checkpoints/step-00000005")
-    (run / ".config.toml.k2v9_x.tmp").write_text("half", encoding="utf-8")
+    for name in (".config.toml.k2v9_x.tmp", ".responses.json.9.0123456789ab.tmp"):
+        (run / name).write_text("half", encoding="utf-8")
     (run / "checkpoints/.step-00000010.123.tmp").mkdir()
     os.rename(run / "checkpoints/step-00000005", run / "checkpoints/.step-00000005.9.old.tmp")
     runs.trainer(resume=True)

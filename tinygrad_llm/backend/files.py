@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+UNFINISHED = r"\..+\.\d+\.[0-9a-f]{12}\.tmp"  # temporary names of `open_atomic`, as a pattern
+
 
 @contextmanager
 def open_atomic(path: Path) -> Iterator[BinaryIO]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from tinygrad_llm.backend.files import remove
+from tinygrad_llm.backend.files import UNFINISHED, remove
 from tinygrad_llm.training.report.log import LOG_NAME, TIMING_NAME
 from tinygrad_llm.training.run.checkpoint import STATE_NAME
 
@@ -25,8 +25,10 @@ _FILES = ("last", "best", "loss.png", SETTINGS, *LOGS)
 STAGE_NAMES = frozenset((LOCK, CHECKPOINTS, "last", "best"))  # in a folder of checkpoints alone
 _STEP = re.compile(r"step-(\d{8,})")
 _OWN_CHECKPOINT = re.compile(rf"(damaged-)?{_STEP.pattern}")
-# What a process that was killed leaves: of a file, a link, a checkpoint.
-_LEFTOVER = re.compile(rf"\.({'|'.join(map(re.escape, _FILES))}|{_STEP.pattern})\.[\w.-]*tmp")
+# What a process that was killed leaves: of a link, a checkpoint, any file that appears whole.
+_LEFTOVER = re.compile(
+    rf"\.({'|'.join(map(re.escape, _FILES))}|{_STEP.pattern})\.[\w.-]*tmp|{UNFINISHED}"
+)
 _REPLACED = re.compile(rf"\.({_STEP.pattern})\.\d+\.old\.tmp")
 
 
