@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from tinygrad_llm.errors import TinygradLLMError
+
 UNFINISHED = r"\..+\.\d+\.[0-9a-f]{12}\.tmp"  # temporary names of `open_atomic`, as a pattern
 
 
@@ -125,6 +127,28 @@ def remove(path: Path, quietly: bool = False) -> None:
     except OSError:
         if not quietly:
             raise
+
+
+@contextmanager
+def readable(path: Path, kind: type[TinygradLLMError]) -> Iterator[None]:
+    """A block that reads files; what the system refuses there is told as an error of this package.
+
+    Asking whether a file is there fails, too, where a folder must not be searched.
+
+    Args:
+        path: what is read, for errors that name no file.
+        kind: of the error.
+
+    Raises:
+        TinygradLLMError: of that kind.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise kind(
+            f"{error.filename or path}: cannot be read ({error.strerror or error}). Check the "
+            "permissions, and the disk."
+        ) from error
 
 
 def file_size(path: Path) -> int:

@@ -33,7 +33,7 @@ from tinygrad_llm.backend.checksums import (
     recorded,
     sealed,
 )
-from tinygrad_llm.backend.files import sync_folder
+from tinygrad_llm.backend.files import readable, sync_folder
 from tinygrad_llm.backend.folder_lock import locked
 from tinygrad_llm.backend.staging import Save, flush, staging
 from tinygrad_llm.errors import CheckpointError, TokenizerError
@@ -101,8 +101,9 @@ def settle(folder: str | os.PathLike[str]) -> None:
         CheckpointError: they cannot be moved.
     """
     path = Path(folder)
-    if not (path / SAVED_NAME).is_dir():
-        return
+    with readable(path, CheckpointError):
+        if not (path / SAVED_NAME).is_dir():
+            return
     with _explained(path), locked(path):
         _put_in_place(path)
 
@@ -145,13 +146,14 @@ def reading(folder: str | os.PathLike[str]) -> Iterator[None]:
     """A block that opens several files of a folder, and must not get them of two saves.
 
     Raises:
-        CheckpointError: somebody saved into the folder meanwhile.
+        CheckpointError: somebody saved into the folder meanwhile, or the system refuses to read.
     """
     path = Path(folder)
     settle(path)
     before = _latest(path)
     try:
-        yield
+        with readable(path, CheckpointError):
+            yield
     except (CheckpointError, TokenizerError):
         if _latest(path) == before:
             raise

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.backend import strict_json
-from tinygrad_llm.backend.files import open_atomic
+from tinygrad_llm.backend.files import open_atomic, readable
 from tinygrad_llm.errors import DataError
 from tinygrad_llm.hints import command
 
@@ -129,7 +129,7 @@ def verify_shard(path: Path) -> None:
     """
     header = read_header(path)
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with readable(path, DataError), open(path, "rb") as file:
         file.seek(HEADER_BYTES)
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
@@ -167,10 +167,7 @@ class TokenShards:
             if verify:
                 verify_shard(path)
         self._parts = [
-            np.memmap(path, header.dtype, "r", HEADER_BYTES, (header.count,))
-            if header.count
-            else np.empty(0, header.dtype)
-            for path, header in zip(self.paths, headers, strict=True)
+            _mapped(path, header) for path, header in zip(self.paths, headers, strict=True)
         ]
         self._ends = np.cumsum([header.count for header in headers])
         self._first, self._last = 0, int(self._ends[-1])
@@ -206,11 +203,19 @@ class TokenShards:
         return np.concatenate(pieces)
 
 
+def _mapped(path: Path, header: ShardHeader) -> np.ndarray:
+    if not header.count:
+        return np.empty(0, header.dtype)
+    with readable(path, DataError):
+        return np.memmap(path, header.dtype, "r", HEADER_BYTES, (header.count,))
+
+
 def _shard_paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     given = [paths] if isinstance(paths, (str, Path)) else list(paths)
     found: list[Path] = []
     for path in map(Path, given):
-        found.extend(_shards_of_folder(path) if path.is_dir() else [path])
+        with readable(path, DataError):
+            found.extend(_shards_of_folder(path) if path.is_dir() else [path])
     if not found:
         raise DataError(
             f"{', '.join(map(str, given)) or 'no path'}: no token shards (*{SUFFIX}) there. Make "

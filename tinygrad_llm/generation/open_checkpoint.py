@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tinygrad_llm import tokenizers
+from tinygrad_llm.backend.files import readable
 from tinygrad_llm.backend.precision import weights_type
 from tinygrad_llm.backend.saved_folder import reading, settle
 from tinygrad_llm.errors import CheckpointError
@@ -74,8 +75,13 @@ def find_checkpoint(folder: Path) -> Path:
     """The checkpoint meant by a folder: itself, or the best or the newest one of a run.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, or it cannot be read.
     """
+    with readable(folder, CheckpointError):
+        return _find(folder)
+
+
+def _find(folder: Path) -> Path:
     if not folder.is_dir():
         raise CheckpointError(
             f"{folder}: there is no such folder. Use a name ({', '.join(SIZES)}), or train a "

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tinygrad_llm.backend.files import readable
 from tinygrad_llm.errors import TokenizerError
 from tinygrad_llm.tokenizers import file_format, gpt2_files, huggingface_file
 from tinygrad_llm.tokenizers.base import Tokenizer
@@ -47,11 +48,12 @@ def load(folder: str | Path) -> Tokenizer:
         TokenizerError: there is none, or it is damaged.
     """
     path = Path(folder)
-    file_format.verify(path)
-    foreign = path.is_dir() and not (path / file_format.FILE_NAME).exists()
-    if foreign and (gpt2_files.find(path) or (path / huggingface_file.NAME).is_file()):
-        return from_gpt2_files(path)
-    kind, content = file_format.read(file_format.find(path))
+    with readable(path, TokenizerError):
+        file_format.verify(path)
+        foreign = path.is_dir() and not (path / file_format.FILE_NAME).exists()
+        if foreign and (gpt2_files.find(path) or (path / huggingface_file.NAME).is_file()):
+            return from_gpt2_files(path)
+        kind, content = file_format.read(file_format.find(path))
     return from_dict({"type": kind, **content})
 
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tinygrad_llm.backend import strict_json
-from tinygrad_llm.backend.files import remove, write_atomic
+from tinygrad_llm.backend.files import readable, remove, write_atomic
 from tinygrad_llm.errors import CheckpointError, ConfigError, DataError
 from tinygrad_llm.training.progress import TrainingState
 from tinygrad_llm.training.report.log import LOG_NAME, read_log
@@ -59,8 +59,8 @@ class RunFolder:
         self.checkpoints = self.path / owned.CHECKPOINTS
         self.edited: Path | None = None
         self._newest: tuple[Path, int | None] | None = None
-        self._made = [p for p in (self.path, *self.path.parents) if not p.exists()]
         try:
+            self._made = [p for p in (self.path, *self.path.parents) if not p.exists()]
             self._found = set() if self._made else set(os.listdir(self.path))
             ours = owned.is_run(self.path)
             self.foreign = [] if ours else owned.run_names(self.path)
@@ -80,8 +80,9 @@ class RunFolder:
         if not self._lock.held:
             return
         try:
-            if self._nothing_came_of_it():
-                self._leave_as_found()
+            with suppress(OSError):  # then it stays: nothing is wrong with it
+                if self._nothing_came_of_it():
+                    self._leave_as_found()
         finally:
             self._lock.release(remove=False)
 
@@ -171,7 +172,9 @@ class RunFolder:
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, newest first; they may be damaged."""
-        found = [owned.step_of(path.name) for path in self.checkpoints.iterdir() if path.is_dir()]
+        with readable(self.checkpoints, CheckpointError):
+            folders = [path for path in self.checkpoints.iterdir() if path.is_dir()]
+        found = [owned.step_of(path.name) for path in folders]
         return sorted((step for step in found if step is not None), reverse=True)
 
     def save(
@@ -241,7 +244,7 @@ class RunFolder:
         """Point ``last`` and ``best`` to checkpoints, and remove those that are no longer kept."""
         best = newest if best_step is None else self.folder_of(best_step)
         self._link("last", newest)
-        if best.is_dir():
+        if os.path.isdir(best):  # no error where it cannot be told
             self._link("best", best)
         for old in self.steps()[self.keep :]:
             if old != best_step:

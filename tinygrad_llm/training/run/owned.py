@@ -69,16 +69,18 @@ def free_name(path: Path) -> Path:
 def remove_leftovers(folder: Path) -> None:
     """Remove what a process that was killed left behind under temporary names.
 
-    A checkpoint that was to be replaced, and was not, gets its name back.
+    A checkpoint that was to be replaced, and was not, gets its name back. What cannot be removed
+    stays: nothing depends on it.
     """
     for place in (folder, folder / CHECKPOINTS):
-        for path in _matching(place, _REPLACED):
-            target = path.with_name(path.name[1:].split(".")[0])
-            if not target.exists():
-                with suppress(OSError):
+        with suppress(OSError):
+            for path in _matching(place, _REPLACED):
+                target = path.with_name(path.name[1:].split(".")[0])
+                if not target.exists():
                     os.rename(path, target)
-        for path in _matching(place, _LEFTOVER):
-            remove(path, quietly=True)
+        with suppress(OSError):
+            for path in _matching(place, _LEFTOVER):
+                remove(path, quietly=True)
 
 
 def clear(folder: Path) -> None:
