@@ -31,7 +31,7 @@ _AUDITED = {
     "os.truncate": "truncate",
 }
 _TAKES_ROOM = ("open", "write", "flush", "mkdir", "rename", "link")
-_ASKS_PERMISSION = ("open", "read", "mkdir", "rename", "unlink", "rmdir", "link")
+_ASKS_PERMISSION = ("open", "read", "stat", "mkdir", "rename", "unlink", "rmdir", "link")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -62,7 +62,7 @@ class Watch:
     Args:
         folder: what is watched; events elsewhere are none.
         fault: None only records.
-        reads: files opened for reading are events, too.
+        reads: files opened for reading, listed folders, and asking for a file are events, too.
     """
 
     def __init__(self, folder: Path, fault: Fault | None = None, reads: bool = False) -> None:
@@ -76,6 +76,8 @@ class Watch:
             module.open = _watched_open(self, io.open)  # type: ignore[attr-defined]
         for name in ("fsync", "fdatasync"):
             setattr(os, name, self._flushing(getattr(os, name)))
+        if self.reads:
+            os.stat = self._asking(os.stat)  # type: ignore[assignment]
 
     def see(self, event: str, path: str) -> None:
         """Count an event, and strike if it is the one.
@@ -128,6 +130,8 @@ class Watch:
                 self.see("open", os.fsdecode(path))
             elif self.reads:
                 self.see("read", os.fsdecode(path))
+        elif event in ("os.listdir", "os.scandir") and self.reads:
+            self.see("read", _path_of_any(arguments[0]))
         elif event in _AUDITED:
             self.see(_AUDITED[event], self._place(event, arguments))
 
@@ -150,6 +154,14 @@ class Watch:
         return watched
 
 
+    def _asking(self, stat: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(path: Any, *args: Any, **more: Any) -> Any:
+            self.see("stat", _path_of_any(path))
+            return stat(path, *args, **more)
+
+        return watched
+
+
 def sign_of(folder: Path) -> Path:
     """The file that is there while a process pauses."""
     return folder.with_name(f"{folder.name}.paused")
@@ -158,6 +170,10 @@ def sign_of(folder: Path) -> Path:
 def _path_of(descriptor: int) -> str:
     """The path of an open file or folder."""
     return os.readlink(f"/proc/self/fd/{descriptor}")
+
+
+def _path_of_any(path: Any) -> str:
+    return _path_of(path) if isinstance(path, int) else os.fsdecode(path or ".")
 
 
 def _watched_open(watch: Watch, real: Callable[..., Any]) -> Callable[..., Any]:

@@ -40,6 +40,10 @@ def everything(folder):
     shutil.rmtree(folder / "a")
 
 
+def asks(folder):
+    return folder.is_dir() and os.listdir(folder)
+
+
 def refuses(folder):
     raise DataError("no")
 
@@ -58,6 +62,13 @@ def test_every_event_is_seen(tmp_path):
     seen = outcome.events
     assert sorted(seen) == sorted(EVENTS)
     assert seen[:8] == EVENTS[:8]
+
+
+def test_asking_for_a_file_fails_too(tmp_path):
+    asked = run(asks, tmp_path, folder=tmp_path, reads=True)
+    assert asked.events == ["stat .", "read ."]
+    for at, what in ((0, "EACCES"), (1, "EIO")):
+        assert run(asks, tmp_path, folder=tmp_path, fault=Fault(at, what), reads=True).raw
 
 
 def test_a_kill_comes_in_the_middle_of_a_write(tmp_path):
