@@ -153,7 +153,6 @@ class Watch:
 
         return watched
 
-
     def _asking(self, stat: Callable[..., Any]) -> Callable[..., Any]:
         def watched(path: Any, *args: Any, **more: Any) -> Any:
             self.see("stat", _path_of_any(path))

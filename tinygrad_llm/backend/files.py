@@ -130,7 +130,7 @@ def remove(path: Path, quietly: bool = False) -> None:
 
 
 @contextmanager
-def readable(path: Path, kind: type[TinygradLLMError]) -> Iterator[None]:
+def reading_errors(path: Path, kind: type[TinygradLLMError]) -> Iterator[None]:
     """A block that reads files; what the system refuses there is told as an error of this package.
 
     Asking whether a file is there fails, too, where a folder must not be searched.

@@ -33,7 +33,7 @@ from tinygrad_llm.backend.checksums import (
     recorded,
     sealed,
 )
-from tinygrad_llm.backend.files import readable, sync_folder
+from tinygrad_llm.backend.files import reading_errors, sync_folder
 from tinygrad_llm.backend.folder_lock import locked
 from tinygrad_llm.backend.staging import Save, flush, staging
 from tinygrad_llm.errors import CheckpointError, TokenizerError
@@ -101,7 +101,7 @@ def settle(folder: str | os.PathLike[str]) -> None:
         CheckpointError: they cannot be moved.
     """
     path = Path(folder)
-    with readable(path, CheckpointError):
+    with reading_errors(path, CheckpointError):
         if not (path / SAVED_NAME).is_dir():
             return
     with _explained(path), locked(path):
@@ -152,7 +152,7 @@ def reading(folder: str | os.PathLike[str]) -> Iterator[None]:
     settle(path)
     before = _latest(path)
     try:
-        with readable(path, CheckpointError):
+        with reading_errors(path, CheckpointError):
             yield
     except (CheckpointError, TokenizerError):
         if _latest(path) == before:

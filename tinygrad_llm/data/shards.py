@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_llm.backend import strict_json
-from tinygrad_llm.backend.files import open_atomic, readable
+from tinygrad_llm.backend.files import open_atomic, reading_errors
 from tinygrad_llm.errors import DataError
 from tinygrad_llm.hints import command
 
@@ -129,7 +129,7 @@ def verify_shard(path: Path) -> None:
     """
     header = read_header(path)
     digest = hashlib.sha256()
-    with readable(path, DataError), open(path, "rb") as file:
+    with reading_errors(path, DataError), open(path, "rb") as file:
         file.seek(HEADER_BYTES)
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
@@ -206,7 +206,7 @@ class TokenShards:
 def _mapped(path: Path, header: ShardHeader) -> np.ndarray:
     if not header.count:
         return np.empty(0, header.dtype)
-    with readable(path, DataError):
+    with reading_errors(path, DataError):
         return np.memmap(path, header.dtype, "r", HEADER_BYTES, (header.count,))
 
 
@@ -214,7 +214,7 @@ def _shard_paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     given = [paths] if isinstance(paths, (str, Path)) else list(paths)
     found: list[Path] = []
     for path in map(Path, given):
-        with readable(path, DataError):
+        with reading_errors(path, DataError):
             found.extend(_shards_of_folder(path) if path.is_dir() else [path])
     if not found:
         raise DataError(

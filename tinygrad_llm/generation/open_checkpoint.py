@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tinygrad_llm import tokenizers
-from tinygrad_llm.backend.files import readable
+from tinygrad_llm.backend.files import reading_errors
 from tinygrad_llm.backend.precision import weights_type
 from tinygrad_llm.backend.saved_folder import reading, settle
 from tinygrad_llm.errors import CheckpointError
@@ -77,7 +77,7 @@ def find_checkpoint(folder: Path) -> Path:
     Raises:
         CheckpointError: there is none, or it cannot be read.
     """
-    with readable(folder, CheckpointError):
+    with reading_errors(folder, CheckpointError):
         return _find(folder)
 
 

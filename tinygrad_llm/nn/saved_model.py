@@ -21,8 +21,7 @@ import numpy as np
 
 from tinygrad_llm.backend import parse_device, saved_folder
 from tinygrad_llm.backend.dtypes import is_float
-from tinygrad_llm.backend.files import readable, write_atomic
-from tinygrad_llm.backend.random import default_generator
+from tinygrad_llm.backend.files import reading_errors, write_atomic
 from tinygrad_llm.backend.saved_folder import reading, saving, settle
 from tinygrad_llm.errors import CheckpointError, ConfigError
 from tinygrad_llm.gpt_config import GPTConfig
@@ -135,7 +134,7 @@ def load_model(
     parse_device(device)
     path = Path(folder)
     settle(path)
-    with readable(path, CheckpointError):
+    with reading_errors(path, CheckpointError):
         is_own = (path / OWN_NAME).is_file()
     if not is_own:
         if model_class is not None and model_class is not GPT:

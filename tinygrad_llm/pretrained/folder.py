@@ -16,7 +16,7 @@ import numpy as np
 
 from tinygrad_llm.backend import Array, saved_folder
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, is_float
-from tinygrad_llm.backend.files import readable
+from tinygrad_llm.backend.files import reading_errors
 from tinygrad_llm.backend.saved_folder import reading, saving
 from tinygrad_llm.control_characters import readable
 from tinygrad_llm.errors import CheckpointError, DTypeError
@@ -119,7 +119,7 @@ def read_model(
         DTypeError: ``dtype`` is no floating-point type.
     """
     target = None if dtype is None else _float_type(dtype)
-    with readable(Path(folder_or_name), CheckpointError):
+    with reading_errors(Path(folder_or_name), CheckpointError):
         folder = _folder_of(folder_or_name, cache_dir)
     with reading(folder):
         saved_folder.verify(folder, MODEL_FILES, skip=not verify)

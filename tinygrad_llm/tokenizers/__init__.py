@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tinygrad_llm.backend.files import readable
+from tinygrad_llm.backend.files import reading_errors
 from tinygrad_llm.errors import TokenizerError
 from tinygrad_llm.tokenizers import file_format, gpt2_files, huggingface_file
 from tinygrad_llm.tokenizers.base import Tokenizer
@@ -48,7 +48,7 @@ def load(folder: str | Path) -> Tokenizer:
         TokenizerError: there is none, or it is damaged.
     """
     path = Path(folder)
-    with readable(path, TokenizerError):
+    with reading_errors(path, TokenizerError):
         file_format.verify(path)
         foreign = path.is_dir() and not (path / file_format.FILE_NAME).exists()
         if foreign and (gpt2_files.find(path) or (path / huggingface_file.NAME).is_file()):

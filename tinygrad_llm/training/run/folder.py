@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tinygrad_llm.backend import strict_json
-from tinygrad_llm.backend.files import readable, remove, write_atomic
+from tinygrad_llm.backend.files import reading_errors, remove, write_atomic
 from tinygrad_llm.errors import CheckpointError, ConfigError, DataError
 from tinygrad_llm.training.progress import TrainingState
 from tinygrad_llm.training.report.log import LOG_NAME, read_log
@@ -172,7 +172,7 @@ class RunFolder:
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, newest first; they may be damaged."""
-        with readable(self.checkpoints, CheckpointError):
+        with reading_errors(self.checkpoints, CheckpointError):
             folders = [path for path in self.checkpoints.iterdir() if path.is_dir()]
         found = [owned.step_of(path.name) for path in folders]
         return sorted((step for step in found if step is not None), reverse=True)
