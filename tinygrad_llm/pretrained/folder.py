@@ -25,6 +25,7 @@ from tinygrad_llm.pretrained.config_file import OWN_NAME, read_config, write_con
 from tinygrad_llm.pretrained.download import model_folder
 from tinygrad_llm.pretrained.gpt2_layout import PREFIX, Place, is_ignored, places
 from tinygrad_llm.pretrained.plausible import is_plausible, warn_of
+from tinygrad_llm.pretrained.rewritten import written_elsewhere
 from tinygrad_llm.pretrained.safetensors_file import write_safetensors
 from tinygrad_llm.pretrained.sources import MODEL_FILES, WEIGHTS_NAME, WeightSource, open_source
 
@@ -109,8 +110,9 @@ def read_model(
 
     Warns:
         UserWarning: names in the files that a GPT does not have; an output layer of its own, where
-            the configuration says that it is the token embedding; and, when the last array is asked
-            for, numbers that are not finite or absurdly large.
+            the configuration says that it is the token embedding; files that another program wrote
+            over this package's; and, when the last array is asked for, numbers that are not finite
+            or absurdly large.
 
     Raises:
         CheckpointError: no such model, no network; files are missing, damaged, or do not fit
@@ -122,7 +124,8 @@ def read_model(
     with reading_errors(Path(folder_or_name), CheckpointError):
         folder = _folder_of(folder_or_name, cache_dir)
     with reading(folder):
-        saved_folder.verify(folder, MODEL_FILES, skip=not verify)
+        ours = set(MODEL_FILES) - written_elsewhere(folder, MODEL_FILES)
+        saved_folder.verify(folder, ours, skip=not verify)
         config = read_config(folder)
         source = open_source(folder)
     config = untied_if_stored(config, source, folder)

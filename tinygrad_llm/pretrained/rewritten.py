@@ -1,0 +1,46 @@
+"""Files of a folder that this package saved, and that another program wrote anew.
+
+People train a model here, go on in transformers, and save over it. The checksums of the folder are
+then those of files that are gone. A file that says itself who wrote it is told from a damaged one:
+damage can take a signature away, but only where it breaks the file or hits the signature alone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+
+from tinygrad_llm.backend.checksums import CHECKSUMS_NAME, recorded
+from tinygrad_llm.errors import CheckpointError
+from tinygrad_llm.pretrained.config_file import read_json
+from tinygrad_llm.pretrained.safetensors_file import SIGNATURE, SafetensorsFile
+
+_THEIRS = "transformers_version"  # transformers' config.json has it, this package's never
+
+
+def written_elsewhere(folder: Path, names: Collection[str]) -> frozenset[str]:
+    """Those of the files that have checksums of this package, and were replaced by another.
+
+    Warns:
+        UserWarning: names them.
+    """
+    listed = sorted(set(names) & recorded(folder).keys())
+    replaced = frozenset(name for name in listed if _is_anothers(folder / name))
+    if replaced:
+        warnings.warn(
+            f"{folder}: another program wrote {' and '.join(sorted(replaced))} anew, after this "
+            f"package had saved the folder. Read without the checksums of {CHECKSUMS_NAME}.",
+            stacklevel=4,
+        )
+    return replaced
+
+
+def _is_anothers(path: Path) -> bool:
+    """Whether a file is whole, and says of itself that this package did not write it."""
+    try:
+        if path.suffix == ".safetensors":
+            return not SIGNATURE.items() <= SafetensorsFile(path).metadata.items()
+        return isinstance(read_json(path).get(_THEIRS), str)
+    except CheckpointError:  # missing or damaged
+        return False
