@@ -139,7 +139,7 @@ def test_bad_templates() -> None:
         (b'{"instruction": "a", "output": "b"}', r"Write \[\.\.\.\] around"),
         (b'[{"instruction": null, "output": "b"}]', "instruction must be a string, got null"),
         (b'[{"instruction": "a", "output": null}]', "output must be a string, got null"),
-        (b'[{"instruction": "a", "output": "b", "output": "c"}]', "a field comes twice"),
+        (b'[{"instruction": "a", "output": "b", "output": "c"}]', "the name 'output' stands twice"),
         (b'[{"instruction": "a"}]', r"entry 0: \['output'\] is missing; it has \['instruction'\]"),
         (b'[{"instruction": "a", "output": 3}]', "output must be a string, got 3"),
         (b'[{"instruction": " ", "output": "b"}]', "is empty"),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tinygrad_llm.backend import strict_json
 from tinygrad_llm.backend.download import fetch
 from tinygrad_llm.backend.files import cache_folder
 from tinygrad_llm.data.documents import read_text
@@ -90,17 +91,9 @@ def _entries(path: Path, text: str) -> list[tuple[str, Any]]:
 
 def _parsed(place: str, text: str) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_without_doubles)
-    except (ValueError, RecursionError) as error:
+        return strict_json.loads(text)
+    except ValueError as error:
         raise DataError(f"{place}: not JSON ({error}).") from error
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; Python keeps the last of two fields of one name, and says nothing."""
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        raise ValueError(f"a field comes twice in {names!r:.80}")
-    return dict(pairs)
 
 
 def split(
