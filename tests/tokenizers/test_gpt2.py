@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def test_hard_text_equals_tiktoken(tokenizer: BPETokenizer, oracle: Callable, te
     assert tokenizer.encode_readable(text, disallowed_special=()) == expected
 
 
-@given(text=st.text())
+@given(text=st.text(st.characters(exclude_categories=["Cs", "Cn"])))
 def test_any_text_equals_tiktoken(tokenizer: BPETokenizer, oracle: Callable, text: str) -> None:
     expected = oracle(text)
     assert tokenizer.encode(text, disallowed_special=()) == expected
@@ -130,7 +131,10 @@ def test_120_000_random_strings_equal_tiktoken(tokenizer: BPETokenizer, oracle: 
 
 
 def random_string(rng: random.Random) -> str:
-    """A string out of one of several worlds: English, dense white space, any code point..."""
+    """A string out of one of several worlds: English, dense white space, any code point...
+
+    Code points that Python's Unicode does not have may be letters to one library alone.
+    """
     words = [
         "the",
         " The",
@@ -154,7 +158,8 @@ def random_string(rng: random.Random) -> str:
         5: lambda: chr(rng.choice([rng.randrange(0xD800), rng.randrange(0xE000, 0x110000)])),
         6: lambda: rng.choice("'stremvdl 1aA."),
     }[rng.randrange(7)]
-    return "".join(pick() for _ in range(rng.randrange(1, 25)))
+    picked = "".join(pick() for _ in range(rng.randrange(1, 25)))
+    return "".join(sign for sign in picked if unicodedata.category(sign) != "Cn")
 
 
 @pytest.fixture
