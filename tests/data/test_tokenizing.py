@@ -172,6 +172,36 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     assert not living(workers)
 
 
+_STILL_IMPORTING = """
+import sys, time
+from tinygrad_llm.data import tokenize_files
+from tinygrad_llm.tokenizers import CharTokenizer
+
+if __name__ == "__mp_main__":
+    time.sleep(60)
+elif __name__ == "__main__":
+    tokenize_files(["a.txt"], "out", CharTokenizer.train("abc"), 2, 1, progress=False)
+"""
+
+
+@linux
+def test_workers_that_are_still_importing_end_with_their_parent(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("abc " * 3, encoding="utf-8")
+    (tmp_path / "program.py").write_text(_STILL_IMPORTING, encoding="utf-8")
+    parent = subprocess.Popen([sys.executable, "program.py"], cwd=tmp_path)
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    while parent.poll() is None and len(children.read_text("utf-8").split()) < 3:
+        time.sleep(0.02)
+    helpers = children.read_text(encoding="utf-8").split()  # the workers and what counts semaphores
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while living(helpers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(helpers) == 3
+    assert not living(helpers)
+
+
 def living(processes: list[str]) -> list[str]:
     found = [Path(f"/proc/{process}/stat") for process in processes]
     states = {p.parent.name: p.read_text("utf-8").split(") ")[1] for p in found if p.exists()}

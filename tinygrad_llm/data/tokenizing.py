@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
+from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +33,7 @@ from tinygrad_llm.data.shards import (
 from tinygrad_llm.data.sliding_window import token_dtype
 from tinygrad_llm.data.text_pieces import Piece, blocks, paths_of, plan
 from tinygrad_llm.errors import ConfigError, DataError
+from tinygrad_llm.starting import WORKER_OF
 
 Description = tuple[type[PortableTokenizer], dict[str, object]]
 
@@ -125,6 +128,18 @@ def _is_done(path: Path, tag: int) -> bool:
     return True
 
 
+class _Worker(SpawnProcess):
+    """A process whose name tells `starting` whose worker it is."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.name = f"{WORKER_OF}{os.getpid()}"
+
+
+class _Workers(SpawnContext):
+    Process = _Worker
+
+
 _worker_tokenizer: PortableTokenizer
 
 
@@ -135,7 +150,7 @@ def _start_worker(description: Description) -> None:
 
 
 def _end_with(parent: BaseProcess) -> None:
-    """End this process when its parent does, in whatever way that ended."""
+    """End this process when its parent does, also where `starting` cannot look for it."""
     parent.join()
     os._exit(1)
 
@@ -168,7 +183,7 @@ def _run(
             for job in jobs:
                 bar.update(_work(*job))
             return
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (description,))
+        pool = ProcessPoolExecutor(workers, _Workers(), _start_worker, (description,))
         try:
             for done in as_completed([pool.submit(_work, *job) for job in jobs]):
                 bar.update(done.result())
