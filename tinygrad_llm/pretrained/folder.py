@@ -25,7 +25,7 @@ from tinygrad_llm.pretrained.config_file import OWN_NAME, read_config, write_con
 from tinygrad_llm.pretrained.download import model_folder
 from tinygrad_llm.pretrained.gpt2_layout import PREFIX, Place, is_ignored, places
 from tinygrad_llm.pretrained.plausible import is_plausible, warn_of
-from tinygrad_llm.pretrained.rewritten import written_elsewhere
+from tinygrad_llm.pretrained.rewritten import SIGNATURE, written_elsewhere
 from tinygrad_llm.pretrained.safetensors_file import write_safetensors
 from tinygrad_llm.pretrained.sources import MODEL_FILES, WEIGHTS_NAME, WeightSource, open_source
 
@@ -54,7 +54,7 @@ def write_model(
     """
     tensors = gpt2_tensors(config, parameters)
     with saving(folder, "model", instead_of=(OWN_NAME,)) as staged:
-        write_safetensors(staged / WEIGHTS_NAME, tensors, {"format": "pt"})
+        write_safetensors(staged / WEIGHTS_NAME, tensors, {"format": "pt", **SIGNATURE})
         write_config(staged, config, extra_config)
 
 

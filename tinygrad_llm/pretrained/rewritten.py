@@ -14,8 +14,9 @@ from pathlib import Path
 from tinygrad_llm.backend.checksums import CHECKSUMS_NAME, recorded
 from tinygrad_llm.errors import CheckpointError
 from tinygrad_llm.pretrained.config_file import read_json
-from tinygrad_llm.pretrained.safetensors_file import SIGNATURE, SafetensorsFile
+from tinygrad_llm.pretrained.safetensors_file import SafetensorsFile
 
+SIGNATURE = {"written_by": "tinygrad_llm"}  # in the metadata of a model's weights
 _THEIRS = "transformers_version"  # transformers' config.json has it, this package's never
 
 

@@ -48,7 +48,6 @@ DTYPES = {
     "F64": np.dtype("<f8"),
 }
 _METADATA = "__metadata__"  # the header's only entry that is no tensor
-SIGNATURE = {"written_by": "tinygrad_llm"}  # in the metadata of each file of this package
 _NAMES = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
 _SHOWN = 500  # characters of what the library says, which may quote the file
 _AGAIN = "The file is damaged or only partly downloaded; fetch or write it again."
@@ -213,7 +212,7 @@ def write_safetensors(
 def _header_bytes(
     path: Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None
 ) -> bytes:
-    header: dict[str, object] = {_METADATA: {**(metadata or {}), **SIGNATURE}}
+    header: dict[str, object] = {_METADATA: dict(metadata)} if metadata else {}
     offset = 0
     for name, array in tensors.items():
         kind = "BF16" if array.dtype.name == "bfloat16" else _NAMES.get(np.dtype(array.dtype))
