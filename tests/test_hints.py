@@ -228,3 +228,14 @@ def test_a_missing_package_is_one_error_and_not_a_chain_of_them():
         and not (isinstance(node.cause, ast.Constant) and node.cause.value is None)
     ]
     assert not chained
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(
+    "word", ["a\nb", "it's\r\\n", "\x1b]0;t\x07 $x", "é\u202eb", os.fsdecode(b"\xff'\n"), ""]
+)
+def test_a_word_with_control_characters_can_be_pasted(word):
+    quoted = hints.command(word).removeprefix(hints.command()).lstrip()
+    assert quoted.isprintable()
+    done = subprocess.run(["bash", "-c", f"printf %s {quoted}"], capture_output=True, check=True)
+    assert os.fsdecode(done.stdout) == word

@@ -10,6 +10,7 @@ import pytest
 
 from tinygrad_llm import errors, terminal
 from tinygrad_llm.commands.program import warnings_in_one_sentence
+from tinygrad_llm.control_characters import one_line
 from tinygrad_llm.terminal import Lines, fitting, print_as_it_comes, say, styled, visible, width_of
 
 
@@ -92,7 +93,17 @@ def test_control_characters_are_shown_not_obeyed(screen):
 
 def test_errors_show_control_characters_of_the_names_in_them():
     for kind in (errors.DataError, errors.MissingDependencyError, errors.IndexRangeError):
-        assert str(kind("a\x1b]0;title\x07 \u202eb\n\tc")) == "a\u241b]0;title\u2407 \ufffdb\n\tc"
+        assert str(kind("a\x1b]0;title\x07 \u202eb\tc")) == "a\u241b]0;title\u2407 \ufffdb\tc"
+
+
+@pytest.mark.parametrize("end", [*"\n\r\v\f\x1c\x85\u2028\u2029", "\r\n"])
+def test_a_line_break_in_a_name_is_shown_as_an_escape(end):
+    name = f"run{end}Done: all is well."
+    shown = one_line(Path(name))
+    assert len(shown.splitlines()) == 1
+    assert shown.encode().decode("unicode_escape") == name
+    assert str(errors.DataError(f"{name}: gone", "  line two")) == f"{shown}: gone\n  line two"
+    assert errors.in_words(OSError(2, "No such file", name)) == f"{shown}: No such file."
 
 
 def test_a_warning_of_a_program_shows_them_too():

@@ -9,23 +9,22 @@ and what to do about it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
-from tinygrad_llm.control_characters import readable
+from tinygrad_llm.control_characters import one_line, readable
 
 _LONGEST_NAME = 200  # to look for its like takes the square of its length
 
 
 class TinygradLLMError(Exception):
-    """Base class of every error of this package."""
+    """Base class of every error of this package; each argument is a line of the message."""
 
     def __str__(self) -> str:
         """The message: control characters are visible, and what is endless is cut.
 
-        Both come with names from anybody's files.
+        Both come with names from anybody's files, as do line breaks, which stay in their line.
         """
-        return readable(super().__str__())
+        return readable("\n".join(map(one_line, self.args)))
 
 
 class ShapeError(TinygradLLMError, ValueError):
@@ -97,6 +96,10 @@ class DistributedError(TinygradLLMError, RuntimeError):
     """Processes of a distributed run that disagree, or one that is gone."""
 
 
+class OutputError(TinygradLLMError, OSError):
+    """The standard output takes nothing more, such as a file on a full disk."""
+
+
 class MissingDependencyError(TinygradLLMError, ImportError):
     """An optional library is not installed; the message says how to get it."""
 
@@ -108,22 +111,13 @@ def in_words(error: BaseException) -> str | None:
         None for an error that is a mistake in the code: its traceback says more.
     """
     if isinstance(error, TinygradLLMError):
-        return _shortened(str(error))
+        return str(error)
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename is not None else ""
-        return _shortened(readable(f"{where}{error.strerror or error}."))
+        return readable(one_line(f"{where}{error.strerror or error}."))
     if isinstance(error, MemoryError):
         return f"not enough memory. {error}".rstrip()
     return None
-
-
-def _shortened(message: str, longest: int = 300) -> str:
-    """The message with its endless words, as somebody may give one for a name, cut short."""
-
-    def cut(word: re.Match[str]) -> str:
-        return f"{word[0][:100]}[{len(word[0]) - 120:,} letters]{word[0][-20:]}"
-
-    return re.sub(rf"\S{{{longest},}}", cut, message)
 
 
 def missing_name(

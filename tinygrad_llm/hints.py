@@ -141,7 +141,20 @@ def _finds(name: str, file: Path) -> bool:
 
 
 def _quoted(words: Iterable[object]) -> list[str]:
-    return [shlex.quote(str(word)) for word in words]
+    return [_as_word(str(word)) for word in words]
+
+
+def _as_word(text: str) -> str:
+    """A word for a shell; one with control characters in bash's and zsh's form, ``$'a\\nb'``."""
+    if text.isprintable():
+        return shlex.quote(text)
+    return "$'" + "".join(map(_in_dollar_quotes, text)) + "'"
+
+
+def _in_dollar_quotes(letter: str) -> str:
+    if letter in "'\\":
+        return f"\\{letter}"
+    return letter if letter.isprintable() else "".join(f"\\x{b:02x}" for b in os.fsencode(letter))
 
 
 def _shown(file: Path) -> str:

@@ -6,15 +6,17 @@ too: behind a pipe there is a terminal as well, and a file may be shown on one.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Iterable
-from contextlib import nullcontext, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from tinygrad_llm.control_characters import visible
+from tinygrad_llm.errors import OutputError
 
 _STYLES = {"bold": "1", "dim": "2", "green": "32", "cyan": "36"}
 _TAB = 8
@@ -65,10 +67,30 @@ def say(
         style: as for `styled`; "" for none.
         end, file, flush: as for `print`. What the standard error cannot take is lost: a note that
             nobody can read ends no command.
+
+    Raises:
+        OutputError, BrokenPipeError: as `writing`.
     """
     shown = visible(str(text))
-    with suppress(OSError) if file is sys.stderr and file is not sys.stdout else nullcontext():
+    is_note = file is sys.stderr and file is not sys.stdout
+    with suppress(OSError) if is_note else writing():
         print(styled(shown, style, file) if style else shown, end=end, file=file, flush=flush)
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """A scope that writes to the standard output.
+
+    Raises:
+        OutputError: it takes nothing more, as a file on a full disk.
+        BrokenPipeError, OSError: nobody reads it: a pipe's reader or the terminal is gone.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.EPIPE, errno.EIO):
+            raise
+        raise OutputError(f"standard output: cannot be written ({error.strerror}).") from error
 
 
 def _is_dumb() -> bool:
@@ -132,17 +154,19 @@ class Lines:
 
     def write(self, piece: str) -> None:
         """Take a piece."""
-        if not columns(self._stream):
-            self._stream.write(visible(piece))
-        else:
-            for letter in visible(piece):
-                self._take(letter)
-        self._stream.flush()
+        with writing():
+            if not columns(self._stream):
+                self._stream.write(visible(piece))
+            else:
+                for letter in visible(piece):
+                    self._take(letter)
+            self._stream.flush()
 
     def finish(self) -> None:
         """Write what was held back."""
-        self._put()
-        self._stream.flush()
+        with writing():
+            self._put()
+            self._stream.flush()
 
     def _take(self, letter: str) -> None:
         if letter == "\n":

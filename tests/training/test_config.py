@@ -192,6 +192,7 @@ def test_yaml_without_pyyaml_says_what_to_install(tmp_path, monkeypatch):
         (["--stepz", "9"], r"unknown flag --stepz\. Did you mean --steps\?"),
         (["--n-embd", "100", "--n-head", "3"], "n_embd and n_head: 100 is not a multiple of 3"),
         (["--steps", "0"], "steps: expected at least 1, got 0"),
+        (["--sample-tokens", "1e9"], "sample_tokens: expected at most 10,000, got 1000000000"),
         (["--dropout", "1.5"], "dropout: expected from 0 up to 1, got 1.5"),
         (["--learning-rate", "1e-5"], "min_learning_rate: 0.0002 is above learning_rate"),
         (["--config", "nowhere.toml"], "nowhere.toml: cannot be read"),

@@ -7,17 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tinygrad_llm.commands.program import in_one_sentence
-from tinygrad_llm.errors import ConfigError, NumericsError
+from tinygrad_llm.errors import ConfigError, NumericsError, OutputError
 from tinygrad_llm.training.report.callback import Callback
 from tinygrad_llm.training.run.room import require_room
 from tinygrad_llm.training.run.versions import changed_versions, versions
 from tinygrad_llm.training.settings.config import TrainConfig
-from tinygrad_llm.training.stopping import CLOSED_OUTPUT, EXIT_CODES, StopSignals
+from tinygrad_llm.training.stopping import CLOSED_OUTPUT, EXIT_CODES, FULL_OUTPUT, StopSignals
 
 TRAIN = [sys.executable, "-m", "tinygrad_llm", "train", "--preset", "tiny", "--no-plot"]
 
@@ -82,6 +83,64 @@ def test_a_full_disk_in_a_callback_is_no_closed_output(runs):
 
     with pytest.raises(OSError, match="No space left"):
         runs.fit(callbacks=[At(3, full)])
+
+
+def test_a_full_output_ends_the_run_after_its_step(runs):
+    def takes_nothing(trainer):
+        raise OutputError("standard output: cannot be written (No space left on device).")
+
+    stopped = runs.fit(callbacks=[At(7, takes_nothing)])
+    assert (stopped.result.stopped_by, stopped.step) == (FULL_OUTPUT, 7)
+
+
+# Trains; as soon as the first argument exists, nothing more can be printed.
+FILLS_UP = """
+import os, sys, threading, time
+from tinygrad_llm.__main__ import main
+
+def fill():
+    while not os.path.lexists(sys.argv[1]):
+        time.sleep(0.01)
+    os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+
+threading.Thread(target=fill, daemon=True).start()
+sys.exit(main(sys.argv[2:]))
+"""
+needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+
+
+@needs_dev_full
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["explain"], ["train", "--help"]])
+def test_a_full_output_is_one_sentence(words, unbuffered):
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*TRAIN[:3], *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "standard output: cannot be written (No space left on device)." in done.stderr
+
+
+@needs_dev_full
+def test_an_output_that_fills_up_ends_a_training_with_a_checkpoint(tmp_path):
+    out = tmp_path / "run"
+    flags = ["--steps", "100000", "--eval-every", "3", "--out", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", FILLS_UP, str(out / "last"), *TRAIN[3:], *flags],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 2
+    assert said.count("\n") == 1
+    assert "its disk is full. The checkpoint of step" in said
+    assert (out / "last/training_state.json").is_file()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell's pipe")

@@ -171,6 +171,11 @@ def test_pictures(runs):
     out = runs.folder / "by-command.png"
     assert commands.main(["plot", *map(str, both), "--out", str(out)]) == 0
     assert is_picture(out, 20_000)
+    assert is_picture(runs.folder / "by-command-histograms1.png", 20_000)
+    assert not (folder / "histograms.png").exists()
+    assert commands.main(["plot", str(folder), "--out", str(out)]) == 0
+    assert is_picture(runs.folder / "by-command-histograms.png", 20_000)
+    assert commands.main(["plot", str(folder)]) == 0
     assert is_picture(folder / "histograms.png", 20_000)
 
 

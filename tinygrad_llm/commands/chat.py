@@ -74,7 +74,7 @@ def open_conversation(arguments: argparse.Namespace) -> Conversation:
     """
     folder = arguments.folder
     if not Path(folder).exists() and folder not in SIZES:
-        raise CheckpointError(_what_to_run_first(folder))
+        raise CheckpointError(*_what_to_run_first(folder))
     _refuse_unfinished(Path(folder))
     model, tokenizer, tuned_in, history = load_assistant(folder, arguments.device, arguments.dtype)
     if arguments.adapter:
@@ -101,15 +101,15 @@ def open_conversation(arguments: argparse.Namespace) -> Conversation:
     )
 
 
-def _what_to_run_first(folder: str) -> str:
+def _what_to_run_first(folder: str) -> list[str]:
     said = (
         f"{folder}: there is no tuned model. Make one: {hints.command('finetune', 'instructions')}"
     )
     try:
         run = newest_run(Path("runs"))
     except CheckpointError:
-        return said
-    return f"{said}\nOr talk to an untuned one: {hints.command('chat', run)}"
+        return [said]
+    return [said, f"Or talk to an untuned one: {hints.command('chat', run)}"]
 
 
 def _refuse_unfinished(folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from tinygrad_llm.commands.spellings import as_ours, unknown_flag
 from tinygrad_llm.errors import ConfigError
+from tinygrad_llm.terminal import say
 
 LARGEST = 2**64 - 1  # of whole numbers: more is counted by nothing here, and by no seed
 
@@ -117,6 +118,10 @@ class Parser(argparse.ArgumentParser):
             both = [other for other in others if id(known[other]) in given]
             if both and id(known[flag]) in given:
                 raise ConfigError(f"{flag} and {both[0]} exclude each other: {why}.")
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        """argparse prints its help by this, and would be silent where the output is full."""
+        say(message, end="")
 
     def error(self, message: str) -> NoReturn:
         """argparse calls this with what is wrong."""

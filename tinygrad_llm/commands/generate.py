@@ -25,7 +25,7 @@ from pathlib import Path
 from tinygrad_llm.commands.flags import Parser, whole
 from tinygrad_llm.commands.generate_flags import TOKENS, add_text_flags, exclude_what_has_no_effect
 from tinygrad_llm.commands.program import add_device, add_dtype, command_parser, run_program
-from tinygrad_llm.control_characters import visible
+from tinygrad_llm.control_characters import one_line
 from tinygrad_llm.data.documents import read_text
 from tinygrad_llm.errors import ConfigError, DataError, TinygradLLMError
 from tinygrad_llm.generation.beam_search import beam_search
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError("there is no text to measure. Give one: --text FILE or --prompt TEXT.")
     source = options.model or newest_run(Path("runs"))
     model, tokenizer = open_checkpoint(source, options.device, options.dtype)
-    say(f"{source}: {model.num_parameters():,} parameters", file=sys.stderr)
+    say(f"{one_line(source)}: {model.num_parameters():,} parameters", file=sys.stderr)
     say_what_is_unknown(tokenizer, prompt)
     if options.compare or options.perplexity:
         return show_scores(model, tokenizer, prompt, options)
@@ -103,7 +103,7 @@ def say_what_is_unknown(tokenizer: Tokenizer, prompt: str) -> None:
     """Warn of words that the model sees as one and the same unknown token."""
     unknown = list(dict.fromkeys(tokenizer.unknown_words(prompt)))
     if unknown:
-        listed = visible(", ".join(unknown))
+        listed = one_line(", ".join(unknown))
         say(f"not in the vocabulary, so read as <|unk|>: {listed}", file=sys.stderr)
 
 

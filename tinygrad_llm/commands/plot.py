@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinygrad_llm.commands.program import command_parser, parse
+from tinygrad_llm.control_characters import one_line
 from tinygrad_llm.errors import DataError
 from tinygrad_llm.hints import command
 from tinygrad_llm.terminal import say
@@ -25,16 +26,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--out",
         type=Path,
         metavar="FILE",
-        help="the picture: .png, .svg or .pdf (default: runs.png beside the first run)",
+        help="the picture: .png, .svg or .pdf (default: runs.png beside the first run); histograms "
+        "are drawn beside it, or else in their run's folder",
     )
     arguments = parse(parser, argv)
     runs = training_runs(arguments.runs)
     target = arguments.out or runs[0].parent / "runs.png"
-    say(f"Wrote {draw_runs(runs, target)}")
-    for run in runs:
+    say(f"Wrote {one_line(draw_runs(runs, target))}")
+    for number, run in enumerate(runs, 1):
         if has_histograms(run):
-            say(f"Wrote {draw_histograms(run, run / 'histograms.png')}")
+            out = arguments.out and histograms_beside(arguments.out, number if runs[1:] else None)
+            picture = out or run / "histograms.png"
+            say(f"Wrote {one_line(draw_histograms(run, picture))}")
     return 0
+
+
+def histograms_beside(out: Path, number: int | None) -> Path:
+    """Where a run's histograms are drawn with ``--out``: beside that file, not in the run's folder.
+
+    That may be read-only, and nothing is written where nobody asked for it.
+
+    Args:
+        out: the file of ``--out``.
+        number: of the run, where there are several.
+    """
+    return out.with_name(f"{out.stem}-histograms{number or ''}{out.suffix}")
 
 
 def training_runs(given: Sequence[Path]) -> list[Path]:
@@ -52,7 +68,9 @@ def training_runs(given: Sequence[Path]) -> list[Path]:
             f"{command('train')}"
         )
     if others:
-        say(f"Passed over, no log of a training run: {', '.join(others)}", file=sys.stderr)
+        say(
+            f"Passed over, no log of a training run: {one_line(', '.join(others))}", file=sys.stderr
+        )
     return runs
 
 

@@ -16,11 +16,11 @@ from tinygrad_llm.backend import module_for
 from tinygrad_llm.backend.precision import RUN_TYPE_MEANS, RUN_TYPES, computing_in, how_computed
 from tinygrad_llm.commands.flags import Parser
 from tinygrad_llm.commands.own_code import add_import
-from tinygrad_llm.control_characters import readable
+from tinygrad_llm.control_characters import one_line, readable
 from tinygrad_llm.errors import ConfigError, TinygradLLMError, did_you_mean, in_words
 from tinygrad_llm.hints import as_typed_here
 from tinygrad_llm.starting import usual_interrupt
-from tinygrad_llm.terminal import say
+from tinygrad_llm.terminal import say, writing
 
 # command -> (module with main(argv) -> exit status, what it does)
 Commands = Mapping[str, tuple[str, str]]
@@ -35,27 +35,33 @@ def usage(program: str, commands: Commands) -> str:
 def run_command(program: str, commands: Commands, argv: Sequence[str]) -> int:
     """Run the command that the first word names, with the others; returns the exit status."""
     name, *words = without_comment(argv) or [""]
-    if name in ("", "-h", "--help"):
-        say(usage(program, commands))
-        return 0 if name else 2
-    if name not in commands:
-        hint = did_you_mean(name, commands)
-        listed = usage(program, commands)
-        say(f"{program}: there is no command {name!r}.{hint}\n\n{listed}", file=sys.stderr)
-        return 2
 
     def whole() -> int:
         usual_interrupt()
-        return int(importlib.import_module(commands[name][0]).main(words) or 0)
+        status = _run_named(program, commands, name, words)
+        with writing():
+            sys.stdout.flush()
+        return status
 
     _prepare_output()
     try:
-        status = in_one_sentence(f"{program} {name}", whole)
-        sys.stdout.flush()
-        return status
+        return in_one_sentence(f"{program} {name}".rstrip(), whole)
     except BrokenPipeError:  # `... | head` closed the other end
-        _close_output()
         return 141  # as a shell expects it of SIGPIPE
+    finally:
+        _drop_unwritten()
+
+
+def _run_named(program: str, commands: Commands, name: str, words: Sequence[str]) -> int:
+    if name in ("", "-h", "--help"):
+        say(usage(program, commands))
+        return 0 if name else 2
+    if name in commands:
+        return int(importlib.import_module(commands[name][0]).main(words) or 0)
+    hint = did_you_mean(name, commands)
+    listed = usage(program, commands)
+    say(f"{program}: there is no command {name!r}.{hint}\n\n{listed}", file=sys.stderr)
+    return 2
 
 
 def _prepare_output() -> None:
@@ -66,15 +72,15 @@ def _prepare_output() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-def _close_output() -> None:
-    """Let what is still to be printed go nowhere: Python flushes it when it ends."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+def _drop_unwritten() -> None:
+    """What an output did not take goes nowhere: Python would try it again when it ends."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+            os.close(nowhere)
 
 
 def without_comment(words: Sequence[str]) -> list[str]:
@@ -201,7 +207,7 @@ def warnings_in_one_sentence(name: str) -> Iterator[None]:
         line: str | None = None,
     ) -> str:
         if issubclass(category, UserWarning):
-            return f"{name}: {readable(str(message))}\n"
+            return f"{name}: {readable(one_line(message))}\n"
         return usual(message, category, filename, lineno, line)
 
     warnings.formatwarning = sentence
@@ -231,6 +237,7 @@ def in_one_sentence(name: str, task: Callable[[], int]) -> int:
     except (TinygradLLMError, OSError, MemoryError) as error:
         said = str(in_words(error)).removeprefix(f"{name.split()[-1]}: ")  # the command's own name
         say(f"{name}: {said}", file=sys.stderr)
+        _drop_unwritten()
         return 2
     except KeyboardInterrupt as stop:
         say(f"\nStopped. {stop}".rstrip(), file=sys.stderr)

@@ -12,6 +12,7 @@ from pathlib import Path
 from tinygrad_llm import tokenizers
 from tinygrad_llm.commands.flags import count
 from tinygrad_llm.commands.program import command_parser, parse
+from tinygrad_llm.control_characters import one_line
 from tinygrad_llm.data.shard_folder import Learned
 from tinygrad_llm.data.tokenizing import tokenize_files
 from tinygrad_llm.errors import ConfigError
@@ -65,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     done = tokenize_files(a.files, a.out, tokenizer, a.workers, a.shard_mb << 20)
     say(
         f"{_counted(done.documents, 'document')}, {done.tokens:,} tokens in "
-        f"{_counted(done.shards, 'shard')} (there already: {done.reused}), written to {a.out}.\n"
+        f"{_counted(done.shards, 'shard')} (there already: {done.reused}), written to "
+        f"{one_line(a.out)}.\n"
         f"Next:\n  {command('train', '--data', a.out)}"
     )
     return 0

@@ -27,8 +27,9 @@ from tinygrad_llm.commands.program import (
     in_one_sentence,
     parse,
 )
+from tinygrad_llm.control_characters import one_line
 from tinygrad_llm.distributed import Communicator, join_world, run_together, with_gpus
-from tinygrad_llm.errors import ConfigError, MissingDependencyError, NumericsError
+from tinygrad_llm.errors import ConfigError, MissingDependencyError, NumericsError, OutputError
 from tinygrad_llm.explain.pictures import attention_maps
 from tinygrad_llm.nn import GPT, Module
 from tinygrad_llm.terminal import say
@@ -48,7 +49,7 @@ from tinygrad_llm.training.settings.flags import (
     chosen_settings,
     describe,
 )
-from tinygrad_llm.training.stopping import CLOSED_OUTPUT, EXIT_CODES
+from tinygrad_llm.training.stopping import CLOSED_OUTPUT, EXIT_CODES, FULL_OUTPUT
 
 PROGRAM = "tinygrad-llm train"
 
@@ -100,7 +101,7 @@ def suggest_learning_rate(session: Session) -> int:
         picture = Path(session.config.out) / "learning_rate.png"
         try:
             picture.parent.mkdir(parents=True, exist_ok=True)
-            say(f"Wrote {draw_search(found, picture)}")
+            say(f"Wrote {one_line(draw_search(found, picture))}")
         except MissingDependencyError as error:
             say(f"(no picture: {error})")
     return 0
@@ -113,7 +114,7 @@ def draw_attention(model: Module, tokenizer: Tokenizer, text: str, target: Path)
     ids = tokenizer.encode(text)[: model.config.context_length]
     figure = attention_maps(model, ids, [tokenizer.decode([i]) for i in ids])
     figure.savefig(target, dpi=110)
-    say(f"Wrote {target}")
+    say(f"Wrote {one_line(target)}")
 
 
 def follow(session: Session, text: TokenText, world: Communicator) -> int:
@@ -126,7 +127,7 @@ def follow(session: Session, text: TokenText, world: Communicator) -> int:
 def train(session: Session, world: Communicator, attention_text: str | None = None) -> int:
     """Run the training that a session describes; returns the exit status."""
     config, folder = session.config, Path(session.config.out)
-    say(f"Settings ({folder}/config.toml):\n{describe(config)}\n")
+    say(f"Settings ({one_line(folder)}/config.toml):\n{describe(config)}\n")
 
     text = session.load_text()
     require_same_text(world, text)
@@ -143,6 +144,8 @@ def train(session: Session, world: Communicator, attention_text: str | None = No
     trainer = make_trainer(config, text, model, session.run, session.state, callbacks, world=world)
     result = trainer.fit()
 
+    if result.stopped_by == FULL_OUTPUT:
+        raise OutputError(f"standard output: its disk is full. {session.what_is_saved()}")
     if result.stopped_by in (CLOSED_OUTPUT, "SIGHUP"):
         return EXIT_CODES[result.stopped_by]  # nobody is there to read more
     problem = try_loss_curve(folder, levels) if config.plot else None
@@ -161,7 +164,7 @@ def say_what_counting_achieves(text: TokenText) -> dict[str, float]:
     """Print what the text is and the losses of counting models; returns these."""
     measured = text.validation if len(text.validation) else text.train
     counted = counting_baselines(text.train, measured, text.tokenizer.vocab_size)
-    say(f"Text: {text.described}")
+    say(f"Text: {one_line(text.described)}")
     say(
         f"Loss of a model that knows only token frequencies: {counted.unigram:.3f}; "
         f"of one that also knows the token before: {counted.bigram:.3f}."

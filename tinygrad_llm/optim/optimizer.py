@@ -257,11 +257,10 @@ def _check_names(owner: str, own: Mapping[str, Array], given: Mapping[str, Array
         if name in given and np.shape(given[name]) != array.shape
     ]
     if problems:
-        more = f"\n  and {len(problems) - 12} more" if len(problems) > 12 else ""
+        more = [f"and {len(problems) - 12} more"] if len(problems) > 12 else []
         raise CheckpointError(
-            f"{owner}.load_state_dict: the state is of other parameters; nothing was loaded.\n  "
-            + "\n  ".join(problems[:12])
-            + more
+            f"{owner}.load_state_dict: the state is of other parameters; nothing was loaded.",
+            *(f"  {line}" for line in [*problems[:12], *more]),
         )
 
 

@@ -18,7 +18,7 @@ from tinygrad_llm.backend import Array, saved_folder
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, is_float
 from tinygrad_llm.backend.files import reading_errors
 from tinygrad_llm.backend.saved_folder import reading, saving
-from tinygrad_llm.control_characters import readable
+from tinygrad_llm.control_characters import one_line, readable
 from tinygrad_llm.errors import CheckpointError, DTypeError
 from tinygrad_llm.gpt_config import GPTConfig
 from tinygrad_llm.pretrained.config_file import OWN_NAME, read_config, write_config
@@ -203,14 +203,17 @@ def check_weights(source: WeightSource, config: GPTConfig, folder: Path) -> None
     tied, qkv_bias = config.tie_weights, config.qkv_bias
     unexpected = [n for n in source if n not in wanted and not is_ignored(n, tied, qkv_bias)]
     kinds = (("missing", missing), ("wrong shape", misshaped), ("unexpected", unexpected))
-    report = "".join(f"\n  {kind} ({len(names)}): {_few(names)}" for kind, names in kinds if names)
+    report = [f"  {kind} ({len(names)}): {_few(names)}" for kind, names in kinds if names]
     if missing or misshaped:
         raise CheckpointError(
             f"{folder}: the weights do not belong to a GPT of this configuration; nothing was "
-            f"loaded.{report}\n  Check that config.json and the weights are of one model."
+            "loaded.",
+            *report,
+            "  Check that config.json and the weights are of one model.",
         )
     if unexpected:
-        warnings.warn(f"{folder}: names that GPT does not have were ignored.{report}", stacklevel=4)
+        ignored = f"names that GPT does not have were ignored: {report[0].strip()}"
+        warnings.warn(f"{one_line(folder)}: {ignored}.", stacklevel=4)
 
 
 def _check_layers(source: WeightSource, config: GPTConfig, folder: Path) -> None:
@@ -247,7 +250,7 @@ def _places(config: GPTConfig) -> list[Place]:
 
 def _few(names: list[str]) -> str:
     more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return readable(", ".join(names[:_SHOWN])) + more
+    return readable(one_line(", ".join(names[:_SHOWN]))) + more
 
 
 def _own_copy(stored: np.ndarray, target: np.dtype | None) -> np.ndarray:

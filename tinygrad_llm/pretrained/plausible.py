@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_llm.control_characters import readable
+from tinygrad_llm.control_characters import one_line, readable
 
 _LARGEST = 1e10  # trained weights are below 100; a flipped bit of an exponent gives 1e19 or 1e38
 
@@ -29,7 +29,7 @@ def warn_of(path: Path, implausible: Iterable[str]) -> None:
     names = list(implausible)
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        shown = readable(", ".join(names[:3])) + more
+        shown = readable(one_line(", ".join(names[:3]))) + more
         warnings.warn(
             f"{path}: numbers that are not finite, or beyond {_LARGEST:.0e}, in {shown}. The files "
             "are damaged, or the training diverged: fetch them again, or take an earlier "

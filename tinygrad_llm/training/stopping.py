@@ -12,8 +12,11 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
+from tinygrad_llm.errors import OutputError
+
 Handler = Callable[[int, FrameType | None], object] | int | None
 CLOSED_OUTPUT = "a closed output"  # nobody reads what is printed: `... | head`, a lost terminal
+FULL_OUTPUT = "a full output"  # what is printed goes into a file, and its disk is full
 # Reasons to stop that come from outside -> exit status, as a shell expects it.
 EXIT_CODES = {"Ctrl-C": 130, "SIGTERM": 143, "SIGHUP": 129, CLOSED_OUTPUT: 141}
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
@@ -50,6 +53,8 @@ class StopSignals:
         self.reason = _NAMES[signal.Signals(number)]
 
 
-def is_closed_output(error: OSError) -> bool:
-    """Whether printing failed since a pipe has no reader, or the terminal is gone."""
-    return error.errno in (errno.EPIPE, errno.EIO)
+def why_unheard(error: OSError) -> str | None:
+    """`CLOSED_OUTPUT` or `FULL_OUTPUT` where printing failed; None for another error."""
+    if isinstance(error, OutputError):
+        return FULL_OUTPUT
+    return CLOSED_OUTPUT if error.errno in (errno.EPIPE, errno.EIO) else None

@@ -42,7 +42,7 @@ from tinygrad_llm.training.report.recorder import Recorder
 from tinygrad_llm.training.steps.eager import EagerStep
 from tinygrad_llm.training.steps.precision import Precision
 from tinygrad_llm.training.steps.world import OneProcess
-from tinygrad_llm.training.stopping import CLOSED_OUTPUT, StopSignals
+from tinygrad_llm.training.stopping import StopSignals
 
 # Methods that a step is made of, besides the loss: one that is recorded does not call them.
 _PARTS_OF_A_STEP = ("count_targets", "backward", "first_gradient", "clip")
@@ -249,8 +249,8 @@ class Trainer:
         return improved
 
     def _tell(self, event: str, *what: object) -> None:
-        if not tell(self.callbacks, event, self, *what):
-            self._stop.reason = CLOSED_OUTPUT
+        if unheard := tell(self.callbacks, event, self, *what):
+            self._stop.reason = unheard
 
     # ---- saving and resuming -----------------------------------------------------------------
 

@@ -83,7 +83,7 @@ def gradcheck(
         restore()
     if raise_error and not report.passed:
         raise GradientError(
-            f"gradcheck: the derivative is not the slope of the function.\n{report}"
+            "gradcheck: the derivative is not the slope of the function.", *str(report).split("\n")
         )
     return report
 

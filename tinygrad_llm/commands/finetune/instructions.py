@@ -30,6 +30,7 @@ from tinygrad_llm.commands.finetune.session import (
 )
 from tinygrad_llm.commands.flags import Parser, count, rate, seed, whole, within
 from tinygrad_llm.commands.program import add_machine, command_parser
+from tinygrad_llm.control_characters import one_line
 from tinygrad_llm.data import instructions
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import CHAT_SPECIAL_TOKENS, TEMPLATES, Template
@@ -163,7 +164,7 @@ def tune(
         f"{history.column('epoch')[history.best]:.0f} are kept)"
     )
     if which == "lora":
-        say(f"Adapter alone: {save_adapter(base.model, Path(arguments.out) / ADAPTER)}")
+        say(f"Adapter alone: {one_line(save_adapter(base.model, Path(arguments.out) / ADAPTER))}")
         remove_lora(base.model)
     return history
 
@@ -213,7 +214,7 @@ def draw(history: History, out: Path) -> None:
     """The training curve, if matplotlib is there."""
     try:
         title = "Instruction tuning: loss per answer token"
-        say(f"Curve: {plots.draw_history(history, out / PICTURE, title)}")
+        say(f"Curve: {one_line(plots.draw_history(history, out / PICTURE, title))}")
     except MissingDependencyError as error:
         say(f"(no picture: {error})")
 
@@ -254,7 +255,10 @@ def run(arguments: argparse.Namespace) -> int:
         return score_file(arguments, TEMPLATES[arguments.template])
     arguments.base = name_base(arguments.base)
     folder = tune_in_folder(arguments, [*ASSISTANT_FILES, ADAPTER, PICTURE], run_in)
-    say(f"All answers: {folder / 'responses.json'}. Talk to it:\n  {command('chat', folder)}")
+    say(
+        f"All answers: {one_line(folder / 'responses.json')}. Talk to it:\n"
+        f"  {command('chat', folder)}"
+    )
     return 0
 
 
@@ -292,7 +296,7 @@ def run_in(folder: TuningFolder, arguments: argparse.Namespace) -> None:
     judge(arguments, responses)
     say(f"\n{what_to_expect(base.model.num_parameters())}")
     seconds = time.perf_counter() - started
-    say(f"{seconds:.0f} s in all. The model is in {folder.path}.")
+    say(f"{seconds:.0f} s in all. The model is in {one_line(folder.path)}.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

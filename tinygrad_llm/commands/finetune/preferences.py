@@ -29,6 +29,7 @@ from tinygrad_llm.commands.finetune.session import (
 )
 from tinygrad_llm.commands.flags import Parser, count, rate, seed
 from tinygrad_llm.commands.program import add_machine, command_parser
+from tinygrad_llm.control_characters import one_line
 from tinygrad_llm.data.instructions import Instruction
 from tinygrad_llm.data.templates import TEMPLATES, Template
 from tinygrad_llm.errors import CheckpointError, MissingDependencyError
@@ -103,7 +104,7 @@ def draw(history: History, out: Path) -> None:
     """The curves, if matplotlib is there."""
     try:
         measures = ("loss", "chosen_reward", "rejected_reward", "margin", "accuracy")
-        say(f"Curves: {plots.draw_history(history, out / PICTURE, 'DPO', measures)}")
+        say(f"Curves: {one_line(plots.draw_history(history, out / PICTURE, 'DPO', measures))}")
     except MissingDependencyError as error:
         say(f"(no picture: {error})")
 
@@ -116,8 +117,8 @@ def tuned_base(wanted: str) -> str:
     """
     if wanted == ASSISTANT and not Path(wanted).is_dir():
         raise CheckpointError(
-            f"{wanted}: there is no tuned model yet. Make one first, or name another with --base:\n"
-            f"  {command('finetune', 'instructions')}"
+            f"{wanted}: there is no tuned model yet. Make one first, or name another with --base:",
+            f"  {command('finetune', 'instructions')}",
         )
     return name_base(wanted)
 
@@ -154,7 +155,7 @@ def run_in(folder: TuningFolder, arguments: argparse.Namespace) -> None:
     for old, new in zip(before, after, strict=True):
         say(f"  {old.instruction}")
         say(f"    before DPO  {old.answer}\n    after DPO   {new.answer}")
-    say(f"\n{what_to_expect(history, model.num_parameters())}\nWritten to {folder.path}")
+    say(f"\n{what_to_expect(history, model.num_parameters())}\nWritten to {one_line(folder.path)}")
 
 
 def answers(task: Task) -> list[Response]:

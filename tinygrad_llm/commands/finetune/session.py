@@ -17,6 +17,7 @@ from tinygrad_llm.commands.program import (
     in_one_sentence,
     parse,
 )
+from tinygrad_llm.control_characters import one_line
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.finetuning.tuning_folder import TuningFolder, read_begun, saved_stages
 from tinygrad_llm.hints import command
@@ -83,7 +84,7 @@ def tune_in_folder(
     """Tune in the folder of ``--out``, if that is not done yet; returns the folder's path."""
     with open_folder(arguments, results) as folder:
         if folder.finished:
-            say(f"{folder.path}: this fine-tuning is finished.")
+            say(f"{one_line(folder.path)}: this fine-tuning is finished.")
         else:
             tune(folder, arguments)
     return folder.path
@@ -122,6 +123,6 @@ def how_to_go_on(program: str, arguments: argparse.Namespace, reason: str) -> st
     words = program.split()[1:]
     saved = ", ".join(saved_stages(out)) or "nothing"
     return (
-        f"{stopped} Saved in {out / 'checkpoints'}: {saved}.\n"
+        f"{stopped} Saved in {one_line(out / 'checkpoints')}: {saved}.\n"
         f"Go on with:\n  {command(*words, '--out', out, '--resume')}"
     )

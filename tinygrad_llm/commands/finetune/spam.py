@@ -27,7 +27,7 @@ from tinygrad_llm.commands.finetune.session import add_run, computed_as, run_tun
 from tinygrad_llm.commands.finetune.spam_report import Parts, baseline_rows, draw, wrong_messages
 from tinygrad_llm.commands.flags import Parser, count, rate, seed, whole, within
 from tinygrad_llm.commands.program import add_machine, command_parser
-from tinygrad_llm.control_characters import visible
+from tinygrad_llm.control_characters import one_line
 from tinygrad_llm.data import spam
 from tinygrad_llm.finetuning.base_model import (
     BaseModel,
@@ -204,7 +204,7 @@ def run_set(
             draw(written, name, counts, classifier, history, encoded[1].labels, p_validation)
             say(f"\n{format_confusion(counts, spam.LABELS)}")
             say(wrong_messages(test, p_test[:, 1], called))
-            say(f"Written to {written}")
+            say(f"Written to {one_line(written)}")
     title = f"{name} set, {len(test)} test messages" + (
         "" if arguments.data else " (made up: the scores say nothing about real spam)"
     )
@@ -218,10 +218,10 @@ def predict(arguments: argparse.Namespace) -> int:
     folder = next((place.parent for place in places if place.is_file()), out)
     classifier = Classifier.load(folder, arguments.device, arguments.dtype)
     say(
-        f"Filter: {folder}, {visible(classifier.class_names[1])} from a probability of "
+        f"Filter: {one_line(folder)}, {one_line(classifier.class_names[1])} from a probability of "
         f"{classifier.threshold:.2f} on"
     )
-    names = [visible(name) for name in classifier.class_names]
+    names = [one_line(name) for name in classifier.class_names]
     width = max(map(len, names))
     for text, p in zip(
         arguments.predict, classifier.probabilities(arguments.predict)[:, 1], strict=True
@@ -255,7 +255,7 @@ def run_in(folder: TuningFolder, arguments: argparse.Namespace) -> None:
     tables = [run_set(arguments, base, name, parts, folder) for name, parts in sets.items()]
     folder.finish()
     say("\n" + "\n\n".join(tables))
-    say(f"\n{time.perf_counter() - started:.0f} s in all. Written to {folder.path}.")
+    say(f"\n{time.perf_counter() - started:.0f} s in all. Written to {one_line(folder.path)}.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

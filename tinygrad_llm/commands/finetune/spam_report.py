@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_llm.control_characters import visible
+from tinygrad_llm.control_characters import one_line
 from tinygrad_llm.data import spam
 from tinygrad_llm.errors import MissingDependencyError
 from tinygrad_llm.finetuning import plots
@@ -58,7 +58,7 @@ def wrong_messages(test: Sequence[spam.Message], p_spam: np.ndarray, called: np.
     wrong = np.flatnonzero(called != spam.class_ids(test))
     wrong = wrong[np.argsort(-np.abs(p_spam[wrong] - 0.5))]
     lines = [
-        f"  is {test[i].label:4}  p(spam) {p_spam[i]:.3f}  {visible(test[i].text[:110])}"
+        f"  is {test[i].label:4}  p(spam) {p_spam[i]:.3f}  {one_line(test[i].text[:110])}"
         for i in wrong[:MAX_WRONG]
     ]
     if len(wrong) > MAX_WRONG:

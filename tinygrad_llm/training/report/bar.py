@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from tqdm import tqdm
 
-from tinygrad_llm.terminal import columns, fitting
+from tinygrad_llm.terminal import columns, fitting, writing
 
 _LONGEST = 40  # letters of the bar
 _SHORTEST = 8  # letters of the bar where a text could be left out in its favour
@@ -48,7 +48,8 @@ class Bar:
 
     def write(self, text: str) -> None:
         """Print a text above the bar."""
-        self._bar.write(fitting(text, sys.stdout))
+        with writing():
+            self._bar.write(fitting(text, sys.stdout))
 
     def close(self) -> None:
         """Take the bar away."""

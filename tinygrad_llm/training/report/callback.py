@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinygrad_llm.training.loop_settings import StepReport, TrainingResult
-from tinygrad_llm.training.stopping import is_closed_output
+from tinygrad_llm.training.stopping import why_unheard
 
 if TYPE_CHECKING:
     from tinygrad_llm.training.trainer import Trainer
@@ -47,18 +47,18 @@ class Callback:
         """At the end of ``fit``, also after an error."""
 
 
-def tell(callbacks: Sequence[Callback], event: str, trainer: Trainer, *what: object) -> bool:
-    """Call a method of each callback; returns whether all could print.
+def tell(callbacks: Sequence[Callback], event: str, trainer: Trainer, *what: object) -> str | None:
+    """Call a method of each callback; returns None, or why one could not print.
 
-    One that finds the output closed does not end the step in its middle: the trainer stops after
-    it, with a checkpoint.
+    One that finds the output closed or full does not end the step in its middle: the trainer stops
+    after it, with a checkpoint.
     """
-    heard = True
+    unheard = None
     for callback in callbacks:
         try:
             getattr(callback, event)(trainer, *what)
         except OSError as error:
-            if not is_closed_output(error):
+            unheard = why_unheard(error)
+            if unheard is None:
                 raise
-            heard = False
-    return heard
+    return unheard

@@ -130,6 +130,8 @@ class TrainConfig:
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         for name in _NOT_NEGATIVE:
             _require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
+        endless = self.sample_tokens > _LONGEST_SAMPLE
+        _require(not endless, "sample_tokens", f"at most {_LONGEST_SAMPLE:,}", self.sample_tokens)
         for name in ("dropout", "beta1", "beta2", "validation_fraction"):
             _require(0 <= getattr(self, name) < 1, name, "from 0 up to 1", getattr(self, name))
         for item in fields(self):
@@ -218,6 +220,7 @@ _AT_LEAST_ONE = (
     "keep",
     "log_every",
 )
+_LONGEST_SAMPLE = 10_000  # tokens: training waits while it is written
 _NOT_NEGATIVE = (
     "min_learning_rate",
     "warmup",

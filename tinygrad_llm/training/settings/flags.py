@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, fields
 from typing import Any
 
+from tinygrad_llm.control_characters import one_line
 from tinygrad_llm.errors import ConfigError
 from tinygrad_llm.training.settings.config import BITS, FIXED, HARMLESS, SAME_TEXT, TrainConfig
 from tinygrad_llm.training.settings.files import read_settings, to_toml
@@ -115,7 +116,7 @@ def describe(config: TrainConfig, width: int = 100) -> str:
     for item in fields(TrainConfig):
         value = values[item.name]
         shown = " ".join(value) if isinstance(value, list) else value
-        groups.setdefault(item.metadata["group"], []).append(f"{item.name}={shown}")
+        groups.setdefault(item.metadata["group"], []).append(f"{item.name}={one_line(shown)}")
     for group, settings in groups.items():
         lines += _wrapped(f"  {group:<13}", settings, width)
     return "\n".join(lines)
