@@ -255,10 +255,8 @@ def run(arguments: argparse.Namespace) -> int:
         return score_file(arguments, TEMPLATES[arguments.template])
     arguments.base = name_base(arguments.base)
     folder = tune_in_folder(arguments, [*ASSISTANT_FILES, ADAPTER, PICTURE], run_in)
-    say(
-        f"All answers: {one_line(folder / 'responses.json')}. Talk to it:\n"
-        f"  {command('chat', folder)}"
-    )
+    answers = one_line(folder / "responses.json")
+    say(f"All answers: {answers}. Talk to it:\n  {command('chat', folder)}")
     return 0
 
 
@@ -272,9 +270,8 @@ def run_in(folder: TuningFolder, arguments: argparse.Namespace) -> None:
     opened = None if is_new else open_base(arguments.base, arguments.dropout, *where)
     folder.begin(checksum_of_examples(example for part in parts for example in part))
     base = opened or make_base(arguments, parts[0], folder)
-    say(f"Base model: {base.origin}, {base.model.num_parameters():,} parameters.")
+    say(f"Base model: {one_line(base.origin)}, {base.model.num_parameters():,} parameters.")
     train, validation, test = encode(arguments, base, template, parts)
-
     rows = []
     for name in ("before", "after"):
         if name == "after":
@@ -295,8 +292,7 @@ def run_in(folder: TuningFolder, arguments: argparse.Namespace) -> None:
     say(format_table(rows))
     judge(arguments, responses)
     say(f"\n{what_to_expect(base.model.num_parameters())}")
-    seconds = time.perf_counter() - started
-    say(f"{seconds:.0f} s in all. The model is in {one_line(folder.path)}.")
+    say(f"{time.perf_counter() - started:.0f} s in all. The model is in {one_line(folder.path)}.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -251,7 +251,7 @@ def run_in(folder: TuningFolder, arguments: argparse.Namespace) -> None:
     opened = None if arguments.base == "new" else open_base(arguments.base, 0.1, *where)
     folder.begin(checksum_of_examples(m for parts in sets.values() for p in parts for m in p))
     base = opened or make_base(arguments, sets, folder)
-    say(f"Base model: {base.origin}, {base.model.num_parameters():,} parameters.")
+    say(f"Base model: {one_line(base.origin)}, {base.model.num_parameters():,} parameters.")
     tables = [run_set(arguments, base, name, parts, folder) for name, parts in sets.items()]
     folder.finish()
     say("\n" + "\n\n".join(tables))
