@@ -31,11 +31,10 @@ from tinygrad_llm.nn import (
 )
 from tinygrad_llm.nn.lora import lora_layers
 from tinygrad_llm.pretrained import SafetensorsFile, write_safetensors
-from tinygrad_llm.pretrained.safetensors_file import SIGNATURE
 
 FORMAT = "tinygrad_llm lora adapter"
 _SUM = "sha256"  # the file's own checksum, since an adapter stands alone
-_KNOWN = frozenset(("format", "rank", "alpha", "layers", _SUM, *SIGNATURE))
+_KNOWN = frozenset(("format", "rank", "alpha", "layers", _SUM))
 
 
 def save_adapter(model: Module, path: str | os.PathLike[str]) -> Path:
@@ -52,7 +51,6 @@ def save_adapter(model: Module, path: str | os.PathLike[str]) -> Path:
         raise ConfigError(f"save_adapter: layers differ in (rank, alpha): {sorted(kinds)}.")
     rank, alpha = kinds.pop()
     metadata = {
-        **SIGNATURE,
         "format": FORMAT,
         "rank": str(rank),
         "alpha": str(alpha),
