@@ -58,6 +58,9 @@ class Answers(socketserver.StreamRequestHandler):
         packed = self.server.archive  # type: ignore[attr-defined]
         self.send(self.answer, b"Content-Length: %d\r\n\r\n" % len(packed), packed)
 
+    def empty(self) -> None:
+        self.send(self.answer, b"Content-Length: 0\r\n\r\n")
+
     # ---- odd, and yet the file -------------------------------------------------------------------
 
     def no_length(self) -> None:

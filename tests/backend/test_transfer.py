@@ -68,6 +68,7 @@ HOSTILE = {
     "cut": "the connection broke after 1,000 of 12,800 bytes",
     "cut-chunk": "IncompleteRead",
     "nothing": "closed connection",
+    "empty": "an empty file was sent",
     "huge": "3,000,000,000 bytes or more are sent; expected at most 20,000",
     "endless": "bytes or more are sent; expected at most 20,000",
     "endless-chunks": "bytes or more are sent; expected at most 20,000",

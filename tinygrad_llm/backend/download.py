@@ -173,6 +173,8 @@ def _receive(remote: RemoteFile, part: Path, max_bytes: int, progress: bool) -> 
                 have = _write(sent, file, max_bytes, tell)
         if total is not None and have < total:
             raise TransferError(f"the connection broke after {have:,} of {total:,} bytes")
+        if not have:
+            raise TransferError("an empty file was sent")
     finally:
         if part.is_file() and not _size(part):
             part.unlink()

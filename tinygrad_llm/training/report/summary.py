@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from tinygrad_llm.control_characters import one_line
 from tinygrad_llm.errors import DataError, MissingDependencyError
 from tinygrad_llm.generation.scoring import shown_perplexity
 from tinygrad_llm.hints import command
@@ -35,7 +36,7 @@ def summarize(result: TrainingResult, folder: Path, steps: int, levels: Mapping[
     lines += [f"  {name:<18} {value:.4f}" for name, value in levels.items()]
     if result.skipped_steps:
         lines.append(f"  skipped steps      {result.skipped_steps} (NaN or infinity)")
-    lines += ["", f"Written to {folder}:", *_written(folder, result), ""]
+    lines += ["", f"Written to {one_line(folder)}:", *_written(folder, result), ""]
     return "\n".join([*lines, *_next_commands(result, folder, steps)])
 
 
