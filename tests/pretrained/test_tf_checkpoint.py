@@ -36,6 +36,20 @@ def test_parameters_are_bit_for_bit_the_variables(checkpoint):
     assert np.array_equal(state["token_embedding.weight"].numpy(), weights["wte.weight"])
 
 
+def test_variables_in_several_data_files(checkpoint, tmp_path):
+    several = write_checkpoint(tmp_path / "several", random_weights(), HPARAMS, shards=3)
+    expected = nn.GPT.from_pretrained(checkpoint).state_dict()
+    for name, value in nn.GPT.from_pretrained(several).state_dict().items():
+        assert np.array_equal(value.numpy(), expected[name].numpy()), name
+    first, second = (several / f"model.ckpt.data-0000{n}-of-00003" for n in (0, 1))
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(errors.CheckpointError):
+        nn.GPT.from_pretrained(several)
+    second.unlink()
+    with pytest.raises(errors.CheckpointError, match="data-00001-of-00003"):
+        nn.GPT.from_pretrained(several)
+
+
 @pytest.mark.parametrize("name", [INDEX, DATA])
 def test_every_cut_is_noticed(checkpoint, name):
     whole = (checkpoint / name).read_bytes()

@@ -31,13 +31,15 @@ def varint(n: int) -> bytes:
     return out + bytes([n])
 
 
-def entry_proto(array: np.ndarray, offset: int) -> bytes:
-    """BundleEntryProto: dtype, shape, offset, size, crc32c; shard 0 is left out, as proto3 does."""
+def entry_proto(array: np.ndarray, offset: int, shard: int = 0) -> bytes:
+    """BundleEntryProto: dtype, shape, shard, offset, size, crc32c; proto3 leaves out zeros."""
     dims = b"".join(
         b"\x12" + varint(len(d)) + d for d in (b"\x08" + varint(n) for n in array.shape)
     )
     raw = array.tobytes()
     out = b"\x08\x01" + b"\x12" + varint(len(dims)) + dims
+    if shard:
+        out += b"\x18" + varint(shard)
     if offset:
         out += b"\x20" + varint(offset)
     return out + b"\x28" + varint(len(raw)) + b"\x35" + struct.pack("<I", masked(raw))
@@ -101,15 +103,19 @@ def openai_variables(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return out
 
 
-def write_checkpoint(folder: Path, weights: dict[str, np.ndarray], hparams: dict) -> Path:
-    """A folder as OpenAI published it."""
+def write_checkpoint(
+    folder: Path, weights: dict[str, np.ndarray], hparams: dict, shards: int = 1
+) -> Path:
+    """A folder as OpenAI published it, or with the variables dealt out to several data files."""
     folder.mkdir(parents=True, exist_ok=True)
-    header = b"\x08\x01" + b"\x1a\x02\x08\x01"  # num_shards 1; endianness 0 left out; version
-    entries, data = [(b"", header)], b""
-    for name, array in sorted(openai_variables(weights).items()):
-        entries.append((name.encode(), entry_proto(array, len(data))))
-        data += array.tobytes()
+    header = b"\x08" + varint(shards) + b"\x1a\x02\x08\x01"  # endianness 0 left out; version
+    entries, data = [(b"", header)], [b""] * shards
+    for number, (name, array) in enumerate(sorted(openai_variables(weights).items())):
+        shard = number % shards
+        entries.append((name.encode(), entry_proto(array, len(data[shard]), shard)))
+        data[shard] += array.tobytes()
     (folder / "model.ckpt.index").write_bytes(table(entries))
-    (folder / "model.ckpt.data-00000-of-00001").write_bytes(data)
+    for shard, content in enumerate(data):
+        (folder / f"model.ckpt.data-{shard:05d}-of-{shards:05d}").write_bytes(content)
     (folder / "hparams.json").write_text(json.dumps(hparams), encoding="utf-8")
     return folder
