@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tinygrad_llm.errors import NumericsError
+from tinygrad_llm.finetuning import tuning_folder
 from tinygrad_llm.finetuning.progress import TuningBar
 
 SPAM = ["--sets", "balanced", "--epochs", "2", "--trainable", "lora", "head"]
@@ -153,7 +154,15 @@ def test_a_training_run_is_never_taken_for_a_fine_tuning(base, capsys):
     assert Path("runs/t/checkpoints/step-00000003").is_dir()
 
 
-@pytest.mark.parametrize("content", ["{", json.dumps({"format": "another"}), "[]"])
+_FORMAT = {"format": tuning_folder.FORMAT, "version": tuning_folder.VERSION}
+_WHOLE = {**_FORMAT, "settings": {}, "data": "", "versions": {}, "finished": False}
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", json.dumps({"format": "another"}), "[]", json.dumps(_FORMAT)]
+    + [json.dumps({**_WHOLE, name: 7}) for name in ("settings", "data", "versions", "finished")],
+)
 def test_a_damaged_description_is_refused(base, capsys, content):
     Path("runs/spam").mkdir(parents=True)
     Path("runs/spam/finetuning.json").write_text(content, encoding="utf-8")

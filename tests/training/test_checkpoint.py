@@ -177,6 +177,13 @@ def test_state_goes_around(tmp_path):
     assert (back["step"], back["rate"]) == (3, 0.1)
 
 
+@pytest.mark.parametrize("name", ["step", "optimizer", "trainer", "config", "versions"])
+def test_an_entry_of_another_type_is_damage_although_the_checksum_fits(tmp_path, name):
+    write_checkpoint(tmp_path / "c", write_nothing, {name: "seven"})
+    with pytest.raises(CheckpointError, match=f"is damaged: {name} of another type"):
+        read_state(tmp_path / "c")
+
+
 def test_what_cannot_be_saved_is_named():
     with pytest.raises(CheckpointError, match=r"state 'a\.0': cannot be saved, it is a set"):
         split_arrays({"a": [{1, 2}]})

@@ -29,6 +29,7 @@ from tinygrad_llm.training.run.versions import changed_versions, versions
 
 FILE_NAME = "finetuning.json"
 FORMAT, VERSION = "tinygrad_llm fine-tuning", 1
+_KINDS = {"settings": dict, "data": str, "versions": dict, "finished": bool}
 # What another value of a setting means for a run that is resumed; any other cannot change.
 HARMLESS = frozenset(("answers", "max_new_tokens", "judge", "judge_model"))
 BITS = frozenset(("device", "dtype", "graph"))
@@ -224,6 +225,12 @@ def read_begun(path: Path) -> dict[str, Any] | None:
         raise CheckpointError(
             f"{file}: is damaged, or of another version: expected format {FORMAT!r}, version "
             f"{VERSION}. Begin anew with --overwrite."
+        )
+    odd = [name for name, kind in _KINDS.items() if not isinstance(begun.get(name), kind)]
+    if odd:
+        raise CheckpointError(
+            f"{file}: is damaged: {' and '.join(odd)} missing or of another type than was written. "
+            "Begin anew with --overwrite."
         )
     return begun
 

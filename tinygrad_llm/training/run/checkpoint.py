@@ -39,6 +39,15 @@ from tinygrad_llm.pretrained.safetensors_file import SafetensorsFile, write_safe
 from tinygrad_llm.training.progress import TrainingState
 
 ARRAYS_NAME = "training_state.safetensors"
+# Entries of a state, where it has them. (What a loader saves is its own matter.)
+_KINDS = {
+    "step": int,
+    "optimizer": dict,
+    "generator": dict,
+    "trainer": dict,
+    "config": dict,
+    "versions": dict,
+}
 _MARK = "array"  # of the name of an array, where the array stood
 
 
@@ -121,6 +130,11 @@ def verify(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise CheckpointError(f"{path}: is missing; there is no checkpoint of a training run.")
     state = read_sealed(path)
+    odd = [n for n, kind in _KINDS.items() if n in state and not isinstance(state[n], kind)]
+    if odd:
+        raise CheckpointError(
+            f"{path}: is damaged: {' and '.join(odd)} of another type than saved."
+        )
     compare(folder, state["files"], AGAIN)  # a run goes on with what it has saved, or not at all
     return state
 
