@@ -60,7 +60,10 @@ def killed_at(event: int, arguments: list[str]) -> bool:
 
 @linux
 @pytest.mark.filterwarnings("ignore:.*fork")
-def test_killed_at_any_file_event_it_goes_on_or_starts_over(text: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_at_any_file_event_it_goes_on_or_starts_over(
+    text: Path, tmp_path: Path, every: int
+) -> None:
     out = tmp_path / "out"
     arguments = [str(text), "--out", str(out), "--vocab-size", "270", "--workers", "1"]
     assert main(arguments) == 0
@@ -72,7 +75,7 @@ def test_killed_at_any_file_event_it_goes_on_or_starts_over(text: Path, tmp_path
             break
         assert main(arguments) == 0, f"after a kill at file event {event}"
         assert contents(out) == whole, f"after a kill at file event {event}"
-        event += 1
+        event += every
     assert event > 20
 
 

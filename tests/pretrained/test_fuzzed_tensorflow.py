@@ -238,8 +238,8 @@ def test_a_number_that_does_not_end():
 
 def test_variables_that_share_their_bytes_are_more_than_the_file(bundle):
     entries, index, _ = bundle
-    array = random_weights()["wte.weight"]
-    same = [(f"model/h{n:04d}/w".encode(), entry_proto(array, 0)) for n in range(2000)]
+    entry = entry_proto(random_weights()["wte.weight"], 0)
+    same = [(f"model/h{n:04d}/w".encode(), entry) for n in range(2000)]
     index.write_bytes(table([entries[0], *same], 7, bytes, _masked))
     with pytest.raises(CheckpointError, match="its variables are .* its data files"):
         TensorflowCheckpoint(index)
