@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tinygrad_llm import errors, terminal
+from tinygrad_llm.__main__ import main
 from tinygrad_llm.commands.program import warnings_in_one_sentence
 from tinygrad_llm.control_characters import one_line
 from tinygrad_llm.terminal import Lines, fitting, print_as_it_comes, say, styled, visible, width_of
@@ -201,4 +202,21 @@ def test_what_a_program_says_of_an_error():
     )
     assert errors.in_words(OSError(28, "No space left", "a\x1b")) == "a\u241b: No space left."
     assert errors.in_words(MemoryError()) == "not enough memory."
+    assert errors.in_words(FileNotFoundError(2, "No such file")).startswith("the current folder")
     assert errors.in_words(ZeroDivisionError()) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["a\tb\n", "👩\u200d🔬", "e\u0301", "שלום \u200fעולם", "ไทย \xa0 中文"]
+)
+def test_text_of_a_model_is_printed_as_it_is(text, capsys):
+    print_as_it_comes([*text])
+    assert capsys.readouterr().out == text
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout"])
+def test_a_closed_stream_ends_no_command(name, monkeypatch):
+    """As a shell's ``<&-`` and ``>&-``: Python sets the stream to None."""
+    monkeypatch.setattr(sys, name, None)
+    assert main(["explain", "exp"]) == 0
+    getattr(sys, name).close()

@@ -112,6 +112,8 @@ def in_words(error: BaseException) -> str | None:
     """
     if isinstance(error, TinygradLLMError):
         return str(error)
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # of os.getcwd alone
+        return "the current folder was removed. Go to another one, with cd."
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename is not None else ""
         return readable(one_line(f"{where}{error.strerror or error}."))

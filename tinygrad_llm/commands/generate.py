@@ -8,7 +8,8 @@
     tinygrad-llm generate runs/a --compare runs/b --text novel.txt
 
 The model is a checkpoint's folder, a run's folder, a folder of Hugging Face or OpenAI, or a name.
-The text appears as it is generated; Ctrl-C ends it.
+The text appears as it is generated; Ctrl-C ends it. Control characters in it are written as signs,
+in a file and a pipe, too; tabs, line breaks and all other characters stay as they are.
 """
 
 from __future__ import annotations

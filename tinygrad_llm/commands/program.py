@@ -43,7 +43,7 @@ def run_command(program: str, commands: Commands, argv: Sequence[str]) -> int:
             sys.stdout.flush()
         return status
 
-    _prepare_output()
+    _prepare_streams()
     try:
         return in_one_sentence(f"{program} {name}".rstrip(), whole)
     except BrokenPipeError:  # `... | head` closed the other end
@@ -64,8 +64,9 @@ def _run_named(program: str, commands: Commands, name: str, words: Sequence[str]
     return 2
 
 
-def _prepare_output() -> None:
-    """A letter that the output cannot show is no error, nor that there is none (``>&-``)."""
+def _prepare_streams() -> None:
+    """A letter that the output cannot show is no error, nor a closed stream (``>&-``, ``<&-``)."""
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")
     sys.stderr = sys.stderr or sys.stdout
     if isinstance(sys.stdout, io.TextIOWrapper):
