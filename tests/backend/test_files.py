@@ -35,6 +35,28 @@ def test_the_temporary_name_cannot_be_foreseen(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+def test_what_a_killed_writer_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    write = f"""
+import os, signal
+from pathlib import Path
+from tinygrad_llm.backend.files import open_atomic
+with open_atomic(Path({str(tmp_path / "a")!r})):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", write]).returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    others = {
+        f".a.{os.getpid()}.0123456789ab.tmp",
+        ".b.1.0123456789ab.tmp",
+        left.name + "x",
+        ".a.tmp",
+    }
+    for name in others:
+        (tmp_path / name).touch()
+    write_atomic(tmp_path / "a", b"new")
+    assert {path.name for path in tmp_path.iterdir()} == {"a", *others}
+
+
 def test_a_link_planted_under_the_temporary_name_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -28,6 +29,7 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: no room, no permission; the old file is untouched and the temporary one removed.
     """
+    _remove_unfinished(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(6)}.tmp")
     file = open(temporary, "xb")
     try:
@@ -41,6 +43,29 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Remove the temporary files that writers of this file left, and that were killed."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.[0-9a-f]{{12}}\.tmp")
+    with suppress(OSError):
+        for name in os.listdir(path.parent):
+            found = pattern.fullmatch(name)
+            if found and _has_ended(int(found[1])):
+                remove(path.with_name(name), quietly=True)
+
+
+def _has_ended(process: int) -> bool:
+    """Whether there is no process of this number on this machine; never where that is unknown."""
+    if os.name != "posix":
+        return False
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # another user's, or no number of a process
+        return False
+    return False
 
 
 def write_atomic(path: Path, content: bytes) -> None:
