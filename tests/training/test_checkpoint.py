@@ -12,7 +12,8 @@ import struct
 import numpy as np
 import pytest
 
-from tinygrad_llm.errors import CheckpointError
+from tinygrad_llm.backend.checksums import STATE_NAME, read_sealed, sealed
+from tinygrad_llm.errors import CheckpointError, TinygradLLMError
 from tinygrad_llm.training.run import checkpoint
 from tinygrad_llm.training.run.checkpoint import (
     join_arrays,
@@ -182,6 +183,31 @@ def test_an_entry_of_another_type_is_damage_although_the_checksum_fits(tmp_path,
     write_checkpoint(tmp_path / "c", write_nothing, {name: "seven"})
     with pytest.raises(CheckpointError, match=f"is damaged: {name} of another type"):
         read_state(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("name", "entry"),
+    [
+        ("loader", []),
+        ("loader", {}),
+        ("trainer", None),
+        ("optimizer", None),
+        ("text", 7),
+        ("text", None),
+        ("generator", {}),
+    ],
+)
+def test_a_run_does_not_go_on_with_entries_that_none_saves(runs, name, entry):
+    runs.fit(steps=5)
+    (path,) = (runs.folder / "run" / "checkpoints").glob(f"*/{STATE_NAME}")
+    state = read_sealed(path)
+    if entry is None:
+        del state[name]
+    else:
+        state[name] = entry
+    path.write_bytes(sealed(state))
+    with pytest.raises(TinygradLLMError):
+        runs.trainer(resume=True)
 
 
 def test_what_cannot_be_saved_is_named():

@@ -33,6 +33,7 @@ from tinygrad_llm.training.loop_settings import Loader, LoopSettings
 from tinygrad_llm.training.progress import Save, TrainingState
 from tinygrad_llm.training.report.callback import Callback
 from tinygrad_llm.training.report.recorder import Recorder
+from tinygrad_llm.training.run.checkpoint import entries_of_a_state
 from tinygrad_llm.training.run.folder import RunFolder
 from tinygrad_llm.training.run.saved_start import start_of
 from tinygrad_llm.training.run.text import TokenText, check_same_text
@@ -244,9 +245,10 @@ def make_trainer(
         world=make_world(config, world),
     )
     if resumed is not None:
-        check_same_text(resumed["text"], text)
-        place = _place(resumed, config, loader)
-        trainer.set_state({**resumed, "loader": place})
+        with entries_of_a_state():
+            check_same_text(resumed["text"], text)
+            place = _place(resumed, config, loader)
+            trainer.set_state({**resumed, "loader": place})
     if run is not None:
         run.begin(as_toml(config))
     if resumed is None:

@@ -13,7 +13,8 @@ checksums, so no parser ever sees a damaged file.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from tinygrad_llm.backend.checksums import (
 from tinygrad_llm.backend.files import remove, sync_folder
 from tinygrad_llm.backend.saved_folder import joined
 from tinygrad_llm.backend.staging import flush
-from tinygrad_llm.errors import CheckpointError
+from tinygrad_llm.errors import CheckpointError, TinygradLLMError
 from tinygrad_llm.pretrained.safetensors_file import SafetensorsFile, write_safetensors
 from tinygrad_llm.training.progress import TrainingState
 
@@ -139,6 +140,25 @@ def verify(folder: Path) -> dict[str, Any]:
     return state
 
 
+@contextmanager
+def entries_of_a_state() -> Iterator[None]:
+    """A block that reads what `read_state` returned, and finds entries missing or of other types.
+
+    Raises:
+        CheckpointError: it did.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, TinygradLLMError):
+            raise
+        raise CheckpointError(
+            f"training state: its entries are not those that a run saves ({error!r:.200}). The "
+            "checkpoint was changed, or is another program's: take an earlier one, or begin a new "
+            "run."
+        ) from error
+
+
 # ---- arrays to one file, the rest to another -----------------------------------------------------
 #      {"step": 3, "m": array}   ->   {"step": 3, "m": {"array": "m"}}   and   {"m": array}
 
@@ -179,7 +199,7 @@ def join_arrays(plain: object, arrays: Mapping[str, Array]) -> Any:
     """
     if isinstance(plain, Mapping):
         if set(plain) == {_MARK}:
-            name = plain[_MARK]
+            name = str(plain[_MARK])
             if name not in arrays:
                 raise CheckpointError(f"training state: the array {name!r} is missing.")
             return arrays[name]
