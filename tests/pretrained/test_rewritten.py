@@ -8,8 +8,10 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from tinygrad_llm.backend.saved_folder import saving
 from tinygrad_llm.errors import CheckpointError
 from tinygrad_llm.nn import GPT, GPTConfig
+from tinygrad_llm.training.run.checkpoint import write_checkpoint
 
 
 @pytest.fixture
@@ -53,6 +55,31 @@ def test_damage_that_breaks_the_file_is_damage(folder):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="is damaged"):
         GPT.from_pretrained(folder)
+
+
+def test_a_file_without_signature_that_fits_its_checksum_is_ours(folder):
+    save_as_transformers_does(folder)
+    with saving(folder, "model") as staged:
+        for name in ("config.json", "model.safetensors"):
+            (staged / name).write_bytes((folder / name).read_bytes())
+    GPT.from_pretrained(folder)  # a warning would be an error
+
+
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_nothing_is_compared_where_that_was_said(folder, monkeypatch, how):
+    save_as_transformers_does(folder)
+    (folder / "checksums.json").write_text("{")
+    if how == "environment":
+        monkeypatch.setenv("TINYGRAD_LLM_VERIFY", "off")
+    GPT.from_pretrained(folder, verify=how != "argument")
+
+
+def test_in_a_checkpoint_of_a_run_any_change_is_damage(tmp_path):
+    model = GPT(GPTConfig(20, 8, 1, 2, 8))
+    write_checkpoint(tmp_path / "c", model.save_pretrained, {"step": 1})
+    save_as_transformers_does(tmp_path / "c")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        GPT.from_pretrained(tmp_path / "c")
 
 
 def test_no_flipped_bit_of_the_signature_changes_a_weight(folder):

@@ -32,6 +32,7 @@ from tinygrad_llm.nn.registry import Kind, kind_named, kind_of
 from tinygrad_llm.nn.same_parts import differing_parts, listed, part_names
 from tinygrad_llm.pretrained.config_file import CONFIG_NAME, OWN_NAME
 from tinygrad_llm.pretrained.plausible import is_plausible, warn_of
+from tinygrad_llm.pretrained.rewritten import SIGNATURE
 from tinygrad_llm.pretrained.safetensors_file import SafetensorsFile, write_safetensors
 from tinygrad_llm.pretrained.sources import MODEL_FILES, WEIGHTS_NAME
 
@@ -189,7 +190,7 @@ def _write(model: Module, kind: Kind, folder: Path) -> None:
     }
     with saving(folder, "model", instead_of=(CONFIG_NAME,)) as staged:
         arrays = {name: t.data for name, t in model.state_dict().items()}
-        write_safetensors(staged / WEIGHTS_NAME, arrays)
+        write_safetensors(staged / WEIGHTS_NAME, arrays, SIGNATURE)
         write_atomic(staged / OWN_NAME, (json.dumps(body, indent=1) + "\n").encode("utf-8"))
 
 

@@ -124,8 +124,9 @@ def read_model(
     with reading_errors(Path(folder_or_name), CheckpointError):
         folder = _folder_of(folder_or_name, cache_dir)
     with reading(folder):
-        ours = set(MODEL_FILES) - written_elsewhere(folder, MODEL_FILES)
-        saved_folder.verify(folder, ours, skip=not verify)
+        if verify:
+            ours = set(MODEL_FILES) - written_elsewhere(folder, MODEL_FILES)
+            saved_folder.verify(folder, ours)
         config = read_config(folder)
         source = open_source(folder)
     config = untied_if_stored(config, source, folder)

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Collection
 from pathlib import Path
 
-from tinygrad_llm.backend.checksums import CHECKSUMS_NAME, recorded
+from tinygrad_llm.backend.checksums import CHECKSUMS_NAME, Files, compare, is_verifying, read_sealed
 from tinygrad_llm.errors import CheckpointError
 from tinygrad_llm.pretrained.config_file import read_json
 from tinygrad_llm.pretrained.safetensors_file import SafetensorsFile
@@ -26,8 +26,14 @@ def written_elsewhere(folder: Path, names: Collection[str]) -> frozenset[str]:
     Warns:
         UserWarning: names them.
     """
-    listed = sorted(set(names) & recorded(folder).keys())
-    replaced = frozenset(name for name in listed if _is_anothers(folder / name))
+    path = folder / CHECKSUMS_NAME
+    has_list = is_verifying() and path.exists()
+    listed: Files = read_sealed(path)["files"] if has_list else {}
+    replaced = frozenset(
+        name
+        for name in set(names) & listed.keys()
+        if _is_anothers(folder / name) and _differs(folder, name, listed)
+    )
     if replaced:
         warnings.warn(
             f"{folder}: another program wrote {' and '.join(sorted(replaced))} anew, after this "
@@ -45,3 +51,11 @@ def _is_anothers(path: Path) -> bool:
         return isinstance(read_json(path).get(_THEIRS), str)
     except CheckpointError:  # missing or damaged
         return False
+
+
+def _differs(folder: Path, name: str, listed: Files) -> bool:
+    try:
+        compare(folder, {name: listed[name]})
+    except CheckpointError:
+        return True
+    return False
