@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_llm.backend import Array, saved_folder
+from tinygrad_llm.backend import Array
 from tinygrad_llm.backend.dtypes import DTypeLike, as_dtype, is_float
 from tinygrad_llm.backend.files import reading_errors
 from tinygrad_llm.backend.saved_folder import reading, saving
@@ -25,9 +25,9 @@ from tinygrad_llm.pretrained.config_file import OWN_NAME, read_config, write_con
 from tinygrad_llm.pretrained.download import model_folder
 from tinygrad_llm.pretrained.gpt2_layout import PREFIX, Place, is_ignored, places
 from tinygrad_llm.pretrained.plausible import is_plausible, warn_of
-from tinygrad_llm.pretrained.rewritten import SIGNATURE, written_elsewhere
+from tinygrad_llm.pretrained.rewritten import SIGNATURE, verify_model
 from tinygrad_llm.pretrained.safetensors_file import write_safetensors
-from tinygrad_llm.pretrained.sources import MODEL_FILES, WEIGHTS_NAME, WeightSource, open_source
+from tinygrad_llm.pretrained.sources import WEIGHTS_NAME, WeightSource, open_source
 
 _SHOWN = 10  # names listed per kind of mistake; the rest is counted
 
@@ -125,8 +125,7 @@ def read_model(
         folder = _folder_of(folder_or_name, cache_dir)
     with reading(folder):
         if verify:
-            ours = set(MODEL_FILES) - written_elsewhere(folder, MODEL_FILES)
-            saved_folder.verify(folder, ours)
+            verify_model(folder)
         config = read_config(folder)
         source = open_source(folder)
     config = untied_if_stored(config, source, folder)

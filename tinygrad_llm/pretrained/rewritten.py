@@ -8,39 +8,51 @@ damage can take a signature away, but only where it breaks the file or hits the 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection
 from pathlib import Path
 
-from tinygrad_llm.backend.checksums import CHECKSUMS_NAME, Files, compare, is_verifying, read_sealed
+from tinygrad_llm.backend import saved_folder
+from tinygrad_llm.backend.checksums import CHECKSUMS_NAME, Files, compare, read_sealed
 from tinygrad_llm.errors import CheckpointError
 from tinygrad_llm.pretrained.config_file import read_json
 from tinygrad_llm.pretrained.safetensors_file import SafetensorsFile
+from tinygrad_llm.pretrained.sources import MODEL_FILES
 
 SIGNATURE = {"written_by": "tinygrad_llm"}  # in the metadata of a model's weights
 _THEIRS = "transformers_version"  # transformers' config.json has it, this package's never
 
 
-def written_elsewhere(folder: Path, names: Collection[str]) -> frozenset[str]:
-    """Those of the files that have checksums of this package, and were replaced by another.
+def verify_model(folder: Path) -> None:
+    """Compare a model's files with their checksums; what another program wrote anew has none.
 
     Warns:
-        UserWarning: names them.
+        UserWarning: names the files that another program wrote.
+
+    Raises:
+        CheckpointError: as `saved_folder.verify`.
     """
-    path = folder / CHECKSUMS_NAME
-    has_list = is_verifying() and path.exists()
-    listed: Files = read_sealed(path)["files"] if has_list else {}
-    replaced = frozenset(
-        name
-        for name in set(names) & listed.keys()
-        if _is_anothers(folder / name) and _differs(folder, name, listed)
-    )
-    if replaced:
+    try:
+        saved_folder.verify(folder, MODEL_FILES)
+    except CheckpointError:
+        replaced = _written_elsewhere(folder)
+        if not replaced:
+            raise
+        saved_folder.verify(folder, set(MODEL_FILES) - replaced)
         warnings.warn(
             f"{folder}: another program wrote {' and '.join(sorted(replaced))} anew, after this "
             f"package had saved the folder. Read without the checksums of {CHECKSUMS_NAME}.",
             stacklevel=4,
         )
-    return replaced
+
+
+def _written_elsewhere(folder: Path) -> frozenset[str]:
+    """Those of a model's files that this package listed, and that another program replaced."""
+    path = folder / CHECKSUMS_NAME
+    listed: Files = read_sealed(path)["files"] if path.exists() else {}
+    return frozenset(
+        name
+        for name in set(MODEL_FILES) & listed.keys()
+        if _is_anothers(folder / name) and _differs(folder, name, listed)
+    )
 
 
 def _is_anothers(path: Path) -> bool:
