@@ -88,9 +88,14 @@ def writing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.EPIPE, errno.EIO):
+        if is_unread(error):
             raise
         raise OutputError(f"standard output: cannot be written ({error.strerror}).") from error
+
+
+def is_unread(error: OSError) -> bool:
+    """Whether printing failed since a pipe has no reader, or the terminal is gone."""
+    return error.errno in (errno.EPIPE, errno.EIO)
 
 
 def _is_dumb() -> bool:

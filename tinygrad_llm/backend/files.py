@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from tinygrad_llm.errors import TinygradLLMError
 
-UNFINISHED = r"\..+\.\d+\.[0-9a-f]{12}\.tmp"  # temporary names of `open_atomic`, as a pattern
+UNFINISHED = r"\.(.+)\.(\d+)\.[0-9a-f]{12}\.tmp"  # as `open_atomic` calls them: file, process
 
 
 @contextmanager
@@ -47,11 +47,10 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
 
 def _remove_unfinished(path: Path) -> None:
     """Remove the temporary files that writers of this file left, and that were killed."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.[0-9a-f]{{12}}\.tmp")
     with suppress(OSError):
         for name in os.listdir(path.parent):
-            found = pattern.fullmatch(name)
-            if found and _has_ended(int(found[1])):
+            found = re.fullmatch(UNFINISHED, name)
+            if found and found[1] == path.name and _has_ended(int(found[2])):
                 remove(path.with_name(name), quietly=True)
 
 

@@ -6,13 +6,13 @@ dying in the middle of it.
 
 from __future__ import annotations
 
-import errno
 import signal
 import threading
 from collections.abc import Callable
 from types import FrameType
 
 from tinygrad_llm.errors import OutputError
+from tinygrad_llm.terminal import is_unread
 
 Handler = Callable[[int, FrameType | None], object] | int | None
 CLOSED_OUTPUT = "a closed output"  # nobody reads what is printed: `... | head`, a lost terminal
@@ -57,4 +57,4 @@ def why_unheard(error: OSError) -> str | None:
     """`CLOSED_OUTPUT` or `FULL_OUTPUT` where printing failed; None for another error."""
     if isinstance(error, OutputError):
         return FULL_OUTPUT
-    return CLOSED_OUTPUT if error.errno in (errno.EPIPE, errno.EIO) else None
+    return CLOSED_OUTPUT if is_unread(error) else None
