@@ -39,14 +39,11 @@ class Named(nn.GPT):
 
 
 @pytest.fixture(autouse=True)
-def names():
-    """The registry as it was."""
-    before = dict(registry._KINDS)
+def names(monkeypatch):
+    """The registry is as it was, afterwards."""
+    monkeypatch.setattr(registry, "_KINDS", dict(registry._KINDS))
     nn.register_model("stack", Unchecked)(Stack)
     nn.register_model("named")(Named)
-    yield
-    registry._KINDS.clear()
-    registry._KINDS.update(before)
 
 
 def saved(kind, folder):

@@ -51,14 +51,11 @@ class RotaryGPT(nn.GPT):
 
 
 @pytest.fixture(autouse=True)
-def names():
-    """The registry as it was."""
-    before = dict(registry._KINDS)
+def names(monkeypatch):
+    """The registry is as it was, afterwards."""
+    monkeypatch.setattr(registry, "_KINDS", dict(registry._KINDS))
     nn.register_model("tiny", TinyConfig)(Tiny)
     nn.register_model("rotary")(RotaryGPT)
-    yield
-    registry._KINDS.clear()
-    registry._KINDS.update(before)
 
 
 def make(cls):
